@@ -1,0 +1,5 @@
+//! Starts the master.
+
+mod settings;
+
+fn main() {}

@@ -1,0 +1,189 @@
+//! What the loop and an application owe each other. The engine's is Python; the tests' is a script in Rust.
+
+use std::{fs::File, io, os::fd::OwnedFd};
+
+use ostler_http::{RequestHead, ResponseHead};
+
+/// Something that answers requests on the Python threads.
+pub trait Application: Sync {
+    /// What one thread keeps from call to call (the engine: its caches, its interned names, its thread state).
+    type Caller;
+
+    /// Called once on each thread before its first call. The main thread is the first.
+    fn caller(&self, thread: u16) -> Self::Caller;
+
+    /// Answers one request. The thread may keep the interpreter lock when it returns: [`Application::rest`] follows before it waits
+    /// for anything. Returning without [`Response::whole`], [`Response::end`] or [`Response::cut`] is answered with 500 if
+    /// nothing was sent, and cuts the connection otherwise. A panic does the same.
+    fn call(&self, caller: &mut Self::Caller, request: &mut Request<'_>, response: &mut Response<'_>);
+
+    /// The Python stacks of all threads, as text for the log. Called from any thread, without the interpreter lock, perhaps while
+    /// another thread holds it for good.
+    fn stacks(&self) -> String;
+
+    /// The thread is about to wait: give the interpreter lock back if it is held. Called before each wait, cheap when
+    /// there is nothing to do.
+    fn rest(&self, caller: &mut Self::Caller);
+}
+
+/// A complete request, borrowed from its connection for the length of a call.
+pub struct Request<'a> {
+    /// Its parts are spans of `bytes`.
+    pub head: &'a RequestHead,
+    /// The head's bytes.
+    pub bytes: &'a [u8],
+    /// Take it with `std::mem::take`: `wsgi.input` may outlive the call.
+    pub body: Body,
+    /// Who asks, as told by the socket or, where a trusted proxy says so, by its fields.
+    pub client: &'a Client,
+    /// Fields that must not reach the application: indexes into `head.fields`, ascending (underscored names, and the
+    /// forwarding fields of peers that are not trusted).
+    pub hidden: &'a [u16],
+}
+
+/// Who asks and what they reached (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// `REMOTE_ADDR`; empty for a Unix socket.
+    pub address: String,
+    /// `REMOTE_PORT`
+    pub port: Option<u16>,
+    /// Whether the client came by https, as a trusted proxy says.
+    pub https: bool,
+    /// The index of the listener in [`ostler_wire::Boot::listeners`]; gives SERVER_NAME and SERVER_PORT where nothing below does.
+    pub listener: u16,
+    /// Replaces `HTTP_HOST` (X-Forwarded-Host of a trusted proxy, or the authority of an absolute target).
+    pub host: Option<String>,
+    /// Replaces `SERVER_PORT`.
+    pub server_port: Option<u16>,
+    /// Goes before PATH_INFO's prefix check: `SCRIPT_NAME` as a trusted proxy says, without a final slash.
+    pub prefix: Option<String>,
+}
+
+/// A request's body.
+#[derive(Default)]
+pub enum Body {
+    /// There is none, or its length is zero, or it was taken.
+    #[default]
+    Empty,
+    /// All of it.
+    Memory(Vec<u8>),
+    /// All of it, in an unlinked file whose offset is 0; and its length in bytes.
+    File(File, u64),
+    /// It is still arriving (`--no-request-buffering`).
+    Live(LiveBody),
+}
+
+/// A body that is read from the connection while the application runs. Reading blocks: give the interpreter lock back first.
+pub struct LiveBody {
+    pub(crate) source: Box<dyn io::Read + Send>,
+    /// The declared length; `None` for chunked.
+    pub length: Option<u64>,
+}
+
+impl io::Read for LiveBody {
+    /// Blocks until there is something; 0 at the body's end; an error if the client breaks off, is too slow, or the
+    /// call is over.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.source.read(into)
+    }
+}
+
+/// The client is gone, or the request was given up (`--timeout`): there is nobody to send to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// The way back to the client, for the length of a call.
+pub struct Response<'a> {
+    todo: std::marker::PhantomData<&'a ()>,
+}
+
+/// Wraps a wait, so that the interpreter lock is given back for its length.
+pub type Waiting<'w> = &'w mut dyn FnMut(&mut dyn FnMut());
+
+impl Response<'_> {
+    /// Sends a response whose whole body is known: adds Content-Length if the application gave none, and
+    /// leaves out what HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it, a shorter
+    /// one cuts the connection; both return an error text for the log. Ends the response.
+    pub fn whole(&mut self, head: &ResponseHead, body: &[u8]) -> Result<(), BodyLength> {
+        let _ = (head, body);
+        unimplemented!()
+    }
+
+    /// Sends the head and the first block (not empty) of a body whose length is not known, or known only from the head's Content-Length.
+    pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let _ = (head, block, wait);
+        unimplemented!()
+    }
+
+    /// Sends one more block: it is with the kernel, or in a buffer that the loop drains, when this returns. Waits, inside `wait`, only
+    /// where the client is slow and the buffers are full.
+    pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let _ = (block, wait);
+        unimplemented!()
+    }
+
+    /// Sends the head (if not yet sent) and `length` bytes of a file from `offset`, by sendfile(2) where possible; the loop goes on with it
+    /// after the call. Follow with [`Response::end`].
+    pub fn file(&mut self, head: &ResponseHead, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone> {
+        let _ = (head, file, offset, length);
+        unimplemented!()
+    }
+
+    /// Ends the response: the terminating chunk, or the check of the length. Where nothing was begun, sends the head with an empty body.
+    pub fn end(&mut self, head: &ResponseHead) -> Result<(), BodyLength> {
+        let _ = head;
+        unimplemented!()
+    }
+
+    /// Sends 103 with these fields, complete lines with CRLF, to a 1.1 client (RFC 8297), if nothing was begun.
+    pub fn early_hints(&mut self, fields: &[u8]) -> Result<(), Gone> {
+        let _ = fields;
+        unimplemented!()
+    }
+
+    /// Whether any byte of the head has been handed to the kernel: the status cannot change any more.
+    pub fn begun(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised.
+    pub fn cut(&mut self) {
+        unimplemented!()
+    }
+
+    /// Answers 500 with the server's own page; only before anything was sent.
+    pub fn failed(&mut self) {
+        unimplemented!()
+    }
+
+    /// Whether the client has closed its side or reset the connection. Does not block.
+    pub fn client_gone(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// A handle that answers the same later, from any thread, and `true` after the call.
+    pub fn watch(&self) -> ClientWatch {
+        unimplemented!()
+    }
+}
+
+/// See [`Response::watch`].
+#[derive(Clone)]
+pub struct ClientWatch {}
+
+impl ClientWatch {
+    /// Whether the client is gone.
+    pub fn gone(&self) -> bool {
+        unimplemented!()
+    }
+}
+
+/// A body's length was not what the application's Content-Length promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLength {
+    /// As promised.
+    pub promised: u64,
+    /// As given.
+    pub given: u64,
+}

@@ -1,0 +1,149 @@
+//! One message, one packet: JSON with descriptors beside it, over a `SOCK_SEQPACKET` socket.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The largest packet. Texts are cut to stay below it (see [`fit`]); the kernel's default send buffer holds it.
+pub const LARGEST: usize = 160 * 1024;
+/// As many descriptors as Linux passes in one message (`SCM_MAX_FD`).
+const MOST_DESCRIPTORS: usize = 253;
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Two connected ends, both close-on-exec and blocking.
+    pub fn pair() -> io::Result<(Channel, Channel)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(io::Error::from)?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// Sends one message. `WouldBlock` when the socket is non-blocking and full; `BrokenPipe` when nobody is there.
+    pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd]) -> io::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        send(self.as_fd(), &text, descriptors)
+    }
+
+    /// Receives one message and its descriptors; `None` when the other end is closed.
+    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut packet = vec![0; LARGEST];
+        let (length, descriptors) = receive(self.as_fd(), &mut packet)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some((serde_json::from_slice(&packet[..length])?, descriptors)))
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(descriptor: OwnedFd) -> Self {
+        Channel(descriptor)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends one packet with descriptors. Never raises SIGPIPE.
+pub fn send(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd]) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Receives one packet: its length (0: the other end is closed) and the descriptors that came, close-on-exec.
+pub fn receive(socket: BorrowedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+    loop {
+        let mut parts = [IoSliceMut::new(packet)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Ok(received) => received,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let mut descriptors = Vec::new();
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just made these descriptors for this process, and nothing else knows them.
+                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        if received.flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(io::Error::other("a packet was longer than its buffer"));
+        }
+        return Ok((received.bytes, descriptors));
+    }
+}
+
+/// Cuts a text in the middle so that it fits a message with room to spare. A traceback's end is what matters most.
+pub fn fit(text: &str) -> String {
+    const ROOM: usize = 48 * 1024;
+    if text.len() <= ROOM {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(ROOM / 4);
+    let tail = text.ceil_char_boundary(text.len() - ROOM * 3 / 4);
+    format!("{}\n… {} bytes left out …\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FromTemplate, ToTemplate};
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptor() {
+        let (here, there) = Channel::pair().unwrap();
+        let (carried, other) = Channel::pair().unwrap();
+        here.send(&ToTemplate::Fork { slot: 7 }, &[carried.as_fd()]).unwrap();
+        let (message, mut descriptors) = there.receive::<ToTemplate>().unwrap().unwrap();
+        assert!(matches!(message, ToTemplate::Fork { slot: 7 }));
+        let carried = Channel::from(descriptors.pop().unwrap());
+        carried.send(&FromTemplate::Forked { slot: 7, pid: 1 }, &[]).unwrap();
+        assert!(matches!(
+            other.receive::<FromTemplate>().unwrap().unwrap().0,
+            FromTemplate::Forked { slot: 7, pid: 1 }
+        ));
+    }
+
+    #[test]
+    fn a_closed_end_is_seen() {
+        let (here, there) = Channel::pair().unwrap();
+        drop(there);
+        assert!(here.receive::<FromTemplate>().unwrap().is_none());
+        let error = here.send(&ToTemplate::Quit, &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_the_middle() {
+        let cut = fit(&format!("start{}end", "é".repeat(100_000)));
+        assert!(cut.len() < 50_000 && cut.starts_with("start") && cut.ends_with("end") && cut.contains("left out"));
+    }
+}

@@ -1,0 +1,19 @@
+//! The words that the master, its templates and its workers speak to each other.
+//!
+//! Rare words (boot, fork, ready, drain) are JSON in one `SOCK_SEQPACKET` message each, so that a master and
+//! a template of different releases can still understand each other. What changes with every request stands
+//! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it.
+
+pub mod channel;
+pub mod log;
+pub mod message;
+pub mod scoreboard;
+
+pub use channel::Channel;
+pub use message::*;
+
+/// The version of these words. A template says which it speaks; the master discards one that it cannot understand.
+pub const VERSION: u32 = 1;
+
+/// The descriptor at which a template finds its channel to the master.
+pub const CHANNEL_FD: i32 = 3;

@@ -1,0 +1,293 @@
+//! What each worker is doing, in memory that the master shares and that outlives the worker.
+//!
+//! One page-aligned mapping for each generation: a slot for each worker, and within it a record for each of its
+//! Python threads. A worker writes its own slot only; the master and siblings read. All fields are atomics; a
+//! request line is written between two steps of a sequence number, so that a reader never takes a torn one for true.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*, fence},
+};
+
+use nix::{
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        mman::{MapFlags, ProtFlags, mmap, munmap},
+    },
+    unistd::ftruncate,
+};
+
+/// The largest number of slots of a generation.
+pub const MOST_SLOTS: u16 = 1024;
+/// How much of a request line is kept, in bytes.
+pub const REQUEST_LINE: usize = 224;
+
+/// The mapping.
+pub struct Scoreboard {
+    memory: NonNull<u8>,
+    length: NonZeroUsize,
+    descriptor: OwnedFd,
+    slots: u16,
+    threads: u16,
+}
+
+/// A worker's counters. Times are milliseconds of CLOCK_MONOTONIC, so that the master can compare them with its own.
+#[repr(C, align(64))]
+#[derive(Default, Debug)]
+pub struct Slot {
+    /// The process, or 0 while the slot is empty.
+    pub pid: AtomicI32,
+    /// A [`State`] as a number.
+    pub state: AtomicU32,
+    /// When the worker became ready.
+    pub since: AtomicU64,
+    /// Open connections.
+    pub connections: AtomicU32,
+    /// Requests that are complete and wait for a Python thread.
+    pub queued: AtomicU32,
+    /// Requests answered.
+    pub requests: AtomicU64,
+    /// Of these, answered with 5xx.
+    pub errors: AtomicU64,
+    /// Requests refused for what was wrong with their bytes (4xx by the server itself).
+    pub refused: AtomicU64,
+    /// Requests that had to wait for a Python thread, and how long in all, in microseconds.
+    pub waits: AtomicU64,
+    /// See [`Slot::waits`].
+    pub waited: AtomicU64,
+    /// Connections taken from the exchange.
+    pub taken: AtomicU64,
+    /// Connections put on the exchange.
+    pub given: AtomicU64,
+    /// Bytes of responses.
+    pub sent: AtomicU64,
+}
+
+/// What one Python thread is doing.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Activity {
+    /// Odd while the line is being written.
+    sequence: AtomicU32,
+    /// Length of the line in bytes; 0 between requests.
+    length: AtomicU32,
+    /// When the request was dispatched, in milliseconds of CLOCK_MONOTONIC.
+    started: AtomicU64,
+    line: [AtomicU64; REQUEST_LINE / 8],
+}
+
+/// What a worker as a whole is doing.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No worker.
+    Empty = 0,
+    /// Forked, not ready.
+    Booting = 1,
+    /// Waits for something to happen; would take a connection at once.
+    Idle = 2,
+    /// At work, with a Python thread free or soon free.
+    Working = 3,
+    /// All Python threads are busy.
+    Busy = 4,
+    /// Finishes what is under way.
+    Draining = 5,
+}
+
+impl Slot {
+    /// The state, as last written.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            1 => State::Booting,
+            2 => State::Idle,
+            3 => State::Working,
+            4 => State::Busy,
+            5 => State::Draining,
+            _ => State::Empty,
+        }
+    }
+
+    /// Says what the worker is doing now.
+    pub fn enter(&self, state: State) {
+        self.state.store(state as u32, Relaxed);
+    }
+}
+
+impl Activity {
+    /// Notes that a request begins. `line` is cut to [`REQUEST_LINE`] bytes.
+    pub fn begin(&self, line: &[u8], now: u64) {
+        let line = &line[..line.len().min(REQUEST_LINE)];
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Relaxed);
+        fence(Release);
+        self.started.store(now, Relaxed);
+        for (word, bytes) in self.line.iter().zip(line.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(whole), Relaxed);
+        }
+        self.length.store(line.len() as u32, Relaxed);
+        self.sequence.store(sequence.wrapping_add(2), Release);
+    }
+
+    /// Notes that the request is over.
+    pub fn end(&self) {
+        self.length.store(0, Relaxed);
+    }
+
+    /// The request under way, and when it was dispatched; `None` between requests.
+    pub fn current(&self) -> Option<(Vec<u8>, u64)> {
+        for _ in 0..1000 {
+            let before = self.sequence.load(Acquire);
+            let length = (self.length.load(Relaxed) as usize).min(REQUEST_LINE);
+            if length == 0 {
+                return None;
+            }
+            let started = self.started.load(Relaxed);
+            let mut line: Vec<u8> = self.line.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).collect();
+            line.truncate(length);
+            fence(Acquire);
+            // A writer that died in the middle leaves an odd number: what it wrote is better than nothing.
+            if self.sequence.load(Relaxed) == before {
+                return Some((line, started));
+            }
+        }
+        None
+    }
+}
+
+impl Scoreboard {
+    /// Makes an empty one. Memory that is not used is not allocated.
+    pub fn new(slots: u16, threads: u16) -> io::Result<Scoreboard> {
+        let descriptor = memfd_create("ostler-scoreboard", MFdFlags::MFD_CLOEXEC)?;
+        ftruncate(&descriptor, size(slots, threads).get() as i64)?;
+        Scoreboard::open(descriptor, slots, threads)
+    }
+
+    /// Maps one that another process has made with the same measures.
+    pub fn open(descriptor: OwnedFd, slots: u16, threads: u16) -> io::Result<Scoreboard> {
+        let length = size(slots, threads);
+        if nix::sys::stat::fstat(&descriptor)?.st_size < length.get() as i64 {
+            return Err(io::Error::other("the scoreboard is smaller than its slots"));
+        }
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping of a memfd that is at least as long; it aliases nothing of this process.
+        let memory = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &descriptor, 0) }?.cast();
+        Ok(Scoreboard { memory, length, descriptor, slots, threads })
+    }
+
+    /// The number of slots.
+    pub fn slots(&self) -> u16 {
+        self.slots
+    }
+
+    /// The number of Python threads of each worker.
+    pub fn threads(&self) -> u16 {
+        self.threads
+    }
+
+    /// The slot of a worker. Panics where `slot` is not below [`Scoreboard::slots`].
+    pub fn slot(&self, slot: u16) -> &Slot {
+        assert!(slot < self.slots, "a slot below the number of slots");
+        let offset = usize::from(slot) * stride(self.threads);
+        // SAFETY: in bounds by the assertion, aligned because the stride is a multiple of 64, and any bytes are a
+        // valid Slot because it holds nothing but atomics.
+        unsafe { self.memory.byte_add(offset).cast::<Slot>().as_ref() }
+    }
+
+    /// What one Python thread of a worker is doing. Panics where either number is too large.
+    pub fn activity(&self, slot: u16, thread: u16) -> &Activity {
+        assert!(slot < self.slots && thread < self.threads, "a thread of a worker that there is");
+        let offset =
+            usize::from(slot) * stride(self.threads) + size_of::<Slot>() + usize::from(thread) * size_of::<Activity>();
+        // SAFETY: as in `slot`.
+        unsafe { self.memory.byte_add(offset).cast::<Activity>().as_ref() }
+    }
+
+    /// Makes a slot look as if it had never been used.
+    pub fn clear(&self, slot: u16) {
+        let Slot {
+            pid,
+            state,
+            since,
+            connections,
+            queued,
+            requests,
+            errors,
+            refused,
+            waits,
+            waited,
+            taken,
+            given,
+            sent,
+        } = self.slot(slot);
+        pid.store(0, Relaxed);
+        for word in [state, connections, queued] {
+            word.store(0, Relaxed);
+        }
+        for word in [since, requests, errors, refused, waits, waited, taken, given, sent] {
+            word.store(0, Relaxed);
+        }
+        for thread in 0..self.threads {
+            self.activity(slot, thread).end();
+        }
+    }
+}
+
+impl AsFd for Scoreboard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for Scoreboard {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `open` with this length, and no reference to it outlives `self`.
+        let _ = unsafe { munmap(self.memory.cast(), self.length.get()) };
+    }
+}
+
+// SAFETY: all that can be reached through a Scoreboard are atomics.
+unsafe impl Send for Scoreboard {}
+// SAFETY: as above.
+unsafe impl Sync for Scoreboard {}
+
+fn stride(threads: u16) -> usize {
+    size_of::<Slot>() + usize::from(threads) * size_of::<Activity>()
+}
+
+fn size(slots: u16, threads: u16) -> NonZeroUsize {
+    NonZeroUsize::new((usize::from(slots) * stride(threads)).max(1)).expect("at least one")
+}
+
+/// Milliseconds of CLOCK_MONOTONIC, the clock of [`Slot::since`].
+pub fn now() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_mapping_sees_what_a_worker_wrote() {
+        let ours = Scoreboard::new(3, 2).unwrap();
+        let theirs = Scoreboard::open(ours.as_fd().try_clone_to_owned().unwrap(), 3, 2).unwrap();
+        theirs.slot(2).enter(State::Idle);
+        theirs.activity(2, 1).begin(b"GET /slow HTTP/1.1", 12_345);
+        assert_eq!(ours.slot(2).state(), State::Idle);
+        assert_eq!(ours.slot(1).state(), State::Empty);
+        assert_eq!(ours.activity(2, 1).current(), Some((b"GET /slow HTTP/1.1".to_vec(), 12_345)));
+        assert_eq!(ours.activity(2, 0).current(), None);
+        theirs.activity(2, 1).end();
+        assert_eq!(ours.activity(2, 1).current(), None);
+        theirs.activity(2, 1).begin(&[b'x'; 1000], 1);
+        assert_eq!(ours.activity(2, 1).current().unwrap().0.len(), REQUEST_LINE);
+        ours.clear(2);
+        assert_eq!(theirs.slot(2).state(), State::Empty);
+    }
+}

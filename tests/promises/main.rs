@@ -1,0 +1,3 @@
+//! Each promise of the daemon, tested from outside.
+
+fn main() {}
