@@ -1,8 +1,10 @@
 //! What the loop and an application owe each other. The engine's is Python; the tests' is a script in Rust.
 
-use std::{fs::File, io, os::fd::OwnedFd};
+use std::{fs::File, io};
 
-use ostler_http::{RequestHead, ResponseHead};
+use ostler_http::RequestHead;
+
+use crate::Response;
 
 /// Something that answers requests on the Python threads.
 pub trait Application: Sync {
@@ -20,6 +22,10 @@ pub trait Application: Sync {
     /// The Python stacks of all threads, as text for the log. Called from any thread, without the interpreter lock, perhaps while
     /// another thread holds it for good.
     fn stacks(&self) -> String;
+
+    /// Ends the process with this exit code, at once: another thread is stuck in the application, and no way out can be waited for.
+    /// Standard streams are flushed if that is possible without waiting.
+    fn abandon(&self, code: i32) -> !;
 
     /// The thread is about to wait: give the interpreter lock back if it is held. Called before each wait, cheap when
     /// there is nothing to do.
@@ -93,91 +99,8 @@ impl io::Read for LiveBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// The way back to the client, for the length of a call.
-pub struct Response<'a> {
-    todo: std::marker::PhantomData<&'a ()>,
-}
-
 /// Wraps a wait, so that the interpreter lock is given back for its length.
 pub type Waiting<'w> = &'w mut dyn FnMut(&mut dyn FnMut());
-
-impl Response<'_> {
-    /// Sends a response whose whole body is known: adds Content-Length if the application gave none, and
-    /// leaves out what HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it, a shorter
-    /// one cuts the connection; both return an error text for the log. Ends the response.
-    pub fn whole(&mut self, head: &ResponseHead, body: &[u8]) -> Result<(), BodyLength> {
-        let _ = (head, body);
-        unimplemented!()
-    }
-
-    /// Sends the head and the first block (not empty) of a body whose length is not known, or known only from the head's Content-Length.
-    pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
-        let _ = (head, block, wait);
-        unimplemented!()
-    }
-
-    /// Sends one more block: it is with the kernel, or in a buffer that the loop drains, when this returns. Waits, inside `wait`, only
-    /// where the client is slow and the buffers are full.
-    pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
-        let _ = (block, wait);
-        unimplemented!()
-    }
-
-    /// Sends the head (if not yet sent) and `length` bytes of a file from `offset`, by sendfile(2) where possible; the loop goes on with it
-    /// after the call. Follow with [`Response::end`].
-    pub fn file(&mut self, head: &ResponseHead, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone> {
-        let _ = (head, file, offset, length);
-        unimplemented!()
-    }
-
-    /// Ends the response: the terminating chunk, or the check of the length. Where nothing was begun, sends the head with an empty body.
-    pub fn end(&mut self, head: &ResponseHead) -> Result<(), BodyLength> {
-        let _ = head;
-        unimplemented!()
-    }
-
-    /// Sends 103 with these fields, complete lines with CRLF, to a 1.1 client (RFC 8297), if nothing was begun.
-    pub fn early_hints(&mut self, fields: &[u8]) -> Result<(), Gone> {
-        let _ = fields;
-        unimplemented!()
-    }
-
-    /// Whether any byte of the head has been handed to the kernel: the status cannot change any more.
-    pub fn begun(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised.
-    pub fn cut(&mut self) {
-        unimplemented!()
-    }
-
-    /// Answers 500 with the server's own page; only before anything was sent.
-    pub fn failed(&mut self) {
-        unimplemented!()
-    }
-
-    /// Whether the client has closed its side or reset the connection. Does not block.
-    pub fn client_gone(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// A handle that answers the same later, from any thread, and `true` after the call.
-    pub fn watch(&self) -> ClientWatch {
-        unimplemented!()
-    }
-}
-
-/// See [`Response::watch`].
-#[derive(Clone)]
-pub struct ClientWatch {}
-
-impl ClientWatch {
-    /// Whether the client is gone.
-    pub fn gone(&self) -> bool {
-        unimplemented!()
-    }
-}
 
 /// A body's length was not what the application's Content-Length promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

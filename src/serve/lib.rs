@@ -1,13 +1,31 @@
 //! The half of a worker that knows no Python: event loop, connections, exchange, bodies, time-outs, access log.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
 
+mod access_log;
 pub mod application;
+mod body;
+mod connection;
+mod crew;
+mod event_loop;
+mod exchange;
+mod finishing;
+mod moving;
+mod outbox;
+mod reading;
+pub mod response;
+mod socket;
+mod spool;
+mod timers;
 
-pub use application::{Application, Body, Client, ClientWatch, Gone, Request, Response};
+pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};
+pub use response::{ClientWatch, Response};
+
+use crew::{Crew, Shared};
+use event_loop::Loop;
 
 /// What a worker starts with: its share of what the template was given, and the descriptors that it inherited.
 pub struct Setup {
@@ -23,6 +41,8 @@ pub struct Setup {
     pub exchange_give: OwnedFd,
     /// Where they are taken.
     pub exchange_take: OwnedFd,
+    /// Readable when the process was sent SIGTERM.
+    pub terminated: OwnedFd,
     /// Opened for appending.
     pub access_log: Option<OwnedFd>,
     /// Of the generation.
@@ -43,9 +63,11 @@ pub enum Ending {
     Quit,
 }
 
-/// Serves until told to end. Called on the main thread, with the application loaded and the interpreter lock held by the caller's caller:
-/// [`Application::rest`] is called before the first wait. Sends `Ready`. Starts the other threads itself.
-pub fn run<A: Application>(setup: Setup, application: &A) -> Ending {
-    let _ = (setup, application);
-    unimplemented!()
+/// Serves until told to end. Called on the main thread, with the application loaded. Tells the master that the worker is ready. Starts the
+/// other threads itself; they have ended when this returns. An error means that the kernel refused a descriptor at the start.
+pub fn run<A: Application>(setup: Setup, application: &A) -> io::Result<Ending> {
+    let shared = Shared::new(setup.boot.clone(), setup.slot, setup.scoreboard.clone(), setup.log.clone())?;
+    let shared = Arc::new(shared);
+    let event_loop = Loop::new(setup, shared.clone())?;
+    Ok(Crew::new(shared, event_loop, application).run())
 }

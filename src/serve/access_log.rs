@@ -1,0 +1,266 @@
+//! The access log: gunicorn's format strings, one line for each request, written in batches.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{connection::Work, response::field};
+
+/// A batch is written when it is this long, and before the worker sleeps.
+const BATCH: usize = 32 * 1024;
+/// One write(2) of at most this much to a pipe is not mixed with another process's (PIPE_BUF).
+const PIPE: usize = 4096;
+
+/// One piece of a format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// `%(X)s`, X being one of gunicorn's letters.
+    Atom(u8),
+    /// `%({name}i)s`, lower case
+    RequestField(String),
+    /// `%({name}o)s` and `%({name}e)s`: index into [`crate::response::Outgoing::noted`].
+    Noted(usize),
+}
+
+/// Writes the lines.
+pub(crate) struct AccessLog {
+    pieces: Vec<Piece>,
+    file: Option<OwnedFd>,
+    is_pipe: bool,
+    batch: Vec<u8>,
+    /// The second that `time` shows.
+    second: u64,
+    time: String,
+}
+
+/// The response fields and the environ keys that a format asks for.
+pub(crate) fn wanted(format: &str) -> (Vec<String>, Vec<String>) {
+    let named = |kind: char| {
+        format
+            .split("%({")
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}').filter(|(_, end)| end.starts_with(kind)))
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    (named('o'), named('e'))
+}
+
+fn parse(format: &str) -> Vec<Piece> {
+    let (mut fields, mut environ) = (0, wanted(format).0.len());
+    let mut pieces = Vec::new();
+    let mut rest = format;
+    while let Some(at) = rest.find("%(") {
+        let Some((atom, behind)) = rest[at + 2..].split_once(")s") else { break };
+        pieces.push(Piece::Text(rest[..at].replace("%%", "%")));
+        let count = |counter: &mut usize| {
+            *counter += 1;
+            Piece::Noted(*counter - 1)
+        };
+        pieces.push(match atom.strip_prefix('{').and_then(|named| named.split_once('}')) {
+            Some((name, "i")) => Piece::RequestField(name.to_ascii_lowercase()),
+            Some((_, "o")) => count(&mut fields),
+            Some((_, "e")) => count(&mut environ),
+            _ => Piece::Atom(atom.bytes().next().unwrap_or(b'-')),
+        });
+        rest = behind;
+    }
+    pieces.push(Piece::Text(rest.replace("%%", "%")));
+    pieces
+}
+
+impl AccessLog {
+    pub fn new(format: &str, file: Option<OwnedFd>) -> AccessLog {
+        let mut log = AccessLog {
+            pieces: parse(format),
+            file: None,
+            is_pipe: false,
+            batch: Vec::new(),
+            second: 0,
+            time: String::new(),
+        };
+        log.reopen(file);
+        log
+    }
+
+    /// Goes on in another file.
+    pub fn reopen(&mut self, file: Option<OwnedFd>) {
+        self.flush();
+        self.is_pipe = file
+            .as_ref()
+            .and_then(|file| nix::sys::stat::fstat(file).ok())
+            .is_some_and(|status| status.st_mode & nix::libc::S_IFMT == nix::libc::S_IFIFO);
+        self.file = file;
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Notes a request that was answered.
+    pub fn record(&mut self, work: &Work, took: Duration) {
+        if self.file.is_none() {
+            return;
+        }
+        let line_start = self.batch.len();
+        let mut batch = std::mem::take(&mut self.batch);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => batch.extend_from_slice(text.as_bytes()),
+                Piece::RequestField(name) => {
+                    quoted(&mut batch, field(&work.incoming.head, &work.incoming.bytes, name.as_bytes()));
+                }
+                Piece::Noted(index) => quoted(&mut batch, work.outgoing.noted[*index].as_deref()),
+                Piece::Atom(b't') => {
+                    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                    if second != self.second {
+                        self.second = second;
+                        self.time = jiff::Zoned::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+                    }
+                    batch.extend_from_slice(self.time.as_bytes());
+                }
+                Piece::Atom(letter) => atom(&mut batch, *letter, work, took),
+            }
+        }
+        batch.push(b'\n');
+        self.batch = batch;
+        if self.is_pipe && self.batch.len() > PIPE {
+            let line = self.batch.split_off(line_start);
+            self.flush();
+            self.batch = line;
+        }
+        if self.batch.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Writes what there is.
+    pub fn flush(&mut self) {
+        let mut rest = &self.batch[..];
+        while let (Some(file), false) = (&self.file, rest.is_empty()) {
+            match nix::unistd::write(file, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(nix::errno::Errno::EINTR) => {}
+                // A full disk or a reader that left must not stop the site; the lines are lost.
+                Err(_) => break,
+            }
+        }
+        self.batch.clear();
+    }
+}
+
+fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
+    let (incoming, outgoing) = (&work.incoming, &work.outgoing);
+    let head = &incoming.head;
+    let mut number = |value: u128| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    match letter {
+        b's' => number(outgoing.status.into()),
+        b'B' => number(outgoing.body_bytes.into()),
+        b'b' if outgoing.body_bytes > 0 => number(outgoing.body_bytes.into()),
+        b'T' => number(took.as_secs().into()),
+        b'M' => number(took.as_millis()),
+        b'D' => number(took.as_micros()),
+        b'L' => batch.extend_from_slice(format!("{:.6}", took.as_secs_f64()).as_bytes()),
+        b'p' => batch.extend_from_slice(format!("<{}>", std::process::id()).as_bytes()),
+        b'h' => quoted(batch, Some(incoming.client.address.as_bytes()).filter(|address| !address.is_empty())),
+        b'r' => quoted(batch, Some(incoming.line_bytes())),
+        b'm' => quoted(batch, Some(head.method.of(&incoming.bytes))),
+        b'U' => quoted(batch, Some(head.path.of(&incoming.bytes))),
+        b'q' => quoted(batch, Some(head.query.of(&incoming.bytes))),
+        b'H' => batch.extend_from_slice(match head.version {
+            ostler_http::Version::Http10 => b"HTTP/1.0",
+            ostler_http::Version::Http11 => b"HTTP/1.1",
+        }),
+        b'f' => quoted(batch, field(head, &incoming.bytes, b"referer")),
+        b'a' => quoted(batch, field(head, &incoming.bytes, b"user-agent")),
+        b'u' => quoted(batch, field(head, &incoming.bytes, b"authorization").and_then(basic_user).as_deref()),
+        _ => batch.push(b'-'),
+    }
+}
+
+/// A value from outside: nothing in it can end the line or the quotes around it. `-` where there is none.
+fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
+    let Some(value) = value else { return batch.push(b'-') };
+    let mut plain_from = 0;
+    for (at, byte) in value.iter().enumerate() {
+        if matches!(byte, b' '..=b'~') && *byte != b'"' {
+            continue;
+        }
+        batch.extend_from_slice(&value[plain_from..at]);
+        plain_from = at + 1;
+        match byte {
+            b'"' => batch.extend_from_slice(b"\\\""),
+            byte => batch.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+    batch.extend_from_slice(&value[plain_from..]);
+}
+
+/// The user's name in Basic credentials (RFC 7617).
+fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = credentials.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut decoded = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in encoded.trim_ascii().iter().take_while(|byte| **byte != b'=') {
+        let value =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|b| b == byte)?;
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count) as u8);
+        }
+    }
+    decoded.split(|byte| *byte == b':').next().map(<[u8]>::to_vec)
+}
+
+/// How long something took; the clock may not run backwards.
+pub(crate) fn took(from: Instant, to: Instant) -> Duration {
+    to.saturating_duration_since(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_falls_into_its_pieces() {
+        let format = r#"%(h)s "%(r)s" 100%% %({X-Id}i)s %({server}o)s %({wsgi.x}e)s"#;
+        assert_eq!(wanted(format), (vec!["server".to_owned()], vec!["wsgi.x".to_owned()]));
+        let text = |text: &str| Piece::Text(text.into());
+        assert_eq!(
+            parse(format),
+            [
+                text(""),
+                Piece::Atom(b'h'),
+                text(" \""),
+                Piece::Atom(b'r'),
+                text("\" 100% "),
+                Piece::RequestField("x-id".into()),
+                text(" "),
+                Piece::Noted(0),
+                text(" "),
+                Piece::Noted(1),
+                text("")
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_can_forge_a_line() {
+        let mut batch = Vec::new();
+        quoted(&mut batch, Some(b"a\"b\nc\xff d"));
+        assert_eq!(batch, b"a\\\"b\\x0ac\\xff d");
+    }
+
+    #[test]
+    fn the_user_is_named() {
+        assert_eq!(basic_user(b"Basic YWxhZGRpbjpvcGVuc2VzYW1l").unwrap(), b"aladdin");
+        assert_eq!(basic_user(b"Bearer YWxhZGRpbjpvcGVuc2VzYW1l"), None);
+        assert_eq!(basic_user(b"Basic !"), None);
+    }
+}

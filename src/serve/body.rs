@@ -1,0 +1,270 @@
+//! Request bodies: read whole by the loop, or while the application runs.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ostler_http::{Framing, Refusal, body::ChunkedDecoder, response::CONTINUE};
+use ostler_wire::Worker;
+
+use crate::{
+    application::{Body, LiveBody},
+    socket,
+    spool::Spool,
+};
+
+const TOO_LARGE: Refusal = Refusal { status: 413, why: "the body is larger than --limit-request-body" };
+
+/// Finds a body's end (RFC 9112 §6).
+#[derive(Debug)]
+enum Decoder {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+pub(crate) struct BodyReader {
+    decoder: Decoder,
+    spool: Spool,
+    /// Bytes of body data so far.
+    pub received: u64,
+    /// When its head was complete.
+    pub started: Instant,
+}
+
+impl BodyReader {
+    /// For a request with a body. Refuses at once what is declared too large.
+    pub fn new(framing: Framing, started: Instant, settings: &Worker) -> Result<Option<BodyReader>, Refusal> {
+        let decoder = match framing {
+            Framing::None | Framing::Length(0) => return Ok(None),
+            Framing::Length(length) if over(length, settings.limit_request_body) => return Err(TOO_LARGE),
+            Framing::Length(length) => Decoder::Length(length),
+            Framing::Chunked => Decoder::Chunked(ChunkedDecoder::default()),
+        };
+        Ok(Some(BodyReader { decoder, spool: Spool::default(), received: 0, started }))
+    }
+
+    /// Takes what belongs to the body from the beginning of `input`: how much that was, and whether the body is complete.
+    pub fn feed(&mut self, input: &[u8], settings: &Worker) -> Result<(usize, bool), Problem> {
+        let mut consumed = 0;
+        loop {
+            let step = self.decoder.step(&input[consumed..])?;
+            consumed += step.consumed;
+            self.received += step.data as u64;
+            if over(self.received, settings.limit_request_body) {
+                return Err(TOO_LARGE.into());
+            }
+            let data = &input[consumed - step.data..consumed];
+            if !data.is_empty() {
+                self.spool.push(data, settings.body_memory as usize, &settings.spool_directory)?;
+            }
+            if step.done || step.consumed == 0 {
+                return Ok((consumed, step.done));
+            }
+        }
+    }
+
+    /// All of it.
+    pub fn finish(self) -> io::Result<Body> {
+        self.spool.into_body()
+    }
+}
+
+fn over(length: u64, limit: u64) -> bool {
+    limit != 0 && length > limit
+}
+
+impl Decoder {
+    fn step(&mut self, input: &[u8]) -> Result<ostler_http::body::Step, Refusal> {
+        match self {
+            Decoder::Chunked(decoder) => decoder.step(input),
+            Decoder::Length(left) => {
+                let data = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data as u64;
+                Ok(ostler_http::body::Step { consumed: data, data, done: *left == 0 })
+            }
+        }
+    }
+}
+
+/// Why a body cannot be read on.
+pub(crate) enum Problem {
+    /// The peer's fault.
+    Refused(Refusal),
+    /// Ours: the spool file.
+    Failed(io::Error),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Problem::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Problem::Failed(error)
+    }
+}
+
+/// A body that the application reads from the connection (`--no-request-buffering`).
+pub(crate) struct LiveReader {
+    decoder: Decoder,
+    socket: Arc<OwnedFd>,
+    /// Read from the connection already: at first what came with the head, at the end the next request.
+    input: Vec<u8>,
+    /// Decoded and not yet asked for.
+    data: VecDeque<u8>,
+    continue_first: bool,
+    pause: Duration,
+    limit: u64,
+    received: u64,
+    state: LiveState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LiveState {
+    Open,
+    Complete,
+    Broken,
+    CallOver,
+}
+
+/// The loop's hold on a [`LiveReader`], to take the connection back when the call is over.
+#[derive(Clone)]
+pub(crate) struct LiveHandle(Arc<Mutex<LiveReader>>);
+
+impl LiveHandle {
+    /// Both holds on a body: the loop's and the application's. `input` is what came behind the head.
+    pub fn new(
+        framing: Framing,
+        socket: Arc<OwnedFd>,
+        input: Vec<u8>,
+        continue_first: bool,
+        settings: &Worker,
+    ) -> (LiveHandle, LiveBody) {
+        let (decoder, length) = match framing {
+            Framing::Chunked => (Decoder::Chunked(ChunkedDecoder::default()), None),
+            Framing::Length(length) => (Decoder::Length(length), Some(length)),
+            Framing::None => (Decoder::Length(0), Some(0)),
+        };
+        let reader = LiveReader {
+            decoder,
+            socket,
+            input,
+            data: VecDeque::new(),
+            continue_first,
+            pause: settings.body_timeout,
+            limit: settings.limit_request_body,
+            received: 0,
+            state: LiveState::Open,
+        };
+        let handle = LiveHandle(Arc::new(Mutex::new(reader)));
+        (handle.clone(), LiveBody { source: Box::new(handle), length })
+    }
+
+    /// The call is over: whether the body was read to its end, and the bytes behind it.
+    pub fn take_back(&self) -> (bool, Vec<u8>) {
+        let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is in the buffer may just be the end of the body: an application need not read to see it.
+        let complete = reader.skip_buffered();
+        reader.state = LiveState::CallOver;
+        (complete, std::mem::take(&mut reader.input))
+    }
+}
+
+impl io::Read for LiveHandle {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(into)
+    }
+}
+
+impl LiveReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.state {
+                LiveState::Open | LiveState::Complete => {}
+                LiveState::Broken => return Err(broken("the client broke off its request body")),
+                LiveState::CallOver => return Err(broken("wsgi.input was read after its request was over")),
+            }
+            if into.is_empty() {
+                return Ok(0);
+            }
+            let taken = self.take(into)?;
+            if taken > 0 || self.state == LiveState::Complete {
+                return Ok(taken);
+            }
+            self.receive().inspect_err(|_| self.state = LiveState::Broken)?;
+        }
+    }
+
+    /// Copies data that was received already; 0 if there is none.
+    fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.data.is_empty() && self.state == LiveState::Open {
+            let step = self.decoder.step(&self.input).map_err(|refusal| {
+                self.state = LiveState::Broken;
+                broken(refusal.why)
+            })?;
+            self.received += step.data as u64;
+            if over(self.received, self.limit) {
+                self.state = LiveState::Broken;
+                return Err(broken(TOO_LARGE.why));
+            }
+            self.data.extend(self.input.drain(..step.consumed).skip(step.consumed - step.data));
+            if step.done {
+                self.state = LiveState::Complete;
+            }
+            if step.consumed == 0 {
+                break;
+            }
+        }
+        self.data.read(into)
+    }
+
+    fn skip_buffered(&mut self) -> bool {
+        let mut sink = [0; 4096];
+        while matches!(self.take(&mut sink), Ok(1..)) {}
+        self.state == LiveState::Complete
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.continue_first) && self.input.is_empty() {
+            // 25 bytes always fit an idle connection's send buffer.
+            socket::send(self.socket.as_raw_fd(), CONTINUE)?;
+        }
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match socket::receive(self.socket.as_raw_fd(), &mut buffer)? {
+                Some(0) => return Err(broken("the client broke off its request body")),
+                Some(length) => {
+                    self.input.extend_from_slice(&buffer[..length]);
+                    return Ok(());
+                }
+                None => self.wait()?,
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let pause = match self.pause {
+            Duration::ZERO => PollTimeout::NONE,
+            pause => PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut descriptors, pause) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client paused its body for --body-timeout")),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn broken(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, why)
+}

@@ -1,0 +1,160 @@
+//! A client's connection, and the work that one request on it is.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use ostler_http::RequestHead;
+
+use crate::{
+    application::{Body, Client},
+    body::{BodyReader, LiveHandle},
+    outbox::Outbox,
+    response::Outgoing,
+    timers::{Deadline, Token},
+};
+
+/// The size of a buffer that heads are read into.
+pub(crate) const BUFFER: usize = 16 * 1024;
+
+/// An open connection. Small while it idles: buffers belong to requests.
+pub(crate) struct Connection {
+    pub token: Token,
+    pub socket: Arc<OwnedFd>,
+    pub client: Option<Arc<Client>>,
+    pub listener: u16,
+    pub phase: Phase,
+    pub deadline: Deadline,
+    /// Bytes of the next request's head, or of several requests.
+    pub partial: Option<Box<Partial>>,
+    /// Whether epoll knows it, and whether it asks for writability.
+    pub interest: Interest,
+    /// The socket had more to read when it was last looked at, or has had an event since.
+    pub readable: bool,
+    /// FIN came.
+    pub half_closed: bool,
+    /// A PROXY header must come first.
+    pub proxy_expected: bool,
+    /// What the PROXY header said of the client, as `address port`; else empty.
+    pub proxied: String,
+    /// Requests so far.
+    pub requests: u32,
+}
+
+/// See [`Connection::interest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Interest {
+    None,
+    Read,
+    ReadWrite,
+}
+
+/// Where a connection is between two requests.
+pub(crate) enum Phase {
+    /// Nothing of the next request has come, or only part of its head ([`Connection::partial`]).
+    Head,
+    /// The head is complete, the body is not.
+    Body(Box<Work>, Box<BodyReader>),
+    /// The request is complete and waits for a Python thread.
+    Ready(Box<Work>),
+    /// Its call is under way on this thread.
+    Called(u16, Option<Arc<Outbox>>),
+    /// The call is over, and the client has still to take the rest.
+    Writing(Arc<Outbox>, Next),
+    /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
+    /// rather than a reset (RFC 9112 §9.6). How many bytes more.
+    Lingering(u64),
+}
+
+/// What follows a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Request,
+    Close,
+    /// With a reset, where an orderly end would make a cut response look whole.
+    Reset,
+}
+
+/// A head that has not come whole.
+#[derive(Default)]
+pub(crate) struct Partial {
+    pub bytes: Vec<u8>,
+    pub head: RequestHead,
+    /// When its first byte came.
+    pub since: Option<Instant>,
+}
+
+/// One request and its response. Reused, so that its buffers are allocated once.
+pub(crate) struct Work {
+    pub incoming: Incoming,
+    pub outgoing: Outgoing,
+    pub live: Option<LiveHandle>,
+    /// When the request was complete.
+    pub ready: Instant,
+    /// When the call began.
+    pub started: Instant,
+    /// Whether it found no Python thread free.
+    pub waited: bool,
+    pub panicked: bool,
+}
+
+/// A request as it was read.
+pub(crate) struct Incoming {
+    pub bytes: Vec<u8>,
+    /// How many of `bytes` came from the client.
+    pub filled: usize,
+    /// How many of those belong to this request.
+    pub consumed: usize,
+    pub head: RequestHead,
+    /// Whether `bytes` holds the body, too: nothing of the request was read elsewhere.
+    pub whole: bool,
+    pub body: Body,
+    pub client: Arc<Client>,
+    pub hidden: Vec<u16>,
+}
+
+impl Incoming {
+    /// The request line, for the log.
+    pub fn line(&self) -> String {
+        let end = self.bytes.iter().position(|byte| *byte == b'\r').unwrap_or(self.filled.min(self.bytes.len()));
+        String::from_utf8_lossy(&self.bytes[..end.min(2048)]).into_owned()
+    }
+
+    /// Method and target as they came, with the version: what the scoreboard and the access log show.
+    pub fn line_bytes(&self) -> &[u8] {
+        let start = self.head.method.start as usize;
+        // `HTTP/1.1` follows the target and one space.
+        let end = (self.head.target.end as usize + 9).min(self.bytes.len());
+        &self.bytes[start..end]
+    }
+}
+
+impl Work {
+    pub fn new(outgoing: Outgoing, client: Arc<Client>, now: Instant) -> Box<Work> {
+        let incoming = Incoming {
+            bytes: vec![0; BUFFER],
+            filled: 0,
+            consumed: 0,
+            head: RequestHead::default(),
+            whole: true,
+            body: Body::Empty,
+            client,
+            hidden: Vec::new(),
+        };
+        Box::new(Work { incoming, outgoing, live: None, ready: now, started: now, waited: false, panicked: false })
+    }
+
+    /// Makes it ready for another connection's request.
+    pub fn reset(&mut self) {
+        self.incoming.head.clear();
+        self.incoming.body = Body::Empty;
+        self.incoming.whole = true;
+        self.incoming.hidden.clear();
+        self.incoming.filled = 0;
+        self.incoming.consumed = 0;
+        if self.incoming.bytes.len() != BUFFER {
+            self.incoming.bytes = vec![0; BUFFER];
+        }
+        self.live = None;
+        self.waited = false;
+        self.outgoing.reset();
+    }
+}

@@ -1,0 +1,604 @@
+//! The loop: waits for descriptors, deadlines and messages, and turns them into steps. Whoever holds the baton runs it (see crew.rs).
+//! Reading requests is in reading.rs, what follows a call in finishing.rs, drains and hand-overs in moving.rs.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use ostler_http::Limits;
+use ostler_wire::{
+    Channel, FromWorker, Recycle, ToWorker,
+    scoreboard::{Slot, State},
+};
+use slab::Slab;
+use slog::{debug, error, info, warn};
+
+use crate::{
+    Ending, Setup,
+    access_log::AccessLog,
+    connection::{Connection, Interest, Phase, Work},
+    crew::{Note, Shared},
+    exchange::{self, Exchange},
+    moving::Life,
+    socket,
+    timers::{Deadline, Timers, Token},
+};
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 256;
+/// Connections accepted for one event of a listener.
+const ACCEPTS: u32 = 8;
+/// How often a waiting request looks for an idle sibling, and a full exchange is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+/// How long accepting pauses when descriptors have run out, unless one is freed before.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
+/// How often a worker at work looks at its own memory.
+const MEMORY_LOOK: Duration = Duration::from_secs(1);
+
+/// Serial number of tokens that are no connections.
+const SPECIAL: u32 = u32::MAX;
+const WAKE: u32 = u32::MAX;
+const CHANNEL: u32 = u32::MAX - 1;
+const EXCHANGE: u32 = u32::MAX - 2;
+const TERMINATED: u32 = u32::MAX - 3;
+
+/// What the thread that runs the loop has to do outside of it.
+pub(crate) enum Step {
+    /// Make this call, then [`Loop::finish`].
+    Call(Box<Work>),
+    /// Nothing to do: rest, then [`Loop::poll`].
+    Wait,
+    /// Let this Python thread lead.
+    Grant(u16),
+    /// Log what this Python thread is doing, for the reason given.
+    Explain(u16, &'static str),
+    /// Answer the master's question for stacks.
+    Stacks,
+    /// End the process with this code; a thread is stuck in the application.
+    Abandon(i32),
+    /// All is over.
+    End,
+}
+
+/// The state of a worker's loop.
+pub(crate) struct Loop {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: Limits,
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+    /// Events from the last wait, and how many of them are dealt with.
+    filled: usize,
+    cursor: usize,
+    accepts: u32,
+    pub(crate) connections: Slab<Connection>,
+    serial: u32,
+    /// Requests that are complete, oldest first.
+    pub(crate) ready: VecDeque<Token>,
+    /// Connections that can go on without waiting.
+    pub(crate) again: VecDeque<Token>,
+    pub(crate) steps: VecDeque<Step>,
+    pub(crate) timers: Timers,
+    pub(crate) listeners: Vec<OwnedFd>,
+    armed: bool,
+    paused_until: Option<Instant>,
+    pub(crate) exchange: Exchange,
+    pub(crate) channel: Channel,
+    terminated: OwnedFd,
+    pub(crate) access_log: AccessLog,
+    second: u64,
+    pub(crate) date: [u8; 29],
+    pub(crate) now: Instant,
+    /// `now` of the beginning, on both clocks.
+    epoch: (Instant, u64),
+    /// The Python thread that runs the loop; none while the stand-by does.
+    leader: Option<u16>,
+    /// Python threads that wait for the baton.
+    free: Vec<u16>,
+    /// Calls under way, and how many of them were given up.
+    pub(crate) calls: u16,
+    pub(crate) stuck: Vec<Token>,
+    pub(crate) spare: Vec<Box<Work>>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) life: Life,
+    /// A moving average of how long calls take.
+    pub(crate) service: Duration,
+    /// Requests after which the worker asks to be replaced.
+    pub(crate) requests_left: Option<u64>,
+    born: Instant,
+    memory_looked: Instant,
+    replacement_asked: bool,
+}
+
+impl Loop {
+    pub fn new(setup: Setup, shared: Arc<Shared>) -> io::Result<Loop> {
+        let worker = &shared.boot.worker;
+        let now = Instant::now();
+        let mut event_loop = Loop {
+            limits: Limits {
+                line: worker.limit_request_line as usize,
+                fields: worker.limit_request_fields as usize,
+                field: worker.limit_request_field_size as usize,
+                head: worker.limit_request_head as usize,
+            },
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            events: vec![EpollEvent::empty(); EVENTS],
+            filled: 0,
+            cursor: 0,
+            accepts: 0,
+            connections: Slab::new(),
+            serial: 0,
+            ready: VecDeque::new(),
+            again: VecDeque::new(),
+            steps: VecDeque::new(),
+            timers: Timers::default(),
+            listeners: setup.listeners,
+            armed: false,
+            paused_until: None,
+            exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
+            channel: setup.channel,
+            terminated: setup.terminated,
+            access_log: AccessLog::new(&worker.access_log_format, setup.access_log),
+            second: 0,
+            date: [b' '; 29],
+            now,
+            epoch: (now, ostler_wire::scoreboard::now()),
+            leader: None,
+            free: (1..worker.threads).rev().collect(),
+            calls: 0,
+            stuck: Vec::new(),
+            spare: Vec::new(),
+            scratch: vec![0; exchange::PACKET],
+            life: Life::Serving,
+            service: Duration::ZERO,
+            requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
+            born: now,
+            memory_looked: now,
+            replacement_asked: false,
+            shared: shared.clone(),
+        };
+        for listener in &event_loop.listeners {
+            socket2::SockRef::from(listener).set_nonblocking(true)?;
+        }
+        let watch =
+            |descriptor, place| event_loop.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, special(place)));
+        watch(shared.wake.as_fd(), WAKE)?;
+        watch(event_loop.channel.as_fd(), CHANNEL)?;
+        watch(event_loop.terminated.as_fd(), TERMINATED)?;
+        event_loop.tell_time();
+        let slot = event_loop.slot();
+        slot.since.store(event_loop.milliseconds(), Relaxed);
+        slot.enter(State::Idle);
+        event_loop.tell(FromWorker::Ready);
+        Ok(event_loop)
+    }
+
+    pub fn slot(&self) -> &Slot {
+        self.shared.scoreboard.slot(self.shared.slot)
+    }
+
+    /// Sends a message to the master. If it is gone, the channel's end says so soon.
+    pub fn tell(&self, message: FromWorker) {
+        if let Err(error) = self.channel.send(&message, &[]) {
+            debug!(self.shared.log, "could not tell the master"; "error" => %error);
+        }
+    }
+
+    /// `now` in milliseconds of the scoreboard's clock.
+    pub fn milliseconds(&self) -> u64 {
+        self.epoch.1 + self.now.saturating_duration_since(self.epoch.0).as_millis() as u64
+    }
+
+    /// Says who leads from now on.
+    pub fn led_by(&mut self, leader: Option<u16>) {
+        self.leader = leader;
+        match leader {
+            Some(seat) => self.free.retain(|free| *free != seat),
+            None => self.slot().enter(State::Busy),
+        }
+        self.arm();
+    }
+
+    /// Whether a request would be dispatched now.
+    pub fn thread_free(&self) -> bool {
+        self.leader.is_some() || !self.free.is_empty()
+    }
+
+    /// The next thing to do.
+    pub fn next(&mut self) -> Step {
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                return step;
+            }
+            if let Some(step) = self.drained() {
+                return step;
+            }
+            match self.leader {
+                Some(seat) => {
+                    if let Some(work) = self.next_ready() {
+                        return self.dispatch(seat, work);
+                    }
+                }
+                None => {
+                    if let Some(seat) = self.free.pop() {
+                        return Step::Grant(seat);
+                    }
+                }
+            }
+            if let Some(token) = self.again.pop_front() {
+                self.go_on(token);
+            } else if self.cursor < self.filled {
+                let event = self.events[self.cursor];
+                self.cursor += 1;
+                self.handle(event);
+            } else if let Some((token, popped)) = self.timers.pop(self.now) {
+                self.timer(token, popped);
+            } else {
+                return Step::Wait;
+            }
+        }
+    }
+
+    /// Waits for something to happen. Everything that was to be done is done.
+    pub fn poll(&mut self) {
+        self.access_log.flush();
+        let at_rest = match (&self.life, self.leader) {
+            (Life::Serving, Some(_)) => State::Idle,
+            (Life::Serving, None) => State::Busy,
+            _ => State::Draining,
+        };
+        self.slot().enter(at_rest);
+        let wait = self.longest_wait();
+        self.filled = match self.epoll.wait(&mut self.events, wait) {
+            Ok(filled) => filled,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => panic!("epoll_wait on our own descriptors: {error}"),
+        };
+        self.cursor = 0;
+        self.accepts = ACCEPTS;
+        if at_rest == State::Idle {
+            self.slot().enter(State::Working);
+        }
+        self.now = Instant::now();
+        self.tell_time();
+        self.look_around();
+    }
+
+    fn longest_wait(&self) -> EpollTimeout {
+        let mut wait = self.timers.wait(self.now);
+        let mut at_most = |bound: Duration| wait = Some(wait.map_or(bound, |wait| wait.min(bound)));
+        if !self.ready.is_empty() || self.life.retries() {
+            at_most(RETRY);
+        }
+        for due in [self.paused_until, self.life.due(), self.replacement_due()].into_iter().flatten() {
+            at_most(due.saturating_duration_since(self.now));
+        }
+        // Rounded up: waking before the deadline would only mean waiting again.
+        wait.map_or(EpollTimeout::NONE, |wait| {
+            EpollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
+        })
+    }
+
+    /// What time alone brings about, apart from the connections' deadlines.
+    fn look_around(&mut self) {
+        if self.paused_until.is_some_and(|until| until <= self.now) {
+            self.paused_until = None;
+            self.arm();
+        }
+        self.shed();
+        self.drain_goes_on();
+        if self.replacement_asked {
+            return;
+        }
+        if self.replacement_due().is_some_and(|due| due <= self.now) {
+            self.ask_replacement(Recycle::Age);
+        } else if self.shared.boot.worker.max_memory > 0 && self.now - self.memory_looked >= MEMORY_LOOK {
+            self.memory_looked = self.now;
+            if resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory) {
+                self.ask_replacement(Recycle::Memory);
+            }
+        }
+    }
+
+    fn replacement_due(&self) -> Option<Instant> {
+        let age = self.shared.boot.worker.max_age;
+        (!age.is_zero() && !self.replacement_asked).then(|| self.born + age)
+    }
+
+    /// Tells the master, once, that this worker should be replaced.
+    pub fn ask_replacement(&mut self, why: Recycle) {
+        if !std::mem::replace(&mut self.replacement_asked, true) {
+            info!(self.shared.log, "replacement asked for"; "why" => ?why);
+            self.tell(FromWorker::Replace(why));
+        }
+    }
+
+    fn tell_time(&mut self) {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if second != self.second {
+            self.second = second;
+            let text = httpdate::fmt_http_date(now);
+            self.date.copy_from_slice(text.as_bytes());
+        }
+    }
+
+    fn handle(&mut self, event: EpollEvent) {
+        let token = Token { place: event.data() as u32, serial: (event.data() >> 32) as u32 };
+        match (token.serial, token.place) {
+            (SPECIAL, WAKE) => self.read_notes(),
+            (SPECIAL, CHANNEL) => self.hear(),
+            (SPECIAL, EXCHANGE) => self.take_moved(),
+            (SPECIAL, TERMINATED) => self.terminated(),
+            (SPECIAL, listener) => self.accept(listener as u16),
+            _ => self.client_event(token, event.events()),
+        }
+    }
+
+    fn client_event(&mut self, token: Token, flags: EpollFlags) {
+        let Some(connection) = self.connection(token) else { return };
+        let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        connection.half_closed |= ended;
+        connection.readable |= ended || flags.contains(EpollFlags::EPOLLIN);
+        match &connection.phase {
+            // It left while its request waited: nobody would read the answer.
+            Phase::Ready(_) if ended => self.close(token),
+            Phase::Writing(..) if flags.contains(EpollFlags::EPOLLHUP) => self.close(token),
+            Phase::Ready(_) => {}
+            Phase::Head | Phase::Body(..) | Phase::Called(..) | Phase::Writing(..) | Phase::Lingering(_) => {
+                self.go_on(token);
+            }
+        }
+    }
+
+    /// Moves a connection on as far as it goes without waiting.
+    fn go_on(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        match &connection.phase {
+            Phase::Head => self.read_head(token),
+            Phase::Body(..) => self.read_body(token),
+            Phase::Ready(_) => {}
+            Phase::Called(_, None) => {}
+            Phase::Called(_, Some(_)) | Phase::Writing(..) => self.drain_outbox(token),
+            Phase::Lingering(_) => self.linger(token),
+        }
+    }
+
+    fn timer(&mut self, token: Token, popped: Instant) {
+        let (now, timers) = (self.now, &mut self.timers);
+        let Some(connection) = find(&mut self.connections, token) else { return };
+        if timers.is_due(token, &mut connection.deadline, popped, now) {
+            self.timed_out(token);
+        }
+    }
+
+    fn read_notes(&mut self) {
+        let _ = self.shared.wake.read();
+        for note in self.shared.take_notes() {
+            match note {
+                Note::Finished(seat, work) => {
+                    self.free.push(seat);
+                    self.finish(work);
+                }
+                Note::Outbox(token, outbox) => {
+                    if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
+                        *place = Some(outbox);
+                        self.drain_outbox(token);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let log = self.shared.log.clone();
+        match self.channel.receive::<ToWorker>() {
+            Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
+            Ok(Some((ToWorker::Quit, _))) => self.quit(),
+            Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
+            Ok(Some((ToWorker::Reopen, descriptors))) => {
+                let mut descriptors = descriptors.into_iter();
+                if let Some(error_log) = descriptors.next() {
+                    if let Err(error) = nix::unistd::dup2_stderr(&error_log) {
+                        warn!(log, "could not reopen the error log"; "error" => %error);
+                    }
+                }
+                if self.access_log.is_on() {
+                    self.access_log.reopen(descriptors.next());
+                }
+            }
+            Ok(None) => {
+                warn!(log, "the master is gone");
+                let _ = self.epoll.delete(self.channel.as_fd());
+                self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
+            }
+            Err(error) => error!(log, "could not read the master's message"; "error" => %error),
+        }
+    }
+
+    fn terminated(&mut self) {
+        let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
+        // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
+        self.ask_replacement(Recycle::Signal);
+    }
+
+    /// Sends the master what the application says of its threads.
+    pub fn answer_stacks(&self, stacks: String) {
+        self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
+    }
+
+    // Accepting ------------------------------------------------------------------------------------------------------
+
+    /// Listens to listeners and exchange exactly while a connection from there would be served at once.
+    pub fn arm(&mut self) {
+        let worker = &self.shared.boot.worker;
+        let room = worker.connections == 0 || self.connections.len() < worker.connections as usize;
+        let wanted = self.thread_free() && room && self.paused_until.is_none() && self.life.accepts();
+        if wanted == self.armed {
+            return;
+        }
+        self.armed = wanted;
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        let listeners = self.listeners.iter().enumerate().map(|(index, listener)| (listener.as_fd(), index as u32));
+        for (descriptor, place) in listeners.chain([(self.exchange.taking(), EXCHANGE)]) {
+            let changed = match wanted {
+                true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
+                false => self.epoll.delete(descriptor),
+            };
+            if let Err(error) = changed {
+                error!(self.shared.log, "could not watch a listener"; "error" => %error);
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: u16) {
+        if !self.armed {
+            return;
+        }
+        match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
+            Ok(None) => {}
+            Ok(Some(socket)) => {
+                socket::no_delay(socket.as_fd());
+                let token = self.admit(socket, listener);
+                self.accepts -= 1;
+                if self.accepts > 0 {
+                    // The same event again, when this connection's first request is answered: there may be more in the queue.
+                    self.cursor -= 1;
+                }
+                self.again.push_back(token);
+            }
+            Err(error) if out_of_descriptors(&error) => {
+                warn!(self.shared.log, "accepting paused"; "error" => %error, "connections" => self.connections.len());
+                self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
+                self.arm();
+            }
+            // The client gave up before it was accepted, or the network said so: nothing is lost.
+            Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
+        }
+    }
+
+    /// Takes all that the kernel has queued: nobody else will.
+    pub fn empty_queues(&mut self) {
+        for listener in 0..self.listeners.len() {
+            while let Ok(Some(socket)) = socket::accept(self.listeners[listener].as_fd()) {
+                let token = self.admit(socket, listener as u16);
+                self.again.push_back(token);
+            }
+        }
+        while self.take_one_moved() {}
+    }
+
+    /// Makes a connection of a socket.
+    pub fn admit(&mut self, socket: OwnedFd, listener: u16) -> Token {
+        self.serial = (self.serial + 1) % SPECIAL;
+        let entry = self.connections.vacant_entry();
+        let token = Token { place: entry.key() as u32, serial: self.serial };
+        entry.insert(Connection {
+            token,
+            socket: Arc::new(socket),
+            client: None,
+            listener,
+            phase: Phase::Head,
+            deadline: Deadline::default(),
+            partial: None,
+            interest: Interest::None,
+            readable: true,
+            half_closed: false,
+            proxy_expected: self.shared.boot.worker.proxy_protocol,
+            proxied: String::new(),
+            requests: 0,
+        });
+        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.arm();
+        token
+    }
+
+    /// Closes a connection.
+    pub fn close(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        if connection.interest != Interest::None {
+            // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
+            let socket = connection.socket.clone();
+            let _ = self.epoll.delete(&*socket);
+        }
+        let connection = self.connections.remove(token.place as usize);
+        match connection.phase {
+            Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
+            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, _) => outbox.give_up(),
+            Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
+        }
+        drop(connection.socket);
+        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.paused_until = None;
+        self.arm();
+    }
+
+    /// Watches a connection's socket. What has happened before is reported, too.
+    pub fn watch(&mut self, token: Token, interest: Interest) {
+        let Some(connection) = find(&mut self.connections, token) else { return };
+        if connection.interest >= interest {
+            return;
+        }
+        let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
+        let mut event = EpollEvent::new(flags, u64::from(token.place) | u64::from(token.serial) << 32);
+        let watched = match connection.interest {
+            Interest::None => self.epoll.add(&*connection.socket, event),
+            Interest::Read | Interest::ReadWrite => self.epoll.modify(&*connection.socket, &mut event),
+        };
+        connection.interest = interest;
+        if let Err(error) = watched {
+            error!(self.shared.log, "could not watch a connection"; "error" => %error);
+            self.close(token);
+        }
+    }
+
+    pub fn connection(&mut self, token: Token) -> Option<&mut Connection> {
+        find(&mut self.connections, token)
+    }
+
+    /// How many events of this turn are still to be dealt with.
+    pub fn events_left(&self) -> usize {
+        self.filled - self.cursor
+    }
+
+    /// The end of everything, for [`crate::run`].
+    pub fn ending(&mut self) -> Ending {
+        self.access_log.flush();
+        self.life.ending()
+    }
+}
+
+/// The connection that a token names, if it is still that one.
+pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&mut Connection> {
+    connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
+}
+
+fn special(place: u32) -> u64 {
+    u64::from(place) | u64::from(SPECIAL) << 32
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+/// `--max-requests` with its jitter; none for no limit.
+fn requests_before_replacement(limit: u64, jitter: u64) -> Option<u64> {
+    use std::hash::{BuildHasher, RandomState};
+    // Each worker's own random keys: what this program needs of chance is no more than that.
+    let chance = RandomState::new().hash_one(std::process::id());
+    (limit > 0).then(|| limit + if jitter > 0 { chance % (jitter + 1) } else { 0 })
+}
+
+/// Resident memory in bytes (proc(5), statm).
+fn resident_memory() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page as u64)
+}

@@ -1,0 +1,267 @@
+//! From the end of a call to the connection's next request, or to its end.
+
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use ostler_http::{Refusal, response::ResponseFraming};
+use ostler_wire::Recycle;
+use slog::info;
+
+use crate::{
+    access_log::took,
+    connection::{Interest, Next, Partial, Phase, Work},
+    event_loop::{Loop, Step},
+    outbox::{Drained, Outbox},
+    response::Progress,
+    socket,
+    timers::Token,
+};
+
+/// So much of what a client still sends is read and forgotten after a refusal, so that it sees the answer.
+const LINGER_BYTES: u64 = 4 << 20;
+/// And for so long.
+const LINGER_TIME: Duration = Duration::from_secs(3);
+
+impl Loop {
+    /// Takes up a connection whose call is over.
+    pub(crate) fn finish(&mut self, mut work: Box<Work>) {
+        self.now = std::time::Instant::now();
+        self.calls -= 1;
+        let took = took(work.started, self.now);
+        self.service = (self.service * 7 + took) / 8;
+        if let Some(seat) = work.outgoing.thread {
+            self.shared.scoreboard.activity(self.shared.slot, seat).end();
+        }
+        let slot = self.slot();
+        slot.requests.store(slot.requests.load(Relaxed) + 1, Relaxed);
+        if work.outgoing.status >= 500 {
+            slot.errors.fetch_add(1, Relaxed);
+        }
+        slot.sent.store(slot.sent.load(Relaxed) + work.outgoing.body_bytes, Relaxed);
+        self.access_log.record(&work, took);
+        if work.panicked {
+            self.ask_replacement(Recycle::Panic);
+        }
+        if let Some(left) = &mut self.requests_left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.ask_replacement(Recycle::Requests);
+            }
+        }
+        let token = work.outgoing.token;
+        if let Some(live) = work.live.take() {
+            let (complete, behind) = live.take_back();
+            work.outgoing.keep_alive &= complete;
+            work.incoming.bytes = behind;
+            work.incoming.filled = work.incoming.bytes.len();
+            work.incoming.consumed = 0;
+        }
+        if self.given_up(token) {
+            self.retire(work);
+            return self.close(token);
+        }
+        self.answered(token, work);
+    }
+
+    /// A response was made: what the client has not taken is drained, then comes the next request.
+    pub(crate) fn answered(&mut self, token: Token, mut work: Box<Work>) {
+        let out = &mut work.outgoing;
+        let next = match out.progress {
+            Progress::Ended if out.keep_alive && self.life.keeps_connections() => Next::Request,
+            Progress::Ended => Next::Close,
+            // The end of the connection is the end of such a body: only a reset shows that it is not whole.
+            _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
+            _ => Next::Close,
+        };
+        let outbox = out.outbox.take();
+        let incoming = &work.incoming;
+        let behind = &incoming.bytes[incoming.consumed..incoming.filled];
+        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else {
+            return self.retire(work);
+        };
+        connection.requests = connection.requests.saturating_add(1);
+        if !behind.is_empty() {
+            connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
+        }
+        if let Some(outbox) = &outbox {
+            connection.phase = Phase::Writing(outbox.clone(), next);
+        }
+        self.retire(work);
+        match outbox {
+            None => self.after(token, next),
+            Some(_) => {
+                self.set_deadline(token, self.now + self.shared.boot.worker.write_timeout);
+                self.drain_outbox(token);
+            }
+        }
+    }
+
+    /// Hands the kernel more of a response.
+    pub(crate) fn drain_outbox(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        let (outbox, next): (Arc<Outbox>, Option<Next>) = match &connection.phase {
+            Phase::Writing(outbox, next) => (outbox.clone(), Some(*next)),
+            Phase::Called(_, Some(outbox)) => (outbox.clone(), None),
+            _ => return,
+        };
+        match (outbox.drain(&connection.socket), next) {
+            (Ok(Drained::Empty), Some(next)) => self.after(token, next),
+            (Ok(Drained::Empty), None) => {}
+            (Ok(Drained::Blocked { progress }), next) => {
+                self.watch(token, Interest::ReadWrite);
+                if progress && next.is_some() {
+                    self.set_deadline(token, self.now + self.shared.boot.worker.write_timeout);
+                }
+            }
+            (Err(_), Some(_)) => self.close(token),
+            // The call finds out at its next block.
+            (Err(_), None) => outbox.give_up(),
+        }
+    }
+
+    /// A response is out.
+    pub(crate) fn after(&mut self, token: Token, next: Next) {
+        let Some(connection) = self.connection(token) else { return };
+        match next {
+            Next::Request => {
+                connection.phase = Phase::Head;
+                if connection.partial.is_some() || connection.readable {
+                    self.again.push_back(token);
+                } else {
+                    self.rest(token);
+                }
+            }
+            Next::Close if connection.partial.is_none() && !connection.readable => self.close(token),
+            Next::Close if connection.half_closed => self.close(token),
+            Next::Close => self.begin_lingering(token),
+            Next::Reset => {
+                socket::reset_on_close(connection.socket.as_fd());
+                self.close(token);
+            }
+        }
+    }
+
+    fn begin_lingering(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        socket::finish_sending(connection.socket.as_fd());
+        connection.partial = None;
+        connection.phase = Phase::Lingering(LINGER_BYTES);
+        self.watch(token, Interest::Read);
+        self.set_deadline(token, self.now + LINGER_TIME);
+        self.again.push_back(token);
+    }
+
+    /// Reads and forgets.
+    pub(crate) fn linger(&mut self, token: Token) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(connection) = self.connection(token) {
+            let over = loop {
+                let Phase::Lingering(left) = &mut connection.phase else { break false };
+                match socket::receive(connection.socket.as_raw_fd(), &mut scratch) {
+                    Ok(None) => break false,
+                    Ok(Some(length @ 1..)) if *left > length as u64 => *left -= length as u64,
+                    _ => break true,
+                }
+            };
+            if over {
+                self.close(token);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Answers what the application shall not see, and closes.
+    pub(crate) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
+        let client = work.incoming.client.address.clone();
+        info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why, "client" => client);
+        let slot = self.slot();
+        slot.refused.fetch_add(1, Relaxed);
+        let incoming = &work.incoming;
+        // What could not be read is not looked into for what the client accepts.
+        let readable = refusal.status == 413 || refusal.status == 408 || refusal.status == 417;
+        let request = readable.then_some((&incoming.head, &incoming.bytes[..]));
+        work.outgoing.date = self.date;
+        work.outgoing.keep_alive = false;
+        work.outgoing.refuse(refusal.status, request, &[]);
+        let Some(connection) = self.connection(token) else { return self.retire(work) };
+        // There may be more of the refused request on its way: it is read and forgotten.
+        connection.readable = true;
+        connection.partial = None;
+        work.incoming.consumed = work.incoming.filled;
+        self.answered(token, work);
+    }
+
+    /// A connection's deadline has come.
+    pub(crate) fn timed_out(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        match &mut connection.phase {
+            Phase::Head => match connection.partial.take() {
+                Some(_) => self.refuse_late(token, "the head did not come within --header-timeout"),
+                // Nothing was asked: nothing is answered.
+                None => self.close(token),
+            },
+            Phase::Body(..) => self.refuse_late(token, "the body paused for --body-timeout"),
+            Phase::Called(seat, _) => {
+                let seat = *seat;
+                self.call_is_late(token, seat);
+            }
+            Phase::Writing(..) => self.after(token, Next::Reset),
+            Phase::Lingering(_) => self.close(token),
+            Phase::Ready(_) => {}
+        }
+    }
+
+    fn refuse_late(&mut self, token: Token, why: &'static str) {
+        let refusal = Refusal { status: 408, why };
+        let Some(connection) = self.connection(token) else { return };
+        match std::mem::replace(&mut connection.phase, Phase::Head) {
+            Phase::Body(work, _) => self.refuse(token, work, refusal),
+            _ => {
+                if let Some(work) = self.work_for(token) {
+                    self.refuse(token, work, refusal);
+                }
+            }
+        }
+    }
+
+    /// A request has been with the application for long (`--slow-request`), or for too long (`--timeout`).
+    fn call_is_late(&mut self, token: Token, seat: u16) {
+        let worker = &self.shared.boot.worker;
+        let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
+        let age = Duration::from_millis(self.milliseconds().saturating_sub(started));
+        // The scoreboard counts in whole milliseconds.
+        let over = age + Duration::from_millis(2) >= worker.timeout;
+        if worker.timeout.is_zero() || !over {
+            if !worker.timeout.is_zero() {
+                let due = self.now + (worker.timeout - age);
+                self.set_deadline(token, due);
+            }
+            return self.steps.push_back(Step::Explain(seat, "slow request"));
+        }
+        self.steps.push_back(Step::Explain(seat, "request timed out"));
+        self.stuck.push(token);
+        self.ask_replacement(Recycle::Timeout);
+        if self.shared.seats[usize::from(seat)].revoke() {
+            let mut answer = Vec::new();
+            let server = self.shared.boot.worker.server_header.as_bytes();
+            ostler_http::response::error_answer(&mut answer, 504, None, false, false, &self.date, server, &[]);
+            if let Some(connection) = self.connection(token) {
+                let _ = socket::send(connection.socket.as_raw_fd(), &answer);
+            }
+        }
+        if let Some(connection) = self.connection(token) {
+            // Whether answered or in the middle of an answer: there is no more to come.
+            socket::finish_sending(connection.socket.as_fd());
+        }
+    }
+
+    /// Whether this connection's request was given up before its call ended; forgets it.
+    fn given_up(&mut self, token: Token) -> bool {
+        let before = self.stuck.len();
+        self.stuck.retain(|stuck| *stuck != token);
+        self.stuck.len() < before
+    }
+}

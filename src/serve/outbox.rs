@@ -1,0 +1,127 @@
+//! What a slow client has still to take of a response. The call fills it, the loop drains it, both at once.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    application::{Gone, Waiting},
+    socket,
+    spool::{Front, Spool},
+};
+
+/// Up to here a response waits in memory, above it in a spool file.
+const ROOM: usize = 256 * 1024;
+/// Up to here it waits in a spool file, above it the application waits.
+const LARGEST: u64 = 1 << 30;
+
+/// Shared by the loop and, until the call ends, the thread that makes the response.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<State>,
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spool: Spool,
+    file: Option<FilePart>,
+    broken: bool,
+}
+
+/// A part of a file that follows everything else.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    pub file: OwnedFd,
+    pub offset: u64,
+    pub left: u64,
+}
+
+/// How far [`Outbox::drain`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The kernel has it all.
+    Empty,
+    /// The client must take some first. Whether it took any this time.
+    Blocked { progress: bool },
+}
+
+impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held can only have left bytes out or in twice: the panicking call's response is cut anyway.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends bytes; waits, inside `wait`, while there are too many.
+    pub fn push(&self, bytes: &[u8], directory: &Path, wait: Waiting) -> Result<(), Gone> {
+        if self.state().spool.length() > LARGEST {
+            wait(&mut || {
+                let full = |state: &mut State| state.spool.length() > LARGEST / 2 && !state.broken;
+                drop(self.drained.wait_while(self.state(), full));
+            });
+        }
+        let mut state = self.state();
+        if state.broken || state.spool.push(bytes, ROOM, directory).is_err() {
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    /// Appends a part of a file; nothing can follow it.
+    pub fn push_file(&self, part: FilePart) {
+        self.state().file = Some(part);
+    }
+
+    /// Hands to the kernel what it takes.
+    pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
+        let mut state = self.state();
+        let mut progress = false;
+        while let Some(sent) = state.send(to)? {
+            progress = true;
+            if sent == 0 {
+                return Ok(Drained::Empty);
+            }
+            if state.spool.length() <= LARGEST / 2 {
+                self.drained.notify_all();
+            }
+        }
+        Ok(Drained::Blocked { progress })
+    }
+
+    /// The client is gone, or given up: nobody may wait for it.
+    pub fn give_up(&self) {
+        self.state().broken = true;
+        self.drained.notify_all();
+    }
+}
+
+impl State {
+    /// Hands one piece to the kernel: how much it took, 0 when nothing is left, `None` when it takes nothing now.
+    fn send(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+        let sent = match self.spool.front() {
+            Front::Memory(bytes) => socket::send(to.as_raw_fd(), bytes)?,
+            Front::File(file, mut offset, left) => socket::send_file(to.as_fd(), file, &mut offset, left)?,
+            Front::Empty => return self.file.as_mut().map_or(Ok(Some(0)), |part| part.send(to)),
+        };
+        self.spool.take(sent.unwrap_or(0));
+        Ok(sent)
+    }
+}
+
+impl FilePart {
+    fn send(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+        if self.left == 0 {
+            return Ok(Some(0));
+        }
+        let sent = socket::send_file(to.as_fd(), self.file.as_fd(), &mut self.offset, self.left)?;
+        if sent == Some(0) {
+            // The file has shrunk since its length was promised.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= sent.unwrap_or(0) as u64;
+        Ok(sent)
+    }
+}

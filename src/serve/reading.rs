@@ -1,0 +1,447 @@
+//! From bytes to a request that can be dispatched.
+
+use std::{
+    os::fd::AsRawFd,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use ostler_http::{Parse, Refusal, response::CONTINUE};
+use slog::{debug, warn};
+
+use crate::{
+    access_log::took,
+    application::Client,
+    body::{BodyReader, LiveHandle, Problem},
+    connection::{Partial, Phase, Work},
+    event_loop::{Loop, Step},
+    response::Outgoing,
+    socket,
+    timers::Token,
+};
+
+/// Work that is kept for reuse: as much as is read and waits at once on a busy worker.
+const SPARE: usize = 32;
+/// A body is read for so long in one turn; then others have theirs.
+const BODY_TURN: usize = 1 << 20;
+/// Below the minimum rate a client has this long to catch up.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+
+impl Loop {
+    /// Reads what there is of a request's head.
+    pub(crate) fn read_head(&mut self, token: Token) {
+        if self.better_elsewhere() && self.give(token) {
+            return;
+        }
+        let Some(connection) = self.connection(token) else { return };
+        let Some(partial) = connection.partial.take() else { return self.read_fresh_head(token) };
+        self.read_more_head(token, partial);
+    }
+
+    /// The usual case: the whole head, and the body if it is small, come in one piece.
+    fn read_fresh_head(&mut self, token: Token) {
+        let Some(mut work) = self.work_for(token) else { return };
+        let incoming = &mut work.incoming;
+        let received = socket::receive(work.outgoing.socket.as_raw_fd(), &mut incoming.bytes);
+        let Some(connection) = self.connection(token) else { return };
+        match received {
+            Ok(Some(length @ 1..)) => {
+                connection.readable = length == incoming.bytes.len() || connection.half_closed;
+                incoming.filled = length;
+                if connection.proxy_expected {
+                    let partial = Partial { bytes: incoming.bytes[..length].to_vec(), ..Partial::default() };
+                    self.retire(work);
+                    return self.read_more_head(token, Box::new(partial));
+                }
+            }
+            Ok(None) => {
+                connection.readable = false;
+                self.retire(work);
+                return self.rest(token);
+            }
+            Ok(Some(0)) | Err(_) => {
+                self.retire(work);
+                return self.close(token);
+            }
+        }
+        match incoming.head.parse(&incoming.bytes[..incoming.filled], &self.limits) {
+            Ok(Parse::Complete) => self.head_complete(token, work),
+            Ok(Parse::Partial) => {
+                let partial = Partial {
+                    bytes: incoming.bytes[..incoming.filled].to_vec(),
+                    head: std::mem::take(&mut incoming.head),
+                    since: Some(self.now),
+                };
+                self.retire(work);
+                self.keep_partial(token, Box::new(partial));
+            }
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    /// A head that comes in pieces, or stands behind another request.
+    fn read_more_head(&mut self, token: Token, mut partial: Box<Partial>) {
+        let begun = partial.since.get_or_insert(self.now).to_owned();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let complete = loop {
+            match self.parse_partial(token, &mut partial) {
+                Ok(Parse::Partial) => {}
+                complete => break Some(complete),
+            }
+            let Some(connection) = self.connection(token) else { break None };
+            let length = match socket::receive(connection.socket.as_raw_fd(), &mut scratch) {
+                Ok(Some(length @ 1..)) => length,
+                Ok(None) => {
+                    connection.readable = false;
+                    break None;
+                }
+                Ok(Some(0)) | Err(_) => {
+                    self.scratch = scratch;
+                    return self.close(token);
+                }
+            };
+            partial.bytes.extend_from_slice(&scratch[..length]);
+        };
+        self.scratch = scratch;
+        let Some(complete) = complete else {
+            partial.since = Some(begun);
+            return self.keep_partial(token, partial);
+        };
+        let Some(mut work) = self.work_for(token) else { return };
+        work.incoming.filled = partial.bytes.len();
+        work.incoming.bytes = partial.bytes;
+        work.incoming.head = partial.head;
+        match complete {
+            Ok(_) => self.head_complete(token, work),
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    fn parse_partial(&mut self, token: Token, partial: &mut Partial) -> Result<Parse, Refusal> {
+        let _ = token;
+        partial.head.parse(&partial.bytes, &self.limits)
+    }
+
+    /// Waits for the rest of a head.
+    fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
+        let due = partial.since.unwrap_or(self.now) + self.shared.boot.worker.header_timeout;
+        let Some(connection) = self.connection(token) else { return };
+        connection.partial = Some(partial);
+        self.rest(token);
+        self.set_deadline(token, due);
+    }
+
+    /// Waits for the next request, or for the rest of one: elsewhere, if this worker drains.
+    pub(crate) fn rest(&mut self, token: Token) {
+        if self.move_or_close_resting(token) {
+            return;
+        }
+        self.watch(token, crate::connection::Interest::Read);
+        let worker = &self.shared.boot.worker;
+        let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
+        let now = self.now;
+        let Some(connection) = self.connection(token) else { return };
+        if connection.partial.is_none() {
+            let wait = if connection.requests == 0 { header } else { keep_alive };
+            self.set_deadline(token, now + wait);
+        }
+    }
+
+    pub(crate) fn set_deadline(&mut self, token: Token, due: Instant) {
+        let timers = &mut self.timers;
+        if let Some(connection) = crate::event_loop::find(&mut self.connections, token) {
+            timers.set(token, &mut connection.deadline, Some(due));
+        }
+    }
+
+    /// The head is whole: is there a body?
+    fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
+        let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
+        let Some(connection) = self.connection(token) else { return };
+        let incoming = &mut work.incoming;
+        work.outgoing.half_closed = connection.half_closed;
+        work.outgoing.keep_alive = keep && incoming.head.keep_alive && !connection.half_closed;
+        incoming.consumed = incoming.head.length;
+        match BodyReader::new(incoming.head.framing, self.now, &self.shared.boot.worker) {
+            Ok(None) => self.request_ready(token, work),
+            Ok(Some(reader)) => self.body_follows(token, work, Box::new(reader)),
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    /// A body follows: the loop reads it, or the application does.
+    fn body_follows(&mut self, token: Token, mut work: Box<Work>, reader: Box<BodyReader>) {
+        let shared = self.shared.clone();
+        let worker = &shared.boot.worker;
+        let incoming = &mut work.incoming;
+        let Some(connection) = self.connection(token) else { return };
+        if !worker.request_buffering {
+            let behind = incoming.bytes[incoming.consumed..incoming.filled].to_vec();
+            incoming.consumed = incoming.filled;
+            let framing = incoming.head.framing;
+            let socket = connection.socket.clone();
+            let (live, body) = LiveHandle::new(framing, socket, behind, incoming.head.expects_continue, worker);
+            incoming.body = crate::Body::Live(body);
+            incoming.whole = false;
+            work.live = Some(live);
+            return self.request_ready(token, work);
+        }
+        if incoming.head.expects_continue && incoming.filled == incoming.consumed {
+            // 25 bytes always fit an idle connection's send buffer.
+            incoming.whole = false;
+            if socket::send(connection.socket.as_raw_fd(), CONTINUE).is_err() {
+                self.retire(work);
+                return self.close(token);
+            }
+        }
+        self.body_bytes(token, work, reader);
+    }
+
+    /// What came of the body together with the head.
+    fn body_bytes(&mut self, token: Token, mut work: Box<Work>, mut reader: Box<BodyReader>) {
+        let incoming = &mut work.incoming;
+        let behind = &incoming.bytes[incoming.consumed..incoming.filled];
+        match reader.feed(behind, &self.shared.boot.worker) {
+            Ok((consumed, done)) => {
+                incoming.consumed += consumed;
+                if done {
+                    return self.body_complete(token, work, reader);
+                }
+                let Some(connection) = self.connection(token) else { return };
+                incoming.whole = false;
+                connection.phase = Phase::Body(work, reader);
+                let readable = connection.readable;
+                self.watch(token, crate::connection::Interest::Read);
+                self.set_deadline(token, self.now + self.shared.boot.worker.body_timeout);
+                if readable {
+                    self.again.push_back(token);
+                }
+            }
+            Err(problem) => self.body_failed(token, work, problem),
+        }
+    }
+
+    /// Reads what there is of a body.
+    pub(crate) fn read_body(&mut self, token: Token) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.read_body_into(token, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn read_body_into(&mut self, token: Token, scratch: &mut [u8]) {
+        let shared = self.shared.clone();
+        let now = self.now;
+        let Some(connection) = self.connection(token) else { return };
+        let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
+        let mut turn = 0;
+        while turn < BODY_TURN {
+            let length = match socket::receive(connection.socket.as_raw_fd(), scratch) {
+                Ok(Some(length @ 1..)) => length,
+                Ok(None) => {
+                    connection.readable = false;
+                    break;
+                }
+                // Cut off: the application never hears of it (RFC 9112 §8).
+                Ok(Some(0)) | Err(_) => {
+                    debug!(shared.log, "a client broke off its body"; "request" => work.incoming.line());
+                    self.retire(work);
+                    return self.close(token);
+                }
+            };
+            turn += length;
+            match reader.feed(&scratch[..length], &shared.boot.worker) {
+                Ok((consumed, true)) => {
+                    connection.readable = length == scratch.len() || connection.half_closed;
+                    if consumed < length {
+                        let bytes = scratch[consumed..length].to_vec();
+                        connection.partial = Some(Box::new(Partial { bytes, ..Partial::default() }));
+                    }
+                    return self.body_complete(token, work, reader);
+                }
+                Ok((_, false)) => {}
+                Err(problem) => return self.body_failed(token, work, problem),
+            }
+        }
+        if too_slow(reader.received, shared.boot.worker.min_rate, took(reader.started, now)) {
+            let why = "the body came more slowly than --min-rate";
+            return self.refuse(token, work, Refusal { status: 408, why });
+        }
+        let readable = connection.readable;
+        connection.phase = Phase::Body(work, reader);
+        self.set_deadline(token, now + shared.boot.worker.body_timeout);
+        if readable {
+            self.again.push_back(token);
+        }
+    }
+
+    fn body_complete(&mut self, token: Token, mut work: Box<Work>, reader: Box<BodyReader>) {
+        match reader.finish() {
+            Ok(body) => {
+                work.incoming.body = body;
+                self.request_ready(token, work);
+            }
+            Err(error) => self.body_failed(token, work, Problem::Failed(error)),
+        }
+    }
+
+    fn body_failed(&mut self, token: Token, work: Box<Work>, problem: Problem) {
+        match problem {
+            Problem::Refused(refusal) => self.refuse(token, work, refusal),
+            Problem::Failed(error) => {
+                warn!(self.shared.log, "a body could not be kept"; "error" => %error);
+                self.refuse(token, work, Refusal { status: 500, why: "no spool file" });
+            }
+        }
+    }
+
+    /// The request is whole: it waits for a Python thread, or goes where one is free.
+    fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
+        work.ready = self.now;
+        work.waited = !self.thread_free() || !self.ready.is_empty();
+        let Some(connection) = self.connection(token) else { return };
+        connection.phase = Phase::Ready(work);
+        connection.deadline.clear();
+        self.ready.push_back(token);
+        if self.ready.len() > 1 || !self.thread_free() {
+            // So that a client that leaves is noticed.
+            self.watch(token, crate::connection::Interest::Read);
+            self.count_queue();
+        }
+    }
+
+    /// The oldest request that still wants an answer.
+    pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
+        while let Some(token) = self.ready.pop_front() {
+            let bound = self.shared.boot.worker.max_queue_time;
+            let now = self.now;
+            let Some(connection) = self.connection(token) else { continue };
+            match std::mem::replace(&mut connection.phase, Phase::Head) {
+                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => self.overloaded(token, work),
+                Phase::Ready(work) => {
+                    if work.waited {
+                        self.count_wait(took(work.ready, now));
+                    }
+                    return Some(work);
+                }
+                other => connection.phase = other,
+            }
+        }
+        None
+    }
+
+    /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
+    /// waiting ones to siblings that are idle.
+    pub(crate) fn shed(&mut self) {
+        while let Some(token) = self.ready.front().copied() {
+            let bound = self.shared.boot.worker.max_queue_time;
+            let now = self.now;
+            let Some(connection) = self.connection(token) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let Phase::Ready(work) = &connection.phase else {
+                self.ready.pop_front();
+                continue;
+            };
+            if !bound.is_zero() && took(work.ready, now) > bound {
+                if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
+                    self.ready.pop_front();
+                    self.overloaded(token, work);
+                }
+            } else if !self.give_ready(token) {
+                break;
+            }
+        }
+        self.count_queue();
+    }
+
+    fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
+        self.slot().errors.fetch_add(1, Relaxed);
+        work.outgoing.date = self.date;
+        let incoming = &work.incoming;
+        work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
+        self.answered(token, work);
+    }
+
+    fn count_wait(&self, waited: Duration) {
+        let slot = self.slot();
+        slot.waits.fetch_add(1, Relaxed);
+        slot.waited.fetch_add(waited.as_micros() as u64, Relaxed);
+        self.count_queue();
+    }
+
+    pub(crate) fn count_queue(&self) {
+        self.slot().queued.store(self.ready.len() as u32, Relaxed);
+    }
+
+    /// Notes that a Python thread makes a call now.
+    pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
+        let token = work.outgoing.token;
+        let worker = &self.shared.boot.worker;
+        let bound = match (worker.slow_request, worker.timeout) {
+            (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
+            (slow, _) => slow,
+        };
+        work.started = self.now;
+        work.outgoing.date = self.date;
+        work.outgoing.thread = Some(seat);
+        self.shared.seats[usize::from(seat)].begin();
+        let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
+        activity.begin(work.incoming.line_bytes(), self.milliseconds());
+        self.calls += 1;
+        let Some(connection) = self.connection(token) else { return Step::Wait };
+        connection.phase = Phase::Called(seat, None);
+        if !bound.is_zero() {
+            let due = self.now + bound;
+            self.set_deadline(token, due);
+        }
+        Step::Call(work)
+    }
+
+    /// Work for a connection's next request.
+    pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
+        let client = self.client(token)?;
+        let now = self.now;
+        let shared = &self.shared;
+        let spare = self.spare.pop();
+        let socket = crate::event_loop::find(&mut self.connections, token)?.socket.clone();
+        Some(match spare {
+            Some(mut work) => {
+                work.outgoing.token = token;
+                work.outgoing.socket = socket;
+                work.incoming.client = client;
+                work
+            }
+            None => Work::new(Outgoing::new(shared.clone(), token, socket), client, now),
+        })
+    }
+
+    /// Keeps work for reuse.
+    pub(crate) fn retire(&mut self, mut work: Box<Work>) {
+        if self.spare.len() < SPARE {
+            work.reset();
+            self.spare.push(work);
+        }
+    }
+
+    /// Who the client is, as the socket says.
+    fn client(&mut self, token: Token) -> Option<Arc<Client>> {
+        let connection = self.connection(token)?;
+        let listener = connection.listener;
+        let client = connection.client.get_or_insert_with(|| {
+            let address = socket::peer_address(&connection.socket);
+            Arc::new(Client {
+                address: address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default(),
+                port: address.map(|address| address.port()),
+                listener,
+                ..Client::default()
+            })
+        });
+        Some(client.clone())
+    }
+}
+
+/// Whether a client falls below the minimum rate, once it had time to show its rate.
+pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
+    rate > 0 && time > RATE_GRACE && (bytes as f64) < rate as f64 * time.as_secs_f64()
+}

@@ -1,0 +1,369 @@
+//! The way back to the client during a call: straight to the kernel, and into an [`Outbox`] from where the client proves slow.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::*},
+    },
+};
+
+use ostler_http::{
+    RequestHead, ResponseHead, Version,
+    body::{LAST_CHUNK, chunk_start},
+    response::{ResponseFraming, error_answer},
+};
+
+use crate::{
+    application::{BodyLength, Gone, Waiting},
+    crew::Shared,
+    outbox::{FilePart, Outbox},
+    socket::{self, PeerState},
+    timers::Token,
+};
+
+/// Bodies up to this size are copied behind their heads, for one plain send(2).
+const COPIED: usize = 16 * 1024;
+
+/// What a call has made of its response so far. The loop reads it when the call is over.
+pub(crate) struct Outgoing {
+    pub shared: Arc<Shared>,
+    pub token: Token,
+    pub socket: Arc<OwnedFd>,
+    pub outbox: Option<Arc<Outbox>>,
+    pub progress: Progress,
+    /// What the client asked and the loop allows.
+    pub keep_alive: bool,
+    /// The client had sent FIN with its request: that is no sign that it left.
+    pub half_closed: bool,
+    pub date: [u8; 29],
+    /// Index of the thread's seat; none where the loop itself answers.
+    pub thread: Option<u16>,
+    pub status: u16,
+    /// Of the head that was sent.
+    pub framing: Option<ResponseFraming>,
+    /// Bytes of body that were given to the client's connection.
+    pub body_bytes: u64,
+    /// Values of the response's fields and of the environ that the access log wants.
+    pub noted: Vec<Option<Vec<u8>>>,
+    buffer: Vec<u8>,
+    over: Option<Arc<AtomicBool>>,
+}
+
+/// How far a response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Nothing,
+    /// The head is out; `left` of a promised length, where one was promised.
+    Begun {
+        framing: ResponseFraming,
+        left: Option<u64>,
+    },
+    Ended,
+    /// The client must see that it is not whole.
+    Cut,
+}
+
+/// The way back to the client, for the length of a call.
+pub struct Response<'a> {
+    pub(crate) out: &'a mut Outgoing,
+    pub(crate) request: &'a RequestHead,
+    /// What the request's spans point into.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Response<'_> {
+    /// Sends a response whose whole body is known: adds Content-Length if the application gave none, and leaves out what
+    /// HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it; a shorter one
+    /// cuts the connection. Ends the response.
+    pub fn whole(&mut self, head: &ResponseHead, body: &[u8]) -> Result<(), BodyLength> {
+        let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
+        let given = body.len() as u64;
+        let (body, ended) = match framing {
+            ResponseFraming::Bodiless => (&[][..], Progress::Ended),
+            ResponseFraming::Length(promised) if promised > given => (body, Progress::Cut),
+            ResponseFraming::Length(promised) => (&body[..promised as usize], Progress::Ended),
+            ResponseFraming::Chunked | ResponseFraming::Close => (body, Progress::Ended),
+        };
+        let mut buffer = self.start(head, framing);
+        let sent = if body.len() <= COPIED {
+            buffer.extend_from_slice(body);
+            self.out.transmit(&[&buffer], &mut |wait| wait())
+        } else {
+            self.out.transmit(&[&buffer, body], &mut |wait| wait())
+        };
+        self.out.buffer = buffer;
+        self.out.body_bytes = body.len() as u64;
+        self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
+        match framing {
+            ResponseFraming::Length(promised) if promised != given => Err(BodyLength { promised, given }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the head and the first block of a body whose length is not known, or known only from the head's Content-Length.
+    pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let framing = head.framing(self.request, self.head_request(), None);
+        let left = match framing {
+            ResponseFraming::Length(length) => Some(length),
+            _ => None,
+        };
+        let buffer = self.start(head, framing);
+        self.out.progress = Progress::Begun { framing, left };
+        self.send_block(buffer, block, wait)
+    }
+
+    /// Sends one more block: it is with the kernel, or in a buffer that the loop drains, when this returns. Waits, inside `wait`,
+    /// only where the client is slow and the buffers are full. What is longer than the promised length is left out.
+    pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let mut buffer = std::mem::take(&mut self.out.buffer);
+        buffer.clear();
+        self.send_block(buffer, block, wait)
+    }
+
+    /// Sends the head and `length` bytes of a file from `offset`; the loop does it, after the call, by sendfile(2). Ends the response.
+    pub fn file(&mut self, head: &ResponseHead, file: OwnedFd, offset: u64, length: u64) -> Result<(), BodyLength> {
+        let framing = head.framing(self.request, self.head_request(), Some(length));
+        let (send, ended) = match framing {
+            ResponseFraming::Bodiless => (0, Progress::Ended),
+            ResponseFraming::Length(promised) if promised > length => (length, Progress::Cut),
+            ResponseFraming::Length(promised) => (promised, Progress::Ended),
+            ResponseFraming::Chunked | ResponseFraming::Close => (length, Progress::Ended),
+        };
+        let buffer = self.start(head, framing);
+        let sent = self.out.transmit(&[&buffer], &mut |wait| wait());
+        self.out.buffer = buffer;
+        self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
+        self.out.body_bytes = send;
+        if send > 0 && sent.is_ok() {
+            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send });
+        }
+        match framing {
+            ResponseFraming::Length(promised) if promised != length => Err(BodyLength { promised, given: length }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the response: the terminating chunk, or the check of the length. Where nothing was begun, sends the head with an empty body.
+    pub fn end(&mut self, head: &ResponseHead) -> Result<(), BodyLength> {
+        let Progress::Begun { framing, left } = self.out.progress else {
+            return if self.out.progress == Progress::Nothing { self.whole(head, b"") } else { Ok(()) };
+        };
+        self.out.progress = Progress::Ended;
+        if framing == ResponseFraming::Chunked && self.out.transmit(&[LAST_CHUNK], &mut |wait| wait()).is_err() {
+            self.out.progress = Progress::Cut;
+        }
+        match left {
+            Some(left) if left > 0 => {
+                self.out.progress = Progress::Cut;
+                Err(BodyLength { promised: self.out.body_bytes + left, given: self.out.body_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends 103 with these fields, complete lines with CRLF, to a 1.1 client (RFC 8297), if nothing was begun.
+    pub fn early_hints(&mut self, fields: &[u8]) -> Result<(), Gone> {
+        if self.begun() || self.request.version == Version::Http10 {
+            return Ok(());
+        }
+        self.out.transmit(&[b"HTTP/1.1 103 Early Hints\r\n", fields, b"\r\n"], &mut |wait| wait())
+    }
+
+    /// Whether the head is out: the status cannot change any more.
+    pub fn begun(&self) -> bool {
+        self.out.progress != Progress::Nothing
+    }
+
+    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised.
+    pub fn cut(&mut self) {
+        self.out.progress = Progress::Cut;
+    }
+
+    /// Answers 500 with the server's own page; only before anything was sent.
+    pub fn failed(&mut self) {
+        if !self.begun() {
+            self.out.refuse(500, Some((self.request, self.bytes)), &[]);
+        }
+    }
+
+    /// Whether the client has left. Does not block; one system call.
+    pub fn client_gone(&self) -> bool {
+        gone(&self.out.socket, self.out.half_closed)
+    }
+
+    /// A handle that answers the same later, from any thread, and `true` after the call.
+    pub fn watch(&mut self) -> ClientWatch {
+        let over = self.out.over.get_or_insert_default().clone();
+        ClientWatch { socket: Arc::downgrade(&self.out.socket), half_closed: self.out.half_closed, over }
+    }
+
+    fn head_request(&self) -> bool {
+        self.request.method.of(self.bytes) == b"HEAD"
+    }
+
+    /// Serializes the head, and takes the right to send: a request that was given up has lost it.
+    fn start(&mut self, head: &ResponseHead, framing: ResponseFraming) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.out.buffer);
+        buffer.clear();
+        self.out.status = head.status();
+        let out = &mut *self.out;
+        out.framing = Some(framing);
+        out.keep_alive &= framing != ResponseFraming::Close;
+        head.write(
+            &mut buffer,
+            framing,
+            self.request.version,
+            out.keep_alive,
+            &out.date,
+            out.shared.boot.worker.server_header.as_bytes(),
+        );
+        for (noted, name) in out.noted.iter_mut().zip(&out.shared.logged_fields) {
+            *noted = head.value(name.as_bytes()).map(<[u8]>::to_vec);
+        }
+        buffer
+    }
+
+    /// Sends what is in `buffer` and then the block in its framing.
+    fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let out = &mut *self.out;
+        let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone) };
+        let block = match (*framing, left) {
+            (ResponseFraming::Bodiless, _) => &[],
+            (ResponseFraming::Length(_), Some(left)) => {
+                let block = &block[..block.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+                *left -= block.len() as u64;
+                block
+            }
+            _ => block,
+        };
+        out.body_bytes += block.len() as u64;
+        let tail: &[u8] = match framing {
+            ResponseFraming::Chunked if !block.is_empty() => {
+                chunk_start(&mut buffer, block.len());
+                b"\r\n"
+            }
+            _ => b"",
+        };
+        let sent = if block.len() <= COPIED {
+            buffer.extend_from_slice(block);
+            buffer.extend_from_slice(tail);
+            out.transmit(&[&buffer], wait)
+        } else {
+            out.transmit(&[&buffer, block, tail], wait)
+        };
+        out.buffer = buffer;
+        out.tell_loop();
+        if sent.is_err() {
+            out.progress = Progress::Cut;
+        }
+        sent
+    }
+}
+
+impl Outgoing {
+    pub fn new(shared: Arc<Shared>, token: Token, socket: Arc<OwnedFd>) -> Outgoing {
+        let noted = vec![None; shared.logged_fields.len() + shared.logged_environ.len()];
+        Outgoing {
+            shared,
+            token,
+            socket,
+            outbox: None,
+            progress: Progress::Nothing,
+            keep_alive: true,
+            half_closed: false,
+            date: [b' '; 29],
+            thread: None,
+            status: 0,
+            framing: None,
+            body_bytes: 0,
+            noted,
+            buffer: Vec::new(),
+            over: None,
+        }
+    }
+
+    /// Makes it ready for another request, its buffer kept.
+    pub fn reset(&mut self) {
+        if let Some(over) = self.over.take() {
+            over.store(true, Relaxed);
+        }
+        self.outbox = None;
+        self.progress = Progress::Nothing;
+        self.thread = None;
+        self.status = 0;
+        self.framing = None;
+        self.body_bytes = 0;
+        self.noted.fill(None);
+    }
+
+    /// Sends an answer of the server's own, to a request as far as it could be read.
+    pub fn refuse(&mut self, status: u16, request: Option<(&RequestHead, &[u8])>, fields: &[(&str, &str)]) {
+        let accept = request.and_then(|(head, bytes)| field(head, bytes, b"accept"));
+        let head_request = request.is_some_and(|(head, bytes)| head.method.of(bytes) == b"HEAD");
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let server = self.shared.boot.worker.server_header.as_bytes();
+        error_answer(&mut buffer, status, accept, head_request, self.keep_alive, &self.date, server, fields);
+        let sent = self.transmit(&[&buffer], &mut |wait| wait());
+        self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };
+        self.status = status;
+        self.buffer = buffer;
+    }
+
+    /// Sends the parts, or puts what the kernel does not take into the outbox.
+    fn transmit(&mut self, parts: &[&[u8]], wait: Waiting) -> Result<(), Gone> {
+        if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
+            return Err(Gone);
+        }
+        let mut skip = match &self.outbox {
+            Some(_) => 0,
+            None => socket::send_parts(self.socket.as_raw_fd(), parts).map_err(|_| Gone)?.unwrap_or(0),
+        };
+        for part in parts {
+            let rest = &part[skip.min(part.len())..];
+            skip = skip.saturating_sub(part.len());
+            if !rest.is_empty() {
+                let directory = &self.shared.boot.worker.spool_directory;
+                self.outbox.get_or_insert_default().push(rest, directory, wait)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The call goes on while bytes wait: the loop must drain them meanwhile.
+    fn tell_loop(&self) {
+        if let Some(outbox) = &self.outbox {
+            self.shared.notify(crate::crew::Note::Outbox(self.token, outbox.clone()));
+        }
+    }
+}
+
+/// The value of the first field of this name, which is given in lower case.
+pub(crate) fn field<'a>(head: &RequestHead, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let found = head.fields.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
+    Some(found.value.of(bytes))
+}
+
+/// See [`Response::watch`].
+#[derive(Clone)]
+pub struct ClientWatch {
+    socket: Weak<OwnedFd>,
+    half_closed: bool,
+    over: Arc<AtomicBool>,
+}
+
+impl ClientWatch {
+    /// Whether the client is gone, or the call over.
+    pub fn gone(&self) -> bool {
+        self.over.load(Relaxed) || self.socket.upgrade().is_none_or(|socket| gone(&socket, self.half_closed))
+    }
+}
+
+fn gone(socket: &Arc<OwnedFd>, half_closed: bool) -> bool {
+    match socket::peer_closed(socket.as_fd()) {
+        PeerState::There => false,
+        PeerState::SendsNoMore => !half_closed,
+        PeerState::Gone => true,
+    }
+}

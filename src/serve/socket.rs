@@ -1,0 +1,107 @@
+//! The few system calls on client sockets. All sockets are non-blocking: `None` means that the call would have blocked.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{self, MsgFlags, Shutdown, SockFlag, sockopt},
+};
+
+/// Takes one connection from a listener's queue.
+pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<OwnedFd>> {
+    let accepted = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC);
+    let Some(raw) = unless_blocked(accepted)? else { return Ok(None) };
+    // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
+    #[allow(unsafe_code)]
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
+}
+
+/// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end.
+pub(crate) fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    unless_blocked(socket::recv(socket, buffer, MsgFlags::MSG_DONTWAIT))
+}
+
+/// Sends a prefix of `bytes`.
+pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    unless_blocked(socket::send(socket, bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT))
+}
+
+/// Sends a prefix of the parts, one behind the other.
+pub(crate) fn send_parts(socket: RawFd, parts: &[&[u8]]) -> io::Result<Option<usize>> {
+    if let [one] = parts {
+        return send(socket, one);
+    }
+    let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    unless_blocked(socket::sendmsg::<()>(socket, &slices, &[], flags, None))
+}
+
+/// Sends a prefix of a file's part; moves `offset`. `Some(0)` where the file is shorter than that.
+pub(crate) fn send_file(
+    socket: BorrowedFd,
+    file: BorrowedFd,
+    offset: &mut u64,
+    length: u64,
+) -> io::Result<Option<usize>> {
+    let mut position = *offset as i64;
+    let count = length.min(1 << 30) as usize;
+    let sent = unless_blocked(nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count))?;
+    *offset = position as u64;
+    Ok(sent)
+}
+
+/// Whether the peer has closed its side, or the connection is broken.
+pub(crate) fn peer_closed(socket: BorrowedFd) -> PeerState {
+    let mut descriptors = [PollFd::new(socket, PollFlags::from_bits_retain(nix::libc::POLLRDHUP))];
+    match poll(&mut descriptors, PollTimeout::ZERO) {
+        Ok(1..) => match descriptors[0].revents() {
+            Some(flags) if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) => PeerState::Gone,
+            _ => PeerState::SendsNoMore,
+        },
+        _ => PeerState::There,
+    }
+}
+
+/// See [`peer_closed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerState {
+    There,
+    /// It has sent FIN: it left, or it only says that its request is complete.
+    SendsNoMore,
+    Gone,
+}
+
+/// Sends FIN; what the peer still sends can be read.
+pub(crate) fn finish_sending(socket: BorrowedFd) {
+    // An error means that the peer has reset the connection, which the next read tells.
+    let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Write);
+}
+
+/// Makes closing send RST, so that the peer cannot take a cut response for a whole one.
+pub(crate) fn reset_on_close(socket: BorrowedFd) {
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = socket::setsockopt(&socket, sockopt::Linger, &linger);
+}
+
+/// Sends small packets at once: a response's head must not wait for the client's acknowledgement of the last one.
+pub(crate) fn no_delay(socket: BorrowedFd) {
+    // Fails on Unix sockets, which never delay.
+    let _ = socket::setsockopt(&socket, sockopt::TcpNoDelay, &true);
+}
+
+/// The peer's address; `None` on a Unix socket.
+pub(crate) fn peer_address(socket: &OwnedFd) -> Option<std::net::SocketAddr> {
+    socket2::SockRef::from(&socket.as_fd()).peer_addr().ok()?.as_socket()
+}
+
+fn unless_blocked<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
