@@ -1,4 +1,13 @@
-//! Reads request heads.
+//! Reads request heads (RFC 9112 §2 to §6), strictly: a head has one reading or is refused.
+//!
+//! The line is the unit. Bytes are looked at once to find a line's end, and once more when the line is whole; so a head that comes byte
+//! by byte costs no more than one that comes at once, and gets the same verdict.
+
+use crate::{
+    Refusal,
+    syntax::{self, Line, PLAIN, TARGET, TOKEN, class, decimal, run, trim},
+    target,
+};
 
 /// A part of the head's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,8 +20,14 @@ pub struct Span {
 
 impl Span {
     /// The bytes it stands for.
+    #[inline]
     pub fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.start as usize..self.end as usize]
+    }
+
+    #[inline]
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
     }
 }
 
@@ -47,26 +62,17 @@ pub struct Field {
     pub value: Span,
 }
 
-/// Limits in bytes or lines.
+/// Limits in bytes or lines. `usize::MAX` stands for none.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Of the request line without its CRLF; 414 above.
     pub line: usize,
-    /// Number of field lines; 431 above.
+    /// Number of field lines; 431 above. Never more than 65535.
     pub fields: usize,
     /// Of one field line without its CRLF; 431 above.
     pub field: usize,
-    /// Of the whole head; 431 above.
+    /// Of the whole head; 431 above (414 if the request line alone is longer). Never more than 4 GiB.
     pub head: usize,
-}
-
-/// A request that is not answered by the application: the status and one phrase for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// 400, 413, 414, 417, 431, 501 or 505
-    pub status: u16,
-    /// What is wrong, for the log; never holds the peer's bytes.
-    pub why: &'static str,
 }
 
 /// Whether there was enough to read.
@@ -100,24 +106,303 @@ pub struct RequestHead {
     pub framing: Framing,
     /// Whether the connection may be used again, as far as the request says.
     pub keep_alive: bool,
-    /// `Expect: 100-continue` from a peer that speaks 1.1.
+    /// `Expect: 100-continue` from a peer that speaks 1.1 and has a body to send.
     pub expects_continue: bool,
     /// Index into `fields` of the Host field.
     pub host: Option<u16>,
     /// Bytes of the head, the empty line included.
     pub length: usize,
+    /// Whether a field has a name of other characters than letters, digits and hyphens.
+    pub(crate) odd_name: bool,
+    /// Whether a field tells what proxies have seen; see forwarded.rs.
+    pub(crate) forwarding: bool,
+    progress: Progress,
+    codings: Codings,
+    connection: Connection,
+}
+
+/// How far the reading has come.
+#[derive(Debug, Default)]
+struct Progress {
+    stage: Stage,
+    /// Offset of the line that is being read.
+    line: usize,
+    /// Offset behind the bytes of it that have been looked at.
+    seen: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Start,
+    RequestLine,
+    Fields,
+}
+
+/// What the Transfer-Encoding fields have said so far.
+#[derive(Debug, Default)]
+struct Codings {
+    count: u16,
+    chunked: u16,
+    /// Whether `chunked` was the last one.
+    ended: bool,
+}
+
+/// What the Connection fields have said so far.
+#[derive(Debug, Default)]
+struct Connection {
+    close: bool,
+    keep_alive: bool,
 }
 
 impl RequestHead {
     /// Reads a head from the beginning of `input`. Call again with more input after [`Parse::Partial`] (the same bytes
-    /// and more behind them): it goes on where it left off. After [`Parse::Complete`] call [`RequestHead::clear`] first.
+    /// and more behind them): it goes on where it left off. After [`Parse::Complete`] or a refusal call
+    /// [`RequestHead::clear`] first.
+    ///
+    /// One empty line before the request line is skipped (RFC 9112 §2.2), and counts in [`RequestHead::length`].
     pub fn parse(&mut self, input: &[u8], limits: &Limits) -> Result<Parse, Refusal> {
-        let _ = (input, limits);
-        unimplemented!()
+        // A span's offsets have 32 bits.
+        let whole = limits.head.min(u32::MAX as usize);
+        let input = &input[..input.len().min(whole)];
+        loop {
+            let Progress { stage, line: start, seen } = self.progress;
+            let limit = if stage == Stage::Fields { limits.field } else { limits.line };
+            let end = match syntax::line(input, start, seen, limit)? {
+                Line::EndsAt(end) => end,
+                Line::Open(_) if input.len() == whole => return Err(self.too_large()),
+                Line::Open(seen) => {
+                    self.progress.seen = seen;
+                    return Ok(Parse::Partial);
+                }
+                Line::TooLong => return Err(self.too_large()),
+            };
+            self.progress = Progress { stage, line: end + 2, seen: end + 2 };
+            self.progress.stage = match stage {
+                Stage::Start if end == start => Stage::RequestLine,
+                Stage::Start | Stage::RequestLine => {
+                    self.request_line(input, start, end)?;
+                    Stage::Fields
+                }
+                Stage::Fields if end == start => {
+                    self.length = end + 2;
+                    return self.conclude().map(|()| Parse::Complete);
+                }
+                Stage::Fields if self.fields.len() >= limits.fields.min(usize::from(u16::MAX)) => {
+                    return Err(Refusal::fields_too_large("too many fields"));
+                }
+                Stage::Fields => {
+                    self.field(input, start, end)?;
+                    Stage::Fields
+                }
+            };
+        }
     }
 
     /// Makes it ready for the next request.
     pub fn clear(&mut self) {
-        unimplemented!()
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self { fields, ..Self::default() };
     }
+
+    fn too_large(&self) -> Refusal {
+        match self.progress.stage {
+            Stage::Start | Stage::RequestLine => Refusal::line_too_long("request line too long"),
+            Stage::Fields => Refusal::fields_too_large("fields too long"),
+        }
+    }
+
+    /// `method SP request-target SP HTTP-version` (RFC 9112 §3), with single spaces.
+    fn request_line(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
+        let line = &input[start..end];
+        let method = run(line, TOKEN);
+        if method == 0 || line.get(method) != Some(&b' ') {
+            return Err(Refusal::malformed("no method at the beginning"));
+        }
+        let target = method + 1;
+        let behind = target + run(&line[target..], TARGET);
+        if behind == target {
+            return Err(Refusal::malformed("no target behind the method"));
+        }
+        self.version = match &line[behind..] {
+            b" HTTP/1.1" => Version::Http11,
+            b" HTTP/1.0" => Version::Http10,
+            [b' ', b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', b'0'..=b'9'] => match major {
+                b'1' => Version::Http11,
+                _ => return Err(Refusal::version("version of HTTP other than 1")),
+            },
+            [] => return Err(Refusal::malformed("no version behind the target")),
+            [b' ', ..] => return Err(Refusal::malformed("no version of HTTP behind the target")),
+            _ => return Err(Refusal::malformed("target with a character that has no place there")),
+        };
+        let parts = target::parts(&line[..method], &line[target..behind])?;
+        let base = start + target;
+        let span = |(from, to): (usize, usize)| Span::new(base + from, base + to);
+        self.method = Span::new(start, start + method);
+        self.target = Span::new(base, start + behind);
+        self.path = span(parts.path);
+        self.query = span(parts.query);
+        self.authority = parts.authority.map(span);
+        Ok(())
+    }
+
+    /// `field-name ":" OWS field-value OWS` (RFC 9112 §5).
+    #[inline]
+    fn field(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
+        let line = &input[start..end];
+        let mut kinds = PLAIN;
+        let length = line.iter().position(|&byte| {
+            let kind = class(byte);
+            let ends = kind & TOKEN == 0;
+            kinds &= if ends { PLAIN } else { kind };
+            ends
+        });
+        let length = match length {
+            Some(length) if length > 0 && line[length] == b':' => length,
+            place => return Err(no_name(line, place)),
+        };
+        let (name, value) = (&line[..length], trim(&line[length + 1..]));
+        self.odd_name |= kinds == 0;
+        let begin = start + length + 1 + leading_space(&line[length + 1..]);
+        self.fields
+            .push(Field { name: Span::new(start, start + length), value: Span::new(begin, begin + value.len()) });
+        self.note(name, value)
+    }
+
+    /// Keeps what the field says about the message itself.
+    #[inline]
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
+            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expectation(value),
+            9 if name.eq_ignore_ascii_case(b"forwarded") => {
+                self.forwarding = true;
+                Ok(())
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.note_connection(value);
+                Ok(())
+            }
+            14 if same_variable(name, b"content-length") => self.note_length(name, value),
+            17 if same_variable(name, b"transfer-encoding") => self.note_codings(name, value),
+            12.. if name[0] | 0x20 == b'x' => {
+                self.forwarding |= name[..12].eq_ignore_ascii_case(b"x-forwarded-");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 §3.2: one, and well formed.
+    fn note_host(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if target::host(value).is_none() {
+            return Err(Refusal::malformed("Host is no host"));
+        }
+        match self.host.replace((self.fields.len() - 1) as u16) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::malformed("more than one Host")),
+        }
+    }
+
+    /// RFC 9110 §10.1.1
+    fn note_expectation(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        self.expects_continue = true;
+        if value.eq_ignore_ascii_case(b"100-continue") {
+            return Ok(());
+        }
+        Err(Refusal::expectation("expectation other than 100-continue"))
+    }
+
+    /// RFC 9112 §9.3
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(trim) {
+            self.connection.close |= option.eq_ignore_ascii_case(b"close");
+            self.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// RFC 9112 §6.2. RFC 9110 §8.6 lets equal lengths pass; a sender that repeats itself is not worth the risk.
+    fn note_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name[7] == b'_' {
+            return Err(Refusal::malformed("Content-Length spelt with an underscore"));
+        }
+        if self.framing != Framing::None {
+            return Err(Refusal::malformed("more than one Content-Length"));
+        }
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err(Refusal::malformed("Content-Length is no number"));
+        }
+        let length = decimal(value).ok_or(Refusal::body_too_large("Content-Length above 64 bits"))?;
+        self.framing = Framing::Length(length);
+        Ok(())
+    }
+
+    /// RFC 9112 §6.1. An empty element is refused: others might not skip it.
+    fn note_codings(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name[8] == b'_' {
+            return Err(Refusal::malformed("Transfer-Encoding spelt with an underscore"));
+        }
+        for coding in value.split(|&byte| byte == b',').map(trim) {
+            if !syntax::is_token_text(coding) {
+                return Err(Refusal::malformed("Transfer-Encoding is no list of codings"));
+            }
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
+            let codings = &mut self.codings;
+            codings.ended = chunked;
+            codings.chunked = codings.chunked.saturating_add(chunked.into());
+            codings.count = codings.count.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// What can be said only when all fields are known.
+    fn conclude(&mut self) -> Result<(), Refusal> {
+        if self.host.is_none() && self.version == Version::Http11 {
+            return Err(Refusal::malformed("no Host"));
+        }
+        if self.codings.count > 0 {
+            self.framing = self.chunked()?;
+        }
+        let Connection { close, keep_alive } = self.connection;
+        self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
+        // RFC 9110 §10.1.1: ignored from 1.0, and needless without a body.
+        let body = !matches!(self.framing, Framing::None | Framing::Length(0));
+        self.expects_continue &= body && self.version == Version::Http11;
+        Ok(())
+    }
+
+    /// RFC 9112 §6.1 and §6.3: `chunked`, once, last, and in this implementation alone.
+    fn chunked(&self) -> Result<Framing, Refusal> {
+        let why = match &self.codings {
+            _ if self.framing != Framing::None => "both Content-Length and Transfer-Encoding",
+            _ if self.version == Version::Http10 => "Transfer-Encoding in HTTP/1.0",
+            Codings { ended: false, .. } => "chunked is not the last transfer coding",
+            Codings { chunked: 1, count: 1, .. } => return Ok(Framing::Chunked),
+            Codings { chunked: 1, .. } => return Err(Refusal::not_implemented("transfer coding other than chunked")),
+            _ => "chunked more than once",
+        };
+        Err(Refusal::malformed(why))
+    }
+}
+
+/// Says what is wrong with a field line whose first character that is no token's stands at `place`.
+#[cold]
+fn no_name(line: &[u8], place: Option<usize>) -> Refusal {
+    Refusal::malformed(match place.map(|place| (place, line[place])) {
+        Some((0, b' ' | b'\t')) => "folded field line",
+        Some((0, _)) => "field without a name",
+        Some((_, b' ' | b'\t')) => "white space behind a field's name",
+        Some(_) => "field's name with a character that has no place there",
+        None => "field line without a colon",
+    })
+}
+
+fn leading_space(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| b" \t".contains(byte)).count()
+}
+
+/// Whether both names become the same CGI variable.
+fn same_variable(name: &[u8], plain: &[u8]) -> bool {
+    name.iter().zip(plain).all(|(&a, &b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
 }

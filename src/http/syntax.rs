@@ -1,0 +1,201 @@
+//! Which bytes may stand where: the grammar's character classes, and how lines end. All else is built on these.
+
+use crate::Refusal;
+
+/// A character of a token (RFC 9110 §5.6.2).
+pub const TOKEN: u8 = 1;
+/// A letter, a digit or a hyphen: a name made of these maps to one CGI variable and back.
+pub const PLAIN: u8 = 2;
+/// A character of a request target: visible ASCII but `#`. Wider than RFC 3986, because browsers send `|`, `[`, `]`, `^` and the like as
+/// they are; a fragment never travels, and what stands behind a `#` would be read in two ways.
+pub const TARGET: u8 = 4;
+/// A character of a registered name: unreserved or sub-delims (RFC 3986 §3.2.2), without the `%` of escapes.
+pub const HOST: u8 = 8;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        let c = byte as u8;
+        table[byte] = (TOKEN * is_token(c) as u8)
+            | (PLAIN * (c.is_ascii_alphanumeric() || c == b'-') as u8)
+            | (TARGET * (c != b'#') as u8)
+            | (HOST * is_host(c) as u8);
+        byte += 1;
+    }
+    table
+}
+
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+const fn is_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+/// The classes of a byte.
+#[inline]
+pub fn class(byte: u8) -> u8 {
+    CLASSES[byte as usize]
+}
+
+/// How many bytes at the beginning are of the class.
+#[inline]
+pub fn run(bytes: &[u8], of: u8) -> usize {
+    bytes.iter().position(|&byte| class(byte) & of == 0).unwrap_or(bytes.len())
+}
+
+/// Whether it is a token: one character or more.
+#[inline]
+pub fn is_token_text(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
+}
+
+/// Whether it may be a field's value: no control character but the horizontal tab (RFC 9110 §5.5).
+#[inline]
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    loop {
+        at = control(bytes, at);
+        match bytes.get(at) {
+            None => return true,
+            Some(b'\t') => at += 1,
+            Some(_) => return false,
+        }
+    }
+}
+
+/// Offset of the first control character (0 to 31, 127) from `at` on, or the length. Reads eight bytes at a time.
+#[inline]
+fn control(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let delete = word ^ (ONES * 0x7f);
+        // The classic test for bytes below a bound; the borrow can only mark bytes above the first one found.
+        let low = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (low | (delete.wrapping_sub(ONES) & !delete)) & (ONES * 0x80);
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().position(u8::is_ascii_control).unwrap_or(bytes.len() - at)
+}
+
+/// What was found of a line.
+pub enum Line {
+    /// Its CRLF is at this offset.
+    EndsAt(usize),
+    /// There is no end yet; nothing before this offset needs to be looked at again.
+    Open(usize),
+    /// It is longer than its limit, without its CRLF.
+    TooLong,
+}
+
+/// Looks for the end of the line that begins at `start`, from `seen` on. A line ends with CRLF; it holds no other control character than
+/// the horizontal tab (RFC 9112 §2.2: a bare CR is refused, and so is a bare LF). Every verdict depends on the bytes up to its place
+/// alone, so that it is the same however the bytes arrive.
+#[inline]
+pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<Line, Refusal> {
+    let mut at = seen;
+    loop {
+        at = control(input, at);
+        let length = at - start;
+        match &input[at..] {
+            _ if length > limit => return Ok(Line::TooLong),
+            [b'\r', b'\n', ..] => return Ok(Line::EndsAt(at)),
+            [] | [b'\r'] => return Ok(Line::Open(at)),
+            [b'\t', ..] => at += 1,
+            [b'\r', ..] => return Err(Refusal::malformed("bare CR")),
+            [b'\n', ..] => return Err(Refusal::malformed("bare LF")),
+            _ => return Err(Refusal::malformed("control character")),
+        }
+    }
+}
+
+/// Without white space (space, horizontal tab) at either end.
+#[inline]
+pub fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// A number in decimal digits and nothing else; `None` if it is anything else or does not fit.
+pub fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0u64, |number, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The value of a hexadecimal digit.
+#[inline]
+pub fn hexadecimal(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// A port: one to five digits, at most 65535.
+pub fn port(bytes: &[u8]) -> Option<u16> {
+    if bytes.len() > 5 {
+        return None;
+    }
+    u16::try_from(decimal(bytes)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_control_character_is_found_at_each_place_whatever_stands_before_it() {
+        for length in 0..40 {
+            for filler in [0x20, 0x21, 0x7e, 0x80, 0xff, 0x9f] {
+                let clean = vec![filler; length];
+                assert_eq!(control(&clean, 0), length);
+                for (place, sign) in (0..length).flat_map(|place| [0, 9, 13, 0x1f, 0x7f].map(|sign| (place, sign))) {
+                    let mut marked = clean.clone();
+                    marked[place] = sign;
+                    marked[length - 1] = if place == length - 1 { sign } else { 0x7f };
+                    assert_eq!(control(&marked, 0), place, "{marked:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_decimal_number_is_digits_alone() {
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(decimal(b"007"), Some(7));
+        for other in ["", "+1", "-1", "1_0", " 1", "1 ", "0x1", "1.0", "18446744073709551616", "\u{661}"] {
+            assert_eq!(decimal(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(port(b"65535"), Some(65535));
+        assert_eq!(port(b"65536"), None);
+        assert_eq!(port(b"000080"), None);
+    }
+}

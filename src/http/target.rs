@@ -1,0 +1,132 @@
+//! Request targets and the hosts in them (RFC 9112 §3.2, RFC 3986 §3.2): found, checked, decoded.
+
+use std::net::Ipv6Addr;
+
+use crate::{
+    Refusal,
+    syntax::{HOST, hexadecimal, port, run},
+};
+
+/// A target's parts, as offsets from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub path: (usize, usize),
+    pub query: (usize, usize),
+    pub authority: Option<(usize, usize)>,
+}
+
+/// Takes a target apart. All of its bytes are of the class `TARGET`.
+pub(crate) fn parts(method: &[u8], target: &[u8]) -> Result<Parts, Refusal> {
+    match target {
+        _ if method == b"CONNECT" => Err(connect(target)),
+        [b'/', ..] => Ok(split(target, 0, None)),
+        b"*" if method == b"OPTIONS" => Ok(Parts { path: (0, 1), query: (1, 1), authority: None }),
+        b"*" => Err(Refusal::malformed("asterisk target with a method other than OPTIONS")),
+        _ => absolute(target),
+    }
+}
+
+/// The authority form belongs to CONNECT alone, and this is no proxy.
+fn connect(target: &[u8]) -> Refusal {
+    match host(target) {
+        Some(Host { port: Some(_), .. }) => Refusal::not_implemented("CONNECT"),
+        _ => Refusal::malformed("target of CONNECT is no host and port"),
+    }
+}
+
+fn absolute(target: &[u8]) -> Result<Parts, Refusal> {
+    let scheme = [b"http://".as_slice(), b"https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+        .ok_or(Refusal::malformed("target has no known form"))?;
+    let start = scheme.len();
+    let end = target[start..].iter().position(|byte| b"/?".contains(byte)).map_or(target.len(), |at| start + at);
+    // No user information (RFC 9110 §4.2.4): `@` is no character of a host.
+    if host(&target[start..end]).is_none_or(|host| host.name.is_empty()) {
+        return Err(Refusal::malformed("authority of the target is no host"));
+    }
+    let mut parts = split(target, end, Some((start, end)));
+    if parts.path.0 == parts.path.1 {
+        // An empty path means `/` (RFC 9110 §4.2.3); the scheme ends in one that can be pointed at.
+        parts.path = (start - 1, start);
+    }
+    Ok(parts)
+}
+
+fn split(target: &[u8], path: usize, authority: Option<(usize, usize)>) -> Parts {
+    let end = target.len();
+    match memchr::memchr(b'?', &target[path..]) {
+        Some(mark) => Parts { path: (path, path + mark), query: (path + mark + 1, end), authority },
+        None => Parts { path: (path, end), query: (end, end), authority },
+    }
+}
+
+/// A host as in a Host field: `example.com:8000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Host<'a> {
+    /// With the brackets of an IPv6 address. May be empty.
+    pub name: &'a [u8],
+    pub port: Option<u16>,
+}
+
+/// Reads `uri-host [ ":" port ]` (RFC 9110 §7.2). The port may be empty (RFC 3986 §3.2.3), and so may all of it: a
+/// client whose target has no authority sends an empty Host.
+pub(crate) fn host(bytes: &[u8]) -> Option<Host<'_>> {
+    let end = if bytes.starts_with(b"[") { literal(bytes)? } else { registered_name(bytes)? };
+    let (name, rest) = bytes.split_at(end);
+    match rest {
+        [] => Some(Host { name, port: None }),
+        [b':', ..] if name.is_empty() => None,
+        [b':'] => Some(Host { name, port: None }),
+        [b':', digits @ ..] => Some(Host { name, port: Some(port(digits)?) }),
+        _ => None,
+    }
+}
+
+/// Length of an address in brackets. Addresses of a future version (RFC 3986's `IPvFuture`) do not exist.
+fn literal(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b']', bytes)?;
+    std::str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
+    Some(end + 1)
+}
+
+fn registered_name(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += run(&bytes[at..], HOST);
+        match &bytes[at..] {
+            [b'%', high, low, ..] => _ = pair(*high, *low)?,
+            [b'%', ..] => return None,
+            _ => return Some(at),
+        }
+        at += 3;
+    }
+}
+
+/// Decodes a path's percent-encoding, once, and appends it to `into`.
+///
+/// Refused with 400: a `%` without two hexadecimal digits behind it, which RFC 3986 §2.1 does not know and servers read in several ways
+/// (nginx and Apache refuse it too; gunicorn and waitress hand it on as it is), and `%00` (RFC 3986 §7.3; nginx refuses it). A `%2F` becomes a slash, as in
+/// all of CGI; who needs to tell them apart has the raw target.
+pub fn decode_path(raw: &[u8], into: &mut Vec<u8>) -> Result<(), Refusal> {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        into.extend_from_slice(&rest[..at]);
+        let byte = match &rest[at..] {
+            [_, high, low, ..] => pair(*high, *low),
+            _ => None,
+        };
+        match byte {
+            None => return Err(Refusal::malformed("percent sign without two hexadecimal digits in the path")),
+            Some(0) => return Err(Refusal::malformed("NUL in the path")),
+            Some(byte) => into.push(byte),
+        }
+        rest = &rest[at + 3..];
+    }
+    into.extend_from_slice(rest);
+    Ok(())
+}
+
+fn pair(high: u8, low: u8) -> Option<u8> {
+    Some(hexadecimal(high)? << 4 | hexadecimal(low)?)
+}
