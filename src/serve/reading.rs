@@ -42,7 +42,7 @@ impl Loop {
     fn read_fresh_head(&mut self, token: Token) {
         let Some(mut work) = self.work_for(token) else { return };
         let incoming = &mut work.incoming;
-        let received = socket::receive(work.outgoing.socket.as_raw_fd(), &mut incoming.bytes);
+        let received = socket::receive(work.outgoing.socket().as_raw_fd(), &mut incoming.bytes);
         let Some(connection) = self.connection(token) else { return };
         match received {
             Ok(Some(length @ 1..)) => {
@@ -408,7 +408,7 @@ impl Loop {
         Some(match spare {
             Some(mut work) => {
                 work.outgoing.token = token;
-                work.outgoing.socket = socket;
+                work.outgoing.socket = Some(socket);
                 work.incoming.client = client;
                 work
             }

@@ -29,7 +29,8 @@ const COPIED: usize = 16 * 1024;
 pub(crate) struct Outgoing {
     pub shared: Arc<Shared>,
     pub token: Token,
-    pub socket: Arc<OwnedFd>,
+    /// None while this waits for reuse: a connection must close when the loop closes it.
+    pub socket: Option<Arc<OwnedFd>>,
     pub outbox: Option<Arc<Outbox>>,
     pub progress: Progress,
     /// What the client asked and the loop allows.
@@ -189,13 +190,13 @@ impl Response<'_> {
 
     /// Whether the client has left. Does not block; one system call.
     pub fn client_gone(&self) -> bool {
-        gone(&self.out.socket, self.out.half_closed)
+        gone(self.out.socket(), self.out.half_closed)
     }
 
     /// A handle that answers the same later, from any thread, and `true` after the call.
     pub fn watch(&mut self) -> ClientWatch {
         let over = self.out.over.get_or_insert_default().clone();
-        ClientWatch { socket: Arc::downgrade(&self.out.socket), half_closed: self.out.half_closed, over }
+        ClientWatch { socket: Arc::downgrade(self.out.socket()), half_closed: self.out.half_closed, over }
     }
 
     fn head_request(&self) -> bool {
@@ -267,7 +268,7 @@ impl Outgoing {
         Outgoing {
             shared,
             token,
-            socket,
+            socket: Some(socket),
             outbox: None,
             progress: Progress::Nothing,
             keep_alive: true,
@@ -283,8 +284,13 @@ impl Outgoing {
         }
     }
 
+    pub fn socket(&self) -> &Arc<OwnedFd> {
+        self.socket.as_ref().expect("a request belongs to a connection")
+    }
+
     /// Makes it ready for another request, its buffer kept.
     pub fn reset(&mut self) {
+        self.socket = None;
         if let Some(over) = self.over.take() {
             over.store(true, Relaxed);
         }
@@ -318,7 +324,7 @@ impl Outgoing {
         }
         let mut skip = match &self.outbox {
             Some(_) => 0,
-            None => socket::send_parts(self.socket.as_raw_fd(), parts).map_err(|_| Gone)?.unwrap_or(0),
+            None => socket::send_parts(self.socket().as_raw_fd(), parts).map_err(|_| Gone)?.unwrap_or(0),
         };
         for part in parts {
             let rest = &part[skip.min(part.len())..];

@@ -1,0 +1,320 @@
+//! Workers in this process, each on a thread of its own, around an application that a test steers.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex},
+    thread::{self, JoinHandle, ThreadId},
+    time::Duration,
+};
+
+use ostler_http::ResponseHead;
+use ostler_serve::{Application, Body, Ending, Request, Response, Setup};
+use ostler_wire::{
+    Boot, Channel, FromWorker, HeaderMap, Listener, Peers, Preload, ToWorker, Worker, scoreboard::Scoreboard,
+};
+
+/// Far beyond what anything here takes: only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers by path: `/hello` at once; `/gate/NAME` when the test opens that gate; `/size/N` with N bytes;
+/// `/stream/N` with N blocks; `/echo` with the body; `/panic` not at all.
+#[derive(Default)]
+pub struct Script {
+    gates: Mutex<HashMap<String, Gate>>,
+    changed: Condvar,
+    pub threads: Mutex<Vec<ThreadId>>,
+}
+
+#[derive(Default)]
+struct Gate {
+    waiting: usize,
+    open: bool,
+}
+
+impl Script {
+    /// Waits until so many calls stand before a gate.
+    pub fn arrived(&self, gate: &str, calls: usize) {
+        let gates = self.gates.lock().unwrap();
+        let few = |gates: &mut HashMap<String, Gate>| gates.get(gate).is_none_or(|gate| gate.waiting < calls);
+        let (_gates, late) = self.changed.wait_timeout_while(gates, PATIENCE, few).unwrap();
+        assert!(!late.timed_out(), "no {calls} calls came to gate {gate}");
+    }
+
+    pub fn open(&self, gate: &str) {
+        self.gates.lock().unwrap().entry(gate.into()).or_default().open = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self, gate: &str) {
+        let mut gates = self.gates.lock().unwrap();
+        gates.entry(gate.into()).or_default().waiting += 1;
+        self.changed.notify_all();
+        let closed = |gates: &mut HashMap<String, Gate>| !gates[gate].open;
+        let (mut gates, late) = self.changed.wait_timeout_while(gates, PATIENCE, closed).unwrap();
+        assert!(!late.timed_out(), "gate {gate} stayed closed");
+        gates.get_mut(gate).unwrap().waiting -= 1;
+    }
+}
+
+impl Application for Script {
+    type Caller = ResponseHead;
+
+    fn caller(&self, _thread: u16) -> ResponseHead {
+        ResponseHead::default()
+    }
+
+    fn call(&self, head: &mut ResponseHead, request: &mut Request<'_>, response: &mut Response<'_>) {
+        self.threads.lock().unwrap().push(thread::current().id());
+        let path = String::from_utf8_lossy(request.head.path.of(request.bytes)).into_owned();
+        head.begin(b"200 OK").unwrap();
+        head.field(b"Content-Type", b"text/plain").unwrap();
+        let (_, rest) = path.split_once('/').unwrap();
+        let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
+        match name {
+            "hello" => response.whole(head, b"hello").unwrap(),
+            "gate" => {
+                self.pass(argument);
+                response.whole(head, argument.as_bytes()).unwrap();
+            }
+            "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()]).unwrap(),
+            "stream" => {
+                let blocks: usize = argument.parse().unwrap();
+                let block = vec![b'y'; 10_000];
+                let mut going = response.begin(head, &block, &mut |wait| wait());
+                for _ in 1..blocks {
+                    going = going.and_then(|()| response.block(&block, &mut |wait| wait()));
+                }
+                if going.is_ok() {
+                    response.end(head).unwrap();
+                }
+            }
+            "echo" => {
+                let mut bytes = Vec::new();
+                match std::mem::take(&mut request.body) {
+                    Body::Empty => {}
+                    Body::Memory(body) => bytes = body,
+                    Body::File(mut file, _) => drop(file.read_to_end(&mut bytes).unwrap()),
+                    Body::Live(mut body) => drop(body.read_to_end(&mut bytes).unwrap()),
+                }
+                response.whole(head, &bytes).unwrap();
+            }
+            "panic" => panic!("as scripted"),
+            _ => {
+                head.begin(b"404 Not Found").unwrap();
+                response.whole(head, b"").unwrap();
+            }
+        }
+    }
+
+    fn stacks(&self) -> String {
+        "the stacks".into()
+    }
+
+    fn abandon(&self, code: i32) -> ! {
+        eprintln!("abandoned with {code}");
+        std::process::abort()
+    }
+
+    fn rest(&self, _head: &mut ResponseHead) {}
+}
+
+/// What a test may set.
+pub fn settings() -> Worker {
+    let peers = Peers::default;
+    let minute = Duration::from_secs(60);
+    Worker {
+        threads: 1,
+        timeout: Duration::ZERO,
+        slow_request: Duration::ZERO,
+        keep_alive: minute,
+        header_timeout: minute,
+        body_timeout: minute,
+        write_timeout: minute,
+        min_rate: 0,
+        connections: 1000,
+        max_queue_time: Duration::ZERO,
+        max_requests: 0,
+        max_requests_jitter: 0,
+        max_memory: 0,
+        max_age: Duration::ZERO,
+        graceful_timeout: minute,
+        limit_request_line: 8190,
+        limit_request_fields: 100,
+        limit_request_field_size: 8190,
+        limit_request_head: 65536,
+        limit_request_body: 0,
+        request_buffering: true,
+        body_memory: 256 * 1024,
+        spool_directory: std::env::temp_dir(),
+        root_path: String::new(),
+        header_map: HeaderMap::Drop,
+        forwarded_allow: peers(),
+        proxy_protocol: false,
+        proxy_allow: peers(),
+        access_log_format: "%(r)s %(s)s".into(),
+        server_header: "ostler".into(),
+        sendfile: true,
+    }
+}
+
+/// Some workers of one generation, behind one listener.
+pub struct Site {
+    pub script: Arc<Script>,
+    pub board: Arc<Scoreboard>,
+    pub address: SocketAddr,
+    workers: Vec<(Channel, Option<JoinHandle<Ending>>)>,
+    listener: TcpListener,
+    settings: Worker,
+    exchange: (OwnedFd, OwnedFd),
+}
+
+impl Site {
+    pub fn start(workers: usize, settings: Worker) -> Site {
+        let (give, take) = Channel::pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut site = Site {
+            script: Arc::default(),
+            board: Arc::new(Scoreboard::new(8, settings.threads).unwrap()),
+            address: listener.local_addr().unwrap(),
+            workers: Vec::new(),
+            listener,
+            settings,
+            exchange: (give.into(), take.into()),
+        };
+        for _ in 0..workers {
+            site.add_worker();
+        }
+        site
+    }
+
+    /// Starts one more; returns its slot when it is ready.
+    pub fn add_worker(&mut self) -> usize {
+        let slot = self.workers.len();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (terminated, _writer) = nix::unistd::pipe().unwrap();
+        let setup = Setup {
+            boot: self.boot(),
+            slot: slot as u16,
+            channel: theirs,
+            listeners: vec![self.listener.try_clone().unwrap().into()],
+            exchange_give: self.exchange.0.try_clone().unwrap(),
+            exchange_take: self.exchange.1.try_clone().unwrap(),
+            // Never readable: the writing end would have to close for that, and it lives as long as the process.
+            terminated: {
+                std::mem::forget(_writer);
+                terminated
+            },
+            access_log: None,
+            scoreboard: self.board.clone(),
+            log: slog::Logger::root(slog::Discard, slog::o!()),
+        };
+        let script = self.script.clone();
+        let thread = thread::spawn(move || ostler_serve::run(setup, &*script).unwrap());
+        assert!(matches!(ours.receive::<FromWorker>().unwrap().unwrap().0, FromWorker::Ready));
+        self.workers.push((ours, Some(thread)));
+        slot
+    }
+
+    fn boot(&self) -> Boot {
+        let name = format!("http://{}", self.address);
+        Boot {
+            wire: ostler_wire::VERSION,
+            generation: 1,
+            application: "script".into(),
+            chdir: "/".into(),
+            pythonpath: Vec::new(),
+            preload: Preload::Off,
+            check_only: false,
+            slots: self.board.slots(),
+            workers: 1,
+            access_log: false,
+            listeners: vec![Listener { name, host: "127.0.0.1".into(), port: Some(self.address.port()) }],
+            process_name: "ostler".into(),
+            log_level: "info".into(),
+            worker: self.settings.clone(),
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    pub fn tell(&self, worker: usize, message: ToWorker) {
+        self.workers[worker].0.send(&message, &[]).unwrap();
+    }
+
+    /// What a worker says next.
+    pub fn hear(&self, worker: usize) -> FromWorker {
+        self.workers[worker].0.receive().unwrap().expect("the worker lives").0
+    }
+
+    pub fn drain(&self, worker: usize, hand_over: bool) {
+        self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO });
+    }
+
+    /// Waits for a worker's end.
+    pub fn ended(&mut self, worker: usize) -> Ending {
+        self.workers[worker].1.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for (channel, thread) in &mut self.workers {
+            let _ = channel.send(&ToWorker::Quit, &[]);
+            if let (Some(thread), false) = (thread.take(), thread::panicking()) {
+                thread.join().unwrap();
+            }
+        }
+    }
+}
+
+/// A client that says exactly what it is told.
+pub struct Client(pub TcpStream);
+
+impl Client {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    pub fn get(&mut self, path: &str) -> &mut Self {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+    }
+
+    /// One response with a Content-Length: status and body.
+    pub fn answer(&mut self) -> (u16, Vec<u8>) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            assert_eq!(self.0.read(&mut byte).unwrap(), 1, "closed after {:?}", String::from_utf8_lossy(&head));
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        (head[9..12].parse().unwrap(), body)
+    }
+
+    pub fn asks(&mut self, path: &str) -> (u16, Vec<u8>) {
+        self.get(path).answer()
+    }
+
+    /// Everything up to the connection's end.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0))
+    }
+}

@@ -1,0 +1,298 @@
+//! A worker's promises, with an application in Rust that waits where the test wants it to. Nothing here depends on speed: a test that
+//! would have to wait for the clock waits for an event, and time-outs only end failing tests.
+
+mod scripted;
+
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use ostler_serve::Ending;
+use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::State};
+use scripted::{Client, Site, settings};
+
+fn hello() -> (u16, Vec<u8>) {
+    (200, b"hello".to_vec())
+}
+
+#[test]
+fn requests_follow_each_other_on_one_connection() {
+    let site = Site::start(1, settings());
+    let mut client = site.client();
+    for _ in 0..3 {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    client.get("/hello").get("/size/3").get("/hello");
+    assert_eq!((client.answer(), client.answer().1, client.answer()), (hello(), b"xxx".to_vec(), hello()));
+    assert_eq!(site.board.slot(0).requests.load(Relaxed), 6);
+}
+
+#[test]
+fn a_request_in_pieces_is_one_request() {
+    let site = Site::start(1, settings());
+    let mut client = site.client();
+    client.0.set_nodelay(true).unwrap();
+    for byte in b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde" {
+        client.send([*byte]);
+    }
+    assert_eq!(client.answer(), (200, b"abcde".to_vec()));
+    client.send(
+        "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.answer(), (200, b"abcde".to_vec()));
+}
+
+#[test]
+fn a_large_body_arrives_whole_through_a_file() {
+    let site = Site::start(1, settings());
+    let mut client = site.client();
+    let body: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send(&body).get("/hello");
+    assert_eq!(client.answer(), (200, body));
+    assert_eq!(client.answer(), hello());
+}
+
+#[test]
+fn an_unbuffered_body_is_read_by_the_application() {
+    let site = Site::start(1, ostler_wire::Worker { request_buffering: false, ..settings() });
+    let mut client = site.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let mut interim = [0; 25];
+    std::io::Read::read_exact(&mut client.0, &mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("abcde").get("/hello");
+    assert_eq!((client.answer(), client.answer()), ((200, b"abcde".to_vec()), hello()));
+}
+
+#[test]
+fn a_slow_reader_holds_no_thread() {
+    let site = Site::start(1, settings());
+    let mut slow = site.client();
+    slow.get("/size/20000000");
+    let mut streaming = site.client();
+    streaming.get("/stream/2000");
+    // Neither has read a byte: their responses wait, and the one thread answers others.
+    assert_eq!(site.client().asks("/hello"), hello());
+    assert_eq!(slow.answer().1.len(), 20_000_000);
+    let mut streamed = 0;
+    while streamed < 20_000_000 {
+        let mut buffer = vec![0; 1 << 16];
+        let length = std::io::Read::read(&mut streaming.0, &mut buffer).unwrap();
+        assert_ne!(length, 0);
+        streamed += buffer[..length].iter().filter(|byte| **byte == b'y').count();
+    }
+    assert_eq!(streamed, 20_000_000);
+}
+
+#[test]
+fn the_loop_is_retaken_from_a_call_that_lasts() {
+    let site = Site::start(1, settings());
+    let mut caller = site.client();
+    caller.get("/gate/a");
+    site.script.arrived("a", 1);
+    // Python is busy; the loop must still read, refuse, and answer the master.
+    let mut faulty = site.client();
+    let mut other = site.client();
+    other.get("/hello");
+    site.tell(0, ToWorker::Stacks);
+    assert!(matches!(site.hear(0), FromWorker::Stacks(text) if text == "the stacks"));
+    assert_eq!(site.board.slot(0).state(), State::Busy);
+    site.script.open("a");
+    assert_eq!(caller.answer(), (200, b"a".to_vec()));
+    assert_eq!(other.answer(), hello());
+    faulty.send("nonsense\r\n\r\n");
+    assert_eq!(faulty.answer().0, 400);
+    assert!(faulty.closed());
+}
+
+#[test]
+fn with_one_thread_all_calls_are_made_on_it() {
+    let site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    clients[0].get("/gate/a");
+    site.script.arrived("a", 1);
+    clients[1].get("/hello");
+    clients[2].get("/hello");
+    site.tell(0, ToWorker::Stacks);
+    site.hear(0);
+    site.script.open("a");
+    for client in &mut clients {
+        assert_eq!(client.answer().0, 200);
+    }
+    let threads: HashSet<_> = site.script.threads.lock().unwrap().iter().copied().collect();
+    assert_eq!(threads.len(), 1);
+}
+
+#[test]
+fn several_threads_call_at_once() {
+    let site = Site::start(1, ostler_wire::Worker { threads: 3, ..settings() });
+    let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    for client in &mut clients {
+        client.get("/gate/a");
+    }
+    site.script.arrived("a", 3);
+    let mut fourth = site.client();
+    fourth.get("/hello");
+    site.script.open("a");
+    for client in &mut clients {
+        assert_eq!(client.answer(), (200, b"a".to_vec()));
+    }
+    assert_eq!(fourth.answer(), hello());
+}
+
+#[test]
+fn a_request_that_would_wait_moves_to_an_idle_sibling() {
+    let site = Site::start(2, settings());
+    // Two connections of one worker: found out by holding one in a gate and looking whose slot is busy.
+    let mut clients: Vec<Client> = (0..8).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    clients[0].get("/gate/a");
+    site.script.arrived("a", 1);
+    for client in &mut clients[1..] {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    site.script.open("a");
+    assert_eq!(clients[0].answer(), (200, b"a".to_vec()));
+    let moved: u64 = (0..2).map(|slot| site.board.slot(slot).given.load(Relaxed)).sum();
+    let taken: u64 = (0..2).map(|slot| site.board.slot(slot).taken.load(Relaxed)).sum();
+    assert_eq!(moved, taken);
+}
+
+#[test]
+fn a_drain_moves_idle_connections_and_closes_none() {
+    let mut site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..50).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    clients[0].send("GET /hello HT");
+    let mut busy = site.client();
+    busy.get("/gate/a");
+    site.script.arrived("a", 1);
+    let next = site.add_worker();
+    site.drain(0, true);
+    // The one in use moves when its response is done.
+    site.script.open("a");
+    assert_eq!(busy.answer(), (200, b"a".to_vec()));
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    assert!(matches!(site.ended(0), Ending::Drained { .. }));
+    clients[0].send("TP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(clients[0].answer(), hello());
+    for client in clients[1..].iter_mut().chain([&mut busy]) {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    assert_eq!(site.board.slot(next as u16).taken.load(Relaxed), 51);
+}
+
+#[test]
+fn a_stop_answers_what_has_begun_and_what_is_queued() {
+    let mut site = Site::start(1, settings());
+    let mut idle = site.client();
+    assert_eq!(idle.asks("/hello"), hello());
+    let mut busy = site.client();
+    busy.get("/gate/a");
+    site.script.arrived("a", 1);
+    // While Python works nobody accepts: this one is in the kernel's queue.
+    let mut queued = site.client();
+    queued.get("/hello");
+    site.drain(0, false);
+    assert!(idle.closed());
+    site.script.open("a");
+    assert_eq!(busy.answer(), (200, b"a".to_vec()));
+    assert!(busy.closed());
+    assert_eq!(queued.answer(), hello());
+    assert!(queued.closed());
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    assert!(matches!(site.ended(0), Ending::Drained { .. }));
+}
+
+#[test]
+fn overload_is_answered_oldest_first_and_the_gone_are_dropped() {
+    let site = Site::start(1, ostler_wire::Worker { max_queue_time: Duration::from_millis(1), ..settings() });
+    let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    let mut busy = site.client();
+    busy.get("/gate/a");
+    site.script.arrived("a", 1);
+    for client in &mut clients {
+        client.get("/hello");
+        let (status, _) = client.answer();
+        assert_eq!(status, 503);
+    }
+    site.script.open("a");
+    assert_eq!(busy.answer().0, 200);
+    let calls = site.script.threads.lock().unwrap().len();
+    assert_eq!(calls, 4);
+}
+
+#[test]
+fn a_client_that_left_costs_no_call() {
+    let site = Site::start(1, settings());
+    let mut leaving = site.client();
+    assert_eq!(leaving.asks("/hello"), hello());
+    let mut busy = site.client();
+    busy.get("/gate/a");
+    site.script.arrived("a", 1);
+    leaving.get("/hello");
+    let mut settled = || {
+        site.tell(0, ToWorker::Stacks);
+        site.hear(0);
+    };
+    while site.board.slot(0).queued.load(Relaxed) == 0 {
+        settled();
+    }
+    drop(leaving);
+    while site.board.slot(0).connections.load(Relaxed) > 1 {
+        settled();
+    }
+    site.script.open("a");
+    assert_eq!(busy.answer().0, 200);
+    assert_eq!(site.script.threads.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_panic_is_a_500_and_a_wish_to_be_replaced() {
+    let site = Site::start(1, settings());
+    let mut client = site.client();
+    assert_eq!(client.asks("/panic").0, 500);
+    assert!(matches!(site.hear(0), FromWorker::Replace(Recycle::Panic)));
+    assert_eq!(client.asks("/hello"), hello());
+}
+
+#[test]
+fn a_worker_asks_for_its_replacement_once() {
+    let site = Site::start(1, ostler_wire::Worker { max_requests: 2, ..settings() });
+    let mut client = site.client();
+    for _ in 0..5 {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    assert!(matches!(site.hear(0), FromWorker::Replace(Recycle::Requests)));
+    site.tell(0, ToWorker::Stacks);
+    assert!(matches!(site.hear(0), FromWorker::Stacks(_)));
+}
+
+#[test]
+fn a_refused_client_sees_the_answer_rather_than_a_reset() {
+    let site = Site::start(1, ostler_wire::Worker { limit_request_body: 1000, ..settings() });
+    let mut client = site.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![0; 1_000_000]);
+    assert_eq!(client.answer().0, 413);
+    client.0.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.rest().is_empty());
+}
+
+#[test]
+fn a_timed_out_request_is_answered_and_its_worker_wants_to_be_replaced() {
+    let site = Site::start(1, ostler_wire::Worker { timeout: Duration::from_millis(30), ..settings() });
+    let mut client = site.client();
+    client.get("/gate/a");
+    assert_eq!(client.answer().0, 504);
+    assert!(client.closed());
+    assert!(matches!(site.hear(0), FromWorker::Replace(Recycle::Timeout)));
+    site.script.open("a");
+    assert_eq!(site.client().asks("/hello"), hello());
+}
