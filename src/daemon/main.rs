@@ -3,12 +3,18 @@
 use std::process::ExitCode;
 
 mod exit;
+mod listen;
+mod logs;
 mod manual;
 mod master;
+mod notify;
 mod options;
+mod pidfile;
 mod python;
 mod report;
 mod settings;
+mod sys;
+mod template;
 
 use exit::{Exit, Failure};
 use options::{
@@ -43,7 +49,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         }
         Task::Serve => {
             let settings = Settings::resolve(invocation, &mut options)?;
-            Ok(master::run(settings, &|| reread(invocation)))
+            master::run(settings, &|| reread(invocation))
         }
         Task::Check => Ok(master::check(Settings::resolve(invocation, &mut options)?)),
         Task::Settings { json } => {
