@@ -1,5 +1,70 @@
-//! Starts the master.
+//! ostler: options, then settings, then the master, then the exit code.
 
+use std::process::ExitCode;
+
+mod exit;
+mod listen;
+mod logs;
+mod manual;
+mod master;
+mod notify;
+mod options;
+mod pidfile;
+mod python;
+mod report;
 mod settings;
+mod sys;
+mod template;
 
-fn main() {}
+use exit::{Exit, Failure};
+use options::{
+    Invocation, Options,
+    parser::{self, Task, Typed},
+};
+use settings::Settings;
+
+fn main() -> ExitCode {
+    let exit = Invocation::here()
+        .map_err(|error| Failure::new(Exit::System, format!("the working directory is gone: {}", exit::words(&error))))
+        .and_then(|invocation| run(&invocation));
+    match exit {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("ostler: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+    let Typed { task, texts } = parser::parse(&invocation.arguments)?;
+    if let Task::Print(text) = task {
+        return report::print(&text);
+    }
+    let mut options = Options::gather(invocation, &texts)?;
+    match task {
+        Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
+            eprint!("{}", parser::short_help());
+            Ok(Exit::Usage)
+        }
+        Task::Serve => {
+            let settings = Settings::resolve(invocation, &mut options)?;
+            master::run(settings, &|| reread(invocation))
+        }
+        Task::Check => Ok(master::check(Settings::resolve(invocation, &mut options)?)),
+        Task::Settings { json } => {
+            // What is wrong with them is said last, so that it stands below where it came from.
+            let resolved = Settings::resolve(invocation, &mut options);
+            report::print(&if json { report::json(&options) } else { report::table(&options) })?;
+            resolved.map(|_| Exit::Success)
+        }
+        Task::Control(words) => master::ask(&settings::find_control(invocation, &options)?, &words),
+        Task::Print(_) => unreachable!("printed above"),
+    }
+}
+
+/// What a reload does: everything is looked at afresh.
+fn reread(invocation: &Invocation) -> Result<Settings, Failure> {
+    let Typed { texts, .. } = parser::parse(&invocation.arguments)?;
+    Settings::resolve(invocation, &mut Options::gather(invocation, &texts)?)
+}

@@ -1,0 +1,102 @@
+//! How the program ends: one code for each kind of failure, and the sentence that goes with it. The man page lists them.
+
+use std::{fmt, process::ExitCode};
+
+/// What the shell, systemd or a deploy script learns from the end of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well.
+    Success = 0,
+    /// A defect of ostler, or something that no other code says.
+    Internal = 1,
+    /// The command line, the environment or the settings file.
+    Usage = 2,
+    /// The import of the application raised an exception.
+    Import = 3,
+    /// The module has no such attribute, or it cannot be called.
+    Application = 4,
+    /// An address could not be bound.
+    Bind = 5,
+    /// The Python interpreter or ostler's engine.
+    Interpreter = 6,
+    /// Privileges, the pid file, a log file or the control socket.
+    System = 7,
+    /// A control command found no running ostler.
+    NotRunning = 8,
+    /// A control command was understood, but its outcome is not what was asked for.
+    Refused = 9,
+}
+
+impl Exit {
+    /// Every code, in order, with what it means; for the man page.
+    pub const MEANINGS: [(Exit, &str); 10] = [
+        (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
+        (Exit::Internal, "A defect of ostler, or something that no other code says."),
+        (Exit::Usage, "The command line, the environment or the settings file says something that cannot be."),
+        (Exit::Import, "The import of the application raised an exception, or a worker did not become ready in time."),
+        (Exit::Application, "The module has no such attribute, it cannot be called, or the factory failed."),
+        (Exit::Bind, "An address could not be bound."),
+        (Exit::Interpreter, "The Python interpreter or ostler's engine could not be used."),
+        (Exit::System, "Privileges, a directory, the pid file, a log file or the control socket."),
+        (Exit::NotRunning, "A control command found no running ostler at its socket."),
+        (Exit::Refused, "A control command was refused; one that failed ends with the code of its cause."),
+    ];
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why the program, or a reload, cannot go on: a sentence for people and the code that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the program ends with.
+    pub exit: Exit,
+    /// What, which, why; then a hint, if there is one.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure that ends with `exit`.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+
+    /// Something typed that cannot be.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The system's words for people: `permission denied`, without the number.
+pub fn words(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.into(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_meaning_at_its_own_place() {
+        for (place, (exit, meaning)) in Exit::MEANINGS.iter().enumerate() {
+            assert_eq!(*exit as usize, place);
+            assert!(meaning.ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The listening sockets: bound before a generation that wants them boots, shared by all that do, closed when none does.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, chown},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::sys::{
+    socket::{SockaddrStorage, getsockname},
+    stat::{Mode, umask},
+};
+use ostler_wire::Listener;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::{
+    exit::{Exit, Failure, words},
+    master::event::ListenerId,
+    settings::{Address, Settings},
+    sys::descriptors,
+};
+
+/// All sockets that are bound.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    bound: Vec<Bound>,
+    next: u32,
+}
+
+/// One bound socket.
+#[derive(Debug)]
+pub struct Bound {
+    /// As the state machine knows it.
+    pub id: ListenerId,
+    /// As the settings name it.
+    pub address: Address,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// As workers are told.
+    pub told: Listener,
+    /// The socket's file, if we made it.
+    pub file: Option<SocketFile>,
+}
+
+/// A file that we made, and the marks by which we know it again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Listeners {
+    /// Those that were bound before an upgrade.
+    pub fn reclaimed(bound: Vec<Bound>) -> Listeners {
+        let next = bound.iter().map(|bound| bound.id.0 + 1).max().unwrap_or(0);
+        Listeners { bound, next }
+    }
+
+    /// Takes what was inherited out of the way of the descriptors that mean something to us.
+    pub fn adopt(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let inherited = settings.binds.iter().filter(|address| matches!(address, Address::Inherited(_)));
+        inherited.map(|address| self.open_one(address, settings).map(drop)).collect()
+    }
+
+    /// Binds what is not bound yet. All or nothing.
+    pub fn open(&mut self, settings: &Settings) -> Result<Vec<ListenerId>, Failure> {
+        let before = self.bound.len();
+        let opened: Result<Vec<ListenerId>, Failure> =
+            settings.binds.iter().map(|address| self.open_one(address, settings)).collect();
+        if opened.is_err() {
+            self.bound.drain(before..).for_each(Bound::close);
+        }
+        opened
+    }
+
+    fn open_one(&mut self, address: &Address, settings: &Settings) -> Result<ListenerId, Failure> {
+        if let Some(bound) = self.bound.iter().find(|bound| bound.address == *address) {
+            return Ok(bound.id);
+        }
+        let (socket, told, file) = match address {
+            Address::Tcp(host, port) => bind_tcp(host, *port, settings.backlog)?,
+            Address::Unix(path) => bind_unix(path, settings)?,
+            Address::Inherited(number) => adopt(*number)?,
+        };
+        let id = ListenerId(self.next);
+        self.next += 1;
+        self.bound.push(Bound { id, address: address.clone(), socket, told, file });
+        Ok(id)
+    }
+
+    /// Closes those that nobody uses any more.
+    pub fn keep(&mut self, used: impl Fn(ListenerId) -> bool) {
+        let (kept, dropped) = self.bound.drain(..).partition(|bound| used(bound.id));
+        self.bound = kept;
+        Vec::into_iter(dropped).for_each(Bound::close);
+    }
+
+    /// What there is under a number.
+    pub fn at(&self, id: ListenerId) -> Option<&Bound> {
+        self.bound.iter().find(|bound| bound.id == id)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Bound> {
+        self.bound.iter()
+    }
+}
+
+impl Bound {
+    fn close(self) {
+        if let Some(file) = self.file {
+            file.remove();
+        }
+    }
+}
+
+impl SocketFile {
+    /// The file that was bound just now.
+    pub fn made(path: &Path) -> io::Result<SocketFile> {
+        let made = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() })
+    }
+
+    /// Removes it, unless another has taken its place.
+    pub fn remove(&self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode)) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+type Opened = (OwnedFd, Listener, Option<SocketFile>);
+
+fn bind_tcp(host: &str, port: u16, backlog: i32) -> Result<Opened, Failure> {
+    let typed = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let not_bound = |error: io::Error| {
+        let mut text = format!("could not bind {typed}: {}", words(&error));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied if port < 1024 => text += ". Ports below 1024 need CAP_NET_BIND_SERVICE.",
+            io::ErrorKind::AddrInUse => text += ". Another process listens there; `ss -ltnp` shows which.",
+            io::ErrorKind::AddrNotAvailable => text += ". No interface of this machine has that address.",
+            _ => {}
+        }
+        Failure::new(Exit::Bind, text)
+    };
+    let address = resolve(host, port).map_err(not_bound)?;
+    let socket = listen_on(address, backlog).map_err(not_bound)?;
+    let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
+    let host = if host.is_empty() { bound.ip().to_string() } else { host.to_owned() };
+    Ok((socket.into(), Listener { name: format!("http://{bound}"), host, port: Some(bound.port()) }, None))
+}
+
+/// A name stands for its first IPv4 address, if it has one.
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let all: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
+        Ok(all) => all.collect(),
+        Err(error) if error.raw_os_error().is_some() => return Err(error),
+        Err(_) => Vec::new(),
+    };
+    let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
+    first.copied().ok_or_else(|| io::Error::other("there is no host of that name"))
+}
+
+fn listen_on(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
+    let failed = |why: String| Failure::new(Exit::Bind, format!("could not bind unix:{}: {why}", path.display()));
+    remove_stale(path).map_err(failed)?;
+    let mask = Mode::from_bits_truncate(!settings.socket_mode & 0o777);
+    let (socket, file) =
+        bind_unix_socket(path, Type::STREAM, settings.backlog, mask).map_err(|error| failed(words(&error)))?;
+    if let Some(identity) = &settings.identity {
+        chown(path, Some(identity.user), Some(identity.group)).map_err(|error| failed(words(&error)))?;
+    }
+    let name = path.display().to_string();
+    Ok((socket.into(), Listener { name: format!("unix:{name}"), host: name, port: None }, Some(file)))
+}
+
+/// Binds a Unix socket whose file has these permissions from its first moment on.
+pub fn bind_unix_socket(path: &Path, kind: Type, backlog: i32, mask: Mode) -> io::Result<(Socket, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
+    let address = SockAddr::unix(path)?;
+    let before = umask(mask);
+    let bound = socket.bind(&address);
+    umask(before);
+    bound?;
+    let file = SocketFile::made(path)?;
+    socket.listen(backlog)?;
+    Ok((socket, file))
+}
+
+/// A socket file on which nobody answers was left behind; anything else stays where it is.
+pub fn remove_stale(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(words(&error)),
+        Ok(there) if !there.file_type().is_socket() => Err("there is a file of that name that is not a socket".into()),
+        Ok(_) => match answered(path) {
+            true => Err("another process answers there".into()),
+            false => fs::remove_file(path).map_err(|error| words(&error)),
+        },
+    }
+}
+
+/// Only a refusal proves that nobody is there. A socket of another kind (EPROTOTYPE) has somebody, too.
+fn answered(path: &Path) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let seqpacket = || {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+            !seqpacket().is_err_and(|error| refused(&error))
+        }
+        Err(error) => !refused(&error),
+    }
+}
+
+fn adopt(number: i32) -> Result<Opened, Failure> {
+    let failed = |error: io::Error| {
+        let text = format!("could not listen on fd://{number}: {}", words(&error));
+        Failure::new(Exit::Bind, text)
+    };
+    let socket = descriptors::inherited_listener(number).map_err(failed)?;
+    descriptors::nonblocking(socket.as_fd()).map_err(failed)?;
+    let told = tell(socket.as_fd()).map_err(failed)?;
+    Ok((socket, told, None))
+}
+
+fn tell(socket: BorrowedFd) -> io::Result<Listener> {
+    use std::os::fd::AsRawFd;
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let internet = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),
+        (_, Some(v6)) => Some(SocketAddr::V6((*v6).into())),
+        _ => None,
+    };
+    Ok(match internet {
+        Some(address) => {
+            Listener { name: format!("http://{address}"), host: address.ip().to_string(), port: Some(address.port()) }
+        }
+        None => {
+            let path = address.as_unix_addr().and_then(|unix| unix.path());
+            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            Listener { name: format!("unix:{path}"), host: path, port: None }
+        }
+    })
+}

@@ -1,0 +1,529 @@
+//! One generation: a template, its workers, and the way back to as many of them as are wanted.
+//!
+//! booting → serving → draining (or kept) → gone. Events change what is known; [`Generation::tend`] then compares it
+//! with what should be, and orders the difference. Pure, like state.rs, which decides between generations.
+
+use std::time::Duration;
+
+use ostler_wire::Recycle;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+
+use super::{
+    event::{Action, Asker, Ending, Failure, Late, Moment, Note, Number, Plan, Stop, Why},
+    slots::{self, Slots, Worker},
+};
+
+/// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long a worker may take to end at once, and a template to end.
+const PROMPTLY: Duration = Duration::from_secs(2);
+/// How long a process may live on after it closed its channel.
+const CLOSED: Duration = Duration::from_secs(5);
+/// A worker that was ready for this long did not die of its boot.
+const SOUND: Duration = Duration::from_secs(5);
+
+/// The events of one step become actions here.
+#[derive(Debug)]
+pub struct Turn {
+    /// When the step is.
+    pub now: Moment,
+    /// In the order in which they have to be done.
+    pub actions: Vec<Action>,
+}
+
+/// A template and its workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Generation {
+    /// Counts from 1.
+    pub number: Number,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What its settings say; empty until the template is spawned.
+    pub plan: Plan,
+    /// Its template.
+    pub template: Template,
+    /// Its workers.
+    pub slots: Slots,
+    /// How many workers there should be.
+    pub wanted: u16,
+    /// When lost workers are replaced.
+    pub backoff: Backoff,
+    /// Who waits: for its boot while it boots, for the right number of workers while it serves.
+    pub waiting: Vec<Asker>,
+}
+
+/// The life of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Template and all workers have to become ready, or it is discarded.
+    Booting,
+    /// The one that the site runs on.
+    Serving,
+    /// Its workers go, and the template waits for a roll-back.
+    Kept,
+    /// All of it goes.
+    Draining,
+}
+
+/// The life of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Template {
+    /// Its start was ordered.
+    Awaited,
+    /// It imports.
+    Loading {
+        /// Its process.
+        pid: i32,
+        /// When patience ends.
+        deadline: Moment,
+    },
+    /// It can fork.
+    Loaded {
+        /// Its process.
+        pid: i32,
+    },
+    /// It was told to end, or closed its channel.
+    Ending {
+        /// Its process.
+        pid: i32,
+        /// When patience ends.
+        deadline: Moment,
+    },
+    /// SIGKILL was sent.
+    Killed {
+        /// Its process.
+        pid: i32,
+    },
+    /// There is none.
+    Gone,
+}
+
+/// Exponential: the first failure is mended at once, the next ones after 250 ms, 500 ms … 30 s.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Backoff {
+    failures: u32,
+    /// Nothing is tried before.
+    pub until: Moment,
+}
+
+impl Backoff {
+    /// No failure yet.
+    pub const NONE: Backoff = Backoff { failures: 0, until: Moment(0) };
+
+    /// Notes a failure. Failures during a pause are one with that which began it.
+    pub fn strike(&mut self, now: Moment) {
+        if now < self.until {
+            return;
+        }
+        if now - self.until > Duration::from_secs(60) {
+            self.failures = 0;
+        }
+        let pause = match self.failures {
+            0 => 0,
+            failures => (125_u64 << failures.min(10)).min(30_000),
+        };
+        self.failures += 1;
+        self.until = now + Duration::from_millis(pause);
+    }
+}
+
+impl Turn {
+    /// Orders one thing.
+    pub fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Logs one thing.
+    pub fn note(&mut self, note: Note) {
+        self.act(Action::Note(note));
+    }
+
+    /// Answers all who wait.
+    pub fn answer(&mut self, waiting: &mut Vec<Asker>, outcome: Result<&str, &str>) {
+        for asker in waiting.drain(..) {
+            self.act(Action::Answer(asker, outcome.map(str::to_owned).map_err(str::to_owned)));
+        }
+    }
+}
+
+impl Template {
+    /// Its process, while there is one.
+    pub fn pid(self) -> Option<i32> {
+        match self {
+            Template::Loading { pid, .. }
+            | Template::Loaded { pid }
+            | Template::Ending { pid, .. }
+            | Template::Killed { pid } => Some(pid),
+            Template::Awaited | Template::Gone => None,
+        }
+    }
+
+    fn kill(&mut self, turn: &mut Turn) {
+        if let Some(pid) = self.pid() {
+            turn.act(Action::Kill(pid));
+            *self = Template::Killed { pid };
+        }
+    }
+}
+
+impl Generation {
+    /// One whose template is yet to be started.
+    pub fn new(number: Number, waiting: Vec<Asker>) -> Generation {
+        Generation {
+            number,
+            stage: Stage::Booting,
+            plan: Plan::default(),
+            template: Template::Awaited,
+            slots: Slots::default(),
+            wanted: 0,
+            backoff: Backoff::NONE,
+            waiting,
+        }
+    }
+
+    /// The template runs and imports.
+    pub fn spawned(&mut self, pid: i32, plan: Plan, now: Moment) {
+        self.template = Template::Loading { pid, deadline: now + plan.boot_timeout };
+        self.wanted = plan.workers;
+        self.slots = Slots::new(plan.slots);
+        self.plan = plan;
+    }
+
+    /// The template has forked; the worker may have been quicker to tell that it is ready, or may be dead already.
+    pub fn forked(&mut self, slot: u16, pid: i32, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Forking) else { return };
+        worker.pid = Some(pid);
+        worker.stage = slots::Stage::Booting;
+        if worker.ready.is_some() {
+            serve(worker, number, turn);
+        }
+    }
+
+    /// A worker says that it serves.
+    pub fn ready(&mut self, slot: u16, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot) else { return };
+        match worker.stage {
+            slots::Stage::Forking => worker.ready = Some(turn.now),
+            slots::Stage::Booting => serve(worker, number, turn),
+            slots::Stage::Ready | slots::Stage::Draining | slots::Stage::Killed => {}
+        }
+    }
+
+    /// A worker wants to be replaced. One whose state is not to be trusted does not wait for its turn.
+    pub fn replace(&mut self, slot: u16, why: Recycle, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| !worker.leaving) else { return };
+        worker.asked = Some(Why::Asked(why));
+        if matches!(why, Recycle::Timeout | Recycle::Panic) {
+            worker.leaving = true;
+            turn.note(Note::Replacing(worker.name(number), Why::Asked(why)));
+        }
+    }
+
+    /// A worker has nothing under way any more, and ends.
+    pub fn drained(&mut self, slot: u16, now: Moment) {
+        let within = self.plan.graceful_timeout + MARGIN;
+        if let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) {
+            worker.stage = slots::Stage::Draining;
+            worker.deadline = Some(now + within);
+        }
+    }
+
+    /// A worker's channel is closed: its end is near, or something is wrong with it.
+    pub fn closed(&mut self, slot: u16, now: Moment) {
+        if let Some(worker) = self.slots.at(slot)
+            && matches!(worker.stage, slots::Stage::Booting | slots::Stage::Ready)
+        {
+            worker.deadline = Some(now + CLOSED);
+        }
+    }
+
+    /// A worker has ended. Whether it did so by itself.
+    pub fn exited(&mut self, slot: u16, exit: Ending, turn: &mut Turn) -> bool {
+        let Some(worker) = self.slots.remove(slot) else { return false };
+        let lost = match (worker.stage, exit) {
+            (slots::Stage::Killed, _) if worker.ready.is_none() && self.stage == Stage::Serving => {
+                self.backoff.strike(turn.now);
+                false
+            }
+            (slots::Stage::Killed, _) => false,
+            (slots::Stage::Draining, Ending::Status(_)) => {
+                turn.note(Note::WorkerDrained(worker.name(self.number)));
+                false
+            }
+            (slots::Stage::Draining, Ending::Signal(_)) => {
+                self.note_lost(&worker, exit, None, turn);
+                false
+            }
+            (slots::Stage::Forking | slots::Stage::Booting | slots::Stage::Ready, _) => {
+                self.lost(&worker, exit, turn);
+                true
+            }
+        };
+        turn.act(Action::Release { generation: self.number, slot });
+        if self.stage == Stage::Kept && self.slots.is_empty() {
+            turn.note(Note::Kept(self.number));
+        }
+        lost
+    }
+
+    fn lost(&mut self, worker: &Worker, exit: Ending, turn: &mut Turn) {
+        if worker.ready.is_none_or(|ready| turn.now - ready < SOUND) {
+            self.backoff.strike(turn.now);
+        }
+        let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
+        self.note_lost(worker, exit, needed.then(|| self.backoff.until - turn.now), turn);
+        if self.stage == Stage::Serving {
+            let text = format!("a worker was lost: {exit}; see the error log");
+            turn.answer(&mut self.waiting, Err(&text));
+        }
+    }
+
+    fn note_lost(&self, worker: &Worker, exit: Ending, retry: Option<Duration>, turn: &mut Turn) {
+        let (worker, uptime) = (worker.name(self.number), turn.now - worker.since);
+        turn.note(Note::WorkerLost { worker, exit, uptime, retry });
+    }
+
+    /// The template could not fork.
+    pub fn fork_failed(&mut self, slot: u16, error: &str, turn: &mut Turn) {
+        if self.slots.at(slot).is_none_or(|worker| worker.stage != slots::Stage::Forking) {
+            return;
+        }
+        self.slots.remove(slot);
+        turn.act(Action::Release { generation: self.number, slot });
+        self.backoff.strike(turn.now);
+        turn.note(Note::ForkFailed(self.number, error.to_owned()));
+        if self.stage == Stage::Serving {
+            turn.answer(&mut self.waiting, Err(&format!("could not fork: {error}")));
+        }
+    }
+
+    /// The template's channel is closed: its end is near.
+    pub fn template_closed(&mut self, now: Moment) {
+        if let Template::Loading { pid, .. } | Template::Loaded { pid } = self.template {
+            self.template = Template::Ending { pid, deadline: now + PROMPTLY };
+        }
+    }
+
+    /// The template has ended. What it was told to fork may live or not; without a channel it will not live for long.
+    pub fn template_exited(&mut self, turn: &mut Turn) {
+        self.template = Template::Gone;
+        let orphans: Vec<u16> = self
+            .slots
+            .iter()
+            .filter(|worker| worker.stage == slots::Stage::Forking)
+            .map(|worker| worker.slot)
+            .collect();
+        for slot in orphans {
+            self.slots.remove(slot);
+            turn.act(Action::Abandon { generation: self.number, slot });
+        }
+    }
+
+    /// Marks all workers for replacement by others of the same code.
+    pub fn recycle(&mut self) {
+        for worker in self.slots.iter_mut().filter(|worker| worker.counts()) {
+            worker.asked.get_or_insert(Why::Operator);
+        }
+    }
+
+    /// Why a boot has taken too long, if it has.
+    pub fn overdue(&self, now: Moment) -> Option<Failure> {
+        let within = self.plan.boot_timeout.as_secs_f64();
+        let late = |what: &str| Some(Failure::new(Exit::Import, format!("{what} within {within} s")));
+        if matches!(self.template, Template::Loading { deadline, .. } if deadline <= now) {
+            return late("the application was not imported");
+        }
+        let slow = |worker: &Worker| worker.counts() && worker.deadline.is_some_and(|deadline| deadline <= now);
+        if self.slots.iter().any(slow) { late("a worker was not ready") } else { None }
+    }
+
+    /// Whether all that is wanted is ready.
+    pub fn complete(&self) -> bool {
+        matches!(self.template, Template::Loaded { .. }) && self.slots.count(Worker::serves) >= usize::from(self.wanted)
+    }
+
+    /// Whether exactly what is wanted serves, and nothing is under way.
+    pub fn settled(&self) -> bool {
+        self.slots.count(|worker| worker.stage == slots::Stage::Ready) == usize::from(self.wanted)
+            && self.slots.count(|worker| worker.counts() && !worker.serves() || worker.asked.is_some()) == 0
+    }
+
+    /// Orders what brings the generation nearer to what it should be.
+    pub fn tend(&mut self, turn: &mut Turn) {
+        self.kill_stragglers(turn);
+        match self.stage {
+            Stage::Booting => self.fork_missing(turn),
+            Stage::Serving => {
+                self.promote_asked(turn);
+                self.fork_missing(turn);
+                self.drain_excess(turn);
+                if !self.waiting.is_empty() && self.settled() {
+                    let text = format!("generation {} serves with {} workers", self.number, self.wanted);
+                    turn.answer(&mut self.waiting, Ok(&text));
+                }
+            }
+            Stage::Kept => self.drain_all(turn),
+            Stage::Draining => {
+                self.drain_all(turn);
+                self.end_template(turn);
+            }
+        }
+    }
+
+    fn kill_stragglers(&mut self, turn: &mut Turn) {
+        let (number, now) = (self.number, turn.now);
+        for worker in self.slots.iter_mut().filter(|worker| worker.deadline.is_some_and(|deadline| deadline <= now)) {
+            worker.deadline = None;
+            let late = match worker.stage {
+                slots::Stage::Forking => {
+                    self.template.kill(turn);
+                    continue;
+                }
+                slots::Stage::Booting => Late::Boot,
+                slots::Stage::Ready => Late::Closed,
+                slots::Stage::Draining => Late::Drain,
+                slots::Stage::Killed => continue,
+            };
+            turn.note(Note::Straggler(worker.name(number), late));
+            kill(worker, turn);
+        }
+        if matches!(self.template, Template::Ending { deadline, .. } if deadline <= now) {
+            self.template.kill(turn);
+        }
+    }
+
+    fn fork_missing(&mut self, turn: &mut Turn) {
+        if !matches!(self.template, Template::Loaded { .. }) || turn.now < self.backoff.until {
+            return;
+        }
+        let missing = usize::from(self.wanted).saturating_sub(self.slots.count(Worker::counts));
+        for _ in 0..missing {
+            let Some(slot) = self.slots.take(turn.now, turn.now + self.plan.boot_timeout) else { break };
+            turn.act(Action::Fork { generation: self.number, slot });
+        }
+    }
+
+    /// One at a time, and only when nothing else is amiss.
+    fn promote_asked(&mut self, turn: &mut Turn) {
+        let number = self.number;
+        if self.slots.count(|worker| worker.leaving && worker.stage == slots::Stage::Ready) > 0 {
+            return;
+        }
+        if let Some(worker) = self.slots.iter_mut().find(|worker| worker.asked.is_some() && worker.serves()) {
+            worker.leaving = true;
+            let why = worker.asked.expect("it was just found");
+            turn.note(Note::Replacing(worker.name(number), why));
+        }
+    }
+
+    /// Those who are replaced, and the oldest of those who are too many.
+    fn drain_excess(&mut self, turn: &mut Turn) {
+        let serving = self.slots.count(Worker::serves);
+        let Some(mut excess) = serving.checked_sub(usize::from(self.wanted)) else { return };
+        let (number, within) = (self.number, self.plan.graceful_timeout);
+        for worker in self.slots.iter_mut().filter(|worker| worker.stage == slots::Stage::Ready) {
+            if worker.leaving {
+                drain(worker, number, within, true, Duration::ZERO, turn);
+            } else if excess > 0 {
+                excess -= 1;
+                drain(worker, number, within, true, Duration::ZERO, turn);
+            }
+        }
+    }
+
+    /// Whoever serves moves its connections and goes; whoever boots has none.
+    fn drain_all(&mut self, turn: &mut Turn) {
+        let (number, within) = (self.number, self.plan.graceful_timeout);
+        for worker in self.slots.iter_mut() {
+            match worker.stage {
+                slots::Stage::Ready => drain(worker, number, within, true, Duration::ZERO, turn),
+                slots::Stage::Booting => kill(worker, turn),
+                slots::Stage::Forking | slots::Stage::Draining | slots::Stage::Killed => {}
+            }
+        }
+    }
+
+    /// One that imports hears nothing, so it is not asked.
+    fn end_template(&mut self, turn: &mut Turn) {
+        match self.template {
+            Template::Loading { .. } => self.template.kill(turn),
+            Template::Loaded { pid } => {
+                turn.act(Action::EndTemplate(self.number));
+                self.template = Template::Ending { pid, deadline: turn.now + PROMPTLY };
+            }
+            Template::Awaited | Template::Ending { .. } | Template::Killed { .. } | Template::Gone => {}
+        }
+    }
+
+    /// The master stops: all go, and nobody is left to take their connections.
+    pub fn stop(&mut self, how: Stop, turn: &mut Turn) {
+        self.stage = Stage::Draining;
+        let (number, plan) = (self.number, &self.plan);
+        for worker in self.slots.iter_mut() {
+            match (worker.stage, how) {
+                (slots::Stage::Forking | slots::Stage::Killed, _) => {}
+                (slots::Stage::Booting, _) | (_, Stop::Kill) => kill(worker, turn),
+                (slots::Stage::Ready | slots::Stage::Draining, Stop::Graceful) => {
+                    drain(worker, number, plan.graceful_timeout, false, plan.drain_delay, turn);
+                }
+                (slots::Stage::Ready | slots::Stage::Draining, Stop::Quick) => {
+                    turn.act(Action::Quit { generation: number, slot: worker.slot });
+                    worker.stage = slots::Stage::Draining;
+                    worker.deadline = Some(turn.now + PROMPTLY);
+                }
+            }
+        }
+        if how == Stop::Kill && !matches!(self.template, Template::Killed { .. }) {
+            self.template.kill(turn);
+        }
+    }
+
+    /// Nothing is left of it.
+    pub fn gone(&self) -> bool {
+        self.stage == Stage::Draining && self.slots.is_empty() && self.template == Template::Gone
+    }
+
+    /// All that is left has been sent SIGKILL.
+    pub fn only_killed(&self) -> bool {
+        matches!(self.template, Template::Killed { .. } | Template::Gone)
+            && self.slots.iter().all(|worker| worker.stage == slots::Stage::Killed)
+    }
+
+    /// When something becomes due.
+    pub fn deadlines(&self, now: Moment) -> impl Iterator<Item = Moment> + '_ {
+        let template = match self.template {
+            Template::Loading { deadline, .. } | Template::Ending { deadline, .. } => Some(deadline),
+            Template::Awaited | Template::Loaded { .. } | Template::Killed { .. } | Template::Gone => None,
+        };
+        let missing = self.slots.count(Worker::counts) < usize::from(self.wanted);
+        let backoff =
+            (self.stage == Stage::Serving && missing && self.backoff.until > now).then_some(self.backoff.until);
+        self.slots.iter().filter_map(|worker| worker.deadline).chain(template).chain(backoff)
+    }
+}
+
+fn serve(worker: &mut Worker, number: Number, turn: &mut Turn) {
+    worker.stage = slots::Stage::Ready;
+    worker.ready = Some(turn.now);
+    worker.deadline = None;
+    turn.note(Note::WorkerReady { worker: worker.name(number), took: turn.now - worker.since });
+}
+
+fn drain(worker: &mut Worker, number: Number, within: Duration, hand_over: bool, delay: Duration, turn: &mut Turn) {
+    turn.act(Action::Drain { generation: number, slot: worker.slot, within, hand_over, delay });
+    worker.stage = slots::Stage::Draining;
+    worker.deadline = Some(turn.now + delay + within + MARGIN);
+}
+
+fn kill(worker: &mut Worker, turn: &mut Turn) {
+    worker.stage = slots::Stage::Killed;
+    worker.deadline = None;
+    if let Some(pid) = worker.pid {
+        turn.act(Action::Kill(pid));
+    }
+}

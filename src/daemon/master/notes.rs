@@ -1,0 +1,116 @@
+//! What the log is told: a stable phrase for each note, and its keys.
+
+use ostler_wire::scoreboard::Scoreboard;
+use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
+
+use super::event::{Ending, Failure, Late, Moment, Note, Stop, WorkerName};
+
+/// Writes one note. `scoreboard` is that of the worker in question, if the note is about one.
+pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
+    match note {
+        Note::ReloadAsked => info!(log, "reload asked for"),
+        Note::ReloadQueued => info!(log, "reload queued"),
+        Note::RollbackAsked(generation) => info!(log, "rollback asked for"; "generation" => generation.0),
+        Note::UpgradeAsked => info!(log, "upgrade asked for"),
+        Note::UpgradeFailed(why) => error!(log, "upgrade failed"; "reason" => why),
+        Note::Upgraded => info!(log, "upgraded"; "version" => env!("CARGO_PKG_VERSION")),
+        Note::Booting(generation) => info!(log, "generation booting"; "generation" => generation.0),
+        Note::Loaded(generation, loaded) => {
+            info!(log, "application imported";
+                "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,
+                "preloaded" => loaded.preloaded, "took" => seconds(loaded.import));
+            for leftover in &loaded.unsafe_to_fork {
+                warn!(log, "not preloaded"; "generation" => generation.0, "because" => leftover);
+            }
+        }
+        Note::WorkerReady { worker, took } => {
+            info!(log, "worker ready";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "took" => seconds(*took));
+        }
+        Note::Serving(generation, workers) => {
+            info!(log, "generation serving"; "generation" => generation.0, "workers" => workers);
+        }
+        Note::Draining(generation) => info!(log, "generation draining"; "generation" => generation.0),
+        Note::Kept(generation) => info!(log, "generation kept"; "generation" => generation.0, "for" => "rollback"),
+        Note::Gone(generation) => info!(log, "generation gone"; "generation" => generation.0),
+        Note::Discarded(generation, failure) => {
+            error!(log, "generation discarded"; "generation" => generation.0, Why(failure));
+        }
+        Note::Replacing(worker, why) => {
+            info!(log, "worker replaced";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => %why);
+        }
+        Note::WorkerLost { worker, exit, uptime, retry } => {
+            let retry = retry.map_or_else(|| "no".to_owned(), |pause| format!("{:.3}", pause.as_secs_f64()));
+            let hint =
+                if *exit == Ending::Signal(libc::SIGKILL) { " (perhaps the machine is out of memory)" } else { "" };
+            error!(log, "worker lost";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "exit" => format!("{exit}{hint}"),
+                "uptime" => seconds(*uptime), "requests" => requests(scoreboard, worker), "retry" => retry);
+        }
+        Note::WorkerFailed(worker, failure) => {
+            error!(log, "worker could not boot";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), Why(failure));
+        }
+        Note::WorkerDrained(worker) => {
+            info!(log, "worker drained"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
+        }
+        Note::Straggler(worker, late) => {
+            let because = match late {
+                Late::Boot => "not ready within boot-timeout",
+                Late::Drain => "not drained within graceful-timeout",
+                Late::Closed => "its channel is closed",
+            };
+            error!(log, "worker killed";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => because,
+                "requests" => requests(scoreboard, worker));
+        }
+        Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
+        Note::TemplateLost(generation, exit) => {
+            error!(log, "template lost"; "generation" => generation.0, "exit" => %exit, "then" => "a new generation boots");
+        }
+        Note::Scaled(workers) => info!(log, "scaled"; "workers" => workers),
+        Note::Stopping(how) => {
+            let how = match how {
+                Stop::Graceful => "graceful",
+                Stop::Quick => "quick",
+                Stop::Kill => "kill",
+            };
+            info!(log, "stopping"; "how" => how);
+        }
+        Note::LeftBehind(pids) => crit!(log, "processes left behind"; "pids" => format!("{pids:?}")),
+    }
+}
+
+/// A failure's reason, and its traceback if there is one.
+struct Why<'a>(&'a Failure);
+
+impl KV for Why<'_> {
+    fn serialize(&self, _: &Record, into: &mut dyn Serializer) -> slog::Result {
+        into.emit_str("reason", &self.0.message)?;
+        if self.0.traceback.is_empty() { Ok(()) } else { into.emit_str("traceback", &self.0.traceback) }
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> String {
+    format!("{:.3}", duration.as_secs_f64())
+}
+
+fn pid(worker: &WorkerName) -> i32 {
+    worker.pid.unwrap_or(0)
+}
+
+/// The requests that a worker holds, with their ages.
+pub fn requests(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> String {
+    let Some(scoreboard) = scoreboard.filter(|scoreboard| worker.slot < scoreboard.slots()) else {
+        return "none".into();
+    };
+    let held: Vec<String> = (0..scoreboard.threads())
+        .filter_map(|thread| scoreboard.activity(worker.slot, thread).current())
+        .map(|(line, started)| {
+            let age = Moment::now() - Moment(started);
+            format!("{} ({:.3} s)", String::from_utf8_lossy(&line), age.as_secs_f64())
+        })
+        .collect();
+    if held.is_empty() { "none".into() } else { held.join(", ") }
+}

@@ -1,0 +1,399 @@
+//! Does what state.rs has decided. Each action is one method; what comes of it at once goes back as an event.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ostler_wire::{
+    self as wire, Channel, FromTemplate, FromWorker, ToTemplate, ToWorker,
+    scoreboard::{MOST_SLOTS, Scoreboard},
+};
+use serde::Serialize;
+use slog::{Logger, error, info, warn};
+
+use super::{
+    event::{Action, Event, Failure, ListenerId, Note, Number, Plan},
+    notes,
+};
+use crate::{
+    exit::{self, Exit, words},
+    listen::Listeners,
+    logs::{Logs, Standard},
+    notify::Notify,
+    pidfile::PidFile,
+    settings::Settings,
+    sys::{descriptors, process},
+    template,
+};
+
+/// How long the master waits for a channel that is full.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What no bound means: a century.
+const FOREVER: Duration = Duration::from_secs(3_155_760_000);
+
+/// Everything outside the state machine that the master owns.
+pub struct Performer<'a> {
+    /// Looks at the settings afresh.
+    reread: &'a dyn Fn() -> Result<Settings, exit::Failure>,
+    /// Those of the first generation, read by main.
+    first: Option<Settings>,
+    /// How the end came, once it has.
+    pub ended: Option<Result<(), Failure>>,
+    /// The generations' descriptors.
+    pub teams: BTreeMap<Number, Team>,
+    /// Where connections move.
+    pub exchange: Exchange,
+    /// The sockets.
+    pub listeners: Listeners,
+    /// systemd.
+    pub notify: Notify,
+    /// Our pid file.
+    pub pid_file: Option<PidFile>,
+    /// What the master was started with.
+    pub standard: Standard,
+    /// The master's own.
+    pub log: Logger,
+}
+
+/// What a generation has in the world.
+pub struct Team {
+    /// To the template, until it is closed.
+    pub template: Option<Channel>,
+    /// To each worker, until it is closed.
+    pub workers: BTreeMap<u16, Channel>,
+    /// Its shared memory.
+    pub scoreboard: Scoreboard,
+    /// Its log files.
+    pub logs: Logs,
+    /// Its sockets.
+    pub listeners: Vec<ListenerId>,
+    /// `--pid`
+    pub pid_file: Option<PathBuf>,
+    /// `--log-level`
+    pub log_level: slog::Level,
+}
+
+/// The two ends at which connections are given away and taken.
+pub struct Exchange {
+    /// The sending end.
+    pub give: OwnedFd,
+    /// The receiving end.
+    pub take: OwnedFd,
+}
+
+impl Exchange {
+    /// A new one. Nobody ever waits on it.
+    pub fn new() -> io::Result<Exchange> {
+        let (give, take) = Channel::pair()?;
+        descriptors::nonblocking(give.as_fd())?;
+        descriptors::nonblocking(take.as_fd())?;
+        Ok(Exchange { give: give.into(), take: take.into() })
+    }
+}
+
+impl<'a> Performer<'a> {
+    /// Ready for [`Action::Boot`] of the first generation.
+    pub fn new(
+        settings: Settings,
+        mut listeners: Listeners,
+        reread: &'a dyn Fn() -> Result<Settings, exit::Failure>,
+    ) -> Result<Performer<'a>, exit::Failure> {
+        listeners.open(&settings)?;
+        let standard = Standard::remember().map_err(|error| system("copy standard error", error))?;
+        let pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
+        let logs = Logs::open(&settings, &standard)?;
+        descriptors::become_standard_error(logs.error()).map_err(|error| system("redirect standard error", error))?;
+        let log = wire::log::logger("master", settings.log_level);
+        info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "pid" => std::process::id(),
+            "python" => &settings.python_version, "executable" => %settings.python.display());
+        for bound in listeners.iter() {
+            info!(log, "listening"; "address" => &bound.told.name);
+        }
+        Ok(Performer {
+            reread,
+            first: Some(settings),
+            ended: None,
+            teams: BTreeMap::new(),
+            exchange: Exchange::new().map_err(|error| system("make a socket pair", error))?,
+            listeners,
+            notify: Notify::from_environment(),
+            pid_file,
+            standard,
+            log,
+        })
+    }
+
+    /// Does one thing.
+    pub fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Boot(generation) => return Some(self.boot(generation)),
+            Action::Fork { generation, slot } => return self.fork(generation, slot),
+            Action::Drain { generation, slot, within, hand_over, delay } => {
+                self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
+            }
+            Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
+            Action::Abandon { generation, slot } | Action::Release { generation, slot } => {
+                self.close_worker(generation, slot);
+            }
+            Action::Kill(pid) => process::kill_child(pid),
+            Action::EndTemplate(generation) => {
+                if let Some(channel) = self.teams.get(&generation).and_then(|team| team.template.as_ref()) {
+                    let _ = channel.send(&ToTemplate::Quit, &[]);
+                }
+            }
+            Action::Serve(generation) => self.serve(generation),
+            Action::Forget(generation) => self.forget(generation),
+            Action::TryUpgrade | Action::Execute => return Some(Event::UpgradeFailed("not possible yet".into())),
+            Action::Answer(..) => {}
+            Action::Note(note) => self.note(&note),
+            Action::Exit(result) => self.exit(result),
+        }
+        None
+    }
+
+    fn boot(&mut self, generation: Number) -> Event {
+        match self.try_boot(generation) {
+            Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
+            Err(failure) => {
+                self.close_unused();
+                Event::Unbootable { generation, failure }
+            }
+        }
+    }
+
+    fn try_boot(&mut self, generation: Number) -> Result<(i32, Plan), Failure> {
+        let settings = match self.first.take() {
+            Some(settings) => settings,
+            None => (self.reread)()?,
+        };
+        let plan = self.plan(&settings)?;
+        let logs = Logs::open(&settings, &self.standard)?;
+        let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
+            .map_err(|error| system("make a scoreboard", error))?;
+        let (pid, channel) = template::spawn(&settings, &logs)?;
+        let team = Team {
+            template: Some(channel),
+            workers: BTreeMap::new(),
+            scoreboard,
+            logs,
+            listeners: plan.listeners.clone(),
+            pid_file: settings.pid_file,
+            log_level: settings.log_level,
+        };
+        self.send_boot(generation, settings.boot, &plan, &team);
+        self.teams.insert(generation, team);
+        Ok((pid, plan))
+    }
+
+    fn plan(&mut self, settings: &Settings) -> Result<Plan, Failure> {
+        let workers = settings.workers.get();
+        if workers > MOST_SLOTS / 2 {
+            let text = format!("there can be at most {} workers, not {workers}", MOST_SLOTS / 2);
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        let before: Vec<ListenerId> = self.listeners.iter().map(|bound| bound.id).collect();
+        let listeners = self.listeners.open(settings)?;
+        for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
+            info!(self.log, "listening"; "address" => &bound.told.name);
+        }
+        Ok(Plan {
+            workers,
+            slots: (workers * 2 + 30).min(MOST_SLOTS),
+            boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
+            graceful_timeout: settings.graceful_timeout,
+            drain_delay: settings.drain_delay,
+            keep_previous: settings.keep_previous,
+            listeners,
+        })
+    }
+
+    /// A template that is dead already will be noticed by its exit.
+    fn send_boot(&self, generation: Number, mut boot: wire::Boot, plan: &Plan, team: &Team) {
+        let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
+        boot.generation = generation.0;
+        boot.slots = plan.slots;
+        boot.workers = plan.workers;
+        boot.access_log = team.logs.access().is_some();
+        boot.listeners = bound.iter().map(|bound| bound.told.clone()).collect();
+        let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
+        carried.extend(team.logs.access());
+        carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
+        if let Some(channel) = &team.template
+            && let Err(error) = channel.send(&ToTemplate::Boot(Box::new(boot)), &carried)
+        {
+            error!(self.log, "template not told"; "generation" => generation.0, "reason" => words(&error));
+        }
+    }
+
+    fn fork(&mut self, generation: Number, slot: u16) -> Option<Event> {
+        let forked = self.try_fork(generation, slot);
+        forked.err().map(|error| {
+            let says = FromTemplate::ForkFailed { slot, error: words(&error) };
+            Event::Template { generation, says }
+        })
+    }
+
+    fn try_fork(&mut self, generation: Number, slot: u16) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let team = self.teams.get_mut(&generation).ok_or_else(gone)?;
+        let template = team.template.as_ref().ok_or_else(gone)?;
+        let (ours, theirs) = Channel::pair()?;
+        descriptors::nonblocking(ours.as_fd())?;
+        team.scoreboard.clear(slot);
+        send_patiently(template, &ToTemplate::Fork { slot }, &[theirs.as_fd()])?;
+        team.workers.insert(slot, ours);
+        Ok(())
+    }
+
+    /// A worker that does not read its channel is left to its deadline, one that is gone to its exit.
+    fn tell(&self, generation: Number, slot: u16, message: &ToWorker) {
+        let Some(channel) = self.teams.get(&generation).and_then(|team| team.workers.get(&slot)) else { return };
+        if let Err(error) = channel.send(message, &[])
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            warn!(self.log, "worker does not listen"; "generation" => generation.0, "slot" => slot);
+        }
+    }
+
+    /// The new generation's files are the master's, too.
+    fn serve(&mut self, generation: Number) {
+        let Some(team) = self.teams.get(&generation) else { return };
+        let _ = descriptors::become_standard_error(team.logs.error());
+        self.log = wire::log::logger("master", team.log_level);
+        if team.pid_file.as_deref() != self.pid_file.as_ref().map(PidFile::path) {
+            if let Some(file) = self.pid_file.take() {
+                file.remove();
+            }
+            match team.pid_file.as_deref().map(PidFile::write).transpose() {
+                Ok(file) => self.pid_file = file,
+                Err(why) => error!(self.log, "pid file not written"; "reason" => %why),
+            }
+        }
+        self.notify.ready(&format!("generation {generation} serves"));
+    }
+
+    fn forget(&mut self, generation: Number) {
+        self.teams.remove(&generation);
+        self.close_unused();
+    }
+
+    fn close_unused(&mut self) {
+        let teams = &self.teams;
+        self.listeners.keep(|id| teams.values().any(|team| team.listeners.contains(&id)));
+    }
+
+    fn note(&mut self, note: &Note) {
+        match note {
+            Note::ReloadAsked | Note::RollbackAsked(_) | Note::UpgradeAsked => self.notify.reloading(),
+            Note::Stopping(_) => self.notify.stopping(),
+            Note::Discarded(..) | Note::UpgradeFailed(_) => self.notify.ready("the previous generation serves"),
+            _ => {}
+        }
+        let worker = match note {
+            Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) => Some(worker.generation),
+            _ => None,
+        };
+        let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
+        notes::write(&self.log, note, scoreboard);
+    }
+
+    fn exit(&mut self, result: Result<(), Failure>) {
+        self.teams.clear();
+        self.close_unused();
+        if let Some(file) = self.pid_file.take() {
+            file.remove();
+        }
+        info!(self.log, "stopped");
+        self.ended = Some(result);
+    }
+
+    /// The log files were moved: opens them afresh, and hands them to everybody.
+    pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), exit::Failure> {
+        for (number, team) in &mut self.teams {
+            team.logs = team.logs.reopened(&self.standard)?;
+            let carried = team.logs.both();
+            for channel in team.workers.values() {
+                let _ = channel.send(&ToWorker::Reopen, &carried);
+            }
+            if let Some(template) = &team.template {
+                let _ = template.send(&ToTemplate::Reopen, &carried);
+            }
+            if Some(*number) == serving {
+                let _ = descriptors::become_standard_error(team.logs.error());
+            }
+        }
+        info!(self.log, "logs reopened");
+        Ok(())
+    }
+
+    /// The next message of a template, if it has sent one. Closes the channel at its end.
+    pub fn hear_template(&mut self, generation: Number) -> Option<Event> {
+        let team = self.teams.get_mut(&generation)?;
+        match hear::<FromTemplate>(team.template.as_ref()?, &self.log) {
+            Heard::Nothing => None,
+            Heard::Message(says) => Some(Event::Template { generation, says }),
+            Heard::End => {
+                team.template = None;
+                Some(Event::TemplateClosed(generation))
+            }
+        }
+    }
+
+    /// The next message of a worker, if it has sent one. Closes the channel at its end.
+    pub fn hear_worker(&mut self, generation: Number, slot: u16) -> Option<Event> {
+        let team = self.teams.get_mut(&generation)?;
+        match hear::<FromWorker>(team.workers.get(&slot)?, &self.log) {
+            Heard::Nothing => None,
+            Heard::Message(says) => Some(Event::Worker { generation, slot, says }),
+            Heard::End => {
+                self.close_worker(generation, slot);
+                Some(Event::WorkerClosed { generation, slot })
+            }
+        }
+    }
+
+    fn close_worker(&mut self, generation: Number, slot: u16) {
+        if let Some(team) = self.teams.get_mut(&generation) {
+            team.workers.remove(&slot);
+        }
+    }
+}
+
+fn system(what: &str, error: io::Error) -> exit::Failure {
+    exit::Failure::new(Exit::System, format!("could not {what}: {}", words(&error)))
+}
+
+enum Heard<T> {
+    Nothing,
+    Message(T),
+    End,
+}
+
+fn hear<T: serde::de::DeserializeOwned>(channel: &Channel, log: &Logger) -> Heard<T> {
+    loop {
+        match channel.receive::<T>() {
+            Ok(Some((message, _))) => return Heard::Message(message),
+            Ok(None) => return Heard::End,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+            Err(error) if error.raw_os_error().is_some() => return Heard::End,
+            Err(error) => warn!(log, "message not understood"; "reason" => %error),
+        }
+    }
+}
+
+fn send_patiently<T: Serialize>(channel: &Channel, message: &T, carried: &[BorrowedFd]) -> io::Result<()> {
+    match channel.send(message, carried) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+            poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)], patience)?;
+            channel.send(message, carried)
+        }
+        sent => sent,
+    }
+}

@@ -1,0 +1,152 @@
+//! The register of a generation's workers: who is in which slot, and how far each has come.
+//!
+//! A slot belongs to its worker from the order to fork until the process is gone, so that nobody else writes to its
+//! place on the scoreboard meanwhile.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Moment, Number, Why, WorkerName};
+
+/// A generation's workers, in the order in which they were forked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Slots {
+    capacity: u16,
+    next: u16,
+    workers: Vec<Worker>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its place on the scoreboard.
+    pub slot: u16,
+    /// Its process, once the template has told.
+    pub pid: Option<i32>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When the order to fork was given.
+    pub since: Moment,
+    /// When it became ready.
+    pub ready: Option<Moment>,
+    /// When patience ends: with its boot or with its drain.
+    pub deadline: Option<Moment>,
+    /// It is to be replaced, when its turn comes.
+    pub asked: Option<Why>,
+    /// Its turn has come: it does not count any more, and drains when its successor is ready.
+    pub leaving: bool,
+}
+
+/// From the order to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The template was told to fork.
+    Forking,
+    /// The process is there.
+    Booting,
+    /// It serves.
+    Ready,
+    /// It was told to drain or to quit.
+    Draining,
+    /// SIGKILL was sent.
+    Killed,
+}
+
+impl Worker {
+    /// Counts towards the number that is wanted: serves, or will.
+    pub fn counts(&self) -> bool {
+        matches!(self.stage, Stage::Forking | Stage::Booting | Stage::Ready) && !self.leaving
+    }
+
+    /// Serves, and is not about to go.
+    pub fn serves(&self) -> bool {
+        self.stage == Stage::Ready && !self.leaving
+    }
+
+    /// As the log names it.
+    pub fn name(&self, generation: Number) -> WorkerName {
+        WorkerName { generation, slot: self.slot, pid: self.pid }
+    }
+}
+
+impl Slots {
+    /// An empty register.
+    pub fn new(capacity: u16) -> Slots {
+        Slots { capacity, next: 0, workers: Vec::new() }
+    }
+
+    /// How many workers there can be.
+    pub fn capacity(&self) -> u16 {
+        self.capacity
+    }
+
+    /// Takes the next free slot, in turn, so that a slot rests as long as possible before it is used again.
+    pub fn take(&mut self, now: Moment, deadline: Moment) -> Option<u16> {
+        let slot = (0..self.capacity)
+            .map(|step| (usize::from(self.next) + usize::from(step)) % usize::from(self.capacity))
+            .map(|slot| slot as u16)
+            .find(|&slot| self.workers.iter().all(|worker| worker.slot != slot))?;
+        self.next = (slot + 1) % self.capacity;
+        self.workers.push(Worker {
+            slot,
+            pid: None,
+            stage: Stage::Forking,
+            since: now,
+            ready: None,
+            deadline: Some(deadline),
+            asked: None,
+            leaving: false,
+        });
+        Some(slot)
+    }
+
+    /// The worker in a slot.
+    pub fn at(&mut self, slot: u16) -> Option<&mut Worker> {
+        self.workers.iter_mut().find(|worker| worker.slot == slot)
+    }
+
+    /// The worker with a process number.
+    pub fn by_pid(&self, pid: i32) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.pid == Some(pid))
+    }
+
+    /// Strikes a worker off.
+    pub fn remove(&mut self, slot: u16) -> Option<Worker> {
+        let index = self.workers.iter().position(|worker| worker.slot == slot)?;
+        Some(self.workers.remove(index))
+    }
+
+    /// All, the oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Worker> {
+        self.workers.iter()
+    }
+
+    /// All, the oldest first.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Worker> {
+        self.workers.iter_mut()
+    }
+
+    /// How many there are for which this holds.
+    pub fn count(&self, holds: impl Fn(&Worker) -> bool) -> usize {
+        self.workers.iter().filter(|worker| holds(worker)).count()
+    }
+
+    /// Whether nobody is left.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_rests_before_it_is_used_again() {
+        let mut slots = Slots::new(3);
+        let mut take = |slots: &mut Slots| slots.take(Moment(0), Moment(1));
+        assert_eq!((take(&mut slots), take(&mut slots)), (Some(0), Some(1)));
+        slots.remove(0);
+        assert_eq!((take(&mut slots), take(&mut slots), take(&mut slots)), (Some(2), Some(0), None));
+        assert_eq!(slots.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [1, 2, 0]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Tells systemd how the master is doing: sd_notify(3), which is one datagram to the socket that NOTIFY_SOCKET names.
+
+use std::{
+    env,
+    ffi::OsStr,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
+
+use crate::master::event::Moment;
+
+/// Whoever has to be told, if anybody.
+#[derive(Debug, Default)]
+pub struct Notify {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How often systemd wants to hear that we live.
+    watchdog: Option<Duration>,
+    next: Option<Moment>,
+}
+
+impl Notify {
+    /// As the environment says. The variables stay, for a master that takes our place.
+    pub fn from_environment() -> Notify {
+        let socket =
+            env::var_os("NOTIFY_SOCKET").and_then(|path| Some((UnixDatagram::unbound().ok()?, address(&path)?)));
+        let watchdog = env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok()).map(Duration::from_micros);
+        let for_us = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let watchdog =
+            watchdog.filter(|period| for_us && socket.is_some() && !period.is_zero()).map(|period| period / 2);
+        Notify { socket, watchdog, next: watchdog.map(|_| Moment::now()) }
+    }
+
+    /// A generation serves.
+    pub fn ready(&self, status: &str) {
+        self.send(&format!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()));
+    }
+
+    /// A reload or an upgrade begins; ends with [`Notify::ready`].
+    pub fn reloading(&self) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", Moment::now().0 * 1000));
+    }
+
+    /// The end begins.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1\nSTATUS=stopping");
+    }
+
+    /// When [`Notify::alive`] has to be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.next
+    }
+
+    /// Tells that the master still turns, if it is time.
+    pub fn alive(&mut self, now: Moment) {
+        if let (Some(period), Some(next)) = (self.watchdog, self.next)
+            && next <= now
+        {
+            self.send("WATCHDOG=1");
+            self.next = Some(now + period);
+        }
+    }
+
+    /// Nobody can be told that telling did not work.
+    fn send(&self, text: &str) {
+        if let Some((socket, address)) = &self.socket {
+            let _ = socket.send_to_addr(text.as_bytes(), address);
+        }
+    }
+}
+
+fn address(path: &OsStr) -> Option<SocketAddr> {
+    match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
+        _ => SocketAddr::from_pathname(path).ok(),
+    }
+}

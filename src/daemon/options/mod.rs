@@ -1,0 +1,248 @@
+//! What was typed: each setting's text and where it came from. What it means is in settings.
+//!
+//! A setting is declared once, in the [`table`]; the parser, both helps, the man page, the completions, the keys of the
+//! settings file, the environment variables and the messages all come from there.
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
+
+use crate::exit::Failure;
+
+mod file;
+mod gunicorn;
+mod layers;
+pub mod parser;
+mod table;
+
+pub use table::{GROUPS, SETTINGS, setting};
+
+/// One setting, as it is declared.
+#[derive(Debug)]
+pub struct Setting {
+    /// The flag without `--`, and the key of the file, where `_` does as well: `graceful-timeout`.
+    pub name: &'static str,
+    /// The flag of one letter.
+    pub short: Option<char>,
+    /// gunicorn's other names for it, as flag and as key.
+    pub aliases: &'static [&'static str],
+    /// How many values of what sort it takes.
+    pub kind: Kind,
+    /// What the help calls the value: `SECONDS`.
+    pub value: &'static str,
+    /// What holds when nobody says anything.
+    pub default: Preset,
+    /// A variable of the environment that others set too, weaker than the file: `PORT`.
+    pub foreign: Option<&'static str>,
+    /// Whether the short help shows it.
+    pub common: bool,
+    /// One line.
+    pub help: &'static str,
+    /// The rest, for the long help and the man page; may be empty.
+    pub more: &'static str,
+    /// Under which heading it stands; one of [`GROUPS`].
+    pub group: usize,
+}
+
+/// How many values a setting takes, and of what sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// On or off; the flag alone means on.
+    Switch,
+    /// One of these words; a flag without a value means the second field, if there is one.
+    Choice(&'static [&'static str], Option<&'static str>),
+    /// One value.
+    One,
+    /// Several, by repeating the flag or separated by commas.
+    Many,
+    /// Several `KEY=VALUE`, by repeating the flag, or a table in the file.
+    Pairs,
+}
+
+/// What holds when nobody says anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// As it would be typed.
+    Is(&'static str),
+    /// Found out at start; this says how.
+    Found(&'static str),
+    /// Nothing.
+    None,
+}
+
+/// Where a value came from. The strongest stands first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A flag or the argument.
+    CommandLine,
+    /// This variable.
+    Environment(String),
+    /// This file.
+    File(PathBuf),
+    /// The table, or found out at start.
+    Default,
+}
+
+/// One setting's text and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// As typed; several for [`Kind::Many`] and [`Kind::Pairs`], at most one otherwise.
+    pub texts: Vec<String>,
+    /// The strongest layer that says something.
+    pub source: Source,
+}
+
+/// What the program was started with; kept for the reloads.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Without the program's own name.
+    pub arguments: Vec<OsString>,
+    /// Where it was started: the way there as the shell saw it, so that a symbolic link is followed anew by each reload.
+    pub directory: PathBuf,
+    /// The environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// What was typed, all layers laid over each other.
+#[derive(Debug, Clone)]
+pub struct Options {
+    given: BTreeMap<&'static str, Given>,
+    #[cfg(test)]
+    pub(crate) read: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
+}
+
+impl Setting {
+    /// `OSTLER_GRACEFUL_TIMEOUT`
+    pub fn variable(&self) -> String {
+        format!("OSTLER_{}", self.name.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// As it is shown to people: `--graceful-timeout`, `--no-sendfile`, or `APP`.
+    pub fn flag(&self) -> String {
+        match (self.name, self.on_by_default()) {
+            ("app", _) => "APP".into(),
+            (name, true) => format!("--no-{name}"),
+            (name, false) => format!("--{name}"),
+        }
+    }
+
+    /// Whether it may have several values.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self.kind, Kind::Many | Kind::Pairs)
+    }
+
+    /// Whether it is a switch whose flag turns it off.
+    pub fn on_by_default(&self) -> bool {
+        self.kind == Kind::Switch && self.default == Preset::Is("on")
+    }
+}
+
+impl Source {
+    /// The setting, named as whoever gave it knows it.
+    fn names(&self, setting: &Setting) -> String {
+        match self {
+            Source::CommandLine | Source::Default => setting.flag(),
+            Source::Environment(variable) => variable.clone(),
+            Source::File(path) => format!("{} in {}", setting.name, path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Source::CommandLine => f.write_str("command line"),
+            Source::Environment(variable) => write!(f, "environment ({variable})"),
+            Source::File(path) => write!(f, "{}", path.display()),
+            Source::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl Options {
+    /// The setting as given.
+    pub fn given(&self, name: &'static str) -> &Given {
+        #[cfg(test)]
+        self.read.borrow_mut().insert(name);
+        self.given.get(name).expect("every name of the table has an entry")
+    }
+
+    /// Whether a layer above the defaults says something.
+    pub fn is_given(&self, name: &'static str) -> bool {
+        self.given(name).source != Source::Default
+    }
+
+    /// Says what was found out where nobody gave anything.
+    pub fn found(&mut self, name: &'static str, text: impl Into<String>) {
+        self.given.insert(name, Given { texts: vec![text.into()], source: Source::Default });
+    }
+
+    /// The value, or none if there is no text.
+    pub fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Failure> {
+        Ok(self.list(name, parse)?.pop())
+    }
+
+    /// The value of a setting that always has one.
+    pub fn value<T>(&self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
+        self.optional(name, parse)?.ok_or_else(|| self.failure(name, "", "expected a value"))
+    }
+
+    /// All values.
+    pub fn list<T>(&self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+        self.given(name).texts.iter().map(|text| parse(text).map_err(|why| self.failure(name, text, &why))).collect()
+    }
+
+    /// Whether a switch is on.
+    pub fn switch(&self, name: &'static str) -> Result<bool, Failure> {
+        self.value(name, |text| match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "y" | "1" => Ok(true),
+            "off" | "false" | "no" | "n" | "0" => Ok(false),
+            _ => Err("expected on or off".into()),
+        })
+    }
+
+    /// A choice, by its words.
+    pub fn choice(&self, name: &'static str) -> Result<String, Failure> {
+        let Kind::Choice(words, _) = setting(name).kind else { unreachable!("only choices are asked for by word") };
+        self.value(name, |text| {
+            let word = text.to_ascii_lowercase();
+            match words.contains(&word.as_str()) {
+                true => Ok(word),
+                false => Err(format!("expected {}", one_of(words))),
+            }
+        })
+    }
+
+    /// `--timeout 5x: expected …`
+    pub fn failure(&self, name: &'static str, text: &str, why: &str) -> Failure {
+        let named = self.given(name).source.names(setting(name));
+        match text.is_empty() {
+            true => Failure::usage(format!("{named}: {why}")),
+            false => Failure::usage(format!("{named}: {text:?}: {why}")),
+        }
+    }
+
+    /// Every setting with what was given, in the table's order.
+    pub fn all(&self) -> impl Iterator<Item = (&'static Setting, &Given)> {
+        SETTINGS.iter().map(|setting| (setting, self.given.get(setting.name).expect("every setting has an entry")))
+    }
+}
+
+/// `a, b or c`
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// The word that was probably meant, if one is near enough.
+fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    words
+        .map(|word| (strsim::damerau_levenshtein(typed, word), word))
+        .filter(|(distance, word)| distance * 3 <= word.len().max(typed.len()))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}

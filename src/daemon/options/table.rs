@@ -1,0 +1,299 @@
+//! Every setting, once. The order is that of the help.
+
+use super::{Kind, Preset, Setting};
+
+/// The headings of the help.
+pub const GROUPS: [&str; 8] =
+    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "The daemon and its house"];
+
+const BASICS: usize = 0;
+const PROCESSES: usize = 1;
+const REQUESTS: usize = 2;
+const LIMITS: usize = 3;
+const PROXIES: usize = 4;
+const RESPONSES: usize = 5;
+const LOGS: usize = 6;
+const HOUSE: usize = 7;
+
+/// gunicorn's format, which is close to the "combined" one of Apache.
+const ACCESS_LOG_FORMAT: &str = r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#;
+
+/// Every setting.
+pub static SETTINGS: &[Setting] = &[
+    one(BASICS, "app", "APP", "What to serve: module, module:attribute, module:factory() or path/to/file.py")
+        .alias(&["wsgi-app"])
+        .common()
+        .more(
+            "MODULE is imported with the working directory first on sys.path. The attribute may have dots; a factory \
+             may have literal arguments, as in site:make_app('production', debug=False). Without an attribute, \
+             `application` is tried and then `app`. A file is written with its path: deploy/site.py:app.",
+        ),
+    one(BASICS, "config", "FILE", "Read settings from this TOML file")
+        .short('c')
+        .found("ostler.toml in the directory of the start, if there is one")
+        .common()
+        .more(
+            "Keys are the long options without their dashes, `-` or `_` as you like: graceful-timeout = \"2m\". \
+             Options that may be repeated take an array. The command line is stronger than the environment (OSTLER_…), \
+             the environment is stronger than the file. A reload reads the file again.",
+        ),
+    many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path or fd://N; may be repeated")
+        .short('b')
+        .preset("127.0.0.1:8000")
+        .foreign("PORT")
+        .common()
+        .more(
+            "A host without a port means port 8000; `:port` means every address. With PORT in the environment and no \
+             address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those.",
+        ),
+    one(BASICS, "workers", "COUNT", "Worker processes")
+        .short('w')
+        .found("the CPUs that this process may use by affinity and cgroup quota, at least 2")
+        .foreign("WEB_CONCURRENCY")
+        .common(),
+    one(BASICS, "threads", "COUNT", "Python threads of each worker that call the application")
+        .preset("1")
+        .common()
+        .more("With 1, every call is made on the interpreter's main thread."),
+    one(BASICS, "python", "PATH", "The interpreter, or the directory of a virtual environment")
+        .found("VIRTUAL_ENV, then .venv beside the application, then python3 on PATH")
+        .common()
+        .more(
+            "Any CPython from 3.10 on. Each reload looks at the path again, through its symbolic links, so that a site \
+             moves to another Python or another virtual environment by a reload.",
+        ),
+    one(BASICS, "chdir", "DIRECTORY", "Go there first").found("the directory of the start").common().more(
+        "It is first on sys.path, and every other relative path counts from there, except that of --config. A \
+             symbolic link in it is followed anew by each reload.",
+    ),
+    many(BASICS, "pythonpath", "DIRECTORIES", "Put these on sys.path as well, separated by commas"),
+    pairs(BASICS, "env", "KEY=VALUE", "Set a variable of the application's environment; may be repeated")
+        .short('e')
+        .alias(&["raw-env"])
+        .common()
+        .more("In OSTLER_ENV one stands on each line; in the file it may be a table: env = { KEY = \"value\" }."),
+    choice(PROCESSES, "preload", &["auto", "on", "off"], Some("on"), "Import the application before forking workers")
+        .alias(&["preload-app"])
+        .preset("auto")
+        .more(
+            "`auto` does so unless the import leaves something behind that processes must not share (threads, sockets, \
+             files open for writing); the log names it then. A reload brings the new code with each of them.",
+        ),
+    choice(
+        PROCESSES,
+        "worker-class",
+        &["sync", "gthread"],
+        None,
+        "gunicorn's name of a sort of worker; ostler has one",
+    )
+    .short('k')
+    .preset("gthread")
+    .more(
+        "`sync` stands for --threads 1 and excludes more; `gthread` for as many as --threads says. Neither changes \
+             how connections are kept: slow clients never hold a thread.",
+    ),
+    one(PROCESSES, "boot-timeout", "TIME", "How long an import, and then each worker's start, may take")
+        .preset("2m")
+        .more("A reload that takes longer is given up, and the running generation goes on. 0 for no bound."),
+    one(PROCESSES, "timeout", "TIME", "How long a request may stay in the application; 0 for no bound")
+        .short('t')
+        .preset("30")
+        .common()
+        .more(
+            "When it passes, the log gets the request and the Python stacks of all threads, the client gets 504 if \
+             nothing was sent yet, and that worker is replaced.",
+        ),
+    one(PROCESSES, "slow-request", "TIME", "Log the Python stacks of a request that takes longer; 0 for never")
+        .preset("0"),
+    one(PROCESSES, "graceful-timeout", "TIME", "How long requests under way may take to end when a worker leaves")
+        .preset("30")
+        .common(),
+    one(PROCESSES, "drain-delay", "TIME", "Go on accepting for this long after a TERM")
+        .preset("0")
+        .more("For load balancers that need a while to take a server off their list."),
+    switch(PROCESSES, "keep-previous", "on", "Do not keep the last generation ready for `ostler rollback`"),
+    one(PROCESSES, "max-requests", "COUNT", "Replace a worker after so many requests; 0 for never").preset("0"),
+    one(PROCESSES, "max-requests-jitter", "COUNT", "Add up to so many, at random, so that workers do not go together")
+        .preset("0"),
+    one(PROCESSES, "max-memory", "SIZE", "Replace a worker that holds more memory of its own; 0 for never")
+        .preset("0")
+        .more("Measured over several samples; the replacement is ready first, and one worker goes at a time."),
+    one(PROCESSES, "max-age", "TIME", "Replace a worker after this time; 0 for never").preset("0"),
+    one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread; 0 for never")
+        .preset("0"),
+    one(REQUESTS, "keep-alive", "TIME", "How long a connection may idle between requests; 0 closes after each")
+        .alias(&["keepalive"])
+        .preset("75")
+        .more("Above the 60 s of common load balancers, so that it is they who close first."),
+    one(REQUESTS, "header-timeout", "TIME", "How long a client may take to send a request's head; 0 for no bound")
+        .preset("20"),
+    one(REQUESTS, "body-timeout", "TIME", "How long a client may pause within a request's body; 0 for no bound")
+        .preset("30"),
+    one(REQUESTS, "write-timeout", "TIME", "How long a client may pause in taking a response; 0 for no bound")
+        .preset("60"),
+    one(REQUESTS, "min-rate", "SIZE", "Give up a body or response that moves fewer bytes a second; 0 for no bound")
+        .preset("240"),
+    switch(REQUESTS, "request-buffering", "on", "Call the application before the body has come")
+        .more("Then wsgi.input waits for the client, and 100-continue is sent at the first read."),
+    one(REQUESTS, "body-memory", "SIZE", "Keep a body of up to this size in memory, a larger one in a file")
+        .preset("256k"),
+    one(REQUESTS, "spool-directory", "DIRECTORY", "Where those files are made, without a name")
+        .alias(&["tmp-upload-dir"])
+        .found("TMPDIR, or /tmp"),
+    one(REQUESTS, "root-path", "PATH", "The path that the site is mounted at: SCRIPT_NAME")
+        .preset("")
+        .foreign("SCRIPT_NAME"),
+    choice(REQUESTS, "header-map", &["drop", "refuse", "dangerous"], None, "What to do with header names that hold _")
+        .preset("drop")
+        .more(
+            "Such a name would become the same key of environ as one with `-`: `drop` leaves the field out, `refuse` \
+             answers 400, `dangerous` passes it on.",
+        ),
+    one(LIMITS, "limit-request-line", "SIZE", "The longest request line; 0 for no bound of its own").preset("8190"),
+    one(LIMITS, "limit-request-fields", "COUNT", "The most header fields of a request; 0 for no bound of its own")
+        .preset("100"),
+    one(LIMITS, "limit-request-field-size", "SIZE", "The longest header field; 0 for no bound of its own")
+        .preset("8190"),
+    one(LIMITS, "limit-request-head", "SIZE", "The longest head of a request, all in all").preset("64k"),
+    one(LIMITS, "limit-request-body", "SIZE", "The largest body of a request; 0 for no bound").preset("0"),
+    one(LIMITS, "worker-connections", "COUNT", "The most connections of one worker; 0 for no bound").preset("10000"),
+    one(LIMITS, "backlog", "COUNT", "The most connections that wait to be accepted").preset("2048"),
+    many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose Forwarded and X-Forwarded-… fields are believed")
+        .preset("127.0.0.1,::1,unix:")
+        .foreign("FORWARDED_ALLOW_IPS")
+        .more("Addresses, networks (10.0.0.0/8), `unix:` for whoever comes by a Unix socket, or `*` for everybody."),
+    choice(PROXIES, "proxy-protocol", &["off", "auto"], Some("auto"), "Expect a PROXY header, version 1 or 2")
+        .preset("off")
+        .more("From the peers of --proxy-allow-from, who must then send one; from nobody else."),
+    many(PROXIES, "proxy-allow-from", "PEERS", "Who sends the PROXY header")
+        .alias(&["proxy-allow-ips"])
+        .preset("127.0.0.1,::1")
+        .more("Written as for --forwarded-allow-ips."),
+    one(RESPONSES, "server-header", "TEXT", "The Server field of responses; empty for none").preset("ostler"),
+    switch(RESPONSES, "sendfile", "on", "Do not let the kernel send the files of wsgi.file_wrapper")
+        .foreign("SENDFILE"),
+    one(LOGS, "error-logfile", "FILE", "The error log; - for standard error")
+        .alias(&["log-file", "errorlog"])
+        .preset("-")
+        .common()
+        .more("Opened again by USR1 and `ostler reopen`."),
+    choice(LOGS, "log-level", &["debug", "info", "warning", "error", "critical"], None, "The least that is logged")
+        .alias(&["loglevel"])
+        .preset("info")
+        .common(),
+    one(LOGS, "access-logfile", "FILE", "The access log; - for standard output")
+        .alias(&["accesslog"])
+        .common()
+        .more("There is none unless it is named. Opened again by USR1 and `ostler reopen`."),
+    one(LOGS, "access-logformat", "FORMAT", "What a line of it holds, in gunicorn's atoms")
+        .alias(&["access-log-format"])
+        .preset(ACCESS_LOG_FORMAT)
+        .more(
+            "%(h)s client, %(l)s -, %(u)s user, %(t)s time, %(r)s request line, %(m)s method, %(U)s path, %(q)s query, \
+             %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
+             %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
+             %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
+             of environ.",
+        ),
+    switch(LOGS, "capture-output", "off", "Send what the application prints to the error log"),
+    one(HOUSE, "name", "NAME", "What the processes and the control socket are called")
+        .short('n')
+        .alias(&["proc-name"])
+        .preset("ostler"),
+    one(HOUSE, "control", "PATH", "The control socket; off for none")
+        .alias(&["control-socket"])
+        .found("NAME.sock in RUNTIME_DIRECTORY (systemd), XDG_RUNTIME_DIR, /run (root) or /tmp/ostler-UID")
+        .more("Only its owner and root may speak to it."),
+    one(HOUSE, "pid", "FILE", "Write the master's process id there").short('p').alias(&["pidfile"]),
+    one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common(),
+    one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
+    one(HOUSE, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
+        .short('m')
+        .found("that of the start; everybody may connect to Unix sockets, as far as their directory lets them")
+        .more("Read as octal with or without a leading 0; a string in the file."),
+    switch(HOUSE, "daemon", "off", "Go into the background once the site is being served").short('D'),
+];
+
+/// The setting of this name.
+pub fn setting(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.name == name).expect("settings are asked for by the names of the table")
+}
+
+const fn declare(group: usize, name: &'static str, kind: Kind, value: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        short: None,
+        aliases: &[],
+        kind,
+        value,
+        default: Preset::None,
+        foreign: None,
+        common: false,
+        help,
+        more: "",
+        group,
+    }
+}
+
+const fn one(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    declare(group, name, Kind::One, value, help)
+}
+
+const fn many(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    declare(group, name, Kind::Many, value, help)
+}
+
+const fn pairs(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    declare(group, name, Kind::Pairs, value, help)
+}
+
+const fn switch(group: usize, name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    declare(group, name, Kind::Switch, "on|off", help).preset(default)
+}
+
+const fn choice(
+    group: usize,
+    name: &'static str,
+    words: &'static [&'static str],
+    alone: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    declare(group, name, Kind::Choice(words, alone), "WORD", help)
+}
+
+impl Setting {
+    const fn short(mut self, letter: char) -> Setting {
+        self.short = Some(letter);
+        self
+    }
+
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Setting {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn preset(mut self, text: &'static str) -> Setting {
+        self.default = Preset::Is(text);
+        self
+    }
+
+    const fn found(mut self, how: &'static str) -> Setting {
+        self.default = Preset::Found(how);
+        self
+    }
+
+    const fn foreign(mut self, variable: &'static str) -> Setting {
+        self.foreign = Some(variable);
+        self
+    }
+
+    const fn common(mut self) -> Setting {
+        self.common = true;
+        self
+    }
+
+    const fn more(mut self, text: &'static str) -> Setting {
+        self.more = text;
+        self
+    }
+}

@@ -1,0 +1,46 @@
+//! `ostler settings`: every setting, its value and where it came from.
+
+use std::io::{self, Write};
+
+use crate::{
+    exit::{Exit, Failure, words},
+    options::Options,
+};
+
+/// For people.
+pub fn table(options: &Options) -> String {
+    let rows: Vec<_> =
+        options.all().map(|(setting, given)| (setting.name, given.texts.join(", "), &given.source)).collect();
+    let width =
+        |column: fn(&(&str, String, _)) -> usize, most: usize| rows.iter().map(column).max().unwrap_or(0).min(most);
+    let names = width(|row| row.0.len(), 30);
+    let values = width(|row| row.1.chars().count(), 40);
+    rows.iter().map(|(name, value, source)| format!("{name:names$}  {value:values$}  {source}\n")).collect()
+}
+
+/// For programs: an object by name, of `value` (a text, an array of texts, or null) and `source`.
+pub fn json(options: &Options) -> String {
+    let entry = |value: serde_json::Value, source: String| serde_json::json!({ "value": value, "source": source });
+    let all: serde_json::Map<_, _> = options
+        .all()
+        .map(|(setting, given)| {
+            let value = match (setting.is_repeated(), given.texts.first()) {
+                (true, _) => given.texts.clone().into(),
+                (false, Some(text)) => text.clone().into(),
+                (false, None) => serde_json::Value::Null,
+            };
+            (setting.name.to_string(), entry(value, given.source.to_string()))
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::Object(all))
+}
+
+/// A reader that goes away early (`| head`) is no failure.
+pub fn print(text: &str) -> Result<Exit, Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::System, format!("could not write to standard output: {}", words(&error))))
+        }
+        _ => Ok(Exit::Success),
+    }
+}

@@ -1,0 +1,134 @@
+//! Where to listen: `host:port`, `:port`, `[v6]:port`, `host`, `unix:path`, `fd://N`, as gunicorn reads them.
+
+use std::{
+    fmt,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+};
+
+/// The port of an address that names none.
+const PORT: u16 = 8000;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`; the host may be a name or an address without brackets, and is empty for all addresses.
+    Tcp(String, u16),
+    /// `unix:path`
+    Unix(PathBuf),
+    /// `fd://N`: inherited, bound already.
+    Inherited(i32),
+}
+
+impl Address {
+    /// Reads an address; the path of a Unix socket counts from `base`.
+    pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
+        let expected = || "expected host:port, :port, [v6]:port, unix:path or fd://N".to_string();
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path.strip_prefix("//").unwrap_or(path), base).ok_or_else(expected);
+        }
+        if let Some(number) = text.strip_prefix("fd://") {
+            return number.parse().map(Address::Inherited).map_err(|_| expected());
+        }
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') && !is_v6(text) => {
+                (host, port.parse().map_err(|_| port_is(port))?)
+            }
+            _ => (text, PORT),
+        };
+        tcp(host, port).filter(|_| !text.is_empty()).ok_or_else(expected)
+    }
+}
+
+fn unix(path: &str, base: &Path) -> Option<Address> {
+    (!path.is_empty() && !path.contains('\0')).then(|| Address::Unix(base.join(path)))
+}
+
+fn tcp(host: &str, port: u16) -> Option<Address> {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(v6) => is_v6(v6).then(|| Address::Tcp(v6.into(), port)),
+        None => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            (is_v6(host) || host.chars().all(plain)).then(|| Address::Tcp(host.into(), port))
+        }
+    }
+}
+
+/// `fe80::1%eth0` has its zone behind the percent sign.
+fn is_v6(text: &str) -> bool {
+    text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+fn port_is(port: &str) -> String {
+    format!("expected a port from 0 to 65535 behind the colon, found {port:?}")
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Address::Tcp(host, port) if is_v6(host) => write!(f, "[{host}]:{port}"),
+            Address::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Inherited(number) => write!(f, "fd://{number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Address, String> {
+        Address::parse(text, Path::new("/srv"))
+    }
+
+    #[test]
+    fn addresses_as_gunicorn_reads_them() {
+        let tcp = |host: &str, port| Ok(Address::Tcp(host.into(), port));
+        for (text, expected) in [
+            ("127.0.0.1:80", tcp("127.0.0.1", 80)),
+            ("tcp://localhost:80", tcp("localhost", 80)),
+            (":8080", tcp("", 8080)),
+            ("[::1]:80", tcp("::1", 80)),
+            ("[::]", tcp("::", 8000)),
+            ("::1", tcp("::1", 8000)),
+            ("[fe80::1%eth0]:80", tcp("fe80::1%eth0", 80)),
+            ("site.example", tcp("site.example", 8000)),
+            ("0.0.0.0:0", tcp("0.0.0.0", 0)),
+            ("unix:run/site.sock", Ok(Address::Unix("/srv/run/site.sock".into()))),
+            ("unix:/run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
+            ("unix:///run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
+            ("fd://3", Ok(Address::Inherited(3))),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "host:",
+            "host:x",
+            "host:65536",
+            "[::1",
+            "[host]:80",
+            "unix:",
+            "fd://x",
+            "http://a:80",
+            "a b:80",
+            "1:2:3",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_can_be_typed() {
+        for text in ["127.0.0.1:80", "[::1]:80", ":80", "unix:/run/site.sock", "fd://3"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who the application runs as: `--user` and `--group`, looked up.
+
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
+
+use crate::{
+    exit::{Exit, Failure},
+    options::Options,
+};
+
+/// Who template and workers are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// User id.
+    pub user: u32,
+    /// Primary group id.
+    pub group: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
+}
+
+impl Identity {
+    /// Looks up what was given; none if that is who we are already.
+    pub fn of(options: &Options) -> Result<Option<Identity>, Failure> {
+        let user = options.optional("user", user)?;
+        let group = options.optional("group", group)?;
+        let (uid, known) = user.unwrap_or_else(|| (geteuid(), None));
+        let gid = match (group, &known, options.is_given("user")) {
+            (Some(gid), ..) => gid,
+            (None, Some(user), _) => user.gid,
+            (None, None, false) => getegid(),
+            (None, None, true) => {
+                return Err(options.failure("user", "", "nobody has this id, so --group is needed too"));
+            }
+        };
+        if uid == geteuid() && gid == getegid() {
+            return Ok(None);
+        }
+        if !geteuid().is_root() {
+            let whom = if options.is_given("user") { "user" } else { "group" };
+            let name = &options.given(whom).texts[0];
+            return Err(Failure::new(
+                Exit::System,
+                format!("could not become {whom} {name}: ostler was not started by root. Leave --{whom} out."),
+            ));
+        }
+        Ok(Some(Identity { user: uid.as_raw(), group: gid.as_raw(), groups: supplementary(known, gid) }))
+    }
+}
+
+fn user(text: &str) -> Result<(Uid, Option<User>), String> {
+    let by_name = User::from_name(text).map_err(|error| error.desc().to_lowercase())?;
+    if let Some(user) = by_name {
+        return Ok((user.uid, Some(user)));
+    }
+    let uid = text.parse().map(Uid::from_raw).map_err(|_| "there is no such user".to_string())?;
+    Ok((uid, User::from_uid(uid).map_err(|error| error.desc().to_lowercase())?))
+}
+
+fn group(text: &str) -> Result<Gid, String> {
+    match Group::from_name(text).map_err(|error| error.desc().to_lowercase())? {
+        Some(group) => Ok(group.gid),
+        None => text.parse().map(Gid::from_raw).map_err(|_| "there is no such group".into()),
+    }
+}
+
+/// The groups that a login of this user would have; only the primary one for an id without a name.
+fn supplementary(user: Option<User>, gid: Gid) -> Vec<u32> {
+    let name = user.and_then(|user| std::ffi::CString::new(user.name).ok());
+    let groups = name.and_then(|name| getgrouplist(&name, gid).ok()).unwrap_or_else(|| vec![gid]);
+    groups.into_iter().map(Gid::as_raw).collect()
+}

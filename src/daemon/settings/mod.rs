@@ -1,0 +1,429 @@
+//! What is true: the settings, parsed, checked and typed. What was typed is in options.
+//!
+//! Resolving looks at the world (directories, users, the interpreter) but changes nothing in it, so that a reload can do
+//! it again and drop the result.
+
+use std::{
+    env,
+    ffi::OsString,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ostler_wire as wire;
+
+use crate::{
+    exit::{Exit, Failure, words},
+    options::{Invocation, Options},
+    python::{self, Interpreter, Surroundings},
+};
+
+mod address;
+mod control;
+mod identity;
+mod log_format;
+mod parse;
+
+pub use address::Address;
+pub use control::find as find_control;
+pub use identity::Identity;
+
+/// Where a test says that the engine is.
+pub const ENGINE_VARIABLE: &str = "OSTLER_ENGINE";
+
+const ENGINE: &str = "libostler_engine.so";
+
+/// Meant for the master alone; an application that found them would take them for its own.
+const MASTERS_VARIABLES: [&str; 6] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--bind`, in the order given.
+    pub binds: Vec<Address>,
+    /// `--backlog`: of listen(2).
+    pub backlog: i32,
+    /// The mode of Unix sockets.
+    pub socket_mode: u32,
+    /// `--workers`
+    pub workers: NonZeroU16,
+    /// `--python`: what to execute; `bin/python` of a virtual environment is not resolved further, so that it finds itself.
+    pub python: PathBuf,
+    /// Its version: `3.11.7`.
+    pub python_version: String,
+    /// The engine's file.
+    pub engine: PathBuf,
+    /// The whole environment of template and workers: the master's own with `--env` laid over it.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `--user` and `--group`, looked up; for template and workers. Supplementary groups are the user's own.
+    pub identity: Option<Identity>,
+    /// `--umask`
+    pub umask: u32,
+    /// `--pid`
+    pub pid_file: Option<PathBuf>,
+    /// `--daemon`
+    pub daemon: bool,
+    /// `--error-logfile`
+    pub error_log: LogTarget,
+    /// `--access-logfile`; `Standard` is standard output.
+    pub access_log: Option<LogTarget>,
+    /// `--capture-output`: standard output of template and workers goes to the error log.
+    pub capture_output: bool,
+    /// `--log-level`
+    pub log_level: slog::Level,
+    /// `--control`: the path of the control socket; none with `--control=off`.
+    pub control: Option<PathBuf>,
+    /// Whether `--control` or `--name` chose that path; if not, and another ostler has it, going on without is better
+    /// than not serving.
+    pub control_chosen: bool,
+    /// `--boot-timeout`: for the template's import and each worker's readiness; zero for no bound.
+    pub boot_timeout: Duration,
+    /// `--graceful-timeout`
+    pub graceful_timeout: Duration,
+    /// `--drain-delay`
+    pub drain_delay: Duration,
+    /// `--keep-previous`: keep the last serving generation's template for a rollback.
+    pub keep_previous: bool,
+    /// What a template is told; `generation`, `slots` and `listeners` are filled in by the master.
+    pub boot: wire::Boot,
+}
+
+/// Where a log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// `-`
+    Standard,
+    /// Opened for appending, reopened on USR1.
+    File(PathBuf),
+}
+
+impl Settings {
+    /// Parses and checks what was typed. What nobody gave and was found out is noted in the options.
+    pub fn resolve(invocation: &Invocation, options: &mut Options) -> Result<Settings, Failure> {
+        let application = application(options)?;
+        let chdir = working_directory(invocation, options)?;
+        let binds = binds(invocation, options, &chdir)?;
+        let workers = workers(options)?;
+        let identity = Identity::of(options)?;
+        let environment = environment(invocation, options)?;
+        let (umask, socket_mode) = masks(options)?;
+        let (error_log, access_log) = logs(options, &chdir)?;
+        let control = control::choose(invocation, options, &chdir)?;
+        let mut boot = boot(options, application, &chdir, workers)?;
+        boot.access_log = access_log.is_some();
+        let surroundings = Surroundings { directory: &chdir, environment: &environment, identity: identity.as_ref() };
+        let python = interpreter(invocation, options, &boot, surroundings)?;
+        let settings = Settings {
+            binds,
+            backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
+            socket_mode,
+            workers,
+            python: python.executable,
+            python_version: python.version,
+            engine: engine(invocation)?,
+            environment,
+            identity,
+            umask,
+            pid_file: options.optional("pid", |text| path(&chdir, text))?,
+            daemon: options.switch("daemon")?,
+            error_log,
+            access_log,
+            capture_output: options.switch("capture-output")?,
+            log_level: log_level(options)?,
+            control,
+            control_chosen: options.is_given("control") || options.is_given("name"),
+            boot_timeout: options.value("boot-timeout", parse::duration)?,
+            graceful_timeout: boot.worker.graceful_timeout,
+            drain_delay: options.value("drain-delay", parse::duration)?,
+            keep_previous: options.switch("keep-previous")?,
+            boot,
+        };
+        settings.go_together(options)?;
+        Ok(settings)
+    }
+
+    /// Refuses what excludes each other.
+    fn go_together(&self, options: &Options) -> Result<(), Failure> {
+        let worker = &self.boot.worker;
+        let refuse = |name, why: &str| Err(options.failure(name, "", why));
+        if options.choice("worker-class")? == "sync" && worker.threads > 1 {
+            return refuse("worker-class", "sync means one thread, but --threads says more. Say gthread.");
+        }
+        if !worker.timeout.is_zero() && worker.slow_request >= worker.timeout {
+            return refuse("slow-request", "such a request is ended by --timeout before it could be logged");
+        }
+        if worker.max_requests == 0 && worker.max_requests_jitter > 0 {
+            return refuse("max-requests-jitter", "it is added to --max-requests, which is off");
+        }
+        if self.daemon && self.error_log == LogTarget::Standard {
+            return refuse("daemon", "nobody would see the error log. Say --error-logfile FILE.");
+        }
+        if self.daemon && self.access_log == Some(LogTarget::Standard) {
+            return refuse("daemon", "nobody would see the access log. Say --access-logfile FILE.");
+        }
+        Ok(())
+    }
+}
+
+fn application(options: &Options) -> Result<String, Failure> {
+    match options.optional("app", parse::line)? {
+        Some(application) if !application.trim().is_empty() => Ok(application),
+        _ => Err(Failure::usage("no application is named. Say `ostler module:attribute`, as in `ostler mysite.wsgi`.")),
+    }
+}
+
+fn working_directory(invocation: &Invocation, options: &mut Options) -> Result<PathBuf, Failure> {
+    let chdir = options.optional("chdir", |text| path(&invocation.directory, text))?;
+    let chdir = chdir.unwrap_or_else(|| invocation.directory.clone());
+    let found = chdir.metadata().map_err(|error| options.failure("chdir", &chdir.to_string_lossy(), &words(&error)))?;
+    if !found.is_dir() {
+        return Err(options.failure("chdir", &chdir.to_string_lossy(), "not a directory"));
+    }
+    if !options.is_given("chdir") {
+        options.found("chdir", chdir.to_string_lossy());
+    }
+    Ok(chdir)
+}
+
+fn binds(invocation: &Invocation, options: &mut Options, chdir: &Path) -> Result<Vec<Address>, Failure> {
+    if let Some(count) = passed_sockets(invocation).filter(|_| !options.is_given("bind") || from_platform(options)) {
+        return Ok((3..3 + count).map(Address::Inherited).collect());
+    }
+    let binds = options.list("bind", |text| Address::parse(text, chdir))?;
+    let twice = binds.iter().enumerate().find(|(place, address)| binds[..*place].contains(address));
+    match twice {
+        _ if binds.is_empty() => Err(options.failure("bind", "", "no address is named")),
+        Some((_, Address::Tcp(_, 0))) | None => Ok(binds),
+        Some((_, address)) => Err(options.failure("bind", &address.to_string(), "this address is named twice")),
+    }
+}
+
+fn from_platform(options: &Options) -> bool {
+    options.given("bind").source == crate::options::Source::Environment("PORT".into())
+}
+
+/// sd_listen_fds(3): descriptors from 3 on, if they are meant for this process.
+fn passed_sockets(invocation: &Invocation) -> Option<i32> {
+    let mine = invocation.variable("LISTEN_PID")? == std::process::id().to_string();
+    invocation.variable("LISTEN_FDS")?.parse().ok().filter(|count| mine && *count > 0)
+}
+
+fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
+    if !options.is_given("workers") {
+        // Knows the affinity mask and the quotas of cgroups, version 1 and 2.
+        let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, 1024));
+        options.found("workers", cpus.to_string());
+    }
+    let count: u16 = options.value("workers", parse::count(1..=1024))?;
+    Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
+}
+
+fn environment(invocation: &Invocation, options: &Options) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let laid_over = options.list("env", parse::pair)?;
+    let is_ours = |key: &OsString| MASTERS_VARIABLES.iter().any(|name| key == name) || key == ENGINE_VARIABLE;
+    let is_laid_over = |key: &OsString| laid_over.iter().any(|(name, _)| key.to_str() == Some(name));
+    let kept = invocation.environment.iter().filter(|(key, _)| !is_ours(key) && !is_laid_over(key)).cloned();
+    // The last of several values of one key counts.
+    let last =
+        |(place, (key, _)): &(usize, &(String, String))| laid_over[place + 1..].iter().all(|(name, _)| name != key);
+    let over = laid_over.iter().enumerate().filter(last).map(|(_, (key, value))| (key.into(), value.into()));
+    Ok(kept.chain(over).collect())
+}
+
+/// The mask of files, and the mode of Unix sockets. gunicorn's users expect that a proxy under another user may connect
+/// unless they say otherwise, and that their files are not open to everybody for all that.
+fn masks(options: &mut Options) -> Result<(u32, u32), Failure> {
+    match options.optional("umask", parse::umask)? {
+        Some(mask) => Ok((mask, 0o777 & !mask)),
+        None => {
+            let mask = own_umask();
+            options.found("umask", format!("{mask:03o}"));
+            Ok((mask, 0o777))
+        }
+    }
+}
+
+/// umask(2) can only be read by setting it; proc(5) tells without.
+fn own_umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+fn logs(options: &Options, chdir: &Path) -> Result<(LogTarget, Option<LogTarget>), Failure> {
+    let target = |text: &str| match text {
+        "-" => Ok(LogTarget::Standard),
+        _ => path(chdir, text).map(LogTarget::File),
+    };
+    let error_log = options.value("error-logfile", target)?;
+    Ok((
+        error_log,
+        options
+            .optional("access-logfile", |text| if text == "off" { Ok(None) } else { target(text).map(Some) })?
+            .flatten(),
+    ))
+}
+
+fn log_level(options: &Options) -> Result<slog::Level, Failure> {
+    let word = options.choice("log-level")?;
+    Ok(wire::log::level(&word).expect("every word of the table is a level"))
+}
+
+fn interpreter(
+    invocation: &Invocation,
+    options: &mut Options,
+    boot: &wire::Boot,
+    surroundings: Surroundings,
+) -> Result<Interpreter, Failure> {
+    let path = invocation.variable("PATH");
+    if let [named, ..] = options.given("python").texts.as_slice() {
+        return python::ask(&python::named(named, &boot.chdir, path)?, surroundings);
+    }
+    let beside = [Some(boot.chdir.clone()), directory_of_file(boot)].into_iter().flatten().collect::<Vec<_>>();
+    let usual = python::usual(invocation.variable("VIRTUAL_ENV"), &beside, path)?;
+    options.found("python", usual.to_string_lossy());
+    python::ask(&usual, surroundings)
+}
+
+/// Where the application lies, if it is named as a file.
+fn directory_of_file(boot: &wire::Boot) -> Option<PathBuf> {
+    let file = boot.application.split(".py").next().filter(|_| boot.application.contains(".py"))?;
+    boot.chdir.join(file).parent().map(Path::to_path_buf)
+}
+
+/// Beside the executable, as cargo builds it, or where a package puts it.
+fn engine(invocation: &Invocation) -> Result<PathBuf, Failure> {
+    let fail = |why: String| Failure::new(Exit::Interpreter, why);
+    if let Some(path) = invocation.variable(ENGINE_VARIABLE) {
+        let path = invocation.directory.join(path);
+        return if path.is_file() { Ok(path) } else { Err(fail(format!("there is no engine {}", path.display()))) };
+    }
+    let executable =
+        env::current_exe().map_err(|error| fail(format!("could not find the executable: {}", words(&error))))?;
+    let directory = executable.parent().unwrap_or(Path::new("/"));
+    let places = [directory.join(ENGINE), directory.join("../lib/ostler").join(ENGINE)];
+    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
+        let [first, second] = places.map(|place| place.display().to_string());
+        fail(format!("could not find ostler's engine: there is no {first} and no {second}"))
+    })
+}
+
+fn boot(options: &mut Options, application: String, chdir: &Path, workers: NonZeroU16) -> Result<wire::Boot, Failure> {
+    Ok(wire::Boot {
+        wire: wire::VERSION,
+        generation: 0,
+        application,
+        chdir: chdir.into(),
+        pythonpath: options.list("pythonpath", |text| path(chdir, text))?,
+        preload: match options.choice("preload")?.as_str() {
+            "on" => wire::Preload::On,
+            "off" => wire::Preload::Off,
+            _ => wire::Preload::Auto,
+        },
+        check_only: false,
+        slots: 0,
+        workers: workers.get(),
+        access_log: false,
+        listeners: Vec::new(),
+        process_name: options.value("name", name)?,
+        log_level: log_level(options)?.as_str().to_ascii_lowercase(),
+        worker: worker(options, chdir)?,
+    })
+}
+
+fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> {
+    if !options.is_given("spool-directory") {
+        options.found("spool-directory", env::temp_dir().to_string_lossy());
+    }
+    let any = || parse::count(0..=u64::MAX);
+    Ok(wire::Worker {
+        threads: options.value("threads", parse::count(1..=1024))?,
+        timeout: options.value("timeout", parse::duration)?,
+        slow_request: options.value("slow-request", parse::duration)?,
+        keep_alive: options.value("keep-alive", parse::duration)?,
+        header_timeout: options.value("header-timeout", parse::duration)?,
+        body_timeout: options.value("body-timeout", parse::duration)?,
+        write_timeout: options.value("write-timeout", parse::duration)?,
+        min_rate: options.value("min-rate", parse::size)?,
+        connections: options.value("worker-connections", parse::count(0..=u32::MAX.into()))?,
+        max_queue_time: options.value("max-queue-time", parse::duration)?,
+        max_requests: options.value("max-requests", any())?,
+        max_requests_jitter: options.value("max-requests-jitter", any())?,
+        max_memory: options.value("max-memory", parse::size)?,
+        max_age: options.value("max-age", parse::duration)?,
+        graceful_timeout: options.value("graceful-timeout", parse::duration)?,
+        limit_request_line: options.value("limit-request-line", parse::small_size)?,
+        limit_request_fields: options.value("limit-request-fields", parse::count(0..=32768))?,
+        limit_request_field_size: options.value("limit-request-field-size", parse::small_size)?,
+        limit_request_head: options.value("limit-request-head", head_size)?,
+        limit_request_body: options.value("limit-request-body", parse::size)?,
+        request_buffering: options.switch("request-buffering")?,
+        body_memory: options.value("body-memory", parse::size)?,
+        spool_directory: options.value("spool-directory", |text| directory(chdir, text))?,
+        root_path: options.value("root-path", root_path)?,
+        header_map: match options.choice("header-map")?.as_str() {
+            "refuse" => wire::HeaderMap::Refuse,
+            "dangerous" => wire::HeaderMap::Dangerous,
+            _ => wire::HeaderMap::Drop,
+        },
+        forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
+        proxy_protocol: options.choice("proxy-protocol")? == "auto",
+        proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
+        access_log_format: options.value("access-logformat", log_format::check)?,
+        server_header: options.value("server-header", header_value)?,
+        sendfile: options.switch("sendfile")?,
+    })
+}
+
+/// Kept as written below `base`: a symbolic link in it is followed anew by each reload.
+fn path(base: &Path, text: &str) -> Result<PathBuf, String> {
+    match text.is_empty() || text.contains('\0') {
+        true => Err("expected a path".into()),
+        false => Ok(base.join(text)),
+    }
+}
+
+fn directory(base: &Path, text: &str) -> Result<PathBuf, String> {
+    let path = path(base, text)?;
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err("there is no such directory".into()),
+    }
+}
+
+/// Part of a file name and of what `ps` shows.
+fn name(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.starts_with('.') || text.contains(|c: char| c == '/' || c.is_control()) {
+        true => Err("expected a word without slashes".into()),
+        false => Ok(text.into()),
+    }
+}
+
+/// The head is held in memory until it is whole, so this is the one limit that cannot be off.
+fn head_size(text: &str) -> Result<u32, String> {
+    let size = parse::small_size(text)?;
+    match (1024..=16 << 20).contains(&size) {
+        true => Ok(size),
+        false => Err("expected a size from 1k to 16M".into()),
+    }
+}
+
+/// `SCRIPT_NAME` of PEP 3333: empty, or begins with a slash and ends with none.
+fn root_path(text: &str) -> Result<String, String> {
+    let text = parse::line(text)?;
+    let path = text.trim_end_matches('/');
+    match path.is_empty() || path.starts_with('/') {
+        true => Ok(path.into()),
+        false => Err("expected a path that begins with /".into()),
+    }
+}
+
+/// RFC 9110 section 5.5, without obs-text.
+fn header_value(text: &str) -> Result<String, String> {
+    match text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) && text.trim() == text {
+        true => Ok(text.into()),
+        false => Err("expected plain ASCII characters".into()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Descriptors by number: what was inherited, what has to stand at a certain place, what must survive an upgrade.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    sys::socket::{getsockopt, sockopt},
+};
+use ostler_wire::CHANNEL_FD;
+
+/// Copies are put above this, out of the way of the places that mean something.
+const ABOVE: RawFd = 10;
+
+/// Puts a descriptor over standard error.
+pub fn become_standard_error(descriptor: BorrowedFd) -> io::Result<()> {
+    place(descriptor, 2)
+}
+
+/// Puts a descriptor at a certain place, from where it is inherited. Safe between fork and exec.
+pub fn place(descriptor: BorrowedFd, at: RawFd) -> io::Result<()> {
+    if descriptor.as_raw_fd() == at {
+        return inheritable(descriptor);
+    }
+    // SAFETY: dup2 of a descriptor that is open. What stood at `at` is replaced on purpose: the places used are
+    // standard error and CHANNEL_FD, which no OwnedFd of this process claims.
+    match unsafe { libc::dup2(descriptor.as_raw_fd(), at) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Fills the place at which a template finds its channel, so that nothing else of the master ever comes to stand there.
+pub fn reserve_channel_place() -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    place(null.as_fd(), CHANNEL_FD)?;
+    // SAFETY: the descriptor was placed just now, and it stays open for the life of the process.
+    let placed = unsafe { BorrowedFd::borrow_raw(CHANNEL_FD) };
+    fcntl(placed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    if null.as_raw_fd() == CHANNEL_FD {
+        std::mem::forget(null);
+    }
+    Ok(())
+}
+
+/// A copy of a listening socket that this process was started with, out of the way and close-on-exec.
+pub fn inherited_listener(number: RawFd) -> io::Result<OwnedFd> {
+    let copy = inherited(number)?;
+    if !getsockopt(&copy, sockopt::AcceptConn)? {
+        return Err(io::Error::other("it is not a listening socket"));
+    }
+    // SAFETY: the number is open, for a copy could be made of it; it is borrowed for this one call.
+    private(unsafe { BorrowedFd::borrow_raw(number) })?;
+    Ok(copy)
+}
+
+/// A copy of any descriptor that this process was started with, out of the way and close-on-exec.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC fails on a number that is not open; nothing is assumed about what it is.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, ABOVE) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fcntl has made this descriptor just now, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Takes back a descriptor that this very process has kept over an execve.
+pub fn reclaim(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only asks whether the number is open.
+    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(io::Error::from(nix::errno::Errno::EBADF));
+    }
+    // SAFETY: it is open, and the state that names it names each once, for one owner.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(descriptor)
+}
+
+/// Lets a descriptor be inherited over the next execve.
+pub fn inheritable(descriptor: BorrowedFd) -> io::Result<()> {
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// Takes [`inheritable`] back.
+pub fn private(descriptor: BorrowedFd) -> io::Result<()> {
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+/// Operations on it fail rather than wait.
+pub fn nonblocking(descriptor: BorrowedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}

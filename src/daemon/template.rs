@@ -1,0 +1,41 @@
+//! Starts a template: the configured interpreter, which loads the engine and then listens on its channel.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::{Command, Stdio},
+};
+
+use ostler_wire::Channel;
+
+use crate::{
+    exit::{Exit, Failure, words},
+    logs::Logs,
+    settings::Settings,
+    sys::{descriptors, process},
+};
+
+/// What the interpreter runs first: it loads the engine, whose path is its first argument, and never returns.
+const BOOT_CODE: &str = include_str!("../engine/boot.py");
+
+/// Starts one; its process number and our end of its channel, which is non-blocking.
+pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, Channel), Failure> {
+    start(settings, logs).map_err(|error| {
+        let text = format!("could not execute {}: {}", settings.python.display(), words(&error));
+        Failure::new(Exit::Interpreter, text)
+    })
+}
+
+fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, Channel)> {
+    let (ours, theirs) = Channel::pair()?;
+    descriptors::nonblocking(ours.as_fd())?;
+    let error = || logs.error().try_clone_to_owned().map(Stdio::from);
+    let mut command = Command::new(&settings.python);
+    command.arg("-c").arg(BOOT_CODE).arg(&settings.engine);
+    command.env_clear().envs(settings.environment.iter().cloned());
+    command.current_dir(&settings.boot.chdir).stdin(Stdio::null()).stderr(error()?);
+    command.stdout(if settings.capture_output { error()? } else { Stdio::inherit() });
+    let child =
+        process::Child { channel: OwnedFd::from(theirs), identity: settings.identity.clone(), umask: settings.umask };
+    Ok((process::spawn(command, child)?, ours))
+}
