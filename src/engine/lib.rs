@@ -1,1 +1,41 @@
-//! The engine.
+//! The only code that knows Python: an extension module that turns its interpreter into a template, and forks workers.
+//!
+//! boot.py → [`template`] (imports, forks) → [`worker`] (serves, ends) → [`site`] (one call of the application):
+//! [`environ`] goes in, [`reply`] and [`delivery`] carry the answer back. Unsafe code stands in [`lock`], [`fork`], [`reply`],
+//! [`object`], [`text`], [`title`], [`signals`] and nowhere else.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+
+mod delivery;
+mod environ;
+mod fork;
+mod helpers;
+mod input;
+mod leaving;
+mod lock;
+mod object;
+mod reply;
+mod restart;
+mod signals;
+mod site;
+mod stacks;
+mod template;
+mod text;
+mod title;
+mod worker;
+
+/// Serves a generation as its template, and does not return. `kept` is the descriptor of what an earlier self left.
+#[pyfunction]
+#[pyo3(signature = (kept=None))]
+fn main(py: Python<'_>, kept: Option<RawFd>) {
+    template::run(py, kept)
+}
+
+/// What boot.py loads.
+#[pymodule]
+mod ostler_engine {
+    #[pymodule_export]
+    use super::main;
+}

@@ -1,0 +1,148 @@
+//! Carries what the application returned to the client (PEP 3333, "Specification Details").
+
+use std::{
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
+
+use ostler_serve::application::{BodyLength, Gone};
+use pyo3::{
+    exceptions::PyAssertionError,
+    prelude::*,
+    types::{PyList, PyTuple},
+};
+
+use crate::{
+    object::length,
+    reply::{Reply, block_of},
+    site::Parts,
+};
+
+/// While the application yields nothing but empty blocks, it is looked so often whether the client is still there.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Why a response is not whole.
+pub enum Fault {
+    /// The application's.
+    Raised(PyErr),
+    /// The application's Content-Length does not fit its body.
+    Length(BodyLength),
+    /// The client's.
+    Gone,
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Fault {
+        Fault::Raised(error)
+    }
+}
+
+impl From<BodyLength> for Fault {
+    fn from(length: BodyLength) -> Fault {
+        Fault::Length(length)
+    }
+}
+
+impl From<Gone> for Fault {
+    fn from(_: Gone) -> Fault {
+        Fault::Gone
+    }
+}
+
+/// Sends the application's result. `close()` is the caller's.
+pub fn deliver(parts: &Parts, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
+    if let Some(only) = only_block(result) {
+        return whole(reply, &only);
+    }
+    if result.get_type().is(parts.file_wrapper.bind(result.py()))
+        && parts.sendfile
+        && !reply.borrow_mut().begun()
+        && let Some((file, offset, length)) = plain_file(parts, result)?
+    {
+        check_started(reply)?;
+        return Ok(reply.borrow_mut().file(file, offset, length)??);
+    }
+    let single = !is_generator(parts, result) && length(result)? == Some(1);
+    iterate(reply, result, single)
+}
+
+/// The block of a list or tuple of one.
+fn only_block<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if let Ok(list) = result.cast_exact::<PyList>() {
+        return (list.len() == 1).then(|| list.get_item(0).ok()).flatten();
+    }
+    let tuple = result.cast_exact::<PyTuple>().ok()?;
+    (tuple.len() == 1).then(|| tuple.get_item(0).ok()).flatten()
+}
+
+fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault> {
+    check_started(reply)?;
+    let block = block_of(block, "the application's result must hold")?;
+    let mut reply = reply.borrow_mut();
+    if reply.begun() {
+        // By write().
+        reply.send(block.py(), block.as_bytes())?;
+        return Ok(reply.end()??);
+    }
+    Ok(reply.whole(block.as_bytes())??)
+}
+
+/// Sends block by block, each before the next is asked for; but where there is only one, its length is the body's.
+fn iterate(reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>, single: bool) -> Result<(), Fault> {
+    let mut blocks = result.try_iter()?;
+    if single {
+        let Some(first) = blocks.next().transpose()? else { return end(reply) };
+        let Some(second) = blocks.next().transpose()? else { return whole(reply, &first) };
+        send(reply, &first)?;
+        send(reply, &second)?;
+    }
+    let mut looked = None;
+    while let Some(block) = blocks.next().transpose()? {
+        if !send(reply, &block)? {
+            look(reply, &mut looked)?;
+        }
+    }
+    end(reply)
+}
+
+/// Whether there was something to send.
+fn send(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
+    check_started(reply)?;
+    let block = block_of(block, "the application must yield")?;
+    reply.borrow_mut().send(block.py(), block.as_bytes())?;
+    Ok(!block.as_bytes().is_empty())
+}
+
+fn look(reply: &Bound<'_, Reply>, looked: &mut Option<Instant>) -> Result<(), Fault> {
+    let now = Instant::now();
+    if now - *looked.get_or_insert(now) < LOOK {
+        return Ok(());
+    }
+    *looked = Some(now);
+    if reply.borrow_mut().is_gone() { Err(Fault::Gone) } else { Ok(()) }
+}
+
+fn end(reply: &Bound<'_, Reply>) -> Result<(), Fault> {
+    check_started(reply)?;
+    Ok(reply.borrow_mut().end()??)
+}
+
+fn check_started(reply: &Bound<'_, Reply>) -> PyResult<()> {
+    if reply.borrow().has_head() {
+        return Ok(());
+    }
+    Err(PyAssertionError::new_err("the application did not call start_response before its first block"))
+}
+
+fn is_generator(parts: &Parts, result: &Bound<'_, PyAny>) -> bool {
+    result.get_type().is(parts.generator.bind(result.py()))
+}
+
+/// The file below a file wrapper, if the kernel can send it.
+fn plain_file(parts: &Parts, wrapper: &Bound<'_, PyAny>) -> PyResult<Option<(OwnedFd, u64, u64)>> {
+    let found = parts.plain_file.bind(wrapper.py()).call1((wrapper,))?;
+    let Some((descriptor, offset, length)) = found.extract::<Option<(RawFd, u64, u64)>>()? else { return Ok(None) };
+    // SAFETY: the file object has just been asked for it, is kept alive by the wrapper, and no Python code runs here.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(Some((descriptor.try_clone_to_owned()?, offset, length)))
+}

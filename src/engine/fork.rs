@@ -1,0 +1,85 @@
+//! Forks workers that are not the template's children: a middle process forks once more, says the pid, and ends, so that
+//! the worker becomes the child of the nearest sub-reaper, the master.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::wait::waitpid,
+    unistd::{ForkResult, Pid, pipe2},
+};
+use pyo3::{Python, ffi};
+
+/// On which side of the fork this process is.
+pub enum Side {
+    /// The process that forked, with the worker's pid.
+    Template(Pid),
+    /// The new process.
+    Worker,
+}
+
+/// Forks a worker with CPython's own hooks around it, so that random states, locks and `os.register_at_fork` are right.
+pub fn worker(_py: Python<'_>) -> io::Result<Side> {
+    let (answer, tell) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the token shows that this thread holds the interpreter lock.
+    unsafe { ffi::PyOS_BeforeFork() };
+    // SAFETY: the child goes on as CPython's own os.fork() does, or only forks again.
+    match unsafe { nix::unistd::fork() } {
+        Ok(ForkResult::Child) => {
+            drop(answer);
+            middle(tell);
+            // SAFETY: this process was forked after PyOS_BeforeFork, by the thread that holds the lock.
+            unsafe { ffi::PyOS_AfterFork_Child() };
+            Ok(Side::Worker)
+        }
+        outcome => {
+            // SAFETY: follows PyOS_BeforeFork in the same process.
+            unsafe { ffi::PyOS_AfterFork_Parent() };
+            let ForkResult::Parent { child } = outcome? else { unreachable!("the child is dealt with above") };
+            drop(tell);
+            template(child, answer)
+        }
+    }
+}
+
+/// Forks for nothing: libraries that put their threads away before a fork have done so afterwards.
+pub fn trial() -> io::Result<()> {
+    // SAFETY: the child does nothing but end.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => exit(0),
+        ForkResult::Parent { child } => waitpid(child, None).map(drop).map_err(io::Error::from),
+    }
+}
+
+/// Ends this process at once: no destructors, no hooks, nothing flushed.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// The process between template and worker. Returns in the worker only.
+fn middle(tell: OwnedFd) {
+    // SAFETY: the only thread of this process, and it has called nothing but close(2) since it was forked.
+    let pid = match unsafe { nix::unistd::fork() } {
+        Ok(ForkResult::Child) => return,
+        Ok(ForkResult::Parent { child }) => child.as_raw(),
+        Err(error) => -(error as i32),
+    };
+    let _ = std::fs::File::from(tell).write_all(&pid.to_ne_bytes());
+    exit(0)
+}
+
+fn template(middle: Pid, answer: OwnedFd) -> io::Result<Side> {
+    let mut pid = [0; 4];
+    let read = std::fs::File::from(answer).read_exact(&mut pid);
+    waitpid(middle, None)?;
+    read?;
+    match i32::from_ne_bytes(pid) {
+        pid if pid > 0 => Ok(Side::Template(Pid::from_raw(pid))),
+        error => Err(Errno::from_raw(-error).into()),
+    }
+}

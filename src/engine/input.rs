@@ -1,0 +1,156 @@
+//! `wsgi.input`: the body as a file, from memory, from its spool file, or as it arrives.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    sync::{Mutex, PoisonError},
+};
+
+use ostler_serve::{Body, application::LiveBody};
+use pyo3::{
+    exceptions::PyStopIteration,
+    prelude::*,
+    types::{PyBytes, PyList},
+};
+
+/// So much is read from a spool file or a connection at once.
+const BUFFER: usize = 64 * 1024;
+
+/// The Python object.
+#[pyclass(module = "ostler", name = "Input")]
+pub struct Input {
+    // Never contended: all methods have it exclusively. It is there because a connection's reader is not Sync.
+    source: Mutex<Source>,
+}
+
+enum Source {
+    /// All of it, and how much has been read.
+    Memory(Vec<u8>, usize),
+    /// What is left of it, in bytes.
+    File(BufReader<File>, u64),
+    Live(BufReader<LiveBody>),
+}
+
+impl Input {
+    pub fn new(body: Body) -> Input {
+        Input { source: Mutex::new(Source::new(body)) }
+    }
+
+    /// Makes it the input of another request.
+    pub fn refill(&mut self, body: Body) {
+        let source = self.source();
+        // The usual request has no body, and neither had the one before.
+        if !matches!((&body, &*source), (Body::Empty, Source::Memory(bytes, _)) if bytes.is_empty()) {
+            *source = Source::new(body);
+        }
+    }
+
+    fn source(&mut self) -> &mut Source {
+        self.source.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Input {
+    /// Up to `size` bytes, or all: fewer only at the end.
+    #[pyo3(signature = (size=None))]
+    fn read<'py>(&mut self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        self.source().read(py, limit(size))
+    }
+
+    /// One line with its end, or the first `size` bytes of it.
+    #[pyo3(signature = (size=None))]
+    fn readline<'py>(&mut self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        self.source().line(py, limit(size))
+    }
+
+    /// Lines until the end, or until they have `hint` bytes together.
+    #[pyo3(signature = (hint=None))]
+    fn readlines<'py>(&mut self, py: Python<'py>, hint: Option<i64>) -> PyResult<Bound<'py, PyList>> {
+        let enough = hint.filter(|&hint| hint > 0).map_or(u64::MAX, |hint| hint as u64);
+        let lines = PyList::empty(py);
+        let mut total = 0;
+        while total < enough {
+            let line = self.source().line(py, u64::MAX)?;
+            if line.as_bytes().is_empty() {
+                break;
+            }
+            total += line.as_bytes().len() as u64;
+            lines.append(line)?;
+        }
+        Ok(lines)
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let line = self.source().line(py, u64::MAX)?;
+        if line.as_bytes().is_empty() { Err(PyStopIteration::new_err(())) } else { Ok(line) }
+    }
+}
+
+/// Python's way to say how much: nothing or a negative number for all.
+fn limit(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
+}
+
+impl Source {
+    fn new(body: Body) -> Source {
+        match body {
+            Body::Empty => Source::Memory(Vec::new(), 0),
+            Body::Memory(bytes) => Source::Memory(bytes, 0),
+            Body::File(file, length) => Source::File(BufReader::with_capacity(BUFFER, file), length),
+            Body::Live(body) => Source::Live(BufReader::with_capacity(BUFFER, body)),
+        }
+    }
+
+    fn read<'py>(&mut self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        match self {
+            Source::Memory(bytes, position) => {
+                let rest = &bytes[*position..];
+                let block = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
+                *position += block.len();
+                Ok(PyBytes::new(py, block))
+            }
+            Source::File(file, left) => {
+                let length = limit.min(*left);
+                let block = PyBytes::new_with(py, length as usize, |into| {
+                    py.detach(|| file.read_exact(into)).map_err(PyErr::from)
+                })?;
+                *left -= length;
+                Ok(block)
+            }
+            Source::Live(body) => {
+                let mut block = Vec::new();
+                py.detach(|| body.take(limit).read_to_end(&mut block))?;
+                Ok(PyBytes::new(py, &block))
+            }
+        }
+    }
+
+    fn line<'py>(&mut self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let mut line = Vec::new();
+        match self {
+            Source::Memory(bytes, position) => {
+                let mut rest = &bytes[*position..];
+                rest = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
+                let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |newline| newline + 1);
+                *position += end;
+                return Ok(PyBytes::new(py, &rest[..end]));
+            }
+            Source::File(file, left) => {
+                *left -= py.detach(|| read_line(file, limit.min(*left), &mut line))?;
+            }
+            Source::Live(body) => {
+                py.detach(|| read_line(body, limit, &mut line))?;
+            }
+        }
+        Ok(PyBytes::new(py, &line))
+    }
+}
+
+fn read_line(source: &mut impl BufRead, limit: u64, into: &mut Vec<u8>) -> io::Result<u64> {
+    source.take(limit).read_until(b'\n', into).map(|length| length as u64)
+}

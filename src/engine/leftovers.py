@@ -1,0 +1,79 @@
+"""Says what an import left behind that forked processes would share: threads, sockets, pipes, files open for writing."""
+
+import fcntl
+import os
+import socket
+import stat
+import threading
+
+
+def descriptors():
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            os.fstat(int(name))
+        except OSError:  # the directory's own
+            continue
+        found.add(int(name))
+    return found
+
+
+def leftovers(before):
+    """One phrase for each; `before` is what descriptors() said before the import."""
+    phrases = [*threads()]
+    for descriptor in sorted(descriptors() - set(before)):
+        try:
+            phrase = describe(descriptor)
+        except OSError as error:
+            phrase = f"descriptor {descriptor} ({error.strerror})"
+        if phrase and phrase not in phrases:
+            phrases.append(phrase)
+    return phrases
+
+
+def threads():
+    known = {threading.get_native_id()}
+    for thread in threading.enumerate():
+        known.add(thread.native_id)
+        if thread.native_id != threading.get_native_id():
+            yield f'thread "{thread.name}"'
+    for task in os.listdir("/proc/self/task"):
+        if int(task) not in known:
+            try:
+                with open(f"/proc/self/task/{task}/comm") as comm:
+                    yield f'thread "{comm.read().strip()}", not started by Python'
+            except OSError:  # it has ended
+                continue
+
+
+def describe(descriptor):
+    status = os.fstat(descriptor)
+    link = os.readlink(f"/proc/self/fd/{descriptor}")
+    if stat.S_ISSOCK(status.st_mode):
+        return describe_socket(descriptor)
+    if stat.S_ISFIFO(status.st_mode):
+        return f"pipe {link}" if link.startswith("pipe:") else f"named pipe {link}"
+    if link.startswith("anon_inode:"):
+        return f"event descriptor {link[len('anon_inode:'):].strip('[]')}"
+    writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    if writable and stat.S_ISREG(status.st_mode):
+        return f"file open for writing: {link}"
+    return None
+
+
+def describe_socket(descriptor):
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        try:
+            return f"socket connected to {address(copy.getpeername())}"
+        except OSError:
+            pass
+        if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return f"socket listening at {address(copy.getsockname())}"
+        return f"socket at {address(copy.getsockname())}"
+
+
+def address(name):
+    if isinstance(name, tuple) and len(name) >= 2:
+        host = f"[{name[0]}]" if ":" in str(name[0]) else name[0]
+        return f"{host}:{name[1]}"
+    return os.fsdecode(name) or "a socket without a name"

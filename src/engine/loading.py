@@ -1,0 +1,116 @@
+"""Finds the application that was named, and tells in people's words why it could not be found."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+
+
+class Failure(Exception):
+    """Holds the kind of the failure, one sentence, and a traceback or nothing."""
+
+
+def load(spec):
+    """`module`, `module:attribute.path`, `module:factory('literal', key=1)` or `path/to/file.py[:...]`."""
+    target, attribute = split(spec)
+    module = import_target(target)
+    if not attribute:
+        for attribute in ("application", "app"):
+            if hasattr(module, attribute):
+                break
+        else:
+            raise Failure("Application", f'{target} has neither "application" nor "app"', "")
+    path, call = parse(spec, attribute)
+    found = module
+    for name in path:
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise Failure("Application", f'{target} has no attribute "{".".join(path)}"', "") from None
+    named = f"{target}:{'.'.join(path)}"
+    if call is not None:
+        found, named = run_factory(named, found, *call), f"what {named}() returned"
+    if not callable(found):
+        raise Failure("Application", f"{named} is not callable, it is of type {type(found).__name__}", "")
+    return found
+
+
+def split(spec):
+    file = re.fullmatch(r"(.+?\.py)(?::(.*))?", spec, re.DOTALL)
+    if file:
+        return file[1], file[2]
+    target, _, attribute = spec.partition(":")
+    return target, attribute
+
+
+def import_target(target):
+    try:
+        if target.endswith(".py"):
+            return import_file(target)
+        return importlib.import_module(target)
+    except BaseException as error:
+        last = traceback.format_exception_only(type(error), error)[-1].strip()
+        raise Failure("Import", f"could not import {target}: {last}", traceback_of(error)) from None
+
+
+def import_file(path):
+    path = os.path.abspath(path)
+    name = os.path.basename(path)[: -len(".py")]
+    sys.path.insert(0, os.path.dirname(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def parse(spec, attribute):
+    """The attribute's path, and a factory's arguments if it is called."""
+    try:
+        node, call = ast.parse(attribute, mode="eval").body, None
+        if isinstance(node, ast.Call):
+            arguments = [ast.literal_eval(argument) for argument in node.args]
+            call = arguments, {pair.arg: ast.literal_eval(pair.value) for pair in node.keywords if pair.arg}
+            if len(call[1]) < len(node.keywords):
+                raise ValueError
+            node = node.func
+        path = []
+        while isinstance(node, ast.Attribute):
+            path.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            raise ValueError
+    except (SyntaxError, ValueError):
+        raise Failure(
+            "Application", f'"{attribute}" in {spec} is neither an attribute nor a call with literal arguments', ""
+        ) from None
+    return [node.id, *path], call
+
+
+def run_factory(named, factory, arguments, keywords):
+    if not callable(factory):
+        raise Failure("Application", f"{named} is not callable, it is of type {type(factory).__name__}", "")
+    try:
+        return factory(*arguments, **keywords)
+    except BaseException as error:
+        last = traceback.format_exception_only(type(error), error)[-1].strip()
+        raise Failure("Application", f"the factory {named} raised {last}", traceback_of(error)) from None
+
+
+def traceback_of(error):
+    """As Python prints it, without the frames of this file and of the import system above the application's own."""
+    first = error.__traceback__
+    while first is not None and is_ours(first.tb_frame.f_code.co_filename):
+        first = first.tb_next
+    return "".join(traceback.format_exception(type(error), error, first))
+
+
+def is_ours(filename):
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")

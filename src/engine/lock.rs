@@ -1,0 +1,65 @@
+//! The interpreter lock of one Python thread, kept between calls and given back before the thread waits.
+
+use pyo3::{Python, ffi};
+
+/// A thread's place in the interpreter. Not `Send`: it belongs to the thread that made it.
+pub struct Lock {
+    state: *mut ffi::PyThreadState,
+    ensured: ffi::PyGILState_STATE,
+    held: bool,
+}
+
+impl Lock {
+    /// Makes the calling thread known to the interpreter. The lock is not held afterwards.
+    pub fn new() -> Lock {
+        // SAFETY: the interpreter is initialized and is never finalized; the thread does not hold the lock.
+        let ensured = unsafe { ffi::PyGILState_Ensure() };
+        // SAFETY: the lock is held by the line above.
+        let state = unsafe { ffi::PyEval_SaveThread() };
+        Lock { state, ensured, held: false }
+    }
+
+    /// Runs `work` with the lock, and keeps it.
+    pub fn with<T>(&mut self, work: impl FnOnce(Python<'_>) -> T) -> T {
+        if !self.held {
+            // SAFETY: `state` is this thread's, and the lock is not held.
+            unsafe { ffi::PyEval_RestoreThread(self.state) };
+            self.held = true;
+        }
+        Python::attach(work)
+    }
+
+    /// Gives the lock back if it is held.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.held) {
+            // SAFETY: the lock is held, and with the state that `new` has saved.
+            unsafe { ffi::PyEval_SaveThread() };
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if !self.held {
+            // SAFETY: as in `with`.
+            unsafe { ffi::PyEval_RestoreThread(self.state) };
+        }
+        // SAFETY: undoes the PyGILState_Ensure of `new`, on the same thread, with the lock held; it is not held afterwards.
+        unsafe { ffi::PyGILState_Release(self.ensured) };
+    }
+}
+
+/// Runs `work`, which knows nothing of Python, without the lock.
+pub fn without(py: Python<'_>, work: &mut dyn FnMut()) {
+    struct Elsewhere<'a>(&'a mut dyn FnMut());
+    // SAFETY: `detach` runs the work on this very thread; Send is asked for only to keep Python's objects out, and the
+    // callers hand in waits of the loop, which has none.
+    unsafe impl Send for Elsewhere<'_> {}
+    impl Elsewhere<'_> {
+        fn run(self) {
+            (self.0)();
+        }
+    }
+    let work = Elsewhere(work);
+    py.detach(move || work.run());
+}

@@ -1,0 +1,33 @@
+//! What the stable ABI can do with an object quickly, and pyo3 only slowly or not at all.
+
+use pyo3::{ffi, prelude::*};
+
+/// `callable(first, second)`, without a tuple in between.
+pub fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    first: &Bound<'py, PyAny>,
+    second: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let end = std::ptr::null_mut::<ffi::PyObject>();
+    let (first, second) = (first.as_ptr(), second.as_ptr());
+    // SAFETY: live objects, a null behind the last as the function wants, and the lock is held.
+    let result = unsafe { ffi::PyObject_CallFunctionObjArgs(callable.as_ptr(), first, second, end) };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// `len(object)` where its type has one; `None` without the cost of an exception where it has not.
+pub fn length(object: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let kind = object.get_type();
+    let has = |slot| {
+        // SAFETY: a live type, and a slot that there is; types of either kind may be asked since 3.10.
+        !unsafe { ffi::PyType_GetSlot(kind.as_type_ptr(), slot) }.is_null()
+    };
+    if has(ffi::Py_sq_length) || has(ffi::Py_mp_length) { object.len().map(Some) } else { Ok(None) }
+}
+
+/// How many references there are to an object.
+pub fn references(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: a live object, and the lock is held.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}

@@ -1,0 +1,300 @@
+//! The callables that an application gets: `start_response` and the `write` it returns, `wsgi.early_hints`, and
+//! `ostler.client_disconnected`. They belong to one call, and are used again for the next if nobody has kept them.
+
+use std::{os::fd::OwnedFd, ptr::NonNull};
+
+use ostler_http::{Misuse, ResponseHead};
+use ostler_serve::{
+    Response,
+    application::{BodyLength, Gone},
+};
+use pyo3::{
+    exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyList, PyString, PyTuple},
+};
+
+use crate::{lock, object::references, text::bytes_of};
+
+/// One call's answer, as far as it is made.
+#[pyclass(module = "ostler", name = "Reply")]
+pub struct Reply {
+    way: Option<Way>,
+    head: ResponseHead,
+    /// A block could not be sent because nobody is there.
+    gone: bool,
+    /// The bound method, which start_response returns.
+    write: Option<Py<PyAny>>,
+}
+
+/// The loop's response, while the call lasts.
+struct Way(NonNull<Response<'static>>);
+
+// SAFETY: a Response may be used from any thread (`Response: Send` is checked below), and `Reply` lets one thread at a time at it.
+unsafe impl Send for Way {}
+// SAFETY: there is no access through a shared reference.
+unsafe impl Sync for Way {}
+
+const _: () = {
+    const fn may_be_used_by_any_thread<T: Send>() {}
+    may_be_used_by_any_thread::<Response<'static>>();
+};
+
+/// A `Reply` with its bound methods.
+pub struct Callables {
+    reply: Py<Reply>,
+    /// For the application.
+    pub start_response: Py<PyAny>,
+    write: Py<PyAny>,
+    /// For the environ.
+    pub early_hints: Py<PyAny>,
+    /// For the environ.
+    pub client_disconnected: Py<PyAny>,
+}
+
+impl Callables {
+    pub fn new(py: Python<'_>) -> PyResult<Callables> {
+        let new = Reply { way: None, head: ResponseHead::default(), gone: false, write: None };
+        let reply = Bound::new(py, new)?;
+        let write = reply.getattr("write")?.unbind();
+        reply.borrow_mut().write = Some(write.clone_ref(py));
+        Ok(Callables {
+            start_response: reply.getattr("start_response")?.unbind(),
+            write,
+            early_hints: reply.getattr("early_hints")?.unbind(),
+            client_disconnected: reply.getattr("client_disconnected")?.unbind(),
+            reply: reply.unbind(),
+        })
+    }
+
+    /// Lends the response to the application for the length of `work`.
+    pub fn during<T>(
+        &self,
+        py: Python<'_>,
+        response: &mut Response<'_>,
+        work: impl FnOnce(&Bound<'_, Reply>) -> T,
+    ) -> T {
+        struct Until<'a, 'py>(&'a Bound<'py, Reply>);
+        impl Drop for Until<'_, '_> {
+            fn drop(&mut self) {
+                shut(self.0);
+            }
+        }
+        let reply = self.reply.bind(py);
+        {
+            let mut open = reply.borrow_mut();
+            open.way = Some(Way(NonNull::from(response).cast()));
+            open.head.clear();
+            open.gone = false;
+        }
+        let until = Until(reply);
+        work(until.0)
+    }
+
+    /// Whether nothing else refers to these: the application has let go of all of them, and of the environ.
+    pub fn ours_alone(&self, py: Python<'_>) -> bool {
+        // Ours each; those that the reply and the pattern environ hold; and a bound method holds its reply.
+        let expected = [(self.reply.as_any(), 5), (&self.start_response, 1), (&self.write, 2)];
+        let in_environ = [(&self.early_hints, 2), (&self.client_disconnected, 2)];
+        expected.iter().chain(&in_environ).all(|(object, count)| references(object.bind(py)) == *count)
+    }
+
+    /// Lets go of a set that somebody has kept.
+    pub fn leave(&self, py: Python<'_>) {
+        self.reply.bind(py).borrow_mut().write = None;
+    }
+}
+
+/// Takes the response back. Another thread may be waiting in write(): it is waited for.
+fn shut(reply: &Bound<'_, Reply>) {
+    loop {
+        if let Ok(mut reply) = reply.try_borrow_mut() {
+            reply.way = None;
+            return;
+        }
+        lock::without(reply.py(), &mut std::thread::yield_now);
+    }
+}
+
+#[pymethods]
+impl Reply {
+    /// PEP 3333, "The start_response() Callable".
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn start_response(
+        &mut self,
+        py: Python<'_>,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let begun = self.response()?.begun();
+        match exc_info {
+            Some(exc_info) if begun => return Err(raise_again(exc_info)?),
+            None if self.head.begun() => {
+                return Err(PyAssertionError::new_err("start_response was called a second time without exc_info"));
+            }
+            _ => self.head.clear(),
+        }
+        fill(&mut self.head, status, headers).inspect_err(|_| self.head.clear())?;
+        Ok(self.write.as_ref().expect("there while the reply has a response").clone_ref(py))
+    }
+
+    /// PEP 3333, "The write() Callable".
+    #[pyo3(signature = (block, /))]
+    fn write(&mut self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        let block = block_of(block, "write() wants")?;
+        self.response()?;
+        self.send(py, block.as_bytes()).map_err(|_| PyBrokenPipeError::new_err("the client is gone"))
+    }
+
+    /// `environ['wsgi.early_hints']([('Link', '</style.css>; rel=preload')])`: 103, if the client understands it (RFC 8297).
+    #[pyo3(signature = (headers, /))]
+    fn early_hints(&mut self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut checked = ResponseHead::default();
+        checked.begin(b"200 OK").map_err(misused)?;
+        let mut lines = Vec::new();
+        each_field(headers, |name, value| {
+            checked.field(name, value)?;
+            lines.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
+            Ok(())
+        })?;
+        let sent = self.response()?.early_hints(&lines);
+        self.gone |= sent.is_err();
+        Ok(())
+    }
+
+    /// `environ['ostler.client_disconnected']()`: whether there is nobody any more to answer. Does not wait.
+    fn client_disconnected(slf: &Bound<'_, Self>) -> bool {
+        // Where another thread is sending to the client, the client is there as far as anybody knows.
+        slf.try_borrow_mut().is_ok_and(|mut reply| reply.is_gone())
+    }
+}
+
+impl Reply {
+    /// Whether start_response was called, and not in vain.
+    pub fn has_head(&self) -> bool {
+        self.head.begun()
+    }
+
+    /// Whether the head has gone out.
+    pub fn begun(&mut self) -> bool {
+        self.response().is_ok_and(|response| response.begun())
+    }
+
+    /// Whether a block could not be sent.
+    pub fn was_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Asks whether the client is there. One system call.
+    pub fn is_gone(&mut self) -> bool {
+        if self.gone {
+            return true;
+        }
+        self.gone = self.response().map_or(true, |response| response.client_gone());
+        self.gone
+    }
+
+    /// Sends a whole body, and ends the response.
+    pub fn whole(&mut self, body: &[u8]) -> PyResult<Result<(), BodyLength>> {
+        let (response, head) = self.parts()?;
+        Ok(response.whole(head, body))
+    }
+
+    /// Sends a block, and the head before the first. An empty block sends nothing.
+    pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> Result<(), Gone> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        let wait = &mut |work: &mut dyn FnMut()| lock::without(py, work);
+        let (response, head) = self.parts().map_err(|_| Gone)?;
+        let sent = if response.begun() { response.block(block, wait) } else { response.begin(head, block, wait) };
+        self.gone |= sent.is_err();
+        sent
+    }
+
+    /// Leaves the body to the kernel, and ends the response.
+    pub fn file(&mut self, file: OwnedFd, offset: u64, length: u64) -> PyResult<Result<(), BodyLength>> {
+        let (response, head) = self.parts()?;
+        Ok(response.file(head, file, offset, length))
+    }
+
+    /// Ends the response.
+    pub fn end(&mut self) -> PyResult<Result<(), BodyLength>> {
+        let (response, head) = self.parts()?;
+        Ok(response.end(head))
+    }
+
+    /// After an exception: the server's own 500, or a cut that the client notices.
+    pub fn fail(&mut self) {
+        if let Ok(response) = self.response() {
+            if response.begun() { response.cut() } else { response.failed() }
+        }
+    }
+
+    fn response(&mut self) -> PyResult<&mut Response<'static>> {
+        Ok(self.parts()?.0)
+    }
+
+    fn parts(&mut self) -> PyResult<(&mut Response<'static>, &ResponseHead)> {
+        let Some(way) = &mut self.way else {
+            return Err(PyRuntimeError::new_err("the request that this belongs to is over"));
+        };
+        // SAFETY: `during` has put the pointer there and takes it away before the response's borrow ends; `&mut self` makes this
+        // the only reference that is made of it. The lifetime is a lie that the signature repairs.
+        Ok((unsafe { way.0.as_mut() }, &self.head))
+    }
+}
+
+/// The exception of an exc_info tuple, with its traceback.
+fn raise_again(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let wrong = |_| PyTypeError::new_err("exc_info must be the tuple that sys.exc_info() returns");
+    let (_, error, traceback) =
+        exc_info.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>().map_err(wrong)?;
+    Ok(PyErr::from_value(error.call_method1("with_traceback", (traceback,))?))
+}
+
+fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    let status = string(status, "the status")?;
+    head.begin(&bytes_of(status, "the status")?).map_err(misused)?;
+    each_field(headers, |name, value| head.field(name, value))
+}
+
+/// PEP 3333: "a list of (header_name, header_value) tuples".
+fn each_field(headers: &Bound<'_, PyAny>, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Misuse>) -> PyResult<()> {
+    let list = headers
+        .cast::<PyList>()
+        .map_err(|_| PyTypeError::new_err(format!("the headers must be a list, not {}", type_name(headers))))?;
+    for pair in list {
+        let Some((name, value)) = pair
+            .cast::<PyTuple>()
+            .ok()
+            .filter(|pair| pair.len() == 2)
+            .and_then(|pair| Some((pair.get_borrowed_item(0).ok()?, pair.get_borrowed_item(1).ok()?)))
+        else {
+            return Err(PyTypeError::new_err("each header must be a tuple of a name and a value"));
+        };
+        let name = string(&name, "a header's name")?;
+        let name = bytes_of(name, "a header's name")?;
+        let value = string(&value, "a header's value")?;
+        take(&name, &bytes_of(value, "a header's value")?).map_err(misused)?;
+    }
+    Ok(())
+}
+
+fn string<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
+    object.cast().map_err(|_| PyTypeError::new_err(format!("{what} must be a str, not {}", type_name(object))))
+}
+
+/// A block of the body; `who` begins the exception's sentence.
+pub fn block_of<'a, 'py>(block: &'a Bound<'py, PyAny>, who: &str) -> PyResult<&'a Bound<'py, PyBytes>> {
+    block.cast().map_err(|_| PyTypeError::new_err(format!("{who} bytes, not {}", type_name(block))))
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "this".to_owned(), |name| name.to_string())
+}
+
+fn misused(misuse: Misuse) -> PyErr {
+    PyValueError::new_err(misuse.0)
+}

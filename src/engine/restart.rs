@@ -1,0 +1,141 @@
+//! A template that has imported an application which must not be forked executes itself afresh, without the application.
+//!
+//! The alternatives cost more: to import in a forked probe first means to import everything twice where forking is safe, and
+//! to keep a second process for the fork leaves it behind in every generation. A fresh start in the same process keeps
+//! the pid and the channel, and takes threads and connections away for certain.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStringExt,
+    },
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+        stat::{Mode, umask},
+    },
+    unistd::{chdir, execve},
+};
+use ostler_wire::{Boot, CHANNEL_FD};
+use serde::{Deserialize, Serialize};
+
+/// What the fresh start must know.
+#[derive(Serialize, Deserialize)]
+pub struct Kept {
+    /// As the master sent it.
+    pub boot: Boot,
+    /// In the order of the message.
+    pub descriptors: Vec<RawFd>,
+    /// Why.
+    pub unsafe_to_fork: Vec<String>,
+    /// How long the import took.
+    pub import: Duration,
+}
+
+/// How this process was executed, noted before the application could change any of it.
+pub struct Origin {
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    umask: Mode,
+}
+
+impl Origin {
+    pub fn note() -> io::Result<Origin> {
+        let environment = std::env::vars_os().map(|(name, value)| {
+            let pair = [name.into_vec(), value.into_vec()].join(&b'=');
+            CString::new(pair).expect("the environment's strings end at their zeros")
+        });
+        let umask_now = umask(Mode::empty());
+        umask(umask_now);
+        let arguments = std::fs::read("/proc/self/cmdline")?;
+        let arguments = arguments
+            .split_inclusive(|&byte| byte == 0)
+            .map(|argument| CString::from_vec_with_nul(argument.to_vec()).expect("split behind each zero"));
+        Ok(Origin { arguments: arguments.collect(), environment: environment.collect(), umask: umask_now })
+    }
+
+    /// Executes `executable` as this process was executed. Returns only if that did not work.
+    pub fn execute(mut self, executable: &str, kept: &Kept) -> io::Error {
+        let note = match kept.write() {
+            Ok(note) => note,
+            Err(error) => return error,
+        };
+        self.arguments.push(CString::new(note.as_raw_fd().to_string()).expect("digits"));
+        let descriptors = kept.descriptors.iter().copied().chain([CHANNEL_FD, note.as_raw_fd()]);
+        let prepared = self.undo(&kept.boot).and_then(|()| inherit_only(&descriptors.collect::<Vec<_>>()));
+        if let Err(error) = prepared {
+            return error;
+        }
+        match CString::new(executable) {
+            Ok(path) => execve(&path, &self.arguments, &self.environment).unwrap_err().into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Takes back what an import may have changed and exec(3) would keep.
+    fn undo(&self, boot: &Boot) -> io::Result<()> {
+        umask(self.umask);
+        chdir(&boot.chdir)?;
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+            // SAFETY: the default action runs no code of this process.
+            unsafe { sigaction(signal, &default) }?;
+        }
+        Ok(SigSet::empty().thread_set_mask()?)
+    }
+}
+
+impl Kept {
+    /// Into memory that the next program finds at the descriptor returned.
+    fn write(&self) -> io::Result<File> {
+        let mut note = File::from(memfd_create("ostler-restart", MFdFlags::empty())?);
+        note.write_all(&serde_json::to_vec(self)?)?;
+        Ok(note)
+    }
+
+    /// Reads what an earlier self has written, and takes over its descriptors.
+    pub fn read(note: RawFd) -> io::Result<(Kept, Vec<OwnedFd>)> {
+        // SAFETY: boot.py passes on the number that `execute` has put behind the arguments; it is nobody else's.
+        let mut note = unsafe { File::from_raw_fd(note) };
+        let mut text = Vec::new();
+        note.rewind()?;
+        note.read_to_end(&mut text)?;
+        let kept: Kept = serde_json::from_slice(&text)?;
+        let mut owned = Vec::new();
+        for &descriptor in &kept.descriptors {
+            close_on_exec(descriptor, true)?;
+            // SAFETY: open through the exec, as written down by `execute`, and nobody else's.
+            owned.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+        Ok((kept, owned))
+    }
+}
+
+/// Leaves standard streams and these descriptors to the next program, and nothing that a library may have forgotten to mark.
+fn inherit_only(descriptors: &[RawFd]) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        if let Ok(descriptor) = entry?.file_name().to_string_lossy().parse()
+            && descriptor > 2
+        {
+            close_on_exec(descriptor, !descriptors.contains(&descriptor))?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks a descriptor.
+pub fn close_on_exec(descriptor: RawFd, close: bool) -> io::Result<()> {
+    // SAFETY: only flags of the descriptor are changed, and only during this line.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let flag = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(descriptor, FcntlArg::F_SETFD(flag))?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+"""The parts of WSGI that are shorter in Python: `wsgi.file_wrapper`, `wsgi.errors` and the interpreter's way out."""
+
+import atexit
+import io
+import os
+import stat
+import sys
+import threading
+
+
+class FileWrapper:
+    """`environ['wsgi.file_wrapper']`: an iterable of a file's blocks that the server may send by itself."""
+
+    def __init__(self, filelike, block_size=8192):
+        self.filelike = filelike
+        self.block_size = self.blksize = block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        block = self.filelike.read(self.block_size)
+        if block:
+            return block
+        raise StopIteration
+
+
+def plain_file(wrapper):
+    """Descriptor, offset and remaining length, where the kernel can send what reading would give; or None.
+
+    Objects with a fileno() of their own are not trusted: a GzipFile's is that of the compressed file.
+    """
+    file = wrapper.filelike
+    tempfile = sys.modules.get("tempfile")
+    if tempfile and isinstance(file, tempfile._TemporaryFileWrapper):
+        file = file.file
+    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    if type(raw) is not io.FileIO or file.closed:
+        return None
+    if type(file) is io.BufferedRandom:
+        file.flush()
+    status = os.fstat(raw.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    offset = file.tell()
+    return raw.fileno(), offset, max(status.st_size - offset, 0)
+
+
+def error_stream():
+    """`environ['wsgi.errors']`: text that goes to the error log line by line, whatever became of sys.stderr."""
+    return open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def leave():
+    """What Python does at its end, without taking the interpreter apart."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError, OSError):  # None, closed, or nobody reads
+            pass

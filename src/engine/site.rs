@@ -1,0 +1,216 @@
+//! The application as the loop calls it.
+
+use ostler_http::RequestHead;
+use ostler_serve::{Application, Request, Response};
+use ostler_wire::Boot;
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList, PyTuple},
+};
+use slog::{Logger, debug, error, warn};
+
+use crate::{
+    delivery::{Fault, deliver},
+    environ::Environ,
+    helpers::{self, SERVING},
+    input::Input,
+    lock::Lock,
+    object::{self, references},
+    reply::{Callables, Reply},
+    stacks::Stacks,
+};
+
+/// The application and what its calls have in common.
+pub struct Site {
+    parts: Parts,
+    constant: Py<PyDict>,
+    boot: Boot,
+    stacks: Stacks,
+    log: Logger,
+}
+
+/// Python objects that calls need.
+pub struct Parts {
+    application: Py<PyAny>,
+    /// The class behind `wsgi.file_wrapper`.
+    pub file_wrapper: Py<PyAny>,
+    /// Finds the plain file below a wrapper.
+    pub plain_file: Py<PyAny>,
+    /// The type of generators.
+    pub generator: Py<PyAny>,
+    /// `--no-sendfile` was not given.
+    pub sendfile: bool,
+}
+
+/// What one Python thread keeps from call to call.
+pub struct Caller {
+    lock: Lock,
+    desk: Desk,
+}
+
+struct Desk {
+    environ: Environ,
+    callables: Callables,
+    input: Py<Input>,
+}
+
+impl Site {
+    pub fn new(
+        py: Python<'_>,
+        application: Bound<'_, PyAny>,
+        boot: &Boot,
+        stacks: Stacks,
+        log: Logger,
+    ) -> PyResult<Site> {
+        let serving = SERVING.import(py)?;
+        let file_wrapper = serving.getattr("FileWrapper")?;
+        let constant = PyDict::new(py);
+        constant.set_item("SERVER_SOFTWARE", concat!("ostler/", env!("CARGO_PKG_VERSION")))?;
+        constant.set_item("wsgi.version", (1, 0))?;
+        constant.set_item("wsgi.errors", serving.call_method0("error_stream")?)?;
+        constant.set_item("wsgi.multithread", boot.worker.threads > 1)?;
+        constant.set_item("wsgi.multiprocess", boot.workers > 1)?;
+        constant.set_item("wsgi.run_once", false)?;
+        constant.set_item("wsgi.input_terminated", true)?;
+        constant.set_item("wsgi.file_wrapper", &file_wrapper)?;
+        let parts = Parts {
+            application: application.unbind(),
+            file_wrapper: file_wrapper.unbind(),
+            plain_file: serving.getattr("plain_file")?.unbind(),
+            generator: py.import("types")?.getattr("GeneratorType")?.unbind(),
+            sendfile: boot.worker.sendfile,
+        };
+        Ok(Site { parts, constant: constant.unbind(), boot: boot.clone(), stacks, log })
+    }
+
+    /// One call, from environ to `close()`.
+    fn answer(&self, py: Python<'_>, desk: &mut Desk, request: &mut Request<'_>, response: &mut Response<'_>) {
+        let line = (request.head, request.bytes);
+        let prepared = desk.prepare(py, request);
+        desk.callables.during(py, response, |reply| {
+            let called = prepared.and_then(|environ| {
+                let start_response = desk.callables.start_response.bind(py);
+                object::call(self.parts.application.bind(py), &environ, start_response)
+            });
+            let outcome = match &called {
+                Ok(result) => deliver(&self.parts, reply, result),
+                Err(error) => Err(Fault::Raised(error.clone_ref(py))),
+            };
+            if let Err(fault) = outcome {
+                self.explain(py, reply, line, fault);
+            }
+            if let Ok(result) = called {
+                self.close(py, result, line);
+            }
+        });
+    }
+
+    fn explain(&self, py: Python<'_>, reply: &Bound<'_, Reply>, line: (&RequestHead, &[u8]), fault: Fault) {
+        let mut reply = reply.borrow_mut();
+        match fault {
+            Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
+                "request" => request_line(line), "promised" => length.promised, "given" => length.given),
+            Fault::Gone => {
+                reply.fail();
+                debug!(self.log, "client left"; "request" => request_line(line));
+            }
+            Fault::Raised(error) if reply.was_gone() => {
+                reply.fail();
+                debug!(self.log, "client left"; "request" => request_line(line), "raised" => error.to_string());
+            }
+            Fault::Raised(error) => {
+                reply.fail();
+                drop(reply);
+                self.log_exception(py, line, &error);
+            }
+        }
+    }
+
+    /// PEP 3333: "the server must call that method upon completion of the current request".
+    fn close(&self, py: Python<'_>, result: Bound<'_, PyAny>, line: (&RequestHead, &[u8])) {
+        if result.is_exact_instance_of::<PyList>() || result.is_exact_instance_of::<PyTuple>() {
+            return;
+        }
+        let closed = match result.getattr_opt(pyo3::intern!(py, "close")) {
+            Ok(Some(close)) => close.call0().map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            self.log_exception(py, line, &error);
+        }
+    }
+
+    fn log_exception(&self, py: Python<'_>, line: (&RequestHead, &[u8]), error: &PyErr) {
+        error!(self.log, "application raised";
+            "request" => request_line(line), "traceback" => helpers::traceback(py, error));
+    }
+
+    fn desk(&self, py: Python<'_>) -> PyResult<Desk> {
+        let environ = Environ::new(py, self.constant.bind(py), &self.boot.listeners, &self.boot.worker.root_path)?;
+        let callables = Callables::new(py)?;
+        let input = Py::new(py, Input::new(Default::default()))?;
+        let desk = Desk { environ, callables, input };
+        desk.lay_out(py)?;
+        Ok(desk)
+    }
+}
+
+impl Desk {
+    /// Makes the environ of a request, of things that earlier requests have let go of where possible.
+    fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let body = std::mem::take(&mut request.body);
+        let free = self.callables.ours_alone(py);
+        // The pattern environ holds one reference too.
+        let drained = references(self.input.bind(py)) == 2;
+        if !free {
+            self.callables.leave(py);
+            self.callables = Callables::new(py)?;
+        }
+        if drained {
+            self.input.bind(py).borrow_mut().refill(body);
+        } else {
+            self.input = Py::new(py, Input::new(body))?;
+        }
+        if !free || !drained {
+            self.lay_out(py)?;
+        }
+        Ok(self.environ.build(py, request)?.into_any())
+    }
+
+    fn lay_out(&self, py: Python<'_>) -> PyResult<()> {
+        self.environ.set(py, "wsgi.input", self.input.bind(py))?;
+        self.environ.set(py, "wsgi.early_hints", self.callables.early_hints.bind(py))?;
+        self.environ.set(py, "ostler.client_disconnected", self.callables.client_disconnected.bind(py))
+    }
+}
+
+impl Application for Site {
+    type Caller = Caller;
+
+    fn caller(&self, _thread: u16) -> Caller {
+        let mut lock = Lock::new();
+        let desk = lock.with(|py| self.desk(py).expect("Python has memory for a handful of objects"));
+        lock.release();
+        Caller { lock, desk }
+    }
+
+    fn call(&self, caller: &mut Caller, request: &mut Request<'_>, response: &mut Response<'_>) {
+        let Caller { lock, desk } = caller;
+        lock.with(|py| self.answer(py, desk, request, response));
+    }
+
+    fn stacks(&self) -> String {
+        self.stacks.dump()
+    }
+
+    fn rest(&self, caller: &mut Caller) {
+        caller.lock.release();
+    }
+}
+
+/// `GET /path HTTP/1.1` for the log.
+fn request_line((head, bytes): (&RequestHead, &[u8])) -> String {
+    let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
+    format!("{} {}", part(head.method), part(head.target))
+}

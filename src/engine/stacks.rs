@@ -1,0 +1,80 @@
+//! The Python stacks of all threads, even while one of them holds the interpreter lock for good.
+//!
+//! CPython's fault handler prints them from within a signal handler, without the lock. It is asked to by a signal that nothing else
+//! uses, writes to a file in memory, and then calls the handler that was there before: ours, which says that it is done.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use pyo3::{prelude::*, types::PyDict};
+
+/// How long the dump may take: with the main thread in an uninterruptible wait it never begins.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the dump appears.
+pub struct Stacks(Mutex<Dump>);
+
+struct Dump {
+    file: File,
+    done: UnixStream,
+}
+
+impl Stacks {
+    /// Arms the fault handler: for this, and for crashes, whose stacks go to the error log.
+    pub fn arm(py: Python<'_>) -> PyResult<Stacks> {
+        let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
+        let (done, tell) = UnixStream::pair()?;
+        done.set_read_timeout(Some(PATIENCE))?;
+        signal_hook::low_level::pipe::register(signal(), tell)?;
+        let faulthandler = py.import("faulthandler")?;
+        faulthandler.call_method1("enable", (2,))?;
+        let options = PyDict::new(py);
+        options.set_item("chain", true)?;
+        faulthandler.call_method("register", (signal(), file.as_raw_fd()), Some(&options))?;
+        Ok(Stacks(Mutex::new(Dump { file: file.into(), done })))
+    }
+
+    /// The stacks, or why there are none. Called from any thread, without the interpreter lock.
+    pub fn dump(&self) -> String {
+        let mut dump = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        dump.take().unwrap_or_else(|error| format!("the Python stacks could not be had: {error}"))
+    }
+}
+
+impl Dump {
+    fn take(&mut self) -> io::Result<String> {
+        self.forget_late_answers()?;
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        // SAFETY: a signal to this very process, which has a handler for it.
+        Errno::result(unsafe { libc::kill(std::process::id() as i32, signal()) })?;
+        self.done.read_exact(&mut [0])?;
+        let mut text = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn forget_late_answers(&mut self) -> io::Result<()> {
+        self.done.set_nonblocking(true)?;
+        while self.done.read(&mut [0; 16]).is_ok_and(|length| length > 0) {}
+        self.done.set_nonblocking(false)
+    }
+}
+
+/// A real-time signal that neither glibc nor systemd nor a profiler is known to use.
+fn signal() -> i32 {
+    libc::SIGRTMIN() + 11
+}

@@ -1,0 +1,284 @@
+//! A generation's template: imports the application if that is wanted and safe, and forks workers until it is told to end.
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::stat::fstat,
+    unistd::{dup2_stderr, dup2_stdout},
+};
+use ostler_wire::{
+    Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION, log,
+    scoreboard::Scoreboard,
+};
+use pyo3::{prelude::*, types::PyList};
+use slog::{Level, Logger, error};
+
+use crate::{
+    fork::{self, Side},
+    helpers::{self, LEFTOVERS, SERVING, unexpected},
+    restart::{self, Kept, Origin},
+    signals,
+    title::Title,
+    worker,
+};
+
+/// What the master gave, for all workers.
+pub struct Given {
+    pub boot: Boot,
+    pub scoreboard: Arc<Scoreboard>,
+    pub exchange_give: OwnedFd,
+    pub exchange_take: OwnedFd,
+    pub access_log: Option<OwnedFd>,
+    pub listeners: Vec<OwnedFd>,
+}
+
+/// A template that is ready to fork.
+struct Template {
+    channel: Channel,
+    given: Given,
+    /// None where each worker imports for itself.
+    application: Option<Py<PyAny>>,
+    title: Option<Title>,
+    log: Logger,
+}
+
+/// An import: the application, if this process may be forked with it.
+#[derive(Default)]
+struct Import {
+    application: Option<Py<PyAny>>,
+    unsafe_to_fork: Vec<String>,
+    took: Duration,
+}
+
+/// Ends with the process.
+pub fn run(py: Python<'_>, kept: Option<RawFd>) -> ! {
+    // SAFETY: the master has put its channel there for this, and nobody else in this process knows of it.
+    let channel = Channel::from(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) });
+    signals::disregard();
+    match boot(py, &channel, kept) {
+        Ok((given, import, title)) => Template::new(py, channel, given, import, title).serve(py),
+        Err(failure) => {
+            let _ = channel.send(&FromTemplate::Failed(failure), &[]);
+            fork::exit(1)
+        }
+    }
+}
+
+fn boot(py: Python<'_>, channel: &Channel, kept: Option<RawFd>) -> Result<(Given, Import, Option<Title>), BootFailure> {
+    restart::close_on_exec(CHANNEL_FD, true).map_err(|error| broken("keep its channel", &error))?;
+    let origin = Origin::note().map_err(|error| broken("read how it was started", &error))?;
+    let (given, earlier) = match kept {
+        None => (Given::receive(channel)?, None),
+        Some(note) => {
+            let (kept, descriptors) = Kept::read(note).map_err(|error| broken("read what it had kept", &error))?;
+            let import = Import { application: None, unsafe_to_fork: kept.unsafe_to_fork, took: kept.import };
+            (Given::new(kept.boot, descriptors)?, Some(import))
+        }
+    };
+    let mut title = Title::find();
+    if let Some(title) = &mut title {
+        let generation = given.boot.generation;
+        title.set(&given.title(&format!("template g{generation}")), &format!("ostler g{generation}"));
+    }
+    dress(py, &given.boot).map_err(|error| unexpected(py, &error))?;
+    let import = match earlier {
+        Some(import) => import,
+        None => import(py, &given, origin)?,
+    };
+    Ok((given, import, title))
+}
+
+/// Gives the interpreter the look of a program that runs the application.
+fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    sys.setattr("argv", [&boot.application])?;
+    let path = sys.getattr("path")?.cast_into::<PyList>()?;
+    for (index, directory) in [&boot.chdir].into_iter().chain(&boot.pythonpath).enumerate() {
+        path.insert(index, directory.as_os_str())?;
+    }
+    py.import("faulthandler")?.call_method1("enable", (2,))?;
+    SERVING.import(py).map(drop)
+}
+
+/// Imports, where that is to happen before the fork. Where it makes forking unsafe, this process starts over without it.
+fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootFailure> {
+    let boot = &given.boot;
+    if boot.preload == Preload::Off && !boot.check_only {
+        return Ok(Import::default());
+    }
+    let unexpected = |error: PyErr| unexpected(py, &error);
+    let executable = executable(py).map_err(unexpected)?;
+    let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
+    let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
+    let started = Instant::now();
+    let application = Some(helpers::load(py, &boot.application)?.unbind());
+    let took = started.elapsed();
+    let mut unsafe_to_fork = Vec::new();
+    if boot.preload == Preload::Auto {
+        fork::trial().map_err(|error| broken("fork", &error))?;
+        let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| found.extract());
+        unsafe_to_fork = found.map_err(unexpected)?;
+    }
+    if unsafe_to_fork.is_empty() || boot.check_only {
+        return Ok(Import { application, unsafe_to_fork, took });
+    }
+    let kept = Kept { boot: boot.clone(), descriptors: given.descriptors(), unsafe_to_fork, import: took };
+    Err(broken("execute itself again", &origin.execute(&executable, &kept)))
+}
+
+fn executable(py: Python<'_>) -> PyResult<String> {
+    py.import("sys")?.getattr("executable")?.extract()
+}
+
+fn broken(what: &str, error: &io::Error) -> BootFailure {
+    let message = format!("the template could not {what}: {error}");
+    BootFailure { kind: BootFailureKind::Interpreter, message, traceback: String::new() }
+}
+
+impl Given {
+    /// Waits for the master's first word.
+    fn receive(channel: &Channel) -> Result<Given, BootFailure> {
+        match channel.receive() {
+            Ok(Some((ToTemplate::Boot(boot), descriptors))) => Given::new(*boot, descriptors),
+            Ok(Some(_)) => Err(broken("boot", &io::Error::other("the first message was another"))),
+            Ok(None) => fork::exit(0),
+            Err(error) => Err(broken("understand the master", &error)),
+        }
+    }
+
+    fn new(boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Given, BootFailure> {
+        if boot.wire != VERSION {
+            let why = format!("the master speaks version {}, this engine {VERSION}", boot.wire);
+            return Err(broken("understand the master", &io::Error::other(why)));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let mut next =
+            || descriptors.next().ok_or_else(|| broken("boot", &io::Error::other("a descriptor is missing")));
+        let scoreboard = Scoreboard::open(next()?, boot.slots, boot.worker.threads)
+            .map_err(|error| broken("map the scoreboard", &error))?;
+        Ok(Given {
+            scoreboard: Arc::new(scoreboard),
+            exchange_give: next()?,
+            exchange_take: next()?,
+            access_log: if boot.access_log { Some(next()?) } else { None },
+            listeners: boot.listeners.iter().map(|_| next()).collect::<Result<_, _>>()?,
+            boot,
+        })
+    }
+
+    /// In the order of the message that brought them.
+    fn descriptors(&self) -> Vec<RawFd> {
+        use std::os::fd::{AsFd, AsRawFd};
+        let first = [self.scoreboard.as_fd(), self.exchange_give.as_fd(), self.exchange_take.as_fd()];
+        let rest = self.access_log.iter().chain(&self.listeners).map(AsFd::as_fd);
+        first.into_iter().chain(rest).map(|descriptor| descriptor.as_raw_fd()).collect()
+    }
+
+    /// What `ps` shows.
+    pub fn title(&self, process: &str) -> String {
+        match &self.boot.process_name[..] {
+            "ostler" => format!("ostler: {process}"),
+            name => format!("ostler: {process} [{name}]"),
+        }
+    }
+
+    /// The log of a process of this generation.
+    pub fn logger(&self, process: &str) -> Logger {
+        log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
+    }
+}
+
+impl Template {
+    /// Tells the master that workers can be forked.
+    fn new(py: Python<'_>, channel: Channel, given: Given, import: Import, title: Option<Title>) -> Template {
+        let log = given.logger(&format!("template g{}", given.boot.generation));
+        let version = py.version_info();
+        let loaded = Loaded {
+            wire: VERSION,
+            python: format!("{}.{}.{}", version.major, version.minor, version.patch),
+            executable: executable(py).unwrap_or_default(),
+            preloaded: import.application.is_some() && import.unsafe_to_fork.is_empty(),
+            unsafe_to_fork: import.unsafe_to_fork,
+            import: import.took,
+        };
+        // What is garbage now would be copied into every worker, and what is not is left alone by their collectors.
+        if let Err(error) = freeze(py) {
+            error!(log, "garbage not frozen"; "reason" => error.to_string());
+        }
+        if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {
+            error!(log, "master not told"; "reason" => error.to_string());
+        }
+        Template { channel, given, application: import.application, title, log }
+    }
+
+    fn serve(mut self, py: Python<'_>) -> ! {
+        loop {
+            match py.detach(|| self.channel.receive()) {
+                Ok(Some((ToTemplate::Fork { slot }, descriptors))) => {
+                    let Some(channel) = descriptors.into_iter().next() else {
+                        self.tell(FromTemplate::ForkFailed { slot, error: "its channel is missing".into() });
+                        continue;
+                    };
+                    match fork::worker(py) {
+                        Ok(Side::Worker) => {
+                            let Template { given, application, title, .. } = self;
+                            worker::run(py, given, application, title, slot, channel.into())
+                        }
+                        Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),
+                        Err(error) => self.tell(FromTemplate::ForkFailed { slot, error: error.to_string() }),
+                    }
+                }
+                Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),
+                Ok(Some((ToTemplate::Quit, _)) | None) => fork::exit(0),
+                Ok(Some((ToTemplate::Boot(_), _))) => error!(self.log, "told to boot twice"),
+                Err(error) => {
+                    error!(self.log, "master not understood"; "reason" => error.to_string());
+                    fork::exit(1)
+                }
+            }
+        }
+    }
+
+    fn tell(&self, message: FromTemplate) {
+        if let Err(error) = self.channel.send(&message, &[]) {
+            error!(self.log, "master not told"; "reason" => error.to_string());
+        }
+    }
+
+    /// Takes over rotated logs.
+    fn reopen(&mut self, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        if let Some(error_log) = descriptors.next()
+            && let Err(error) = replace_standard_error(error_log)
+        {
+            error!(self.log, "error log not reopened"; "reason" => error.to_string());
+        }
+        if let Some(access_log) = descriptors.next() {
+            self.given.access_log = Some(access_log);
+        }
+    }
+}
+
+/// Standard output goes along where it is the same file.
+fn replace_standard_error(error_log: OwnedFd) -> io::Result<()> {
+    let same = match (fstat(io::stdout()), fstat(io::stderr())) {
+        (Ok(out), Ok(error)) => (out.st_dev, out.st_ino) == (error.st_dev, error.st_ino),
+        _ => false,
+    };
+    if same {
+        dup2_stdout(&error_log)?;
+    }
+    Ok(dup2_stderr(&error_log)?)
+}
+
+fn freeze(py: Python<'_>) -> PyResult<()> {
+    let gc = py.import("gc")?;
+    gc.call_method0("collect")?;
+    gc.call_method0("freeze")?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Strings between the wire and Python: latin-1 both ways, as PEP 3333 asks.
+
+use std::{borrow::Cow, ffi::c_char};
+
+use pyo3::{exceptions::PyValueError, ffi, prelude::*, types::PyString};
+
+/// A `str` of these bytes, each one character.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    let start = bytes.as_ptr().cast::<c_char>();
+    // SAFETY: pointer and length are one slice's, and the lock is held.
+    let string = unsafe { ffi::PyUnicode_DecodeLatin1(start, bytes.len() as ffi::Py_ssize_t, std::ptr::null()) };
+    // SAFETY: a new reference, or null where memory ran out, which panics.
+    let string = unsafe { Bound::from_owned_ptr(py, string) };
+    // SAFETY: decoding gives a str.
+    unsafe { string.cast_into_unchecked() }
+}
+
+/// The bytes of a `str` whose characters all are latin-1. `what` names it in the exception.
+pub fn bytes_of<'a>(string: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8]>> {
+    let refuse = || PyValueError::new_err(format!("{what} holds a character that is not latin-1 (PEP 3333)"));
+    let text = string.to_str().map_err(|_| refuse())?;
+    if text.is_ascii() {
+        return Ok(Cow::Borrowed(text.as_bytes()));
+    }
+    text.chars().map(|c| u8::try_from(c).map_err(|_| refuse())).collect::<PyResult<Vec<u8>>>().map(Cow::Owned)
+}

@@ -1,0 +1,77 @@
+//! The life of a worker, from the fork to its last word.
+
+use ostler_serve::{Ending, Setup};
+use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
+use pyo3::prelude::*;
+use slog::{Logger, error};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::{
+    fork,
+    helpers::{self, unexpected},
+    leaving::leave,
+    site::Site,
+    stacks::Stacks,
+    template::Given,
+    title::Title,
+};
+
+/// The exit status of a worker that has no application; the master has been told why.
+const NOT_BOOTED: i32 = 3;
+
+/// Ends with the process.
+pub fn run(
+    py: Python<'_>,
+    given: Given,
+    application: Option<Py<PyAny>>,
+    title: Option<Title>,
+    slot: u16,
+    channel: Channel,
+) -> ! {
+    let process = format!("worker g{}.{slot}", given.boot.generation);
+    let log = given.logger(&process);
+    if let Some(mut title) = title {
+        title.set(&given.title(&process), &format!("ostler g{}.{slot}", given.boot.generation));
+    }
+    let record = given.scoreboard.slot(slot);
+    record.pid.store(std::process::id() as i32, Relaxed);
+    record.enter(State::Booting);
+    let site: &Site = match site(py, &given, application, &log) {
+        Ok(site) => Box::leak(Box::new(site)),
+        Err(failure) => give_up(&channel, failure, &log),
+    };
+    let ending = serve(py, given, slot, channel, site, &log);
+    leave(py, ending, site, log)
+}
+
+/// The application of the template, or the worker's own.
+fn site(py: Python<'_>, given: &Given, application: Option<Py<PyAny>>, log: &Logger) -> Result<Site, BootFailure> {
+    let application = match application {
+        Some(application) => application.into_bound(py),
+        None => helpers::load(py, &given.boot.application)?,
+    };
+    let stacks = Stacks::arm(py).map_err(|error| unexpected(py, &error))?;
+    Site::new(py, application, &given.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
+}
+
+fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
+    if let Err(error) = channel.send(&FromWorker::Failed(failure), &[]) {
+        error!(log, "master not told"; "reason" => error.to_string());
+    }
+    fork::exit(NOT_BOOTED)
+}
+
+fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> Ending {
+    let setup = Setup {
+        boot: given.boot,
+        slot,
+        channel,
+        listeners: given.listeners,
+        exchange_give: given.exchange_give,
+        exchange_take: given.exchange_take,
+        access_log: given.access_log,
+        scoreboard: given.scoreboard,
+        log: log.clone(),
+    };
+    py.detach(|| ostler_serve::run(setup, site))
+}
