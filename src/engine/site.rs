@@ -12,6 +12,7 @@ use slog::{Logger, debug, error, warn};
 use crate::{
     delivery::{Fault, deliver},
     environ::Environ,
+    fork,
     helpers::{self, SERVING},
     input::Input,
     lock::Lock,
@@ -202,6 +203,11 @@ impl Application for Site {
 
     fn stacks(&self) -> String {
         self.stacks.dump()
+    }
+
+    fn abandon(&self, code: i32) -> ! {
+        // Python's own streams have nothing to lose: standard output and wsgi.errors hold whole lines back from nobody.
+        fork::exit(code)
     }
 
     fn rest(&self, caller: &mut Caller) {

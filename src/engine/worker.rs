@@ -1,15 +1,17 @@
 //! The life of a worker, from the fork to its last word.
 
+use std::{io, sync::atomic::Ordering::Relaxed};
+
 use ostler_serve::{Ending, Setup};
 use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
 use pyo3::prelude::*;
 use slog::{Logger, error};
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
     fork,
     helpers::{self, unexpected},
     leaving::leave,
+    signals,
     site::Site,
     stacks::Stacks,
     template::Given,
@@ -40,8 +42,13 @@ pub fn run(
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
     };
-    let ending = serve(py, given, slot, channel, site, &log);
-    leave(py, ending, site, log)
+    match serve(py, given, slot, channel, site, &log) {
+        Ok(ending) => leave(py, ending, site, log),
+        Err(error) => {
+            error!(log, "worker not started"; "reason" => error.to_string());
+            fork::exit(1)
+        }
+    }
 }
 
 /// The application of the template, or the worker's own.
@@ -61,7 +68,7 @@ fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
     fork::exit(NOT_BOOTED)
 }
 
-fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> Ending {
+fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> io::Result<Ending> {
     let setup = Setup {
         boot: given.boot,
         slot,
@@ -71,6 +78,7 @@ fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site,
         exchange_take: given.exchange_take,
         access_log: given.access_log,
         scoreboard: given.scoreboard,
+        terminated: signals::terminated()?,
         log: log.clone(),
     };
     py.detach(|| ostler_serve::run(setup, site))
