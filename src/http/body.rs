@@ -198,3 +198,6 @@ pub fn chunk_start(out: &mut Vec<u8>, length: usize) {
 
 /// The last chunk, with an empty trailer section.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,11 @@
 
 mod answer;
 pub mod body;
+pub mod forwarded;
+pub mod hidden;
+pub mod proxy_protocol;
+#[cfg(test)]
+mod random;
 mod refusal;
 pub mod request;
 pub mod response;

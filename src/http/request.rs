@@ -5,9 +5,13 @@
 
 use crate::{
     Refusal,
-    syntax::{self, Line, PLAIN, TARGET, TOKEN, class, decimal, run, trim},
+    syntax::{self, Line, PLAIN, TARGET, TOKEN, class, run, trim},
     target,
 };
+
+mod meaning;
+
+use meaning::{Codings, Connection};
 
 /// A part of the head's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,22 +143,6 @@ enum Stage {
     Fields,
 }
 
-/// What the Transfer-Encoding fields have said so far.
-#[derive(Debug, Default)]
-struct Codings {
-    count: u16,
-    chunked: u16,
-    /// Whether `chunked` was the last one.
-    ended: bool,
-}
-
-/// What the Connection fields have said so far.
-#[derive(Debug, Default)]
-struct Connection {
-    close: bool,
-    keep_alive: bool,
-}
-
 impl RequestHead {
     /// Reads a head from the beginning of `input`. Call again with more input after [`Parse::Partial`] (the same bytes
     /// and more behind them): it goes on where it left off. After [`Parse::Complete`] or a refusal call
@@ -269,121 +257,6 @@ impl RequestHead {
             .push(Field { name: Span::new(start, start + length), value: Span::new(begin, begin + value.len()) });
         self.note(name, value)
     }
-
-    /// Keeps what the field says about the message itself.
-    #[inline]
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expectation(value),
-            9 if name.eq_ignore_ascii_case(b"forwarded") => {
-                self.forwarding = true;
-                Ok(())
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.note_connection(value);
-                Ok(())
-            }
-            14 if same_variable(name, b"content-length") => self.note_length(name, value),
-            17 if same_variable(name, b"transfer-encoding") => self.note_codings(name, value),
-            12.. if name[0] | 0x20 == b'x' => {
-                self.forwarding |= name[..12].eq_ignore_ascii_case(b"x-forwarded-");
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// RFC 9112 §3.2: one, and well formed.
-    fn note_host(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if target::host(value).is_none() {
-            return Err(Refusal::malformed("Host is no host"));
-        }
-        match self.host.replace((self.fields.len() - 1) as u16) {
-            None => Ok(()),
-            Some(_) => Err(Refusal::malformed("more than one Host")),
-        }
-    }
-
-    /// RFC 9110 §10.1.1
-    fn note_expectation(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        self.expects_continue = true;
-        if value.eq_ignore_ascii_case(b"100-continue") {
-            return Ok(());
-        }
-        Err(Refusal::expectation("expectation other than 100-continue"))
-    }
-
-    /// RFC 9112 §9.3
-    fn note_connection(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(trim) {
-            self.connection.close |= option.eq_ignore_ascii_case(b"close");
-            self.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-
-    /// RFC 9112 §6.2. RFC 9110 §8.6 lets equal lengths pass; a sender that repeats itself is not worth the risk.
-    fn note_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        if name[7] == b'_' {
-            return Err(Refusal::malformed("Content-Length spelt with an underscore"));
-        }
-        if self.framing != Framing::None {
-            return Err(Refusal::malformed("more than one Content-Length"));
-        }
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Refusal::malformed("Content-Length is no number"));
-        }
-        let length = decimal(value).ok_or(Refusal::body_too_large("Content-Length above 64 bits"))?;
-        self.framing = Framing::Length(length);
-        Ok(())
-    }
-
-    /// RFC 9112 §6.1. An empty element is refused: others might not skip it.
-    fn note_codings(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        if name[8] == b'_' {
-            return Err(Refusal::malformed("Transfer-Encoding spelt with an underscore"));
-        }
-        for coding in value.split(|&byte| byte == b',').map(trim) {
-            if !syntax::is_token_text(coding) {
-                return Err(Refusal::malformed("Transfer-Encoding is no list of codings"));
-            }
-            let chunked = coding.eq_ignore_ascii_case(b"chunked");
-            let codings = &mut self.codings;
-            codings.ended = chunked;
-            codings.chunked = codings.chunked.saturating_add(chunked.into());
-            codings.count = codings.count.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    /// What can be said only when all fields are known.
-    fn conclude(&mut self) -> Result<(), Refusal> {
-        if self.host.is_none() && self.version == Version::Http11 {
-            return Err(Refusal::malformed("no Host"));
-        }
-        if self.codings.count > 0 {
-            self.framing = self.chunked()?;
-        }
-        let Connection { close, keep_alive } = self.connection;
-        self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
-        // RFC 9110 §10.1.1: ignored from 1.0, and needless without a body.
-        let body = !matches!(self.framing, Framing::None | Framing::Length(0));
-        self.expects_continue &= body && self.version == Version::Http11;
-        Ok(())
-    }
-
-    /// RFC 9112 §6.1 and §6.3: `chunked`, once, last, and in this implementation alone.
-    fn chunked(&self) -> Result<Framing, Refusal> {
-        let why = match &self.codings {
-            _ if self.framing != Framing::None => "both Content-Length and Transfer-Encoding",
-            _ if self.version == Version::Http10 => "Transfer-Encoding in HTTP/1.0",
-            Codings { ended: false, .. } => "chunked is not the last transfer coding",
-            Codings { chunked: 1, count: 1, .. } => return Ok(Framing::Chunked),
-            Codings { chunked: 1, .. } => return Err(Refusal::not_implemented("transfer coding other than chunked")),
-            _ => "chunked more than once",
-        };
-        Err(Refusal::malformed(why))
-    }
 }
 
 /// Says what is wrong with a field line whose first character that is no token's stands at `place`.
@@ -402,7 +275,5 @@ fn leading_space(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| b" \t".contains(byte)).count()
 }
 
-/// Whether both names become the same CGI variable.
-fn same_variable(name: &[u8], plain: &[u8]) -> bool {
-    name.iter().zip(plain).all(|(&a, &b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
-}
+#[cfg(test)]
+mod tests;

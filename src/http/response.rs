@@ -234,3 +234,6 @@ fn misuse(what: &str, culprit: &[u8]) -> Misuse {
 
 /// `HTTP/1.1 100 Continue`
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

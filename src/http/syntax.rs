@@ -137,6 +137,11 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// Whether a name becomes the CGI variable of another, which is in lower case, has hyphens only, and is as long.
+pub fn is_same_variable(name: &[u8], plain: &[u8]) -> bool {
+    name.iter().zip(plain).all(|(&a, &b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
+}
+
 /// A number in decimal digits and nothing else; `None` if it is anything else or does not fit.
 pub fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {

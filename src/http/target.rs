@@ -130,3 +130,36 @@ pub fn decode_path(raw: &[u8], into: &mut Vec<u8>) -> Result<(), Refusal> {
 fn pair(high: u8, low: u8) -> Option<u8> {
     Some(hexadecimal(high)? << 4 | hexadecimal(low)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(raw: &str) -> Result<Vec<u8>, u16> {
+        let mut path = b"kept".to_vec();
+        decode_path(raw.as_bytes(), &mut path).map_err(|refusal| refusal.status)?;
+        Ok(path.strip_prefix(b"kept").expect("what was there stays").to_vec())
+    }
+
+    #[test]
+    fn rfc3986_2_1_a_path_is_decoded_once() {
+        for (raw, path) in [
+            ("/", b"/".as_slice()),
+            ("/a%20b+c", b"/a b+c"),
+            ("/%2525", b"/%25"),
+            ("/a%2Fb%2f", b"/a/b/"),
+            ("/%e4%BD%a0", "/\u{4f60}".as_bytes()),
+            ("/%ff%0d%0A", b"/\xff\r\n"),
+            ("*", b"*"),
+        ] {
+            assert_eq!(decoded(raw).as_deref(), Ok(path), "{raw}");
+        }
+    }
+
+    #[test]
+    fn rfc3986_2_1_what_is_no_escape_is_refused() {
+        for raw in ["/%", "/%2", "/%zz", "/%2g", "/%%20", "/% 20", "/%u0041", "/%+1", "/%00", "/a%00.png"] {
+            assert_eq!(decoded(raw), Err(400), "{raw}");
+        }
+    }
+}

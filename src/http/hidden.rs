@@ -1,0 +1,84 @@
+//! Which fields an application must not see: names that CGI's variables would confuse, and what a stranger says about proxies.
+
+use crate::{
+    Refusal, RequestHead, forwarded,
+    syntax::{PLAIN, run},
+};
+
+/// What becomes of a field whose name holds anything but letters, digits and hyphens: `X_Forwarded_For` would become the same variable as
+/// `X-Forwarded-For`, which a proxy in front may have set or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OddNames {
+    /// The field is hidden.
+    Drop,
+    /// The request is refused with 400.
+    Refuse,
+    /// The field is passed on. Two fields may become one variable.
+    Dangerous,
+}
+
+/// Puts the indexes of the fields to hide into `hidden`, ascending, in place of what it held. `trusted`: the peer is a proxy whose word
+/// on forwarding counts; see forwarded.rs.
+pub fn hidden_fields(
+    head: &RequestHead,
+    bytes: &[u8],
+    odd_names: OddNames,
+    trusted: bool,
+    hidden: &mut Vec<u16>,
+) -> Result<(), Refusal> {
+    hidden.clear();
+    let odd = head.odd_name && odd_names != OddNames::Dangerous;
+    if odd && odd_names == OddNames::Refuse {
+        return Err(Refusal::malformed("field's name with a character other than letters, digits and hyphens"));
+    }
+    let stranger = head.forwarding && !trusted;
+    if !odd && !stranger {
+        return Ok(());
+    }
+    let names = (0..).zip(&head.fields).map(|(index, field)| (index, field.name.of(bytes)));
+    hidden.extend(
+        names
+            .filter(|(_, name)| odd && run(name, PLAIN) < name.len() || stranger && forwarded::is_forwarding(name))
+            .map(|(index, _)| index),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Parse};
+
+    const LINES: [&str; 7] = [
+        "Host: a",
+        "X_Real: 1",
+        "X-Forwarded-For: ::1",
+        "x_forwarded-proto: https",
+        "Forwarded: for=_a",
+        "X-B.C: 1",
+        "X-B: 1",
+    ];
+
+    fn hidden(odd_names: OddNames, trusted: bool) -> Result<Vec<u16>, Refusal> {
+        let bytes = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", LINES.join("\r\n"));
+        let mut head = RequestHead::default();
+        let limits = Limits { line: 100, fields: 100, field: 100, head: 1000 };
+        assert_eq!(head.parse(bytes.as_bytes(), &limits), Ok(Parse::Complete));
+        let mut hidden = vec![99];
+        hidden_fields(&head, bytes.as_bytes(), odd_names, trusted, &mut hidden)?;
+        Ok(hidden)
+    }
+
+    #[test]
+    fn odd_names_are_dropped_refused_or_passed() {
+        assert_eq!(hidden(OddNames::Drop, true), Ok(vec![1, 3, 5]));
+        assert_eq!(hidden(OddNames::Refuse, true).unwrap_err().status, 400);
+        assert_eq!(hidden(OddNames::Dangerous, true), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_strangers_forwarding_fields_are_hidden_however_they_are_spelt() {
+        assert_eq!(hidden(OddNames::Drop, false), Ok(vec![1, 2, 3, 4, 5]));
+        assert_eq!(hidden(OddNames::Dangerous, false), Ok(vec![2, 3, 4]));
+    }
+}

@@ -1,0 +1,137 @@
+//! What fields say about the message itself: its host, its framing, its connection (RFC 9112 §3.2, §6, §9).
+
+use super::{Framing, RequestHead, Version};
+use crate::{
+    Refusal, forwarded,
+    syntax::{self, decimal, trim},
+    target,
+};
+
+/// What the Transfer-Encoding fields have said so far.
+#[derive(Debug, Default)]
+pub(super) struct Codings {
+    count: u16,
+    chunked: u16,
+    /// Whether `chunked` was the last one.
+    ended: bool,
+}
+
+/// What the Connection fields have said so far.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl RequestHead {
+    /// Keeps what the field says about the message itself.
+    #[inline]
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
+            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expectation(value),
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.note_connection(value);
+                Ok(())
+            }
+            14 if syntax::is_same_variable(name, b"content-length") => self.note_length(name, value),
+            17 if syntax::is_same_variable(name, b"transfer-encoding") => self.note_codings(name, value),
+            9 | 12.. => {
+                self.forwarding |= forwarded::is_forwarding(name);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 §3.2: one, and well formed.
+    fn note_host(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if target::host(value).is_none() {
+            return Err(Refusal::malformed("Host is no host"));
+        }
+        match self.host.replace((self.fields.len() - 1) as u16) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::malformed("more than one Host")),
+        }
+    }
+
+    /// RFC 9110 §10.1.1
+    fn note_expectation(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        self.expects_continue = true;
+        if value.eq_ignore_ascii_case(b"100-continue") {
+            return Ok(());
+        }
+        Err(Refusal::expectation("expectation other than 100-continue"))
+    }
+
+    /// RFC 9112 §9.3
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(trim) {
+            self.connection.close |= option.eq_ignore_ascii_case(b"close");
+            self.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// RFC 9112 §6.2. RFC 9110 §8.6 lets equal lengths pass; a sender that repeats itself is not worth the risk.
+    fn note_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name[7] == b'_' {
+            return Err(Refusal::malformed("Content-Length spelt with an underscore"));
+        }
+        if self.framing != Framing::None {
+            return Err(Refusal::malformed("more than one Content-Length"));
+        }
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err(Refusal::malformed("Content-Length is no number"));
+        }
+        let length = decimal(value).ok_or(Refusal::body_too_large("Content-Length above 64 bits"))?;
+        self.framing = Framing::Length(length);
+        Ok(())
+    }
+
+    /// RFC 9112 §6.1. An empty element is refused: others might not skip it.
+    fn note_codings(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name[8] == b'_' {
+            return Err(Refusal::malformed("Transfer-Encoding spelt with an underscore"));
+        }
+        for coding in value.split(|&byte| byte == b',').map(trim) {
+            if !syntax::is_token_text(coding) {
+                return Err(Refusal::malformed("Transfer-Encoding is no list of codings"));
+            }
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
+            let codings = &mut self.codings;
+            codings.ended = chunked;
+            codings.chunked = codings.chunked.saturating_add(chunked.into());
+            codings.count = codings.count.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// What can be said only when all fields are known.
+    pub(super) fn conclude(&mut self) -> Result<(), Refusal> {
+        if self.host.is_none() && self.version == Version::Http11 {
+            return Err(Refusal::malformed("no Host"));
+        }
+        if self.codings.count > 0 {
+            self.framing = self.chunked()?;
+        }
+        let Connection { close, keep_alive } = self.connection;
+        self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
+        // RFC 9110 §10.1.1: ignored from 1.0, and needless without a body.
+        let body = !matches!(self.framing, Framing::None | Framing::Length(0));
+        self.expects_continue &= body && self.version == Version::Http11;
+        Ok(())
+    }
+
+    /// RFC 9112 §6.1 and §6.3: `chunked`, once, last, and in this implementation alone.
+    fn chunked(&self) -> Result<Framing, Refusal> {
+        let why = match &self.codings {
+            _ if self.framing != Framing::None => "both Content-Length and Transfer-Encoding",
+            _ if self.version == Version::Http10 => "Transfer-Encoding in HTTP/1.0",
+            Codings { ended: false, .. } => "chunked is not the last transfer coding",
+            Codings { chunked: 1, count: 1, .. } => return Ok(Framing::Chunked),
+            Codings { chunked: 1, .. } => return Err(Refusal::not_implemented("transfer coding other than chunked")),
+            _ => "chunked more than once",
+        };
+        Err(Refusal::malformed(why))
+    }
+}
