@@ -1,3 +1,3 @@
-//! Each promise of the daemon, tested from outside.
+//! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
 
-fn main() {}
+mod backbone_2_the_sites;

@@ -1,0 +1,69 @@
+//! A private folder that lives as long as its test.
+
+use std::{
+    fs,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// A new folder under the system's temporary one; removed with all that it holds.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes it.
+    #[allow(clippy::new_without_default, reason = "a default value that touches the disk would surprise")]
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Short, because the path of a Unix socket in it has room for 107 bytes.
+        let path = std::env::temp_dir().join(format!("ostler-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("could not make {}: {error}", path.display()));
+        Folder(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of something in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file into it, whole: a reader sees the old content or the new.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        let draft = self.0.join(format!("{name}.draft"));
+        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a private folder is writable");
+        fs::write(&draft, content).expect("a private folder is writable");
+        fs::rename(&draft, &path).expect("a private folder is writable");
+        path
+    }
+
+    /// Reads a file of it.
+    pub fn read(&self, name: &str) -> String {
+        let path = self.0.join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
+    }
+
+    /// Sockets and pid files, which nobody may leave behind.
+    pub fn leavings(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).expect("a private folder is readable").flatten();
+        entries
+            .filter(|entry| {
+                let socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+                socket || entry.path().extension().is_some_and(|extension| extension == "pid")
+            })
+            .map(|entry| entry.path())
+            .collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

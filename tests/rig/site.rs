@@ -1,0 +1,311 @@
+//! The daemon under test: how it is to be started, and what can be done to it while it runs.
+
+use std::{ffi::OsString, path::Path, process::Command, thread};
+
+use nix::sys::signal::Signal;
+
+use crate::{Answer, Client, Folder, Line, Process, Python, application, built};
+
+/// What the machine or the person who runs the tests may have set, and the daemon would obey.
+const UNSET: [&str; 12] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "OSTLER_CONFIG",
+    "PORT",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "RUNTIME_DIRECTORY",
+    "VIRTUAL_ENV",
+    "WATCHDOG_USEC",
+    "WEB_CONCURRENCY",
+    "__PYVENV_LAUNCHER__",
+];
+
+/// A daemon to be started.
+pub struct Rig {
+    folder: Folder,
+    application: Vec<OsString>,
+    binds: Vec<String>,
+    python: Option<OsString>,
+    options: Vec<OsString>,
+    environment: Vec<(String, Option<OsString>)>,
+}
+
+impl Rig {
+    /// A daemon for an application: a file of `tests/apps` or `examples`, or anything else that `ostler` takes. One
+    /// worker, any free port, the usual Python's environment, a private working directory.
+    pub fn new(app: &str) -> Rig {
+        let file = app.split(':').next().filter(|name| name.ends_with(".py") && !name.contains('/'));
+        let app = match file {
+            Some(name) => app.replacen(name, &application(name).display().to_string(), 1),
+            None => app.into(),
+        };
+        Rig::bare().application(&app).option("--workers", "1")
+    }
+
+    /// A daemon without an application or options of its own.
+    pub fn bare() -> Rig {
+        Rig {
+            folder: Folder::new(),
+            application: vec![],
+            binds: vec![],
+            python: None,
+            options: vec![],
+            environment: UNSET.map(|name| (name.to_string(), None)).into(),
+        }
+    }
+
+    /// An application whose source is given here.
+    pub fn with_source(source: &str) -> Rig {
+        Rig::bare().application("app.py").option("--workers", "1").file("app.py", source)
+    }
+
+    fn application(mut self, app: &str) -> Rig {
+        self.application = vec![app.into()];
+        self
+    }
+
+    /// Sets `--workers`.
+    pub fn workers(self, count: u16) -> Rig {
+        self.option("--workers", &count.to_string())
+    }
+
+    /// Adds an option with a value.
+    pub fn option(mut self, name: &str, value: &str) -> Rig {
+        self.options.extend([name.into(), value.into()]);
+        self
+    }
+
+    /// Adds an option without a value.
+    pub fn flag(mut self, name: &str) -> Rig {
+        self.options.push(name.into());
+        self
+    }
+
+    /// Listens here rather than on a free port.
+    pub fn bind(mut self, address: &str) -> Rig {
+        self.binds.push(address.into());
+        self
+    }
+
+    /// Runs on this interpreter's environment.
+    pub fn python(self, python: &Python) -> Rig {
+        let path = python.environment().python.clone();
+        self.interpreter(path)
+    }
+
+    /// Runs on whatever this names.
+    pub fn interpreter(mut self, path: impl Into<OsString>) -> Rig {
+        self.python = Some(path.into());
+        self
+    }
+
+    /// Sets a variable of the daemon's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Rig {
+        self.environment.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Takes a variable out of the daemon's environment.
+    pub fn without_env(mut self, name: &str) -> Rig {
+        self.environment.push((name.into(), None));
+        self
+    }
+
+    /// Writes a file into the working directory.
+    pub fn file(self, name: &str, content: &str) -> Rig {
+        self.folder.write(name, content);
+        self
+    }
+
+    /// The daemon's working directory.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub fn start(self) -> Site {
+        let binds = self.binds.len().max(1);
+        let mut site = self.launch();
+        site.addresses = (0..binds).map(|_| site.log("listening").key("address").unwrap_or_default().into()).collect();
+        site.log("generation serving");
+        site
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub fn launch(self) -> Site {
+        let mut command = self.command(&[]);
+        command.arg("--control").arg(self.folder.join("control.sock"));
+        for bind in self.binds.iter().map(String::as_str).chain(self.binds.is_empty().then_some("127.0.0.1:0")) {
+            command.args(["--bind", bind]);
+        }
+        let process = Process::start(command.args(&self.application), &self.folder.path().display().to_string());
+        Site { process, rig: self, addresses: vec![], stopped: false }
+    }
+
+    /// Starts a daemon that must refuse to run, and returns what it said.
+    pub fn refuse(self) -> Refused {
+        let mut site = self.launch();
+        let code = site.wait();
+        Refused { code, error: site.process.log.whole(), output: site.process.output.whole() }
+    }
+
+    /// Runs a command, such as `check`, with the Rig's options and application, to its end.
+    pub fn run(&self, words: &[&str]) -> Refused {
+        let mut process = Process::start(
+            self.command(words).args(&self.application),
+            &format!("{} {}", self.folder.path().display(), words.join(" ")),
+        );
+        let code = process.wait().code().expect("a command ends by itself");
+        assert_eq!(process.descendants(), [], "processes that `ostler {}` left", words.join(" "));
+        Refused { code, error: process.log.whole(), output: process.output.whole() }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(built("ostler"));
+        command.args(words).current_dir(self.folder.path());
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let usual = || Python::usual().environment().python.clone().into_os_string();
+        if !self.application.is_empty() {
+            command.arg("--python").arg(self.python.clone().unwrap_or_else(usual));
+        }
+        command.args(&self.options);
+        command
+    }
+}
+
+/// What a daemon or a command said before it ended.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard error.
+    pub error: String,
+    /// Its standard output.
+    pub output: String,
+}
+
+impl Refused {
+    /// Fails the test unless it said all of these and exited with this code.
+    #[track_caller]
+    pub fn says(&self, code: i32, phrases: &[&str]) {
+        for phrase in phrases {
+            assert!(self.error.contains(phrase), "{phrase:?} is not in\n{}", self.error);
+        }
+        assert_eq!(self.code, code, "exit code, with\n{}", self.error);
+    }
+}
+
+/// A daemon that runs.
+pub struct Site {
+    process: Process,
+    rig: Rig,
+    addresses: Vec<String>,
+    stopped: bool,
+}
+
+impl Site {
+    /// Where it listens, as its log says: `http://127.0.0.1:40123`, `unix:/path`.
+    pub fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    /// All of them, in the order of their `--bind`.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The private working directory.
+    pub fn folder(&self) -> &Folder {
+        &self.rig.folder
+    }
+
+    /// The master.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Templates and workers that are alive.
+    pub fn descendants(&self) -> Vec<i32> {
+        self.process.descendants()
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// The answer to one request on a connection of its own.
+    pub fn get(&self, target: &str) -> Answer {
+        self.connect().get(target)
+    }
+
+    /// Waits for the next line of the log that holds a phrase.
+    pub fn log(&self, phrase: &str) -> Line {
+        self.process.log.find(phrase)
+    }
+
+    /// How many lines of the log hold a phrase by now.
+    pub fn logged(&self, phrase: &str) -> usize {
+        self.process.log.count(phrase)
+    }
+
+    /// Waits for the next line of standard output that holds a phrase.
+    pub fn output(&self, phrase: &str) -> Line {
+        self.process.output.find(phrase)
+    }
+
+    /// Sends the master a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Runs `ostler COMMAND` against the control socket.
+    pub fn control(&self, words: &[&str]) -> Refused {
+        let socket = self.rig.folder.join("control.sock");
+        let mut command = Command::new(built("ostler"));
+        command.args(words).arg("--control").arg(socket).current_dir(self.rig.folder.path());
+        let mut process = Process::start(&mut command, &format!("{} control", self.rig.folder.path().display()));
+        let code = process.wait().code().expect("a command ends by itself");
+        Refused { code, error: process.log.whole(), output: process.output.whole() }
+    }
+
+    /// Stops the daemon with TERM, which must succeed and leave nothing behind.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::SIGTERM);
+        assert_eq!(self.wait(), 0, "exit code after SIGTERM");
+    }
+
+    /// Waits for the daemon's end, which must leave nothing behind, and returns its exit code.
+    pub fn wait(&mut self) -> i32 {
+        self.stopped = true;
+        let status = self.process.wait();
+        assert_eq!(self.process.descendants(), [], "processes that the daemon left");
+        assert_eq!(self.rig.folder.leavings(), [] as [&Path; 0], "files that the daemon left");
+        status.code().unwrap_or_else(|| panic!("the daemon was ended by {status}"))
+    }
+
+    /// Kills the master alone.
+    pub fn kill_master(&mut self) {
+        self.stopped = true;
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait();
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.process.log.text();
+            eprintln!("--- the daemon's log ---\n{log}\n--- its standard output ---\n{}", self.process.output.text());
+        } else if !self.stopped {
+            self.stop();
+        }
+    }
+}
