@@ -1,3 +1,6 @@
 //! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
 
+mod backbone_1_two_commands;
 mod backbone_2_the_sites;
+mod backbone_3_command_line;
+mod backbone_4_any_python;

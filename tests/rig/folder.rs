@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
+
 /// A new folder under the system's temporary one; removed with all that it holds.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
@@ -47,6 +49,13 @@ impl Folder {
     pub fn read(&self, name: &str) -> String {
         let path = self.0.join(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
+    }
+
+    /// Makes a named pipe in it: who opens it waits for the other side.
+    pub fn pipe(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        mkfifo(&path, Mode::S_IRWXU).expect("a private folder is writable");
+        path
     }
 
     /// Sockets and pid files, which nobody may leave behind.

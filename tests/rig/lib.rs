@@ -28,9 +28,10 @@ pub use client::{Client, Ending};
 pub use folder::Folder;
 pub use nix::sys::signal::Signal;
 pub use peer::Gunicorn;
+pub use process::ends_within;
 pub use process::{Line, Process};
 pub use python::{Environment, Python};
-pub use site::{Refused, Rig, Site};
+pub use site::{Refused, Rig, Site, UNSET};
 
 /// How long anything may take before a test fails. Generous: a busy machine is not a defect.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -36,7 +36,7 @@ pub struct Process {
 impl Process {
     /// Starts it. `mark` tells its descendants from those of every other test.
     pub fn start(command: &mut Command, mark: &str) -> Self {
-        command.env(MARK, mark).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(MARK, mark).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
         let log = Lines::of(child.stderr.take().expect("standard error is a pipe"));
         let output = Lines::of(child.stdout.take().expect("standard output is a pipe"));

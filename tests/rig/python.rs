@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, OnceLock},
@@ -62,6 +63,12 @@ impl Python {
         let usual = ask(Path::new("python3")).map(|(executable, _)| executable);
         let found = every.iter().find(|python| Some(&python.executable) == usual.as_ref());
         found.or(every.last()).expect("there is at least one")
+    }
+
+    /// Whether every user of the machine may run it.
+    pub fn is_public(&self) -> bool {
+        let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+        self.executable.ancestors().all(|path| mode(path) & 0o001 != 0)
     }
 
     /// Its environment, built at the first call.

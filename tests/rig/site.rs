@@ -1,13 +1,20 @@
 //! The daemon under test: how it is to be started, and what can be done to it while it runs.
 
-use std::{ffi::OsString, path::Path, process::Command, thread};
+use std::{
+    ffi::OsString,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
 
 use nix::sys::signal::Signal;
 
 use crate::{Answer, Client, Folder, Line, Process, Python, application, built};
 
 /// What the machine or the person who runs the tests may have set, and the daemon would obey.
-const UNSET: [&str; 12] = [
+pub const UNSET: [&str; 12] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
@@ -25,11 +32,19 @@ const UNSET: [&str; 12] = [
 /// A daemon to be started.
 pub struct Rig {
     folder: Folder,
+    daemon: PathBuf,
     application: Vec<OsString>,
     binds: Vec<String>,
-    python: Option<OsString>,
+    python: Interpreter,
+    input: Option<OwnedFd>,
     options: Vec<OsString>,
     environment: Vec<(String, Option<OsString>)>,
+}
+
+enum Interpreter {
+    Usual,
+    Named(OsString),
+    Unsaid,
 }
 
 impl Rig {
@@ -41,16 +56,18 @@ impl Rig {
             Some(name) => app.replacen(name, &application(name).display().to_string(), 1),
             None => app.into(),
         };
-        Rig::bare().application(&app).option("--workers", "1")
+        Rig { python: Interpreter::Usual, ..Rig::bare().application(&app).option("--workers", "1") }
     }
 
-    /// A daemon without an application or options of its own.
+    /// A daemon without an application or options of its own; `ostler` alone, if nothing is added.
     pub fn bare() -> Rig {
         Rig {
             folder: Folder::new(),
+            daemon: built("ostler"),
             application: vec![],
             binds: vec![],
-            python: None,
+            python: Interpreter::Unsaid,
+            input: None,
             options: vec![],
             environment: UNSET.map(|name| (name.to_string(), None)).into(),
         }
@@ -58,10 +75,11 @@ impl Rig {
 
     /// An application whose source is given here.
     pub fn with_source(source: &str) -> Rig {
-        Rig::bare().application("app.py").option("--workers", "1").file("app.py", source)
+        Rig::new("./app.py").file("app.py", source)
     }
 
-    fn application(mut self, app: &str) -> Rig {
+    /// Names the application, as typed.
+    pub fn application(mut self, app: &str) -> Rig {
         self.application = vec![app.into()];
         self
     }
@@ -97,7 +115,32 @@ impl Rig {
 
     /// Runs on whatever this names.
     pub fn interpreter(mut self, path: impl Into<OsString>) -> Rig {
-        self.python = Some(path.into());
+        self.python = Interpreter::Named(path.into());
+        self
+    }
+
+    /// Says nothing of an interpreter: the daemon looks for one.
+    pub fn without_python(mut self) -> Rig {
+        self.python = Interpreter::Unsaid;
+        self
+    }
+
+    /// Gives the daemon this as its descriptor 0.
+    pub fn input(mut self, descriptor: OwnedFd) -> Rig {
+        self.input = Some(descriptor);
+        self
+    }
+
+    /// Runs a copy that is laid out as `make install` lays it out, where every user can read it.
+    pub fn installed(mut self) -> Rig {
+        let copy = |from: &str, to: &str| {
+            let to = self.folder.join(to);
+            fs::create_dir_all(to.parent().expect("a file is in a folder")).expect("a private folder is writable");
+            fs::copy(built(from), &to).expect("what was built can be copied");
+            to
+        };
+        copy("libostler_engine.so", "lib/ostler/libostler_engine.so");
+        self.daemon = copy("ostler", "bin/ostler");
         self
     }
 
@@ -134,8 +177,9 @@ impl Rig {
     }
 
     /// Starts the daemon and waits for nothing.
-    pub fn launch(self) -> Site {
+    pub fn launch(mut self) -> Site {
         let mut command = self.command(&[]);
+        command.stdin(self.input.take().map_or_else(Stdio::null, Stdio::from));
         command.arg("--control").arg(self.folder.join("control.sock"));
         for bind in self.binds.iter().map(String::as_str).chain(self.binds.is_empty().then_some("127.0.0.1:0")) {
             command.args(["--bind", bind]);
@@ -154,7 +198,7 @@ impl Rig {
     /// Runs a command, such as `check`, with the Rig's options and application, to its end.
     pub fn run(&self, words: &[&str]) -> Refused {
         let mut process = Process::start(
-            self.command(words).args(&self.application),
+            self.command(words).args(&self.application).stdin(Stdio::null()),
             &format!("{} {}", self.folder.path().display(), words.join(" ")),
         );
         let code = process.wait().code().expect("a command ends by itself");
@@ -163,7 +207,7 @@ impl Rig {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(built("ostler"));
+        let mut command = Command::new(&self.daemon);
         command.args(words).current_dir(self.folder.path());
         for (name, value) in &self.environment {
             match value {
@@ -171,10 +215,11 @@ impl Rig {
                 None => command.env_remove(name),
             };
         }
-        let usual = || Python::usual().environment().python.clone().into_os_string();
-        if !self.application.is_empty() {
-            command.arg("--python").arg(self.python.clone().unwrap_or_else(usual));
-        }
+        match &self.python {
+            Interpreter::Usual => command.arg("--python").arg(&Python::usual().environment().python),
+            Interpreter::Named(path) => command.arg("--python").arg(path),
+            Interpreter::Unsaid => &mut command,
+        };
         command.args(&self.options);
         command
     }
@@ -269,7 +314,7 @@ impl Site {
     /// Runs `ostler COMMAND` against the control socket.
     pub fn control(&self, words: &[&str]) -> Refused {
         let socket = self.rig.folder.join("control.sock");
-        let mut command = Command::new(built("ostler"));
+        let mut command = Command::new(&self.rig.daemon);
         command.args(words).arg("--control").arg(socket).current_dir(self.rig.folder.path());
         let mut process = Process::start(&mut command, &format!("{} control", self.rig.folder.path().display()));
         let code = process.wait().code().expect("a command ends by itself");
