@@ -2,12 +2,21 @@
 
 use std::{
     fs,
-    os::unix::fs::FileTypeExt,
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use nix::{sys::stat::Mode, unistd::mkfifo};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+        stat::Mode,
+    },
+    unistd::mkfifo,
+};
+
+use crate::PATIENCE;
 
 /// A new folder under the system's temporary one; removed with all that it holds.
 #[derive(Debug)]
@@ -49,6 +58,19 @@ impl Folder {
     pub fn read(&self, name: &str) -> String {
         let path = self.0.join(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
+    }
+
+    /// Waits until there is a file of this name.
+    pub fn wait_for(&self, name: &str) {
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).expect("the system has inotify");
+        let created = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        watch.add_watch(&self.0, created).expect("a private folder can be watched");
+        while !self.join(name).exists() {
+            let mut descriptors = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+            let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
+            assert_eq!(poll(&mut descriptors, patience), Ok(1), "there is no {name}");
+            watch.read_events().expect("poll(2) has just said that there are some");
+        }
     }
 
     /// Makes a named pipe in it: who opens it waits for the other side.

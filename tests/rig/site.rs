@@ -3,7 +3,11 @@
 use std::{
     ffi::OsString,
     fs,
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -11,7 +15,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::{Answer, Client, Folder, Line, Process, Python, application, built};
+use crate::{Answer, Client, Folder, Line, PATIENCE, Process, Python, application, built};
 
 /// What the machine or the person who runs the tests may have set, and the daemon would obey.
 pub const UNSET: [&str; 12] = [
@@ -176,6 +180,25 @@ impl Rig {
         site
     }
 
+    /// Starts a daemon whose log goes elsewhere, at the one address given by [`Rig::bind`], and waits until it notifies
+    /// its service manager that it is ready.
+    pub fn start_silently(mut self) -> Site {
+        let name = format!("ostler-tests{}", self.folder.path().display());
+        let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+        let manager = UnixDatagram::bind_addr(&address).expect("the name is new");
+        manager.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
+        self.environment.push(("NOTIFY_SOCKET".into(), Some(format!("@{name}").into())));
+        let mut site = self.launch();
+        site.addresses = site.rig.binds.clone();
+        let mut message = [0; 4096];
+        loop {
+            let length = manager.recv(&mut message).expect("the daemon says that it is ready");
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                return site;
+            }
+        }
+    }
+
     /// Starts the daemon and waits for nothing.
     pub fn launch(mut self) -> Site {
         let mut command = self.command(&[]);
@@ -304,6 +327,16 @@ impl Site {
     /// Waits for the next line of standard output that holds a phrase.
     pub fn output(&self, phrase: &str) -> Line {
         self.process.output.find(phrase)
+    }
+
+    /// The whole log, once the daemon has ended.
+    pub fn whole_log(&self) -> String {
+        self.process.log.whole()
+    }
+
+    /// The whole of standard output, once the daemon has ended.
+    pub fn whole_output(&self) -> String {
+        self.process.output.whole()
     }
 
     /// Sends the master a signal.
