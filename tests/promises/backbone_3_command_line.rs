@@ -172,7 +172,7 @@ fn a_worker_is_replaced_after_the_requests_asked_for() {
     }
     let second = site.log("worker ready").number("pid");
     assert_ne!(first, second);
-    assert!(ostler_tests::ends_within(first as i32, ostler_tests::PATIENCE));
+    assert!(ostler_tests::ends_within(first, ostler_tests::PATIENCE));
     assert_eq!(client.get("/hello").text(), "hello\n", "the connection moved");
 }
 

@@ -22,7 +22,7 @@ fn two() -> String {
 #[test]
 fn the_master_is_the_parent_of_one_template_and_all_workers() {
     let site = Rig::new("corners.py").workers(3).start();
-    let workers: Vec<i32> = (0..3).map(|_| site.log("worker ready").number("pid") as i32).collect();
+    let workers: Vec<i32> = (0..3).map(|_| site.log("worker ready").number("pid")).collect();
     let descendants = site.descendants();
     assert_eq!(descendants.len(), 4, "three workers and a template: {descendants:?}");
     for pid in workers.iter().chain(&descendants) {
@@ -44,17 +44,17 @@ fn the_master_has_one_thread_and_no_python() {
 fn a_worker_that_is_killed_is_replaced_and_the_log_says_what_it_was_doing() {
     let site = Rig::new("corners.py").start();
     let pipe = site.folder().pipe("pipe");
-    let first = site.log("worker ready").number("pid") as i32;
+    let first = site.log("worker ready").number("pid");
     let mut held = site.connect();
     held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
     site.log("waiting for the pipe");
     kill(Pid::from_raw(first), SIGKILL).expect("the worker lives");
     let lost = site.log("worker lost");
-    assert_eq!(lost.number("pid"), first.into());
+    assert_eq!(lost.number("pid"), first);
     for part in ["SIGKILL", "uptime=", "GET /waiting"] {
         assert!(lost.text().contains(part), "{part} is not in {}", lost.text());
     }
-    assert_ne!(site.log("worker ready").number("pid") as i32, first);
+    assert_ne!(site.log("worker ready").number("pid"), first);
     assert_eq!(site.get("/hello").text(), "hello\n");
 }
 
@@ -114,16 +114,16 @@ fn int_and_quit_stop_at_once() {
 #[test]
 fn hup_replaces_all_workers_by_a_new_generation() {
     let site = Rig::with_source(ONE).workers(2).start();
-    let old: Vec<i64> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
+    let old: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
     let mut kept = site.connect();
     assert_eq!(kept.get("/").text(), "one");
     site.folder().write("app.py", &two());
     site.signal(SIGHUP);
     assert_eq!(site.log("generation serving").number("generation"), 2);
-    let new: Vec<i64> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
+    let new: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
     assert!(new.iter().all(|pid| !old.contains(pid)));
     for pid in old {
-        assert!(ends_within(pid as i32, PATIENCE));
+        assert!(ends_within(pid, PATIENCE));
     }
     assert_eq!(kept.get("/").text(), "two", "the connection moved");
     assert_eq!(site.get("/").text(), "two");
@@ -146,13 +146,13 @@ fn a_reload_that_cannot_boot_changes_nothing() {
 #[test]
 fn ttin_adds_a_worker_and_ttou_takes_one_away() {
     let site = Rig::new("corners.py").workers(2).start();
-    let old: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid") as i32).collect();
+    let old: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
     site.signal(SIGTTIN);
-    let third = site.log("worker ready").number("pid") as i32;
+    let third = site.log("worker ready").number("pid");
     assert!(!old.contains(&third));
     for left in [2, 1] {
         site.signal(SIGTTOU);
-        let gone = site.log("worker drained").number("pid") as i32;
+        let gone = site.log("worker drained").number("pid");
         assert!(ends_within(gone, PATIENCE));
         assert_eq!(site.descendants().len(), left + 1, "workers and the template");
     }

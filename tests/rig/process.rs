@@ -205,7 +205,7 @@ impl Line {
     }
 
     /// The value of a key that is a number.
-    pub fn number(&self, key: &str) -> i64 {
+    pub fn number(&self, key: &str) -> i32 {
         let value = self.key(key).unwrap_or_else(|| panic!("no {key} in {:?}", self.0));
         value.parse().unwrap_or_else(|_| panic!("{key} is no number in {:?}", self.0))
     }
