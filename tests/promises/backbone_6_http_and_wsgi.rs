@@ -152,10 +152,11 @@ fn pep3333_environ_variables_are_all_there() {
     let site = corners();
     let port = site.address().rsplit(':').next().expect("a port").to_string();
     let mut client = site.connect();
-    client.send(format!(
-        "POST /environment/a%20b/%C3%BC?x=%20y&z HTTP/1.1\r\nHost: site.test:8000\r\nContent-Type: text/x\r\nContent-Length: 2\r\n\
-        Cookie: a=1\r\nX-Twice: one\r\nCookie: b=2\r\nX-Twice: two\r\nX_Under: dropped\r\nAccept: */*\r\n\r\nhi"
-    ));
+    client.send(
+        "POST /environment/a%20b/%C3%BC?x=%20y&z HTTP/1.1\r\nHost: site.test:8000\r\nContent-Type: text/x\r\n\
+        Content-Length: 2\r\nCookie: a=1\r\nX-Twice: one\r\nCookie: b=2\r\nX-Twice: two\r\nX_Under: dropped\r\n\
+        Accept: */*\r\n\r\nhi",
+    );
     let environ: Value = serde_json::from_str(client.answer().text()).expect("JSON");
     for (key, value) in [
         ("REQUEST_METHOD", json!("POST")),
