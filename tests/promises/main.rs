@@ -8,3 +8,4 @@ mod backbone_5_processes;
 mod backbone_6_http_and_wsgi;
 mod backbone_7_logs;
 mod bad_input;
+mod supervision_storm;

@@ -3,9 +3,12 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
+    time::Duration,
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Answer, PATIENCE};
 
@@ -132,6 +135,17 @@ impl Client {
             }
         };
         (self.buffer, ending)
+    }
+
+    /// Whether the other side neither sends anything nor closes within this time.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        let descriptor = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        };
+        let timeout = PollTimeout::try_from(time).expect("the bounds of tests are short");
+        let events = poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout);
+        self.buffer.is_empty() && events == Ok(0)
     }
 
     /// Waits for the end of the connection, before which nothing may come.
