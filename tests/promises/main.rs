@@ -1,3 +1,11 @@
-//! Each promise of the daemon, tested from outside.
+//! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
 
-fn main() {}
+mod backbone_1_two_commands;
+mod backbone_2_the_sites;
+mod backbone_3_command_line;
+mod backbone_4_any_python;
+mod backbone_5_processes;
+mod backbone_6_http_and_wsgi;
+mod backbone_7_logs;
+mod bad_input;
+mod supervision_storm;

@@ -1,0 +1,71 @@
+# What people do with ostler. Nothing needs to be prepared: what is missing is built, or named in one sentence.
+
+PYTHON ?= python3
+CARGO  ?= cargo
+BIND   ?= 127.0.0.1:8000
+SITE   ?= examples/flask_site.py
+PREFIX ?= /usr/local
+# `make serve PROFILE=dev` builds faster and serves slower.
+PROFILE ?= release
+
+BUILT = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+BUILD = $(CARGO) build --quiet --locked --profile $(PROFILE) -p ostler -p ostler-engine
+
+.PHONY: help serve build test lint man bench compare fuzz install clean tools
+
+help:
+	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
+	@echo 'make test     build everything and pass every test'
+	@echo 'make lint     check formatting, lints and documentation'
+	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
+	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
+	@echo 'make man      write the man page and completions anew; make fuzz: run each fuzz target for a minute'
+
+tools:
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.88 or later'; exit 1; }
+	@command -v cc >/dev/null || { echo 'cc is missing: install a C linker (on Debian: apt-get install gcc)'; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install CPython 3.10 or later (on Debian: apt-get install python3 python3-venv)'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo '$(PYTHON) is older than 3.10: name another with PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments: install venv (on Debian: apt-get install python3-venv)'; exit 1; }
+
+build: tools
+	$(BUILD)
+
+.venv/holds: examples/requirements.txt | tools
+	@echo 'preparing .venv with Flask, Django and Pyramid'
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r examples/requirements.txt
+	@touch $@
+
+serve: build .venv/holds
+	@echo 'open http://$(BIND)/ (Ctrl-C ends it)'
+	@exec $(BUILT)/ostler --python .venv --bind $(BIND) --access-logfile - $(SITE)
+
+test: tools
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace
+
+lint: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+bench: build
+	$(PYTHON) benches/run $(ARGS)
+
+compare: build
+	$(PYTHON) benches/compare $(ARGS)
+
+man: build
+	$(BUILT)/ostler man >man/ostler.1
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ostler $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BUILT)/ostler $(DESTDIR)$(PREFIX)/bin/ostler
+	install -m 644 $(BUILT)/libostler_engine.so $(DESTDIR)$(PREFIX)/lib/ostler/libostler_engine.so
+	install -m 644 man/ostler.1 $(DESTDIR)$(PREFIX)/share/man/man1/ostler.1
+	install -m 644 systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+clean:
+	rm -rf .venv target

@@ -1,0 +1,237 @@
+//! Master, template and workers: who is whose child, what each signal does, what happens when one dies, and that nothing
+//! is left when all is over.
+
+use std::{fs, process::Command};
+
+use nix::{
+    sys::signal::{Signal::*, kill},
+    unistd::Pid,
+};
+use ostler_tests::{Ending, PATIENCE, Process, Python, Rig, application, built, ends_within};
+
+const ONE: &str = "
+def app(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'one']
+";
+
+fn two() -> String {
+    ONE.replace("one", "two")
+}
+
+#[test]
+fn the_master_is_the_parent_of_one_template_and_all_workers() {
+    let site = Rig::new("corners.py").workers(3).start();
+    let workers: Vec<i32> = (0..3).map(|_| site.log("worker ready").number("pid")).collect();
+    let descendants = site.descendants();
+    assert_eq!(descendants.len(), 4, "three workers and a template: {descendants:?}");
+    for pid in workers.iter().chain(&descendants) {
+        assert!(descendants.contains(pid));
+        assert_eq!(parent_of(*pid), site.pid(), "parent of {pid}");
+    }
+}
+
+#[test]
+fn the_master_has_one_thread_and_no_python() {
+    let site = Rig::new("corners.py").start();
+    let threads = fs::read_dir(format!("/proc/{}/task", site.pid())).expect("the master lives").count();
+    assert_eq!(threads, 1);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", site.pid())).expect("the master lives");
+    assert!(!maps.contains("libpython"), "{maps}");
+}
+
+#[test]
+fn a_worker_that_is_killed_is_replaced_and_the_log_says_what_it_was_doing() {
+    let site = Rig::new("corners.py").start();
+    let pipe = site.folder().pipe("pipe");
+    let first = site.log("worker ready").number("pid");
+    let mut held = site.connect();
+    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+    site.log("waiting for the pipe");
+    kill(Pid::from_raw(first), SIGKILL).expect("the worker lives");
+    let lost = site.log("worker lost");
+    assert_eq!(lost.number("pid"), first);
+    for part in ["SIGKILL", "uptime=", "GET /waiting"] {
+        assert!(lost.text().contains(part), "{part} is not in {}", lost.text());
+    }
+    assert_ne!(site.log("worker ready").number("pid"), first);
+    assert_eq!(site.get("/hello").text(), "hello\n");
+}
+
+#[test]
+fn a_worker_that_exits_is_replaced_and_the_log_says_its_status() {
+    let source = format!("import os\n{ONE}")
+        .replace("    start", "    if environ['PATH_INFO'] == '/end': os._exit(7)\n    start");
+    let site = Rig::with_source(&source).start();
+    let first = site.log("worker ready").number("pid");
+    let mut client = site.connect();
+    client.send("GET /end HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.try_answer().is_err(), "nobody is left to answer");
+    let lost = site.log("worker lost");
+    assert!(lost.text().contains("status") && lost.text().contains('7'), "{}", lost.text());
+    assert_ne!(site.log("worker ready").number("pid"), first);
+    assert_eq!(site.get("/").text(), "one");
+}
+
+#[test]
+fn a_site_that_cannot_be_imported_exits_with_the_whole_traceback() {
+    let refused = Rig::with_source("def deep():\n    import no_such_module\n\ndeep()\n").refuse();
+    refused.says(3, &["Traceback (most recent call last)", "in deep", "No module named 'no_such_module'"]);
+    assert!(!refused.error.contains("boot.py"), "frames of ours are nobody's business:\n{}", refused.error);
+}
+
+#[test]
+fn term_finishes_what_is_under_way_and_exits_0() {
+    let mut site = Rig::new("corners.py").start();
+    let pipe = site.folder().pipe("pipe");
+    let mut held = site.connect();
+    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+    site.log("waiting for the pipe");
+    site.signal(SIGTERM);
+    site.log("stopping");
+    fs::write(pipe, "finished").expect("the application reads");
+    let answer = held.answer();
+    assert_eq!(answer.text(), "finished");
+    assert_eq!(answer.field("connection"), Some("close"));
+    assert_eq!(held.ending(), Ending::Closed);
+    assert_eq!(site.wait(), 0);
+}
+
+#[test]
+fn int_and_quit_stop_at_once() {
+    for signal in [SIGINT, SIGQUIT] {
+        let mut site = Rig::new("corners.py").start();
+        let pipe = site.folder().pipe("pipe");
+        let mut held = site.connect();
+        held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+        site.log("waiting for the pipe");
+        site.signal(signal);
+        assert_eq!(site.wait(), 0, "{signal}");
+        assert!(held.try_answer().is_err(), "{signal}");
+    }
+}
+
+#[test]
+fn hup_replaces_all_workers_by_a_new_generation() {
+    let site = Rig::with_source(ONE).workers(2).start();
+    let old: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
+    let mut kept = site.connect();
+    assert_eq!(kept.get("/").text(), "one");
+    site.folder().write("app.py", &two());
+    site.signal(SIGHUP);
+    assert_eq!(site.log("generation serving").number("generation"), 2);
+    let new: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
+    assert!(new.iter().all(|pid| !old.contains(pid)));
+    for pid in old {
+        assert!(ends_within(pid, PATIENCE));
+    }
+    assert_eq!(kept.get("/").text(), "two", "the connection moved");
+    assert_eq!(site.get("/").text(), "two");
+}
+
+#[test]
+fn a_reload_that_cannot_boot_changes_nothing() {
+    let site = Rig::with_source(ONE).start();
+    site.folder().write("app.py", "def app(environ, start_response)\n    pass\n");
+    site.signal(SIGHUP);
+    site.log("generation discarded");
+    assert!(site.logged("SyntaxError") >= 1);
+    assert_eq!(site.get("/").text(), "one");
+    site.folder().write("app.py", &two());
+    site.signal(SIGHUP);
+    site.log("generation serving");
+    assert_eq!(site.get("/").text(), "two");
+}
+
+#[test]
+fn ttin_adds_a_worker_and_ttou_takes_one_away() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let old: Vec<i32> = (0..2).map(|_| site.log("worker ready").number("pid")).collect();
+    site.signal(SIGTTIN);
+    let third = site.log("worker ready").number("pid");
+    assert!(!old.contains(&third));
+    for left in [2, 1] {
+        site.signal(SIGTTOU);
+        let gone = site.log("worker drained").number("pid");
+        assert!(ends_within(gone, PATIENCE));
+        assert_eq!(site.descendants().len(), left + 1, "workers and the template");
+    }
+    assert_eq!(site.get("/hello").text(), "hello\n");
+}
+
+#[test]
+fn when_the_master_is_killed_everybody_else_exits() {
+    let mut site = Rig::new("corners.py").workers(2).start();
+    let descendants = site.descendants();
+    assert_eq!(descendants.len(), 3);
+    site.kill_master();
+    for pid in descendants {
+        assert!(ends_within(pid, PATIENCE), "process {pid} outlives its master");
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let rig = Rig::new("corners.py").workers(2);
+    let socket = rig.folder().join("site.sock");
+    let pid_file = rig.folder().join("site.pid");
+    let rig = rig.option("--pid", pid_file.to_str().expect("plain"));
+    let mut site = rig.bind(&format!("unix:{}", socket.display())).start();
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.folder().leavings().len(), 3, "while it runs: socket, pid file, control socket");
+    site.stop();
+    assert_eq!(site.folder().leavings().len(), 0);
+}
+
+#[test]
+fn process_1_of_a_container_reaps_strangers() {
+    let folder = ostler_tests::Folder::new();
+    let script = "exec \"$@\" --bind unix:site.sock --control control.sock --workers 1";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    command.arg(built("ostler")).arg("--python").arg(&Python::usual().environment().python);
+    command.arg(application("corners.py")).current_dir(folder.path());
+    let mut container = Process::start(&mut command, &folder.path().display().to_string());
+    container.log.find("generation serving");
+    let mut client = ostler_tests::Client::connect(&format!("unix:{}", folder.join("site.sock").display()));
+    let before = container.descendants();
+    assert_eq!(client.get("/stranger").text(), "hello\n");
+    // The grandchild was given to process 1. Once it has ended, it must not stay as a zombie.
+    let master = *before.iter().min().expect("the container lives");
+    let mut zombies = children_of(master);
+    zombies.retain(|pid| !before.contains(pid));
+    for pid in zombies {
+        assert!(ends_within(pid, PATIENCE));
+    }
+    assert_eq!(client.get("/hello").text(), "hello\n");
+    kill(Pid::from_raw(master), SIGTERM).expect("the master lives");
+    container.wait();
+    assert_eq!(container.descendants().len(), 0);
+}
+
+fn parent_of(pid: i32) -> i32 {
+    stat(pid)[1].parse().expect("a process id")
+}
+
+fn children_of(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("the process lives");
+    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// The fields of proc(5)'s stat from the state on.
+fn stat(pid: i32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, rest) = text.rsplit_once(") ").expect("the name is in parentheses");
+    rest.split(' ').map(String::from).collect()
+}

@@ -1,0 +1,156 @@
+//! The error log is an interface of stable phrases and keys; the access log is gunicorn's.
+
+use std::{fs, process::Command};
+
+use nix::sys::signal::Signal::SIGUSR1;
+use ostler_tests::{Process, Python, Rig, application, built};
+
+#[test]
+fn each_line_has_time_level_process_phrase_and_keys() {
+    let mut site = Rig::new("corners.py").start();
+    site.stop();
+    let log = site.whole_log();
+    assert!(log.lines().count() >= 6, "{log}");
+    for line in log.lines() {
+        let mut words = line.split(' ');
+        let time = words.next().expect("a word");
+        assert!(time.len() == 29 && time.as_bytes()[10] == b'T' && time.as_bytes()[19] == b'.', "{line}");
+        let level = words.next().unwrap_or_default();
+        assert!(["critical", "error", "warning", "info", "debug"].contains(&level), "{line}");
+        let process = words.next().unwrap_or_default();
+        let process = if process.contains('[') {
+            process.to_string()
+        } else {
+            format!("{process} {}", words.next().unwrap_or_default())
+        };
+        let known = ["master[", "template g1[", "worker g1.0["];
+        assert!(known.iter().any(|name| process.starts_with(name)) && process.ends_with(']'), "{line}");
+    }
+}
+
+#[test]
+fn the_life_of_a_site_is_told_in_stable_phrases() {
+    let mut site = Rig::new("corners.py").start();
+    site.stop();
+    let log = site.whole_log();
+    let mut rest = log.as_str();
+    for phrase in
+        ["starting", "listening", "generation booting", "worker ready", "generation serving", "stopping", "stopped"]
+    {
+        let at = rest.find(phrase).unwrap_or_else(|| panic!("{phrase:?} does not follow in\n{log}"));
+        rest = &rest[at..];
+    }
+}
+
+#[test]
+fn the_level_is_as_asked_for() {
+    let quiet = Rig::new("corners.py").option("--log-level", "error");
+    let socket = format!("unix:{}", quiet.folder().join("site.sock").display());
+    let site = quiet.bind(&socket).start_silently();
+    assert_eq!(site.get("/raising").status, 500);
+    let line = site.log("/raising");
+    assert!(line.text().contains(" error "), "{}", line.text());
+    assert_eq!(site.logged(" info "), 0);
+}
+
+#[test]
+fn the_error_log_goes_to_a_file_and_is_reopened() {
+    let rig = Rig::new("corners.py");
+    let (log, rotated) = (rig.folder().join("error.log"), rig.folder().join("error.log.1"));
+    let socket = format!("unix:{}", rig.folder().join("site.sock").display());
+    let mut site = rig.option("--error-logfile", "error.log").bind(&socket).start_silently();
+    let mut client = site.connect();
+    assert_eq!(client.get("/errors").text(), "hello\n");
+    fs::rename(&log, &rotated).expect("the log is there");
+    site.signal(SIGUSR1);
+    site.folder().wait_for("error.log");
+    assert_eq!(client.get("/raising").status, 500);
+    site.stop();
+    let (old, new) = (fs::read_to_string(rotated).expect("rotated"), fs::read_to_string(log).expect("reopened"));
+    assert!(old.contains("generation serving") && old.contains("one line to wsgi.errors"), "{old}");
+    assert!(new.contains("RuntimeError: raised by the page") && new.contains("stopped"), "{new}");
+}
+
+#[test]
+fn nobody_outside_can_forge_a_line() {
+    let site = Rig::new("corners.py").start();
+    let mut client = site.connect();
+    client.send("GET /raising?%0A\x7f2026-11-22T00:00:00.000+00:00%20info HTTP/1.1\r\nHost: a\r\n\r\n");
+    let _ = client.try_answer();
+    assert_eq!(site.get("/raising?a%0Ab\"c").status, 500);
+    let line = site.log("/raising?a%0Ab");
+    assert!(!line.text().contains('\u{7f}'));
+}
+
+#[test]
+fn the_access_log_is_in_gunicorns_format() {
+    let mut site = Rig::new("corners.py").option("--access-logfile", "access.log").start();
+    let mut client = site.connect();
+    client
+        .send("GET /hello?x=1 HTTP/1.1\r\nHost: a\r\nReferer: http://from.test/\r\nUser-Agent: a \"browser\"\r\n\r\n");
+    assert_eq!(client.answer().text(), "hello\n");
+    assert_eq!(client.get("/two_blocks").text(), "one two\n");
+    site.stop();
+    let log = site.folder().read("access.log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    let (before, rest) = lines[0].split_once(" [").expect("a time");
+    let (time, after) = rest.split_once("] ").expect("a time");
+    assert_eq!(before, "127.0.0.1 - -");
+    assert!(time.len() == 26 && time.as_bytes()[2] == b'/' && time.as_bytes()[11] == b':', "{time}");
+    assert_eq!(after, r#""GET /hello?x=1 HTTP/1.1" 200 6 "http://from.test/" "a \"browser\"""#);
+    assert!(lines[1].ends_with(r#""GET /two_blocks HTTP/1.1" 200 8 "-" "-""#), "{}", lines[1]);
+}
+
+#[test]
+fn the_atoms_of_the_access_log_are_honoured() {
+    let format = "%(h)s|%(m)s|%(U)s|%(q)s|%(H)s|%(s)s|%(B)s|%(b)s|%({x-one}i)s|%({content-type}o)s|%({wsgi.url_scheme}e)s|\
+        %(p)s|%(D)s|%(M)s|%(L)s|%(T)s|%({missing}i)s";
+    let mut site = Rig::new("corners.py").option("--access-logfile", "-").option("--access-logformat", format).start();
+    let worker = site.log("worker ready").number("pid");
+    site.connect().send("GET /hello?q HTTP/1.1\r\nHost: a\r\nX-One: 1\r\n\r\n").answer();
+    site.stop();
+    let output = site.whole_output();
+    let atoms: Vec<&str> = output.trim_end().split('|').collect();
+    let plain =
+        ["127.0.0.1", "GET", "/hello", "q", "HTTP/1.1", "200", "6", "6", "1", "text/plain; charset=utf-8", "http"];
+    assert_eq!(atoms[..11], plain, "{output}");
+    assert_eq!(atoms[11].trim_matches(['<', '>']), worker.to_string(), "{output}");
+    let (micro, milli): (u64, u64) = (atoms[12].parse().expect("a number"), atoms[13].parse().expect("a number"));
+    assert!(micro < 10_000_000 && milli <= micro / 1000 + 1, "{output}");
+    assert!(atoms[14].contains('.') && atoms[15].parse::<u64>().is_ok(), "{output}");
+    assert_eq!(atoms[16], "-");
+}
+
+#[test]
+fn no_line_of_the_access_log_is_lost_when_it_is_rotated() {
+    let mut site = Rig::new("corners.py").workers(2).option("--access-logfile", "access.log").start();
+    let mut client = site.connect();
+    for number in 0..200 {
+        assert_eq!(client.get(&format!("/hello?{number}")).text(), "hello\n");
+        if number == 100 {
+            fs::rename(site.folder().join("access.log"), site.folder().join("access.log.1")).expect("the log is there");
+            site.signal(SIGUSR1);
+            site.folder().wait_for("access.log");
+        }
+    }
+    site.stop();
+    let both = site.folder().read("access.log.1") + &site.folder().read("access.log");
+    for number in 0..200 {
+        assert_eq!(both.matches(&format!("/hello?{number} ")).count(), 1, "request {number}");
+    }
+    assert_eq!(both.lines().count(), 200);
+}
+
+#[test]
+fn on_a_terminal_the_log_is_for_people() {
+    let python = Python::usual();
+    let folder = ostler_tests::Folder::new();
+    let mut command = Command::new(&python.executable);
+    command.args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"]).arg(built("ostler")).current_dir(folder.path());
+    command.args(["--bind", "unix:site.sock", "--control", "control.sock", "--workers", "1", "--python"]);
+    command.arg(&python.environment().python).arg(application("corners.py"));
+    let terminal = Process::start(&mut command, &folder.path().display().to_string());
+    let line = terminal.output.find("generation serving");
+    assert!(line.text().contains("\x1b[") && !line.text().contains('T'), "{:?}", line.text());
+}

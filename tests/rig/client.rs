@@ -1,0 +1,169 @@
+//! A client that sends any bytes and sees every byte of the answer, and how the connection ends.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{Answer, PATIENCE};
+
+/// How the other side ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// In order: FIN.
+    Closed,
+    /// Abruptly: RST.
+    Reset,
+}
+
+/// One connection.
+pub struct Client {
+    stream: Stream,
+    /// Bytes that came and are not consumed.
+    buffer: Vec<u8>,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Client {
+    /// Connects to `http://127.0.0.1:8000` or `unix:/path`, as a daemon's log names them.
+    pub fn connect(address: &str) -> Client {
+        Client::try_connect(address).unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
+    }
+
+    /// The same, where it may fail.
+    pub fn try_connect(address: &str) -> io::Result<Client> {
+        let stream = match address.strip_prefix("unix:") {
+            Some(path) => {
+                let stream = UnixStream::connect(Path::new(path))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Stream::Unix(stream)
+            }
+            None => {
+                let stream = TcpStream::connect(address.trim_start_matches("http://"))?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Stream::Tcp(stream)
+            }
+        };
+        Ok(Client { stream, buffer: vec![] })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.try_send(bytes).unwrap_or_else(|error| panic!("could not send: {error}"));
+        self
+    }
+
+    /// The same, where the other side may have closed.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+        }
+    }
+
+    /// Sends FIN: there will be no more requests.
+    pub fn finish(&mut self) -> &mut Self {
+        let done = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        done.expect("a connected socket can be shut down");
+        self
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: ostler.test\r\n\r\n")).answer()
+    }
+
+    /// Sends a request with a body and reads the answer.
+    pub fn post(&mut self, target: &str, content_type: &str, body: &[u8]) -> Answer {
+        self.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: ostler.test\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        self.send(body).answer()
+    }
+
+    /// Reads the next response, an interim one included.
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// The same, where it may be cut; then the error says what came.
+    pub fn try_answer(&mut self) -> Result<Answer, String> {
+        Answer::read(&mut self.buffer, false, |buffer| self.stream.fill(buffer))
+    }
+
+    /// Reads the next response, which answers HEAD.
+    pub fn answer_to_head(&mut self) -> Answer {
+        Answer::read(&mut self.buffer, true, |buffer| self.stream.fill(buffer))
+            .unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// Reads until these bytes have come, and returns everything up to their end. For what is no whole response yet.
+    pub fn until(&mut self, mark: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
+                return self.buffer.drain(..at + mark.len()).collect();
+            }
+            let more = self.stream.fill(&mut self.buffer).unwrap_or_else(|error| panic!("could not read: {error}"));
+            assert!(more, "the connection ended after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+    }
+
+    /// Reads everything up to the end of the connection, and how it ended.
+    pub fn rest(mut self) -> (Vec<u8>, Ending) {
+        let ending = loop {
+            match self.stream.fill(&mut self.buffer) {
+                Ok(true) => (),
+                Ok(false) => break Ending::Closed,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break Ending::Reset,
+                Err(error) => panic!("the connection did not end: {error}"),
+            }
+        };
+        (self.buffer, ending)
+    }
+
+    /// Whether the other side neither sends anything nor closes within this time.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        let descriptor = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        };
+        let timeout = PollTimeout::try_from(time).expect("the bounds of tests are short");
+        let events = poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout);
+        self.buffer.is_empty() && events == Ok(0)
+    }
+
+    /// Waits for the end of the connection, before which nothing may come.
+    pub fn ending(self) -> Ending {
+        let (rest, ending) = self.rest();
+        assert!(rest.is_empty(), "before the end came {:?}", String::from_utf8_lossy(&rest));
+        ending
+    }
+}
+
+impl Stream {
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let mut block = [0; 65536];
+        let read = match self {
+            Stream::Tcp(stream) => stream.read(&mut block)?,
+            Stream::Unix(stream) => stream.read(&mut block)?,
+        };
+        buffer.extend(&block[..read]);
+        Ok(read > 0)
+    }
+}
