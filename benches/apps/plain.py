@@ -1,0 +1,67 @@
+"""The applications of the workloads that need no framework: one function each, as little Python as the workload allows."""
+
+import os
+import tempfile
+
+HELLO = b"Hello, World!"
+BLOCK = b"x" * 1024
+MEBIBYTE = b"x" * 1048576
+
+FILE = os.path.join(tempfile.gettempdir(), f"ostler-bench-{os.getuid()}.bin")
+if not os.path.exists(FILE) or os.path.getsize(FILE) != len(MEBIBYTE):
+    with open(f"{FILE}.{os.getpid()}", "wb") as new:
+        new.write(MEBIBYTE)
+    os.rename(new.name, FILE)
+
+
+def hello(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [HELLO]
+
+
+def browser(environ, start_response):
+    """Looks at what a framework would look at: two fields and the cookies."""
+    language = environ.get("HTTP_ACCEPT_LANGUAGE", "en")
+    cookies = environ["HTTP_COOKIE"].split("; ")
+    body = f"{environ['HTTP_HOST']} {language} {len(cookies)}".encode("latin-1")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def post(environ, start_response):
+    body = b"%d" % len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def mebibyte(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(MEBIBYTE)))])
+    return [MEBIBYTE]
+
+
+def stream(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    return (BLOCK for _ in range(100))
+
+
+def download(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(MEBIBYTE)))])
+    file = open(FILE, "rb")
+    if "wsgi.file_wrapper" in environ:
+        return environ["wsgi.file_wrapper"](file, 65536)
+    return blocks(file)
+
+
+def blocks(file):
+    with file:
+        while block := file.read(65536):
+            yield block
+
+
+def slow(environ, start_response):
+    """Takes a second at /slow and no time elsewhere."""
+    if environ["PATH_INFO"] == "/slow":
+        import time
+
+        time.sleep(1)
+    return hello(environ, start_response)

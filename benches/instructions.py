@@ -1,0 +1,73 @@
+"""Counts the instructions that a server's own code executes per hello request, with callgrind.
+
+Unlike time this does not depend on the machine's other work: a later change can be held against it. The server runs under
+valgrind; the process that answers dumps its counts before and after a known number of requests.
+"""
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import install
+import measure
+import processes
+from servers import SERVERS, Site
+
+TITLE = "user-space instructions per hello request (callgrind)"
+# One process of these answers everything, in compiled code; of the others the interpreter's share would say little.
+COUNTED = ("ostler", "bjoern", "fastwsgi", "floor", "loop")
+WARM, REQUESTS = 300, 1000
+QUESTION = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+
+
+def measure_all(servers):
+    """{server: instructions per request, or why there is no figure}"""
+    print(f"\n{TITLE}", file=sys.stderr)
+    if not install.program("valgrind"):
+        return {name: "left out: it needs valgrind" for name in servers}
+    return {name: count(name) for name in COUNTED if name in servers}
+
+
+def count(name):
+    site = Site("plain:hello", processes.free_port())
+    with tempfile.TemporaryDirectory() as folder:
+        valgrind = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={folder}/%p"]
+        environment = {"PYTHONPATH": str(measure.HERE / "apps")}
+        output = measure.TARGET / "bench" / f"{name}.log"
+        try:
+            with processes.running([*valgrind, *SERVERS[name](site)], site.port, output, environment=environment) as process:
+                with contextlib.closing(socket.create_connection(("127.0.0.1", site.port))) as client:
+                    ask(client, WARM)
+                    dump(process)
+                    ask(client, REQUESTS)
+                    dump(process)
+                result = max(map(second_dump, Path(folder).glob("*.2"))) / REQUESTS
+        except (processes.NotUp, OSError, ValueError, subprocess.CalledProcessError) as why:
+            return f"failed: {why}"
+    print(f"  {name:17} {result:9.0f}", file=sys.stderr, flush=True)
+    return result
+
+
+def ask(client, times):
+    for _ in range(times):
+        client.sendall(QUESTION)
+        answer = b""
+        while not answer.endswith(b"Hello, World!"):
+            data = client.recv(65536)
+            if not data:
+                raise OSError("the server closed the connection")
+            answer += data
+
+
+def dump(process):
+    """Makes each process of the server write down what it has executed since it last did, and start over."""
+    for pid, _ in processes.tree(process.pid):
+        subprocess.run(["callgrind_control", "--dump", str(pid)], check=True, capture_output=True, timeout=60)
+
+
+def second_dump(path):
+    return int(re.search(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)[1])

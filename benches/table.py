@@ -1,0 +1,116 @@
+"""Prints what was measured, for a terminal or for the README."""
+
+import statistics
+
+import instructions
+import tail
+from servers import HELLO_ONLY
+from workloads import WORKLOADS
+
+
+def median(rounds, key):
+    return statistics.median(key(each) for each in rounds)
+
+
+def figures(rounds):
+    """The medians of one server on one workload."""
+    return {
+        "rate": median(rounds, lambda each: each["rate"]),
+        "user": median(rounds, lambda each: each["user"]),
+        "system": median(rounds, lambda each: each["system"]),
+        "total": median(rounds, lambda each: each["user"] + each["system"]),
+    }
+
+
+def number(value):
+    """Three digits, or all of them before the point."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def text(report):
+    parts = [report["machine"], *(f"left out: {name}: {why}" for name, why in report["left_out"].items())]
+    parts += [workload_text(WORKLOADS[name].title, results) for name, results in report["workloads"].items()]
+    if "tail" in report:
+        parts.append(grid(tail.TITLE, *tail_rows(report)))
+    if "instructions" in report:
+        parts.append(grid(instructions.TITLE, *instruction_rows(report)))
+    return "\n\n".join(parts)
+
+
+def workload_text(title, results):
+    """One line a server; the ratios are to ostler: above 1 means more requests, or more processor time, than ostler."""
+    ours = figures(results["ostler"]) if isinstance(results.get("ostler"), list) else None
+    header = ["", "req/s", "× ostler", "user µs", "system µs", "CPU µs/req", "× ostler"]
+    rows = []
+    for name, rounds in results.items():
+        if isinstance(rounds, str):
+            rows.append([name, rounds])
+            continue
+        its = figures(rounds)
+        rate, total = ((f"{its[key] / ours[key]:.2f}" if ours else "–") for key in ("rate", "total"))
+        rows.append([name, number(its["rate"]), rate, number(its["user"]), number(its["system"]), number(its["total"]), total])
+    return grid(title, header, rows)
+
+
+def tail_rows(report):
+    header = ["", "requests", "median ms", "99.9 % ms", "longest ms"]
+    rows = []
+    for name, its in report["tail"].items():
+        values = [its] if isinstance(its, str) else [f"{its['requests']:,}"]
+        values += [] if isinstance(its, str) else [f"{its[key]:.1f}" for key in ("median", "99.9 %", "longest")]
+        rows.append([name, *values])
+    return header, rows
+
+
+def instruction_rows(report):
+    its = report["instructions"]
+    return ["", "instructions"], [[name, value if isinstance(value, str) else f"{value:,.0f}"] for name, value in its.items()]
+
+
+def grid(title, header, rows):
+    """Columns as wide as they must be; a row of two cells under a longer header is a remark."""
+    full = [row for row in [header, *rows] if len(row) == len(header)]
+    widths = [max(len(row[column]) for row in full) for column in range(len(header))]
+    widths[0] = max(len(row[0]) for row in [header, *rows])
+    lines = [title]
+    for row in [header, *rows]:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])] if len(row) == len(header) else row[1:]
+        lines.append("  " + "  ".join([f"{row[0]:<{widths[0]}}", *cells]))
+    return "\n".join(lines)
+
+
+def markdown(report):
+    """Servers as columns, so that a workload is one line; a dash where a server cannot do it."""
+    parts = [f"Measured on {report['machine']}; {peers(report)}. Medians; one worker on one core, the load on another."]
+    for title, key in (("CPU µs per request", "total"), ("Requests per second", "rate")):
+        servers = list(next(iter(report["workloads"].values()), {}))
+        rows = [[WORKLOADS[name].title, *cells(results, servers, key)] for name, results in report["workloads"].items()]
+        if rows:
+            parts.append(marked([title, *servers], rows))
+    if "tail" in report:
+        header, rows = tail_rows(report)
+        whole = [row for row in rows if len(row) == len(header)]
+        parts.append(marked([tail.TITLE[0].upper() + tail.TITLE[1:], *header[1:]], whole))
+    if "instructions" in report:
+        header, rows = instruction_rows(report)
+        parts.append(marked(["User-space instructions per hello request", "callgrind"], rows))
+    return "\n\n".join(parts)
+
+
+def cells(results, servers, key):
+    """The best of the real servers in bold: floor and loop run no Python."""
+    values = {name: figures(results[name])[key] for name in servers if isinstance(results.get(name), list)}
+    real = [value for name, value in values.items() if name not in HELLO_ONLY]
+    best = (max if key == "rate" else min)(real, default=None)
+    shown = {name: f"**{number(value)}**" if value == best and name not in HELLO_ONLY else number(value) for name, value in values.items()}
+    return [shown.get(name, "–") for name in servers]
+
+
+def peers(report):
+    named = {"gunicorn", "granian", "uwsgi", "bjoern", "fastwsgi", "waitress", "flask", "django"}
+    return ", ".join(f"{name} {version}" for name, version in report["versions"].items() if name.lower() in named)
+
+
+def marked(header, rows):
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

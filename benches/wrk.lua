@@ -1,0 +1,12 @@
+-- Sends the body the workload asks for, and tells the result as one line of JSON.
+local length = tonumber(os.getenv("BENCH_BODY") or 0)
+if length > 0 then
+  wrk.method = "POST"
+  wrk.body = string.rep("x", length)
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  local wrong = errors.connect + errors.read + errors.write + errors.timeout + errors.status
+  io.write(string.format('\n{"requests":%d,"microseconds":%d,"errors":%d}\n', summary.requests, summary.duration, wrong))
+end
