@@ -66,39 +66,38 @@ impl StandardError {
             write!(line, "{} {name} {} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"), self.process)?;
         }
         write!(line, "{}", record.msg())?;
-        let mut pairs = Pairs { line: &mut line, block: String::new() };
-        record.kv().serialize(record, &mut pairs)?;
-        values.serialize(record, &mut pairs)?;
-        let block = pairs.block;
+        // slog gives the keys of each list last first.
+        let (mut ours, mut loggers) = (Pairs(Vec::new()), Pairs(Vec::new()));
+        record.kv().serialize(record, &mut ours)?;
+        values.serialize(record, &mut loggers)?;
+        let in_order = || ours.0.iter().rev().chain(loggers.0.iter().rev());
+        let is_block = |text: &str| text.trim_end().contains('\n');
+        for (key, text) in in_order().filter(|(_, text)| !is_block(text)) {
+            match is_plain(text) {
+                true => write!(line, " {key}={text}")?,
+                false => write!(line, " {key}={text:?}")?,
+            }
+        }
         line.push('\n');
-        for text in block.lines() {
+        for text in in_order().filter(|(_, text)| is_block(text)).flat_map(|(_, text)| text.lines()) {
             writeln!(line, "    {}", printable(text))?;
         }
         Ok(line)
     }
 }
 
-/// Puts ` key=value` behind the phrase; a value of several lines (a traceback) follows as an indented block.
-struct Pairs<'a> {
-    line: &'a mut String,
-    block: String,
-}
+/// Keys and values as they come. A value of several lines (a traceback) is shown below the line, as an indented block.
+struct Pairs(Vec<(slog::Key, String)>);
 
-impl slog::Serializer for Pairs<'_> {
+impl slog::Serializer for Pairs {
     fn emit_arguments(&mut self, key: slog::Key, value: &fmt::Arguments) -> slog::Result {
-        let text = value.to_string();
-        if text.trim_end().contains('\n') {
-            self.block.push_str(&text);
-            return Ok(());
-        }
-        let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '=' && c != '\\';
-        if !text.is_empty() && text.chars().all(plain) {
-            write!(self.line, " {key}={text}")?;
-        } else {
-            write!(self.line, " {key}={text:?}")?;
-        }
+        self.0.push((key, value.to_string()));
         Ok(())
     }
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=' && c != '\\')
 }
 
 /// Control characters shown as escapes, everything else as it is.
@@ -128,12 +127,12 @@ mod tests {
                     Level::Info,
                     "",
                     &format_args!("worker ready"),
-                    slog::b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n")
+                    slog::b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n", "pid" => 7)
                 ),
                 &list,
             )
             .unwrap();
         let (_, text) = shown.split_once(' ').unwrap();
-        assert_eq!(text, "info master[1] worker ready path=\"/a\\u{1b}[2J b\" slot=3\n    one\n    two \\u{7}\n");
+        assert_eq!(text, "info master[1] worker ready path=\"/a\\u{1b}[2J b\" pid=7 slot=3\n    one\n    two \\u{7}\n");
     }
 }
