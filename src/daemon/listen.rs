@@ -35,7 +35,7 @@ pub struct Listeners {
     next: u32,
 }
 
-/// One bound socket.
+/// One bound socket. Its file goes with it.
 #[derive(Debug)]
 pub struct Bound {
     /// As the state machine knows it.
@@ -67,8 +67,8 @@ impl Listeners {
 
     /// Takes what was inherited out of the way of the descriptors that mean something to us.
     pub fn adopt(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let inherited = settings.binds.iter().filter(|address| matches!(address, Address::Inherited(_)));
-        inherited.map(|address| self.open_one(address, settings).map(drop)).collect()
+        let mut inherited = settings.binds.iter().filter(|address| matches!(address, Address::Inherited(_)));
+        inherited.try_for_each(|address| self.open_one(address, settings).map(drop))
     }
 
     /// Binds what is not bound yet. All or nothing.
@@ -77,7 +77,7 @@ impl Listeners {
         let opened: Result<Vec<ListenerId>, Failure> =
             settings.binds.iter().map(|address| self.open_one(address, settings)).collect();
         if opened.is_err() {
-            self.bound.drain(before..).for_each(Bound::close);
+            self.bound.truncate(before);
         }
         opened
     }
@@ -99,9 +99,7 @@ impl Listeners {
 
     /// Closes those that nobody uses any more.
     pub fn keep(&mut self, used: impl Fn(ListenerId) -> bool) {
-        let (kept, dropped) = self.bound.drain(..).partition(|bound| used(bound.id));
-        self.bound = kept;
-        Vec::into_iter(dropped).for_each(Bound::close);
+        self.bound.retain(|bound| used(bound.id));
     }
 
     /// What there is under a number.
@@ -115,9 +113,9 @@ impl Listeners {
     }
 }
 
-impl Bound {
-    fn close(self) {
-        if let Some(file) = self.file {
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
             file.remove();
         }
     }

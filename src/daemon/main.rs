@@ -1,7 +1,10 @@
 //! ostler: options, then settings, then the master, then the exit code.
 
-use std::process::ExitCode;
+use std::{os::fd::RawFd, process::ExitCode};
 
+mod ask;
+mod background;
+mod control;
 mod exit;
 mod listen;
 mod logs;
@@ -17,6 +20,7 @@ mod sys;
 mod template;
 
 use exit::{Exit, Failure};
+use master::upgrade::{self, Handover, Kept};
 use options::{
     Invocation, Options,
     parser::{self, Task, Typed},
@@ -24,16 +28,30 @@ use options::{
 use settings::Settings;
 
 fn main() -> ExitCode {
-    let exit = Invocation::here()
-        .map_err(|error| Failure::new(Exit::System, format!("the working directory is gone: {}", exit::words(&error))))
-        .and_then(|invocation| run(&invocation));
-    match exit {
-        Ok(exit) => exit.into(),
+    let ended = match Handover::from_environment() {
+        None => here().and_then(|invocation| run(&invocation)).map(ExitCode::from),
+        Some(Handover::Prove(state)) => upgrade::prove(state).map(ExitCode::from),
+        Some(Handover::Take(state)) => go_on(state).map(ExitCode::from),
+    };
+    match ended {
+        Ok(exit) => exit,
         Err(failure) => {
             eprintln!("ostler: {failure}");
             failure.exit.into()
         }
     }
+}
+
+fn here() -> Result<Invocation, Failure> {
+    Invocation::here()
+        .map_err(|error| Failure::new(Exit::System, format!("the working directory is gone: {}", exit::words(&error))))
+}
+
+/// An upgrade has put us into a running master's process.
+fn go_on(state: RawFd) -> Result<Exit, Failure> {
+    let kept = Kept::read(state)?;
+    let invocation = Invocation { directory: kept.directory.clone(), ..here()? };
+    master::resume(kept, &|| reread(&invocation))
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
@@ -49,16 +67,17 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         }
         Task::Serve => {
             let settings = Settings::resolve(invocation, &mut options)?;
-            master::run(settings, &|| reread(invocation))
+            let announce = settings.daemon.then(background::enter).transpose()?;
+            master::run(settings, invocation.directory.clone(), &|| reread(invocation), announce)
         }
-        Task::Check => Ok(master::check(Settings::resolve(invocation, &mut options)?)),
+        Task::Check => master::check(Settings::resolve(invocation, &mut options)?),
         Task::Settings { json } => {
             // What is wrong with them is said last, so that it stands below where it came from.
             let resolved = Settings::resolve(invocation, &mut options);
             report::print(&if json { report::json(&options) } else { report::table(&options) })?;
             resolved.map(|_| Exit::Success)
         }
-        Task::Control(words) => master::ask(&settings::find_control(invocation, &options)?, &words),
+        Task::Control(words) => ask::ask(&settings::find_control(invocation, &options)?, &words),
         Task::Print(_) => unreachable!("printed above"),
     }
 }

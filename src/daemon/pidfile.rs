@@ -35,9 +35,11 @@ impl PidFile {
     pub fn path(&self) -> &Path {
         &self.0
     }
+}
 
+impl Drop for PidFile {
     /// Removes it, if it is still ours.
-    pub fn remove(self) {
+    fn drop(&mut self) {
         if owner(&self.0) == Some(own()) {
             let _ = fs::remove_file(&self.0);
         }
@@ -89,11 +91,10 @@ mod tests {
         let file = PidFile::write(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", own()));
         fs::write(&path, "1\n").unwrap();
-        file.remove();
+        drop(file);
         assert!(path.exists(), "the file was another's by then");
         fs::remove_file(&path).unwrap();
-        let file = PidFile::write(&path).unwrap();
-        file.remove();
+        drop(PidFile::write(&path).unwrap());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         fs::remove_dir(&folder).unwrap();
     }

@@ -22,6 +22,8 @@ use nix::{
 
 /// The largest number of slots of a generation.
 pub const MOST_SLOTS: u16 = 1024;
+/// The largest number of workers of a generation: half of the slots are for those that come while others go.
+pub const MOST_WORKERS: u16 = MOST_SLOTS / 2;
 /// How much of a request line is kept, in bytes.
 pub const REQUEST_LINE: usize = 224;
 

@@ -43,7 +43,7 @@ pub enum Event {
     /// `ostler recycle`: replace every worker by one of the same code.
     Recycle(Option<Asker>),
     /// TTIN, TTOU, `ostler scale`.
-    Scale(i32, Option<Asker>),
+    Scale(Change, Option<Asker>),
     /// WINCH of a daemon: let all workers go, keep the rest.
     Rest,
     /// [`Action::Boot`] has started a template.
@@ -116,6 +116,13 @@ pub enum Action {
         /// Which.
         slot: u16,
     },
+    /// Send a worker [`wire::ToWorker::Serve`].
+    Admit {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+    },
     /// Send a worker [`wire::ToWorker::Drain`].
     Drain {
         /// Whose.
@@ -163,7 +170,7 @@ pub enum Action {
     /// Execute the new executable in this process; answered by UpgradeFailed, or by Upgraded over there.
     Execute,
     /// Tell somebody what came of what they asked for.
-    Answer(Asker, Result<String, String>),
+    Answer(Asker, Result<String, Failure>),
     /// Write to the log.
     Note(Note),
     /// Clean up and end.
@@ -268,6 +275,15 @@ pub enum Why {
     Operator,
 }
 
+/// How the number of workers changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// By so many more, or fewer.
+    By(i32),
+    /// To so many.
+    To(u16),
+}
+
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stop {
@@ -280,7 +296,7 @@ pub enum Stop {
 }
 
 /// What the machine needs to know of a generation's settings.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// `--workers`
     pub workers: u16,
@@ -319,6 +335,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The same, with what came of it said first.
+    pub fn after(&self, what: &str) -> Failure {
+        Failure { message: format!("{what}: {}", self.message), ..self.clone() }
+    }
+
     /// One without a traceback.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), traceback: String::new() }
@@ -333,6 +354,12 @@ impl From<BootFailure> for Failure {
             BootFailureKind::Application => Exit::Application,
         };
         Failure { exit, message, traceback }
+    }
+}
+
+impl From<Failure> for exit::Failure {
+    fn from(failure: Failure) -> exit::Failure {
+        exit::Failure::new(failure.exit, failure.to_string())
     }
 }
 

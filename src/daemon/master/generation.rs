@@ -141,9 +141,9 @@ impl Turn {
     }
 
     /// Answers all who wait.
-    pub fn answer(&mut self, waiting: &mut Vec<Asker>, outcome: Result<&str, &str>) {
+    pub fn answer(&mut self, waiting: &mut Vec<Asker>, outcome: Result<&str, &Failure>) {
         for asker in waiting.drain(..) {
-            self.act(Action::Answer(asker, outcome.map(str::to_owned).map_err(str::to_owned)));
+            self.act(Action::Answer(asker, outcome.map(str::to_owned).map_err(Failure::clone)));
         }
     }
 }
@@ -278,8 +278,8 @@ impl Generation {
         let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
         self.note_lost(worker, exit, needed.then(|| self.backoff.until - turn.now), turn);
         if self.stage == Stage::Serving {
-            let text = format!("a worker was lost: {exit}; see the error log");
-            turn.answer(&mut self.waiting, Err(&text));
+            let text = format!("a worker was lost: {exit}. The error log says more.");
+            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::Refused, text)));
         }
     }
 
@@ -298,7 +298,7 @@ impl Generation {
         self.backoff.strike(turn.now);
         turn.note(Note::ForkFailed(self.number, error.to_owned()));
         if self.stage == Stage::Serving {
-            turn.answer(&mut self.waiting, Err(&format!("could not fork: {error}")));
+            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::System, format!("could not fork: {error}"))));
         }
     }
 
@@ -359,6 +359,7 @@ impl Generation {
         match self.stage {
             Stage::Booting => self.fork_missing(turn),
             Stage::Serving => {
+                self.admit_ready(turn);
                 self.promote_asked(turn);
                 self.fork_missing(turn);
                 self.drain_excess(turn);
@@ -405,6 +406,16 @@ impl Generation {
         for _ in 0..missing {
             let Some(slot) = self.slots.take(turn.now, turn.now + self.plan.boot_timeout) else { break };
             turn.act(Action::Fork { generation: self.number, slot });
+        }
+    }
+
+    fn admit_ready(&mut self, turn: &mut Turn) {
+        let number = self.number;
+        for worker in self.slots.iter_mut() {
+            if worker.stage == slots::Stage::Ready && !worker.admitted {
+                worker.admitted = true;
+                turn.act(Action::Admit { generation: number, slot: worker.slot });
+            }
         }
     }
 

@@ -1,48 +1,87 @@
 //! The master's loop: signals, messages and time become events; what state.rs makes of them, perform.rs does.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
 
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::Signal,
 };
-use slog::error;
+use slog::{error, warn};
 use std::os::fd::AsFd;
 
 use self::{
-    event::{Event, Moment, Number, Stop},
-    perform::Performer,
+    event::{Asker, Change, Event, Failure, Moment, Number, Stop},
+    perform::{Performer, Reread, Upgrade},
     state::State,
+    status::Status,
+    upgrade::Kept,
 };
 use crate::{
+    background::Announce,
+    control::{Command, Heard},
     exit::{self, Exit, words},
     listen::Listeners,
     settings::Settings,
     sys::{descriptors, process, signals::Signals},
 };
 
+mod check;
 pub mod event;
 mod generation;
+mod inquiry;
 mod notes;
 mod perform;
+#[cfg(test)]
+mod simulation;
 mod slots;
 mod state;
+pub mod status;
+pub mod upgrade;
+
+pub use check::check;
 
 /// Runs until it is told to stop, or the first generation could not boot. Called while the process has one thread.
-pub fn run(settings: Settings, reread: &dyn Fn() -> Result<Settings, exit::Failure>) -> Result<Exit, exit::Failure> {
+/// `directory`: where it was started.
+pub fn run(
+    settings: Settings,
+    directory: PathBuf,
+    reread: Reread,
+    announce: Option<Announce>,
+) -> Result<Exit, exit::Failure> {
+    match Master::prepare(settings, directory, reread) {
+        Ok(mut master) => {
+            master.performer.announce = announce;
+            master.handle(Event::Start);
+            Ok(master.turn())
+        }
+        Err(failure) => {
+            if let Some(announce) = announce {
+                announce.tell(failure.exit, &failure.message);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Goes on where another executable was in this process.
+pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, exit::Failure> {
     let system =
-        |error: std::io::Error| exit::Failure::new(Exit::System, format!("could not start: {}", words(&error)));
-    let mut listeners = Listeners::default();
-    listeners.adopt(&settings)?;
+        |error: std::io::Error| exit::Failure::new(Exit::System, format!("could not go on: {}", words(&error)));
     descriptors::reserve_channel_place().map_err(system)?;
     let signals = Signals::collect().map_err(system)?;
-    process::adopt_orphans().map_err(system)?;
-    process::raise_descriptor_limit().map_err(system)?;
-    let daemon = settings.daemon;
-    let performer = Performer::new(settings, listeners, reread)?;
-    let mut master = Master { state: State::new(), performer, signals, daemon };
-    master.handle(Event::Start);
+    let (directory, daemon) = (kept.directory.clone(), kept.daemon);
+    let executable = upgrade::executable(&directory);
+    let (state, performer) = kept.take(reread).map_err(system)?;
+    let mut master = Master { state, performer, signals, directory, executable, daemon };
+    if let Some(serving) = master.state.serving() {
+        master.performer.use_log_of(serving.number);
+    }
+    master.handle(Event::Upgraded);
+    master.bury_children();
     Ok(master.turn())
 }
 
@@ -50,6 +89,10 @@ struct Master<'a> {
     state: State,
     performer: Performer<'a>,
     signals: Signals,
+    /// Where the first master was started.
+    directory: PathBuf,
+    /// What an upgrade executes.
+    executable: PathBuf,
     /// `--daemon`: WINCH means something.
     daemon: bool,
 }
@@ -60,9 +103,26 @@ enum Source {
     Signals,
     Template(Number),
     Worker(Number, u16),
+    Control,
+    Asker(Asker),
 }
 
-impl Master<'_> {
+impl<'a> Master<'a> {
+    fn prepare(settings: Settings, directory: PathBuf, reread: Reread<'a>) -> Result<Master<'a>, exit::Failure> {
+        let system =
+            |error: std::io::Error| exit::Failure::new(Exit::System, format!("could not start: {}", words(&error)));
+        let mut listeners = Listeners::default();
+        listeners.adopt(&settings)?;
+        descriptors::reserve_channel_place().map_err(system)?;
+        let signals = Signals::collect().map_err(system)?;
+        process::adopt_orphans().map_err(system)?;
+        process::raise_descriptor_limit().map_err(system)?;
+        let daemon = settings.daemon;
+        let performer = Performer::new(settings, listeners, reread)?;
+        let executable = upgrade::executable(&directory);
+        Ok(Master { state: State::new(), performer, signals, directory, executable, daemon })
+    }
+
     fn turn(mut self) -> Exit {
         loop {
             if let Some(result) = self.performer.ended.take() {
@@ -73,8 +133,11 @@ impl Master<'_> {
                     Source::Signals => self.take_signals(),
                     Source::Template(generation) => self.hear_template(generation),
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot),
+                    Source::Control => self.take_connection(),
+                    Source::Asker(asker) => self.hear_asker(asker),
                 }
             }
+            self.performer.close_inquiries(Moment::now());
             self.performer.notify.alive(Moment::now());
             self.handle(Event::Tick);
         }
@@ -90,6 +153,14 @@ impl Master<'_> {
             sources.extend(team.workers.keys().map(|&slot| Source::Worker(number, slot)));
             polled.extend(team.workers.values().map(|channel| PollFd::new(channel.as_fd(), PollFlags::POLLIN)));
         }
+        let control = &self.performer.control;
+        sources.extend(control.open.as_ref().map(|_| Source::Control));
+        polled.extend(control.open.as_ref().map(|open| PollFd::new(open.socket.as_fd(), PollFlags::POLLIN)));
+        for (&asker, conversation) in &control.conversations {
+            let writable = if conversation.is_full() { PollFlags::POLLOUT } else { PollFlags::empty() };
+            sources.push(Source::Asker(asker));
+            polled.push(PollFd::new(conversation.as_fd(), PollFlags::POLLIN | writable));
+        }
         match poll(&mut polled, self.timeout()) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Vec::new(),
@@ -101,7 +172,9 @@ impl Master<'_> {
 
     fn timeout(&self) -> PollTimeout {
         let now = Moment::now();
-        let deadline = [self.state.deadline(now), self.performer.notify.deadline()].into_iter().flatten().min();
+        let inquiry = self.performer.inquiries.iter().map(|inquiry| inquiry.deadline).min();
+        let deadlines = [self.state.deadline(now), self.performer.notify.deadline(), inquiry];
+        let deadline = deadlines.into_iter().flatten().min();
         match deadline {
             None => PollTimeout::NONE,
             Some(deadline) => PollTimeout::try_from(deadline - now).unwrap_or(PollTimeout::MAX),
@@ -114,6 +187,26 @@ impl Master<'_> {
         while let Some(event) = events.pop_front() {
             for action in self.state.handle(event, Moment::now()) {
                 events.extend(self.performer.perform(action));
+            }
+            if events.is_empty()
+                && let Some(step) = self.performer.upgrade.take()
+            {
+                events.push_back(self.upgrade(step));
+            }
+        }
+    }
+
+    /// A step of an upgrade; the last one returns only if it comes to nothing.
+    fn upgrade(&mut self, step: Upgrade) -> Event {
+        let kept = |master: &Self| Kept::note(&master.state, &master.performer, &master.directory, master.daemon);
+        match step {
+            Upgrade::Try => match upgrade::try_out(&kept(self), &self.executable) {
+                Ok(pid) => Event::TrialStarted(pid),
+                Err(why) => Event::UpgradeFailed(why),
+            },
+            Upgrade::Execute => {
+                self.performer.finish_conversations();
+                Event::UpgradeFailed(upgrade::execute(&kept(self), &self.executable))
             }
         }
     }
@@ -134,19 +227,78 @@ impl Master<'_> {
             Signal::SIGTERM => self.handle(Event::Stop(Stop::Graceful, None)),
             Signal::SIGINT | Signal::SIGQUIT => self.handle(Event::Stop(Stop::Quick, None)),
             Signal::SIGHUP => self.handle(Event::Reload(None)),
-            Signal::SIGUSR1 => self.reopen_logs(),
+            Signal::SIGUSR1 => {
+                if let Err(why) = self.reopen_logs() {
+                    error!(self.performer.log, "logs not reopened"; "reason" => %why);
+                }
+            }
             Signal::SIGUSR2 => self.handle(Event::Upgrade(None)),
-            Signal::SIGTTIN => self.handle(Event::Scale(1, None)),
-            Signal::SIGTTOU => self.handle(Event::Scale(-1, None)),
+            Signal::SIGTTIN => self.handle(Event::Scale(Change::By(1), None)),
+            Signal::SIGTTOU => self.handle(Event::Scale(Change::By(-1), None)),
             Signal::SIGWINCH if self.daemon => self.handle(Event::Rest),
             _ => {}
         }
     }
 
-    fn reopen_logs(&mut self) {
+    fn reopen_logs(&mut self) -> Result<(), exit::Failure> {
         let serving = self.state.serving().map(|generation| generation.number);
-        if let Err(why) = self.performer.reopen_logs(serving) {
-            error!(self.performer.log, "logs not reopened"; "reason" => %why);
+        self.performer.reopen_logs(serving)
+    }
+
+    fn take_connection(&mut self) {
+        if let Err(error) = self.performer.control.accept() {
+            warn!(self.performer.log, "connection to the control socket refused"; "reason" => words(&error));
+        }
+    }
+
+    fn hear_asker(&mut self, asker: Asker) {
+        self.performer.control.send(asker);
+        match self.performer.control.hear(asker) {
+            Heard::Nothing => {}
+            Heard::Command(command) => self.obey_command(asker, command),
+            Heard::End => drop(self.performer.control.conversations.remove(&asker)),
+        }
+    }
+
+    fn obey_command(&mut self, asker: Asker, command: Command) {
+        match command {
+            Command::Status => {
+                let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
+                let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
+                self.performer.control.answer(asker, status.map_err(failed));
+            }
+            Command::Reload => self.handle(Event::Reload(Some(asker))),
+            Command::Rollback => self.handle(Event::Rollback(Some(asker))),
+            Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
+            Command::Scale(change) => self.handle(Event::Scale(change, Some(asker))),
+            Command::Recycle => self.handle(Event::Recycle(Some(asker))),
+            Command::Stacks(pid) => self.inquire(asker, pid),
+            Command::Reopen => {
+                let outcome = self.reopen_logs().map(|()| "the log files are open again".to_owned());
+                self.performer.control.answer(asker, outcome.map_err(Failure::from));
+            }
+            Command::Stop => self.handle(Event::Stop(Stop::Graceful, Some(asker))),
+        }
+    }
+
+    /// Whoever has a channel has a process that can be asked.
+    fn inquire(&mut self, asker: Asker, pid: Option<i32>) {
+        let mut workers = BTreeMap::new();
+        for generation in self.state.generations() {
+            let Some(team) = self.performer.teams.get(&generation.number) else { continue };
+            let wanted = |worker: &&slots::Worker| pid.is_none() || worker.pid == pid;
+            for worker in
+                generation.slots.iter().filter(wanted).filter(|worker| team.workers.contains_key(&worker.slot))
+            {
+                workers.insert((generation.number, worker.slot), worker.pid.unwrap_or(0));
+            }
+        }
+        match pid.filter(|_| workers.is_empty()) {
+            Some(pid) => {
+                let failure = Failure::new(Exit::Refused, format!("no worker is process {pid}"));
+                self.performer.control.answer(asker, Err(failure));
+            }
+            None => self.performer.inquire(asker, workers),
         }
     }
 
@@ -177,16 +329,4 @@ impl Master<'_> {
             self.handle(event);
         }
     }
-}
-
-/// Boots a template that imports and reports, and nothing more (`ostler check`).
-pub fn check(settings: Settings) -> Exit {
-    let _ = settings;
-    Exit::Internal
-}
-
-/// Sends a command to a running master, and prints what comes of it.
-pub fn ask(socket: &std::path::Path, words: &[String]) -> Result<Exit, exit::Failure> {
-    let _ = (socket, words);
-    Ok(Exit::Internal)
 }

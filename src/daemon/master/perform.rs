@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -17,10 +17,13 @@ use serde::Serialize;
 use slog::{Logger, error, info, warn};
 
 use super::{
-    event::{Action, Event, Failure, ListenerId, Note, Number, Plan},
+    event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
+    inquiry::Inquiry,
     notes,
 };
 use crate::{
+    background::Announce,
+    control::{Control, Open},
     exit::{self, Exit, words},
     listen::Listeners,
     logs::{Logs, Standard},
@@ -37,14 +40,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What no bound means: a century.
 const FOREVER: Duration = Duration::from_secs(3_155_760_000);
 
+/// Looks at the settings afresh.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, exit::Failure>;
+
 /// Everything outside the state machine that the master owns.
 pub struct Performer<'a> {
-    /// Looks at the settings afresh.
-    reread: &'a dyn Fn() -> Result<Settings, exit::Failure>,
-    /// Those of the first generation, read by main.
-    first: Option<Settings>,
+    /// For each boot but the first.
+    pub reread: Reread<'a>,
+    /// The settings of the first generation, read by main.
+    pub first: Option<Settings>,
     /// How the end came, once it has.
     pub ended: Option<Result<(), Failure>>,
+    /// A step of an upgrade that was ordered. It needs the state, and follows all other actions.
+    pub upgrade: Option<Upgrade>,
     /// The generations' descriptors.
     pub teams: BTreeMap<Number, Team>,
     /// Where connections move.
@@ -55,6 +63,14 @@ pub struct Performer<'a> {
     pub notify: Notify,
     /// Our pid file.
     pub pid_file: Option<PidFile>,
+    /// The control socket.
+    pub control: Control,
+    /// Questions for stacks that are under way.
+    pub inquiries: Vec<Inquiry>,
+    /// How many workers were replaced, by cause.
+    pub restarts: BTreeMap<String, u64>,
+    /// Who waits for the first generation.
+    pub announce: Option<Announce>,
     /// What the master was started with.
     pub standard: Standard,
     /// The master's own.
@@ -75,8 +91,21 @@ pub struct Team {
     pub listeners: Vec<ListenerId>,
     /// `--pid`
     pub pid_file: Option<PathBuf>,
+    /// `--control`
+    pub control: Option<PathBuf>,
+    /// Whether that path was chosen.
+    pub control_chosen: bool,
     /// `--log-level`
     pub log_level: slog::Level,
+}
+
+/// A step of an upgrade.
+#[derive(Debug, Clone, Copy)]
+pub enum Upgrade {
+    /// [`Action::TryUpgrade`]
+    Try,
+    /// [`Action::Execute`]
+    Execute,
 }
 
 /// The two ends at which connections are given away and taken.
@@ -102,7 +131,7 @@ impl<'a> Performer<'a> {
     pub fn new(
         settings: Settings,
         mut listeners: Listeners,
-        reread: &'a dyn Fn() -> Result<Settings, exit::Failure>,
+        reread: Reread<'a>,
     ) -> Result<Performer<'a>, exit::Failure> {
         listeners.open(&settings)?;
         let standard = Standard::remember().map_err(|error| system("copy standard error", error))?;
@@ -115,18 +144,41 @@ impl<'a> Performer<'a> {
         for bound in listeners.iter() {
             info!(log, "listening"; "address" => &bound.told.name);
         }
-        Ok(Performer {
+        let control = Control::default();
+        let mut performer = Performer {
             reread,
-            first: Some(settings),
+            first: None,
             ended: None,
+            upgrade: None,
             teams: BTreeMap::new(),
             exchange: Exchange::new().map_err(|error| system("make a socket pair", error))?,
             listeners,
             notify: Notify::from_environment(),
             pid_file,
+            control,
+            inquiries: Vec::new(),
+            restarts: BTreeMap::new(),
+            announce: None,
             standard,
             log,
-        })
+        };
+        performer.open_control(settings.control.as_deref(), settings.control_chosen)?;
+        performer.first = Some(settings);
+        Ok(performer)
+    }
+
+    /// A socket that nobody chose may be another master's; then ours is reached by signals only.
+    fn open_control(&mut self, path: Option<&Path>, chosen: bool) -> Result<(), exit::Failure> {
+        if self.control.open.as_ref().map(|open| open.path.as_path()) == path {
+            return Ok(());
+        }
+        self.control.open = None;
+        match path.map(|path| Open::bind(path, chosen)).transpose() {
+            Err(failure) if chosen => return Err(failure),
+            Err(failure) => warn!(self.log, "no control socket"; "reason" => %failure),
+            Ok(open) => self.control.open = open,
+        }
+        Ok(())
     }
 
     /// Does one thing.
@@ -134,6 +186,7 @@ impl<'a> Performer<'a> {
         match action {
             Action::Boot(generation) => return Some(self.boot(generation)),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
+            Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
             Action::Drain { generation, slot, within, hand_over, delay } => {
                 self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
             }
@@ -149,8 +202,9 @@ impl<'a> Performer<'a> {
             }
             Action::Serve(generation) => self.serve(generation),
             Action::Forget(generation) => self.forget(generation),
-            Action::TryUpgrade | Action::Execute => return Some(Event::UpgradeFailed("not possible yet".into())),
-            Action::Answer(..) => {}
+            Action::TryUpgrade => self.upgrade = Some(Upgrade::Try),
+            Action::Execute => self.upgrade = Some(Upgrade::Execute),
+            Action::Answer(asker, outcome) => self.control.answer(asker, outcome),
             Action::Note(note) => self.note(&note),
             Action::Exit(result) => self.exit(result),
         }
@@ -184,6 +238,8 @@ impl<'a> Performer<'a> {
             logs,
             listeners: plan.listeners.clone(),
             pid_file: settings.pid_file,
+            control: settings.control,
+            control_chosen: settings.control_chosen,
             log_level: settings.log_level,
         };
         self.send_boot(generation, settings.boot, &plan, &team);
@@ -193,10 +249,6 @@ impl<'a> Performer<'a> {
 
     fn plan(&mut self, settings: &Settings) -> Result<Plan, Failure> {
         let workers = settings.workers.get();
-        if workers > MOST_SLOTS / 2 {
-            let text = format!("there can be at most {} workers, not {workers}", MOST_SLOTS / 2);
-            return Err(Failure::new(Exit::Usage, text));
-        }
         let before: Vec<ListenerId> = self.listeners.iter().map(|bound| bound.id).collect();
         let listeners = self.listeners.open(settings)?;
         for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
@@ -263,19 +315,30 @@ impl<'a> Performer<'a> {
 
     /// The new generation's files are the master's, too.
     fn serve(&mut self, generation: Number) {
+        self.use_log_of(generation);
         let Some(team) = self.teams.get(&generation) else { return };
-        let _ = descriptors::become_standard_error(team.logs.error());
-        self.log = wire::log::logger("master", team.log_level);
         if team.pid_file.as_deref() != self.pid_file.as_ref().map(PidFile::path) {
-            if let Some(file) = self.pid_file.take() {
-                file.remove();
-            }
+            self.pid_file = None;
             match team.pid_file.as_deref().map(PidFile::write).transpose() {
                 Ok(file) => self.pid_file = file,
                 Err(why) => error!(self.log, "pid file not written"; "reason" => %why),
             }
         }
+        let (control, chosen) = (team.control.clone(), team.control_chosen);
+        if let Err(why) = self.open_control(control.as_deref(), chosen) {
+            error!(self.log, "no control socket"; "reason" => %why);
+        }
         self.notify.ready(&format!("generation {generation} serves"));
+        if let Some(announce) = self.announce.take() {
+            announce.tell(Exit::Success, "");
+        }
+    }
+
+    /// Makes a generation's error log and level the master's own.
+    pub fn use_log_of(&mut self, generation: Number) {
+        let Some(team) = self.teams.get(&generation) else { return };
+        let _ = descriptors::become_standard_error(team.logs.error());
+        self.log = wire::log::logger("master", team.log_level);
     }
 
     fn forget(&mut self, generation: Number) {
@@ -295,6 +358,16 @@ impl<'a> Performer<'a> {
             Note::Discarded(..) | Note::UpgradeFailed(_) => self.notify.ready("the previous generation serves"),
             _ => {}
         }
+        let cause = match note {
+            Note::Replacing(_, why) => Some(why.to_string()),
+            Note::WorkerLost { exit, .. } => Some(exit.to_string()),
+            Note::Straggler(_, Late::Boot) => Some("boot-timeout".to_owned()),
+            Note::Straggler(_, Late::Closed) => Some("closed channel".to_owned()),
+            _ => None,
+        };
+        if let Some(cause) = cause {
+            *self.restarts.entry(cause).or_default() += 1;
+        }
         let worker = match note {
             Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) => Some(worker.generation),
             _ => None,
@@ -306,8 +379,10 @@ impl<'a> Performer<'a> {
     fn exit(&mut self, result: Result<(), Failure>) {
         self.teams.clear();
         self.close_unused();
-        if let Some(file) = self.pid_file.take() {
-            file.remove();
+        self.pid_file = None;
+        self.control.open = None;
+        if let (Some(announce), Err(failure)) = (self.announce.take(), &result) {
+            announce.tell(failure.exit, &failure.to_string());
         }
         info!(self.log, "stopped");
         self.ended = Some(result);
@@ -350,7 +425,12 @@ impl<'a> Performer<'a> {
         let team = self.teams.get_mut(&generation)?;
         match hear::<FromWorker>(team.workers.get(&slot)?, &self.log) {
             Heard::Nothing => None,
-            Heard::Message(says) => Some(Event::Worker { generation, slot, says }),
+            Heard::Message(says) => {
+                if let FromWorker::Stacks(stacks) = &says {
+                    self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered(generation, slot, Some(stacks)));
+                }
+                Some(Event::Worker { generation, slot, says })
+            }
             Heard::End => {
                 self.close_worker(generation, slot);
                 Some(Event::WorkerClosed { generation, slot })
@@ -358,7 +438,34 @@ impl<'a> Performer<'a> {
         }
     }
 
+    /// Asks these workers for their stacks.
+    pub fn inquire(&mut self, asker: Asker, workers: BTreeMap<(Number, u16), i32>) {
+        for &(generation, slot) in workers.keys() {
+            self.tell(generation, slot, &ToWorker::Stacks);
+        }
+        self.inquiries.push(Inquiry::new(asker, workers, Moment::now()));
+    }
+
+    /// Tells the outcome of what is answered, or has to be by now.
+    pub fn close_inquiries(&mut self, now: Moment) {
+        let control = &mut self.control;
+        self.inquiries.retain_mut(|inquiry| match inquiry.outcome(now) {
+            Some(text) => {
+                control.answer(inquiry.asker, Ok(text));
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Another executable takes over who waits, but not what is half said.
+    pub fn finish_conversations(&mut self) {
+        self.close_inquiries(Moment(u64::MAX));
+        self.control.conversations.retain(|_, conversation| !conversation.is_full());
+    }
+
     fn close_worker(&mut self, generation: Number, slot: u16) {
+        self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered(generation, slot, None));
         if let Some(team) = self.teams.get_mut(&generation) {
             team.workers.remove(&slot);
         }

@@ -28,6 +28,8 @@ pub struct Worker {
     pub since: Moment,
     /// When it became ready.
     pub ready: Option<Moment>,
+    /// It was told to accept.
+    pub admitted: bool,
     /// When patience ends: with its boot or with its drain.
     pub deadline: Option<Moment>,
     /// It is to be replaced, when its turn comes.
@@ -43,7 +45,7 @@ pub enum Stage {
     Forking,
     /// The process is there.
     Booting,
-    /// It serves.
+    /// It serves, or will as soon as its generation does.
     Ready,
     /// It was told to drain or to quit.
     Draining,
@@ -92,6 +94,7 @@ impl Slots {
             stage: Stage::Forking,
             since: now,
             ready: None,
+            admitted: false,
             deadline: Some(deadline),
             asked: None,
             leaving: false,
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn a_slot_rests_before_it_is_used_again() {
         let mut slots = Slots::new(3);
-        let mut take = |slots: &mut Slots| slots.take(Moment(0), Moment(1));
+        let take = |slots: &mut Slots| slots.take(Moment(0), Moment(1));
         assert_eq!((take(&mut slots), take(&mut slots)), (Some(0), Some(1)));
         slots.remove(0);
         assert_eq!((take(&mut slots), take(&mut slots), take(&mut slots)), (Some(2), Some(0), None));

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 
 use super::{
-    event::{Action, Asker, Ending, Event, Failure, Moment, Note, Number, Stop},
+    event::{Action, Asker, Change, Ending, Event, Failure, Moment, Note, Number, Stop},
     generation::{Backoff, Generation, Stage, Template, Turn},
     slots,
+    upgrade::PROVEN,
 };
 
 /// How long a new executable may take to read our state.
@@ -291,25 +292,28 @@ impl State {
     }
 
     /// The one that serves and the one that is to follow it. Half of the slots are for replacements.
-    fn scale(&mut self, change: i32, asker: Option<Asker>, turn: &mut Turn) {
+    fn scale(&mut self, change: Change, asker: Option<Asker>, turn: &mut Turn) {
+        let begun = |generation: &&mut Generation| {
+            matches!(generation.stage, Stage::Booting | Stage::Serving) && generation.template != Template::Awaited
+        };
         let mut refusal = None;
-        for generation in &mut self.generations {
-            if !matches!(generation.stage, Stage::Booting | Stage::Serving) || generation.template == Template::Awaited
-            {
-                continue;
-            }
+        for generation in self.generations.iter_mut().filter(begun) {
             let most = i32::from(generation.slots.capacity() / 2);
-            let wanted = i32::from(generation.wanted).saturating_add(change);
+            let wanted = match change {
+                Change::By(more) => i32::from(generation.wanted).saturating_add(more),
+                Change::To(wanted) => i32::from(wanted),
+            };
             if !(1..=most).contains(&wanted) {
-                refusal = Some(format!("there can be from 1 to {most} workers, not {wanted}"));
+                refusal.get_or_insert(format!("there can be from 1 to {most} workers, not {wanted}"));
             } else if generation.wanted != wanted as u16 {
                 generation.wanted = wanted as u16;
                 turn.note(Note::Scaled(generation.wanted));
             }
         }
-        match (refusal, self.staged(Stage::Serving)) {
+        let whose = self.generations.iter_mut().find(|generation| begun(generation));
+        match (refusal, whose) {
             (Some(refusal), _) => refuse(asker, &refusal, turn),
-            (None, Some(serving)) => serving.waiting.extend(asker),
+            (None, Some(generation)) => generation.waiting.extend(asker),
             (None, None) => refuse(asker, "the first generation is still booting", turn),
         }
     }
@@ -402,12 +406,12 @@ impl State {
         }
     }
 
-    /// A generation that boots comes to nothing. Whoever of it already serves has clients, and hands them over.
+    /// A generation that boots comes to nothing. None of its workers has ever accepted a connection.
     fn discard(&mut self, number: Number, failure: Failure, turn: &mut Turn) {
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.stage = Stage::Draining;
         let mut waiting = std::mem::take(&mut generation.waiting);
-        turn.answer(&mut waiting, Err(&format!("generation {number} was discarded: {failure}")));
+        turn.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         turn.note(Note::Discarded(number, failure.clone()));
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), give_up: None };
@@ -426,6 +430,8 @@ impl State {
         turn.act(Action::Serve(number));
         turn.note(Note::Serving(number, wanted));
         let text = format!("generation {number} serves with {wanted} workers");
+        turn.answer(&mut self.generations[new].waiting, Ok(&text));
+        self.generations[new].tend(turn);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
             match generation.stage {
                 Stage::Serving => {
@@ -440,8 +446,6 @@ impl State {
             }
             generation.tend(turn);
         }
-        turn.answer(&mut self.generations[new].waiting, Ok(&text));
-        self.generations[new].tend(turn);
     }
 
     fn bury(&mut self, turn: &mut Turn) {
@@ -479,7 +483,7 @@ impl State {
             waiting.append(&mut generation.waiting);
             generation.stop(how, turn);
         }
-        turn.answer(&mut waiting, Err("the master is stopping"));
+        turn.answer(&mut waiting, Err(&Failure::new(Exit::Refused, "the master is stopping")));
     }
 
     fn end(&mut self, turn: &mut Turn) {
@@ -498,8 +502,8 @@ impl State {
         }
         let result = std::mem::replace(result, Ok(()));
         self.phase = Phase::Ended;
-        turn.answer(&mut self.stopping, Ok("stopped"));
         turn.act(Action::Exit(result));
+        turn.answer(&mut self.stopping, Ok("stopped"));
     }
 
     fn end_late_trial(&mut self, turn: &mut Turn) {
@@ -516,7 +520,7 @@ impl State {
 
     fn trial_ended(&mut self, exit: Ending, turn: &mut Turn) {
         let Upgrade::Trying { askers, .. } = &mut self.upgrade else { return };
-        if exit == Ending::Status(0) {
+        if exit == Ending::Status(PROVEN.into()) {
             self.upgrade = Upgrade::Executing(std::mem::take(askers));
             turn.act(Action::Execute);
         } else {
@@ -529,7 +533,8 @@ impl State {
         let mut askers = std::mem::take(askers);
         self.upgrade = Upgrade::None;
         turn.note(Note::UpgradeFailed(why.to_owned()));
-        turn.answer(&mut askers, Err(&format!("the upgrade came to nothing: {why}")));
+        let failure = Failure::new(Exit::System, format!("the upgrade came to nothing: {why}"));
+        turn.answer(&mut askers, Err(&failure));
     }
 
     fn upgraded(&mut self, turn: &mut Turn) {
@@ -541,5 +546,5 @@ impl State {
 }
 
 fn refuse(asker: Option<Asker>, why: &str, turn: &mut Turn) {
-    turn.actions.extend(asker.map(|asker| Action::Answer(asker, Err(why.to_owned()))));
+    turn.actions.extend(asker.map(|asker| Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))));
 }

@@ -20,7 +20,7 @@ impl Invocation {
         Ok(Invocation {
             arguments: env::args_os().skip(1).collect(),
             directory: start_directory()?,
-            environment: env::vars_os().collect(),
+            environment: env::vars_os().filter(|(key, _)| key != crate::master::upgrade::VARIABLE).collect(),
         })
     }
 

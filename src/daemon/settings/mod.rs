@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire as wire;
+use ostler_wire::{self as wire, scoreboard::MOST_WORKERS};
 
 use crate::{
     exit::{Exit, Failure, words},
@@ -91,7 +91,7 @@ pub struct Settings {
 }
 
 /// Where a log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LogTarget {
     /// `-`
     Standard,
@@ -213,10 +213,10 @@ fn passed_sockets(invocation: &Invocation) -> Option<i32> {
 fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
     if !options.is_given("workers") {
         // Knows the affinity mask and the quotas of cgroups, version 1 and 2.
-        let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, 1024));
+        let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, MOST_WORKERS.into()));
         options.found("workers", cpus.to_string());
     }
-    let count: u16 = options.value("workers", parse::count(1..=1024))?;
+    let count: u16 = options.value("workers", parse::count(1..=MOST_WORKERS.into()))?;
     Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
 }
 

@@ -23,7 +23,7 @@ pub fn become_standard_error(descriptor: BorrowedFd) -> io::Result<()> {
 /// Puts a descriptor at a certain place, from where it is inherited. Safe between fork and exec.
 pub fn place(descriptor: BorrowedFd, at: RawFd) -> io::Result<()> {
     if descriptor.as_raw_fd() == at {
-        return inheritable(descriptor);
+        return set_inheritable(at, true);
     }
     // SAFETY: dup2 of a descriptor that is open. What stood at `at` is replaced on purpose: the places used are
     // standard error and CHANNEL_FD, which no OwnedFd of this process claims.
@@ -37,9 +37,7 @@ pub fn place(descriptor: BorrowedFd, at: RawFd) -> io::Result<()> {
 pub fn reserve_channel_place() -> io::Result<()> {
     let null = File::open("/dev/null")?;
     place(null.as_fd(), CHANNEL_FD)?;
-    // SAFETY: the descriptor was placed just now, and it stays open for the life of the process.
-    let placed = unsafe { BorrowedFd::borrow_raw(CHANNEL_FD) };
-    fcntl(placed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    set_inheritable(CHANNEL_FD, false)?;
     if null.as_raw_fd() == CHANNEL_FD {
         std::mem::forget(null);
     }
@@ -52,8 +50,7 @@ pub fn inherited_listener(number: RawFd) -> io::Result<OwnedFd> {
     if !getsockopt(&copy, sockopt::AcceptConn)? {
         return Err(io::Error::other("it is not a listening socket"));
     }
-    // SAFETY: the number is open, for a copy could be made of it; it is borrowed for this one call.
-    private(unsafe { BorrowedFd::borrow_raw(number) })?;
+    set_inheritable(number, false)?;
     Ok(copy)
 }
 
@@ -70,26 +67,19 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 
 /// Takes back a descriptor that this very process has kept over an execve.
 pub fn reclaim(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only asks whether the number is open.
-    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
-        return Err(io::Error::from(nix::errno::Errno::EBADF));
-    }
+    set_inheritable(number, false)?;
     // SAFETY: it is open, and the state that names it names each once, for one owner.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(descriptor)
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Lets a descriptor be inherited over the next execve.
-pub fn inheritable(descriptor: BorrowedFd) -> io::Result<()> {
-    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    Ok(())
-}
-
-/// Takes [`inheritable`] back.
-pub fn private(descriptor: BorrowedFd) -> io::Result<()> {
-    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(())
+/// Whether a descriptor is inherited over the next execve. Fails on a number that is not open. Safe between fork and exec.
+pub fn set_inheritable(number: RawFd, inherited: bool) -> io::Result<()> {
+    let flags = if inherited { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    // SAFETY: F_SETFD changes nothing but that flag, and fails on a number that is not open.
+    match unsafe { libc::fcntl(number, libc::F_SETFD, flags.bits()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Operations on it fail rather than wait.

@@ -1,8 +1,14 @@
 //! Children: how they are started and how they are buried.
 
 use std::{
+    convert::Infallible,
+    ffi::CString,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
+    path::Path,
     process::Command,
 };
 
@@ -15,7 +21,7 @@ use nix::{
         stat::{Mode, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Gid, Pid, Uid, setgid, setgroups, setpgid, setuid},
+    unistd::{Gid, Pid, Uid, execve, setgid, setgroups, setpgid, setuid},
 };
 use ostler_wire::CHANNEL_FD;
 
@@ -51,6 +57,39 @@ pub fn spawn(mut command: Command, child: Child) -> io::Result<i32> {
     Ok(command.spawn()?.id() as i32)
 }
 
+/// Starts a child that inherits these descriptors at their own numbers. They must be open until it is started.
+pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<i32> {
+    let prepare = move || {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        for &number in &inherited {
+            descriptors::set_inheritable(number, true)?;
+        }
+        reset_in_child()
+    };
+    // SAFETY: the closure runs between fork and exec of a process with one thread; it makes system calls only, and
+    // allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+    Ok(command.spawn()?.id() as i32)
+}
+
+/// Executes another program in this process, which keeps these descriptors. Returns only if that cannot be.
+pub fn execute(
+    program: &Path,
+    arguments: &[CString],
+    environment: &[CString],
+    inherited: &[RawFd],
+) -> io::Result<Infallible> {
+    let program = CString::new(program.as_os_str().as_bytes())?;
+    let executed = inherited
+        .iter()
+        .try_for_each(|&number| descriptors::set_inheritable(number, true))
+        .and_then(|()| execve(&program, arguments, environment).map_err(io::Error::from));
+    for &number in inherited {
+        let _ = descriptors::set_inheritable(number, false);
+    }
+    executed
+}
+
 /// Nobody but root may set groups, and an ordinary user need not, who stays who they are.
 fn become_somebody(identity: &Identity, groups: &[Gid]) -> io::Result<()> {
     if Uid::effective().is_root() {
@@ -75,6 +114,18 @@ pub fn reap() -> Option<(i32, Ending)> {
             Ok(WaitStatus::Signaled(pid, signal, _)) => return Some((pid.as_raw(), Ending::Signal(signal as i32))),
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
             Ok(_) | Err(_) => continue,
+        }
+    }
+}
+
+/// Waits for the end of a child.
+pub fn bury(pid: i32) -> Option<Ending> {
+    loop {
+        match waitpid(Pid::from_raw(pid), None) {
+            Ok(WaitStatus::Exited(_, status)) => return Some(Ending::Status(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(Ending::Signal(signal as i32)),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(_) => return None,
         }
     }
 }

@@ -1,0 +1,115 @@
+//! The commands to a running master: `ostler reload` and its like. Each waits for its outcome and ends with it.
+
+use std::{
+    io::{self, ErrorKind},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use ostler_wire::Channel;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::{
+    control::{Command, Reply},
+    exit::{Exit, Failure, words},
+    master::{event::Change, status::Status},
+    report,
+};
+
+/// Sends a command, given by its words, and prints what comes of it.
+pub fn ask(socket: &Path, words: &[String]) -> Result<Exit, Failure> {
+    let json = words.iter().any(|word| word == "--json");
+    let command = command(words)?;
+    let channel = connect(socket)?;
+    let gone = |error: io::Error| {
+        Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), self::words(&error)))
+    };
+    channel.send(&command, &[]).map_err(gone)?;
+    let mut text = String::new();
+    let exit = loop {
+        match channel.receive::<Reply>().map_err(gone)? {
+            Some((Reply::Part(part), _)) => text += &part,
+            Some((Reply::End(exit), _)) => break exit,
+            None => return Err(Failure::new(Exit::NotRunning, "the master ended before it answered")),
+        }
+    };
+    if exit != Exit::Success {
+        return Err(Failure::new(exit, text));
+    }
+    if command == Command::Stop {
+        // Closed by its end: whoever looks for the process now finds none.
+        while let Ok(Some(_)) = channel.receive::<Reply>() {}
+    }
+    match command {
+        Command::Status if !json => report::print(&status(&text)?.table()),
+        _ => report::print(&format!("{}\n", text.trim_end())),
+    }
+}
+
+fn status(text: &str) -> Result<Status, Failure> {
+    let unknown = |error: serde_json::Error| Failure::new(Exit::Internal, format!("the master's answer: {error}"));
+    serde_json::from_str(text).map_err(unknown)
+}
+
+fn connect(path: &Path) -> Result<Channel, Failure> {
+    let connected = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)
+        .and_then(|socket| SockAddr::unix(path).and_then(|address| socket.connect(&address)).map(|()| socket));
+    connected.map(|socket| Channel::from(OwnedFd::from(socket))).map_err(|error| {
+        let path = path.display();
+        match error.kind() {
+            ErrorKind::NotFound => Failure::new(Exit::NotRunning, format!("no ostler is running: there is no {path}")),
+            ErrorKind::ConnectionRefused => {
+                Failure::new(Exit::NotRunning, format!("no ostler is running: nobody answers at {path}"))
+            }
+            _ => Failure::new(Exit::System, format!("could not connect to {path}: {}", words(&error))),
+        }
+    })
+}
+
+fn command(words: &[String]) -> Result<Command, Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--json").collect();
+    Ok(match words[..] {
+        ["status"] => Command::Status,
+        ["reload"] => Command::Reload,
+        ["rollback"] => Command::Rollback,
+        ["upgrade"] => Command::Upgrade,
+        ["scale", change] => Command::Scale(scale(change)?),
+        ["recycle"] => Command::Recycle,
+        ["stacks"] => Command::Stacks(None),
+        ["stacks", pid] => Command::Stacks(Some(pid.parse().map_err(|_| Failure::usage(format!("PID: {pid:?}")))?)),
+        ["reopen"] => Command::Reopen,
+        ["stop"] => Command::Stop,
+        _ => return Err(Failure::usage(format!("there is no command {:?}", words.join(" ")))),
+    })
+}
+
+fn scale(text: &str) -> Result<Change, Failure> {
+    let change = match text.starts_with(['+', '-']) {
+        true => text.parse().ok().map(Change::By),
+        false => text.parse().ok().map(Change::To),
+    };
+    change.ok_or_else(|| Failure::usage(format!("scale: {text:?}: expected +N, -N or N")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_commands() {
+        let command = |text: &str| command(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for (text, expected) in [
+            ("status --json", Command::Status),
+            ("scale +2", Command::Scale(Change::By(2))),
+            ("scale -1", Command::Scale(Change::By(-1))),
+            ("scale 8", Command::Scale(Change::To(8))),
+            ("stacks", Command::Stacks(None)),
+            ("stacks 4711", Command::Stacks(Some(4711))),
+        ] {
+            assert_eq!(command(text), Ok(expected), "{text}");
+        }
+        for text in ["scale x", "scale", "scale 70000", "scale +", "dance"] {
+            assert_eq!(command(text).unwrap_err().exit, Exit::Usage, "{text}");
+        }
+    }
+}

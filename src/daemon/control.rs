@@ -1,0 +1,285 @@
+//! The control socket: each connection brings one command and ends with its outcome. What commands do is the master's.
+//!
+//! One packet holds one [`Command`] or one [`Reply`], as JSON over a `SOCK_SEQPACKET` socket that belongs to its owner alone.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    io::{self, ErrorKind},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::{
+        socket::{getsockopt, sockopt},
+        stat::Mode,
+    },
+    unistd::geteuid,
+};
+use ostler_wire::Channel;
+use serde::{Deserialize, Serialize};
+use socket2::{Socket, Type};
+
+use crate::{
+    exit::{Exit, Failure, words},
+    listen::{SocketFile, bind_unix_socket, remove_stale},
+    master::event::{self, Asker, Change},
+};
+
+/// More connections than this at once are a mistake of somebody's.
+const MOST: usize = 64;
+/// A text is cut into replies of this size, in bytes.
+const PART: usize = 32 * 1024;
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// `ostler status`
+    Status,
+    /// `ostler reload`
+    Reload,
+    /// `ostler rollback`
+    Rollback,
+    /// `ostler upgrade`
+    Upgrade,
+    /// `ostler scale`
+    Scale(Change),
+    /// `ostler recycle`
+    Recycle,
+    /// `ostler stacks`, of one worker or of all.
+    Stacks(Option<i32>),
+    /// `ostler reopen`
+    Reopen,
+    /// `ostler stop`
+    Stop,
+}
+
+/// What is answered: a text in parts, then the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// A piece of the text.
+    Part(String),
+    /// That was all; the command ends with this code.
+    End(Exit),
+}
+
+/// The socket, and all who wait for an outcome.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// None if nobody can ask.
+    pub open: Option<Open>,
+    /// Each with its connection.
+    pub conversations: BTreeMap<Asker, Conversation>,
+    /// The next one's number.
+    pub next: u64,
+}
+
+/// A bound control socket. Its file goes with it.
+#[derive(Debug)]
+pub struct Open {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Listens.
+    pub socket: Socket,
+    /// Its file.
+    pub file: SocketFile,
+    /// Whether its directory was made for it.
+    pub directory: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conversation {
+    channel: Channel,
+    unsent: VecDeque<Reply>,
+}
+
+/// What a connection brought.
+pub enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// Its command.
+    Command(Command),
+    /// Its end.
+    End,
+}
+
+impl Open {
+    /// Binds it. `chosen`: somebody named this path, so that its directory is their business.
+    pub fn bind(path: &Path, chosen: bool) -> Result<Open, Failure> {
+        let failed = |why: String| {
+            Failure::new(Exit::System, format!("could not open the control socket {}: {why}", path.display()))
+        };
+        let directory = make_directory(path, chosen).map_err(failed)?;
+        remove_stale(path).map_err(failed)?;
+        let mask = Mode::from_bits_truncate(0o177);
+        let (socket, file) =
+            bind_unix_socket(path, Type::SEQPACKET, 16, mask).map_err(|error| failed(words(&error)))?;
+        Ok(Open { path: path.to_owned(), socket, file, directory })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.file.remove();
+        if let Some(directory) = self.path.parent().filter(|_| self.directory) {
+            // Another master may live there by now.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Whether it had to be made. In /tmp anybody may have made it before.
+fn make_directory(path: &Path, chosen: bool) -> Result<bool, String> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let owner = fs::symlink_metadata(directory).map_err(|error| words(&error))?.uid();
+            match chosen || owner == 0 || owner == geteuid().as_raw() {
+                true => Ok(false),
+                false => Err(format!("{} belongs to another user", directory.display())),
+            }
+        }
+        Err(error) => Err(words(&error)),
+    }
+}
+
+impl Control {
+    /// Takes a waiting connection, if it comes from root or ourselves.
+    pub fn accept(&mut self) -> io::Result<()> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let (socket, _) = open.socket.accept()?;
+        socket.set_nonblocking(true)?;
+        let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
+        if peer != 0 && peer != geteuid().as_raw() {
+            return Err(io::Error::other(format!("user {peer} may not speak to it")));
+        }
+        if self.conversations.len() >= MOST {
+            return Err(io::Error::other("there are too many connections"));
+        }
+        self.conversations.insert(Asker(self.next), Conversation::new(OwnedFd::from(socket).into()));
+        self.next += 1;
+        Ok(())
+    }
+
+    /// What a connection has to say.
+    pub fn hear(&mut self, asker: Asker) -> Heard {
+        let Some(conversation) = self.conversations.get(&asker) else { return Heard::Nothing };
+        match conversation.channel.receive::<Command>() {
+            Ok(Some((command, _))) => Heard::Command(command),
+            Ok(None) => Heard::End,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
+            Err(error) if error.raw_os_error().is_some() => Heard::End,
+            Err(_) => {
+                let failure = event::Failure::new(Exit::Usage, "this master does not know that command");
+                self.answer(asker, Err(failure));
+                Heard::Nothing
+            }
+        }
+    }
+
+    /// Tells somebody the outcome. Who has gone away has gone away.
+    pub fn answer(&mut self, asker: Asker, outcome: Result<String, event::Failure>) {
+        let Some(conversation) = self.conversations.get_mut(&asker) else { return };
+        let (text, exit) = match outcome {
+            Ok(text) => (text, Exit::Success),
+            Err(failure) => (failure.to_string(), failure.exit),
+        };
+        conversation.unsent.extend(parts(&text).map(|part| Reply::Part(part.to_owned())));
+        conversation.unsent.push_back(Reply::End(exit));
+        self.send(asker);
+    }
+
+    /// Sends what fits.
+    pub fn send(&mut self, asker: Asker) {
+        if let Some(conversation) = self.conversations.get_mut(&asker)
+            && conversation.send().is_err()
+        {
+            self.conversations.remove(&asker);
+        }
+    }
+}
+
+impl Conversation {
+    /// A new one; the socket is non-blocking.
+    pub fn new(channel: Channel) -> Conversation {
+        Conversation { channel, unsent: VecDeque::new() }
+    }
+
+    /// Whether something waits to be sent.
+    pub fn is_full(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while let Some(reply) = self.unsent.front() {
+            match self.channel.send(reply, &[]) {
+                Ok(()) => drop(self.unsent.pop_front()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Conversation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+fn parts(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (part, rest) = text.split_at(text.floor_char_boundary(PART));
+        text = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ostler-control-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn a_long_answer_arrives_in_parts() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        crate::sys::descriptors::nonblocking(ours.as_fd()).unwrap();
+        let mut control = Control::default();
+        control.conversations.insert(Asker(1), Conversation::new(ours));
+        let text = "é".repeat(400_000);
+        control.answer(Asker(1), Ok(text.clone()));
+        assert!(control.conversations[&Asker(1)].is_full(), "it does not fit at once");
+        let mut heard = String::new();
+        loop {
+            match theirs.receive::<Reply>().unwrap().unwrap().0 {
+                Reply::Part(part) => heard += &part,
+                Reply::End(exit) => break assert_eq!(exit, Exit::Success),
+            }
+            control.send(Asker(1));
+        }
+        assert_eq!(heard, text);
+    }
+
+    #[test]
+    fn the_socket_is_its_owners_and_goes_with_its_directory() {
+        let directory = folder("owner");
+        let path = directory.join("a.sock");
+        let open = Open::bind(&path, true).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
+        assert!(Open::bind(&path, true).unwrap_err().message.ends_with("another process answers there"));
+        assert!(path.exists());
+        drop(open);
+        assert!(!directory.exists());
+    }
+}

@@ -1,0 +1,294 @@
+//! `ostler status`: what is there and what it does, gathered from the state machine, the scoreboards and /proc.
+
+use std::{collections::BTreeMap, fmt::Write, fs};
+
+use ostler_wire::{log::printable, scoreboard};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{
+    event::Moment,
+    generation::{Generation, Stage},
+    perform::{Performer, Team},
+    slots::{self, Worker},
+    state::State,
+};
+
+/// All of it. Times are seconds, memory is bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The master's release.
+    pub version: String,
+    /// The master's process.
+    pub pid: u32,
+    /// What is listened on.
+    pub addresses: Vec<String>,
+    /// In the order of their numbers.
+    pub generations: Vec<GenerationStatus>,
+    /// How many workers were replaced, by cause.
+    pub restarts: BTreeMap<String, u64>,
+}
+
+/// One generation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub generation: u32,
+    /// `booting`, `serving`, `kept` or `draining`.
+    pub stage: String,
+    /// How many workers it should have.
+    pub wanted: u16,
+    /// Its template's process.
+    pub template: Option<i32>,
+    /// The template's memory.
+    pub memory: Option<Memory>,
+    /// The oldest first.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// One worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its place on the scoreboard.
+    pub slot: u16,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// `booting`, `ready` (for its generation to serve), `idle`, `working`, `busy`, `draining` or `killed`.
+    pub state: String,
+    /// Why it is to be replaced, if it is.
+    pub replaced: Option<String>,
+    /// Since it became ready.
+    pub age: Option<f64>,
+    /// What its Python threads are doing.
+    pub doing: Vec<Request>,
+    /// Requests answered.
+    pub requests: u64,
+    /// Of these with 5xx.
+    pub errors: u64,
+    /// Refused for what was wrong with their bytes.
+    pub refused: u64,
+    /// Open connections.
+    pub connections: u32,
+    /// Requests that wait for a Python thread.
+    pub queued: u32,
+    /// Connections that came from another worker, and that went to one.
+    pub taken: u64,
+    /// See [`WorkerStatus::taken`].
+    pub given: u64,
+    /// Its memory.
+    pub memory: Option<Memory>,
+}
+
+/// A request under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Its first line.
+    pub line: String,
+    /// For how long it has been in the application.
+    pub age: f64,
+}
+
+/// What /proc/PID/smaps_rollup says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Mapped by others, too.
+    pub shared: u64,
+    /// Its own.
+    pub private: u64,
+    /// Its own and its part of the shared.
+    pub proportional: u64,
+}
+
+impl Status {
+    /// As it is now.
+    pub fn gather(state: &State, performer: &Performer) -> Status {
+        let generation =
+            |generation: &Generation| GenerationStatus::gather(generation, performer.teams.get(&generation.number));
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
+            generations: state.generations().iter().map(generation).collect(),
+            restarts: performer.restarts.clone(),
+        }
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut text = format!("ostler {}, master {}, {}\n", self.version, self.pid, self.addresses.join(", "));
+        for generation in &self.generations {
+            generation.write(&mut text).expect("writing to memory does not fail");
+        }
+        if !self.restarts.is_empty() {
+            let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+            text += &format!("workers replaced: {}\n", causes.join(", "));
+        }
+        text
+    }
+}
+
+impl GenerationStatus {
+    fn gather(generation: &Generation, team: Option<&Team>) -> GenerationStatus {
+        let stage = match generation.stage {
+            Stage::Booting => "booting",
+            Stage::Serving => "serving",
+            Stage::Kept => "kept",
+            Stage::Draining => "draining",
+        };
+        let template = generation.template.pid();
+        GenerationStatus {
+            generation: generation.number.0,
+            stage: stage.into(),
+            wanted: generation.wanted,
+            template,
+            memory: template.and_then(Memory::of),
+            workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team)).collect(),
+        }
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        write!(text, "generation {} {}", self.generation, self.stage)?;
+        if let Some(pid) = self.template {
+            write!(text, ", template {pid}")?;
+            if let Some(memory) = self.memory {
+                write!(text, " ({} shared, {} private)", size(memory.shared), size(memory.private))?;
+            }
+        }
+        text.push('\n');
+        if self.workers.is_empty() {
+            return Ok(());
+        }
+        let heading =
+            ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "ERRORS", "OPEN", "QUEUED", "SHARED", "PRIVATE", "DOING"];
+        let rows: Vec<_> =
+            std::iter::once(heading.map(String::from)).chain(self.workers.iter().map(WorkerStatus::row)).collect();
+        for row in &rows {
+            for (column, cell) in row[..row.len() - 1].iter().enumerate() {
+                let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+                write!(text, "  {cell:<width$}")?;
+            }
+            writeln!(text, "  {}", row[row.len() - 1])?;
+        }
+        Ok(())
+    }
+}
+
+impl WorkerStatus {
+    fn gather(worker: &Worker, team: Option<&Team>) -> WorkerStatus {
+        let now = Moment::now();
+        let board = team.map(|team| &team.scoreboard).filter(|board| worker.slot < board.slots());
+        let slot = board.map(|board| board.slot(worker.slot));
+        let state = match (worker.stage, slot.map(scoreboard::Slot::state)) {
+            (slots::Stage::Forking | slots::Stage::Booting, _) => "booting",
+            (slots::Stage::Draining, _) => "draining",
+            (slots::Stage::Killed, _) => "killed",
+            (slots::Stage::Ready, _) if !worker.admitted => "ready",
+            (slots::Stage::Ready, Some(scoreboard::State::Busy)) => "busy",
+            (slots::Stage::Ready, Some(scoreboard::State::Working)) => "working",
+            (slots::Stage::Ready, _) => "idle",
+        };
+        let count = |read: fn(&scoreboard::Slot) -> u64| slot.map_or(0, read);
+        let threads = |board: &scoreboard::Scoreboard| {
+            let current = |thread| board.activity(worker.slot, thread).current();
+            let request = |(line, started): (Vec<u8>, u64)| Request {
+                line: String::from_utf8_lossy(&line).into_owned(),
+                age: (now - Moment(started)).as_secs_f64(),
+            };
+            (0..board.threads()).filter_map(current).map(request).collect()
+        };
+        WorkerStatus {
+            slot: worker.slot,
+            pid: worker.pid,
+            state: state.into(),
+            replaced: worker.asked.map(|why| why.to_string()),
+            age: worker.ready.map(|ready| (now - ready).as_secs_f64()),
+            doing: board.map(threads).unwrap_or_default(),
+            requests: count(|slot| slot.requests.load(Relaxed)),
+            errors: count(|slot| slot.errors.load(Relaxed)),
+            refused: count(|slot| slot.refused.load(Relaxed)),
+            connections: slot.map_or(0, |slot| slot.connections.load(Relaxed)),
+            queued: slot.map_or(0, |slot| slot.queued.load(Relaxed)),
+            taken: count(|slot| slot.taken.load(Relaxed)),
+            given: count(|slot| slot.given.load(Relaxed)),
+            memory: worker.pid.and_then(Memory::of),
+        }
+    }
+
+    fn row(&self) -> [String; 11] {
+        let dash = || "-".to_owned();
+        let memory = |part: fn(Memory) -> u64| self.memory.map_or_else(dash, |memory| size(part(memory)));
+        let state = match &self.replaced {
+            Some(why) => format!("{} ({why})", self.state),
+            None => self.state.clone(),
+        };
+        let doing: Vec<_> =
+            self.doing.iter().map(|request| format!("{} ({:.1} s)", printable(&request.line), request.age)).collect();
+        [
+            self.slot.to_string(),
+            self.pid.map_or_else(dash, |pid| pid.to_string()),
+            state,
+            self.age.map_or_else(dash, age),
+            self.requests.to_string(),
+            self.errors.to_string(),
+            self.connections.to_string(),
+            self.queued.to_string(),
+            memory(|memory| memory.shared),
+            memory(|memory| memory.private),
+            doing.join(", "),
+        ]
+    }
+}
+
+impl Memory {
+    fn of(pid: i32) -> Option<Memory> {
+        Memory::read(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+    }
+
+    fn read(text: &str) -> Option<Memory> {
+        let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
+        let mut memory = Memory::default();
+        // proc(5): `Pss:                 123 kB`
+        for line in text.lines().skip(1) {
+            let bytes = kilobytes(line)? * 1024;
+            match line.split(':').next()? {
+                "Pss" => memory.proportional = bytes,
+                "Shared_Clean" | "Shared_Dirty" => memory.shared += bytes,
+                "Private_Clean" | "Private_Dirty" => memory.private += bytes,
+                _ => {}
+            }
+        }
+        Some(memory)
+    }
+}
+
+fn size(bytes: u64) -> String {
+    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
+}
+
+fn age(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m {}s", whole / 60, whole % 60),
+        3600..86_400 => format!("{}h {}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d {}h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "5581 rollup\nRss: 900 kB\nPss:  5 kB\nShared_Clean: 1 kB\nShared_Dirty: 2 kB\nPrivate_Clean: 3 kB\n\
+                    Private_Dirty: 4 kB\n";
+        assert_eq!(Memory::read(text), Some(Memory { shared: 3072, private: 7168, proportional: 5120 }));
+        assert!(Memory::of(std::process::id() as i32).is_some_and(|memory| memory.private > 0));
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!([59.9, 60.0, 7384.0, 180_000.0].map(age), ["59s", "1m 0s", "2h 3m", "2d 2h"]);
+    }
+}
