@@ -194,6 +194,12 @@ impl RequestHead {
         *self = Self { fields, ..Self::default() };
     }
 
+    /// The value of the first field of this name; names compare without case. `bytes` are the head's.
+    pub fn value<'a>(&self, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        let mut fields = self.fields.iter();
+        fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name)).map(|field| field.value.of(bytes))
+    }
+
     fn too_large(&self) -> Refusal {
         match self.progress.stage {
             Stage::Start | Stage::RequestLine => Refusal::line_too_long("request line too long"),

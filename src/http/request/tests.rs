@@ -131,6 +131,15 @@ fn a_head_that_is_used_again_forgets_all_of_the_one_before() {
 }
 
 #[test]
+fn a_value_is_found_by_its_name() {
+    let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nACCEPT: b\r\nAccept: c\r\n\r\n";
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse(bytes, &LIMITS), Ok(Parse::Complete));
+    assert_eq!(head.value(bytes, b"accept"), Some(b"b".as_slice()));
+    assert_eq!(head.value(bytes, b"accep"), None);
+}
+
+#[test]
 fn rfc9112_2_2_one_empty_line_before_the_request_line_is_skipped() {
     assert_eq!(read("\r\nGET / HTTP/1.0\r\n\r\n").unwrap().method, "GET");
     refused(read, &[(400, "\r\n\r\nGET / HTTP/1.0\r\n\r\n"), (400, "\nGET / HTTP/1.0\r\n\r\n"), (400, "\r\rGET /")]);
