@@ -55,11 +55,7 @@ impl Options {
         if let Some(config) = config {
             given.insert("config", config);
         }
-        Ok(Options {
-            given,
-            #[cfg(test)]
-            read: std::cell::RefCell::new(["config"].into()),
-        })
+        Ok(Options { given })
     }
 }
 

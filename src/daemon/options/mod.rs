@@ -13,6 +13,7 @@ mod layers;
 pub mod parser;
 mod table;
 
+pub use gunicorn::worker_class;
 pub use table::{GROUPS, SETTINGS, setting};
 
 /// One setting, as it is declared.
@@ -105,8 +106,6 @@ pub struct Invocation {
 #[derive(Debug, Clone)]
 pub struct Options {
     given: BTreeMap<&'static str, Given>,
-    #[cfg(test)]
-    pub(crate) read: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
 }
 
 impl Setting {
@@ -160,8 +159,6 @@ impl fmt::Display for Source {
 impl Options {
     /// The setting as given.
     pub fn given(&self, name: &'static str) -> &Given {
-        #[cfg(test)]
-        self.read.borrow_mut().insert(name);
         self.given.get(name).expect("every name of the table has an entry")
     }
 

@@ -15,7 +15,7 @@ use ostler_wire as wire;
 
 use crate::{
     exit::{Exit, Failure, words},
-    options::{Invocation, Options},
+    options::{Invocation, Options, worker_class},
     python::{self, Interpreter, Surroundings},
 };
 
@@ -148,9 +148,6 @@ impl Settings {
     fn go_together(&self, options: &Options) -> Result<(), Failure> {
         let worker = &self.boot.worker;
         let refuse = |name, why: &str| Err(options.failure(name, "", why));
-        if options.choice("worker-class")? == "sync" && worker.threads > 1 {
-            return refuse("worker-class", "sync means one thread, but --threads says more. Say gthread.");
-        }
         if !worker.timeout.is_zero() && worker.slow_request >= worker.timeout {
             return refuse("slow-request", "such a request is ended by --timeout before it could be logged");
         }
@@ -337,6 +334,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
     if !options.is_given("spool-directory") {
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
+    options.value("worker-class", worker_class)?;
     let any = || parse::count(0..=u64::MAX);
     Ok(wire::Worker {
         threads: options.value("threads", parse::count(1..=1024))?,
