@@ -10,6 +10,7 @@ use crate::exit::Failure;
 mod file;
 mod gunicorn;
 mod layers;
+mod mistakes;
 pub mod parser;
 mod table;
 
@@ -101,6 +102,9 @@ pub struct Invocation {
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
 }
+
+/// What one layer says, by the names of the settings.
+pub type Texts = BTreeMap<&'static str, Vec<String>>;
 
 /// What was typed, all layers laid over each other.
 #[derive(Debug, Clone)]

@@ -103,6 +103,20 @@ impl Settings {
     /// Parses and checks what was typed. What nobody gave and was found out is noted in the options.
     pub fn resolve(invocation: &Invocation, options: &mut Options) -> Result<Settings, Failure> {
         let application = application(options)?;
+        Settings::for_application(application, invocation, options)
+    }
+
+    /// The same for somebody who only looks: no application need be named.
+    pub fn look(invocation: &Invocation, options: &mut Options) -> Result<(), Failure> {
+        let application = if options.is_given("app") { application(options)? } else { String::new() };
+        Settings::for_application(application, invocation, options).map(drop)
+    }
+
+    fn for_application(
+        application: String,
+        invocation: &Invocation,
+        options: &mut Options,
+    ) -> Result<Settings, Failure> {
         let chdir = working_directory(invocation, options)?;
         let binds = binds(invocation, options, &chdir)?;
         let workers = workers(options)?;
