@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 mod exit;
+#[cfg(test)]
+mod fixture;
 mod manual;
 mod master;
 mod options;
