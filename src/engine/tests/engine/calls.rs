@@ -134,7 +134,11 @@ fn a_body_of_one_block_has_a_length_and_others_are_chunked() {
         ("/written", None, "a\r\nby write, \r\nd\r\nthen returned\r\n0\r\n\r\n"),
     ] {
         let answer = site.get(target);
-        assert_eq!((answer.status(), answer.field("Content-Length"), &answer.body[..]), (200, length, body), "{target}");
+        assert_eq!(
+            (answer.status(), answer.field("Content-Length"), &answer.body[..]),
+            (200, length, body),
+            "{target}"
+        );
     }
     let nothing = site.get("/nothing");
     assert_eq!((nothing.status(), nothing.field("Content-Length"), &nothing.body[..]), (204, None, ""));
