@@ -6,6 +6,8 @@ mod ask;
 mod background;
 mod control;
 mod exit;
+#[cfg(test)]
+mod fixture;
 mod listen;
 mod logs;
 mod manual;
@@ -22,7 +24,7 @@ mod template;
 use exit::{Exit, Failure};
 use master::upgrade::{self, Handover, Kept};
 use options::{
-    Invocation, Options,
+    Invocation, Options, Texts,
     parser::{self, Task, Typed},
 };
 use settings::Settings;
@@ -59,7 +61,10 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     if let Task::Print(text) = task {
         return report::print(&text);
     }
-    let mut options = Options::gather(invocation, &texts)?;
+    let mut options = match &task {
+        Task::Control(_) if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
+        _ => Options::gather(invocation, &texts)?,
+    };
     match task {
         Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
             eprint!("{}", parser::short_help());
@@ -73,13 +78,18 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Task::Check => master::check(Settings::resolve(invocation, &mut options)?),
         Task::Settings { json } => {
             // What is wrong with them is said last, so that it stands below where it came from.
-            let resolved = Settings::resolve(invocation, &mut options);
+            let looked = Settings::look(invocation, &mut options);
             report::print(&if json { report::json(&options) } else { report::table(&options) })?;
-            resolved.map(|_| Exit::Success)
+            looked.map(|()| Exit::Success)
         }
         Task::Control(words) => ask::ask(&settings::find_control(invocation, &options)?, &words),
         Task::Print(_) => unreachable!("printed above"),
     }
+}
+
+/// A typing error in the settings file is not to come between an operator who names the socket and the site.
+fn names_a_socket(texts: &Texts) -> bool {
+    texts.get("control").is_some_and(|paths| paths.iter().all(|path| path.starts_with('/')))
 }
 
 /// What a reload does: everything is looked at afresh.

@@ -77,7 +77,7 @@ pub fn usual(virtual_env: Option<&str>, beside: &[PathBuf], path: Option<&str>) 
 /// Runs the interpreter and judges what it says of itself.
 pub fn ask(path: &Path, surroundings: Surroundings) -> Result<Interpreter, Failure> {
     base_is_there(path)?;
-    let answer = run(path, surroundings)?;
+    let answer = run(path, surroundings, PATIENCE)?;
     let mut lines = answer.rsplit("ostler asks\n").next().unwrap_or_default().lines();
     let mut line = || lines.next().unwrap_or_default();
     let [implementation, version, flags, executable, prefix, base_prefix] = [(); 6].map(|()| line());
@@ -144,7 +144,7 @@ fn on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
     directories.map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
-fn run(path: &Path, surroundings: Surroundings) -> Result<String, Failure> {
+fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<String, Failure> {
     let mut command = Command::new(path);
     command.args(["-c", QUESTION]).current_dir(surroundings.directory);
     command.env_clear().envs(surroundings.environment.iter().map(|(key, value)| (key, value)));
@@ -153,7 +153,7 @@ fn run(path: &Path, surroundings: Surroundings) -> Result<String, Failure> {
         command.uid(identity.user).gid(identity.group);
     }
     let mut child = command.spawn().map_err(|error| could_not_run(path, &words(&error)))?;
-    let heard = listen(&mut child);
+    let heard = listen(&mut child, patience);
     // It has said all that it had to say, or has taken too long. Both calls can only fail if it has ended already.
     let _ = child.kill();
     let _ = child.wait();
@@ -170,8 +170,8 @@ fn last_line(text: &str) -> &str {
 }
 
 /// Reads standard output and standard error to their ends.
-fn listen(child: &mut Child) -> io::Result<[Vec<u8>; 2]> {
-    let deadline = Instant::now() + PATIENCE;
+fn listen(child: &mut Child, patience: Duration) -> io::Result<[Vec<u8>; 2]> {
+    let deadline = Instant::now() + patience;
     let mut output = child.stdout.take().expect("standard output is piped");
     let mut errors = child.stderr.take().expect("standard error is piped");
     let mut heard = [Vec::new(), Vec::new()];
@@ -181,7 +181,7 @@ fn listen(child: &mut Child) -> io::Result<[Vec<u8>; 2]> {
         let mut polled = [PollFd::new(output.as_fd(), wanted[0]), PollFd::new(errors.as_fd(), wanted[1])];
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::other(format!("it said nothing within {} seconds", PATIENCE.as_secs())));
+            return Err(io::Error::other(format!("it did not say who it is within {} s", patience.as_secs_f32())));
         }
         poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).or_else(interrupted)?;
         let ready = polled.map(|fd| fd.any() == Some(true));
@@ -224,4 +224,147 @@ fn refuse(path: &Path, why: &str) -> Failure {
 
 fn failure(message: String) -> Failure {
     Failure::new(Exit::Interpreter, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::fixture::{Folder, PLAIN};
+
+    fn here(folder: &Folder) -> Surroundings<'_> {
+        Surroundings { directory: folder.path(), environment: &[], identity: None }
+    }
+
+    /// Why an interpreter that answers so is refused.
+    fn refusal(answer: [&str; 6]) -> String {
+        let folder = Folder::new();
+        let failure = ask(&folder.interpreter("python", answer), here(&folder)).unwrap_err();
+        assert_eq!(failure.exit, Exit::Interpreter);
+        failure.message
+    }
+
+    fn why(path: &Path, folder: &Folder) -> String {
+        ask(path, here(folder)).unwrap_err().message
+    }
+
+    #[test]
+    fn an_interpreter_tells_its_version_and_its_own_path() {
+        let folder = Folder::new();
+        let found = ask(&folder.interpreter("python", PLAIN), here(&folder)).unwrap();
+        assert_eq!(found, Interpreter { executable: "/usr/bin/python3".into(), version: "3.12.1".into() });
+    }
+
+    #[test]
+    fn what_a_site_prints_at_start_is_passed_over() {
+        let folder = Folder::new();
+        let loud = "echo hello from sitecustomize; echo oh >&2; printf 'ostler asks\ncpython\n3.10.0\n\n/p\n/\n/\nend'";
+        assert_eq!(ask(&folder.program("python", loud), here(&folder)).unwrap().version, "3.10.0");
+    }
+
+    #[test]
+    fn the_interpreter_of_this_machine_understands_the_question() {
+        let path = std::env::var("PATH").unwrap();
+        let environment: Vec<_> = std::env::vars_os().collect();
+        let found = usual(None, &[], Some(&path)).unwrap();
+        let interpreter = ask(&found, Surroundings { environment: &environment, ..here(&Folder::new()) }).unwrap();
+        assert!(interpreter.executable.is_absolute() && first_two(&interpreter.version) >= [3, 10], "{interpreter:?}");
+    }
+
+    #[test]
+    fn other_implementations_and_versions_are_refused() {
+        let [_, version, flags, executable, prefix, base] = PLAIN;
+        for (implementation, version, flags, expected) in [
+            ("pypy", version, flags, "is pypy, and ostler runs CPython only"),
+            ("cpython", "3.9.18", flags, "is Python 3.9.18, and ostler needs 3.10 or later"),
+            ("cpython", "2.7.18", flags, "is Python 2.7.18, and ostler needs 3.10 or later"),
+            ("cpython", "3.13.0", "t", "is a free-threaded build"),
+            ("cpython", "3.14.0", "td", "is a free-threaded build"),
+        ] {
+            let refusal = refusal([implementation, version, flags, executable, prefix, base]);
+            assert!(refusal.contains(&format!("/python {expected}")), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_environment_of_another_version_is_refused() {
+        let folder = Folder::new();
+        folder.file("venv/pyvenv.cfg", "home = /usr/bin\nversion = 3.11.7\n");
+        let prefix = folder.path().join("venv").to_string_lossy().into_owned();
+        let answer = |version| ["cpython", version, "", "/p", prefix.as_str(), "/usr"];
+        let later = folder.interpreter("venv/bin/python", answer("3.12.1"));
+        assert!(why(&later, &folder).contains("venv was made for Python 3.11, but its interpreter is 3.12."));
+        let same = folder.interpreter("venv/bin/python3", answer("3.11.9"));
+        assert_eq!(ask(&same, here(&folder)).unwrap().version, "3.11.9");
+    }
+
+    #[test]
+    fn a_virtual_environment_whose_base_is_gone_is_refused() {
+        let folder = Folder::new();
+        folder.file("venv/bin/activate", "");
+        symlink("/opt/removed/python3", folder.path().join("venv/bin/python")).unwrap();
+        let found = named("venv", folder.path(), None).unwrap();
+        let why = why(&found, &folder);
+        assert!(
+            why.contains("leads to /opt/removed/python3, which is gone. Make the virtual environment anew."),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_the_reason() {
+        let folder = Folder::new();
+        let missing = folder.path().join("missing");
+        assert!(why(&missing, &folder).ends_with("/missing: no such file or directory"));
+        let text = folder.file("text", "not a program");
+        assert!(why(&text, &folder).ends_with("/text: permission denied"));
+        let broken = folder.program("broken", "echo one >&2; echo 'Fatal: no encodings' >&2; exit 1");
+        assert!(why(&broken, &folder).ends_with("/broken: Fatal: no encodings"));
+        let silent = folder.program("silent", "exit 0");
+        assert!(why(&silent, &folder).ends_with("/silent: it ended without a word"));
+        let endless = folder.program("endless", "while :; do printf %4096s; done");
+        assert!(why(&endless, &folder).ends_with("/endless: it talks without end"));
+    }
+
+    #[test]
+    fn an_interpreter_that_hangs_is_given_up() {
+        let folder = Folder::new();
+        let hung = folder.program("hung", "exec tail -f /dev/null");
+        let failure = run(&hung, here(&folder), Duration::from_millis(20)).unwrap_err();
+        assert!(failure.message.ends_with("/hung: it did not say who it is within 0.02 s"), "{failure}");
+    }
+
+    #[test]
+    fn a_name_is_a_file_or_an_environment_or_on_the_path() {
+        let folder = Folder::new();
+        let plain = folder.interpreter("bin/python3.12", PLAIN);
+        let in_venv = folder.interpreter("venv/bin/python3", PLAIN);
+        folder.file("empty/readme", "");
+        let path = format!("relative:/nonexistent:{}", folder.path().join("bin").display());
+        let named = |text| named(text, folder.path(), Some(&path));
+        assert_eq!(named("bin/python3.12").unwrap(), plain);
+        assert_eq!(named("venv").unwrap(), in_venv);
+        assert_eq!(named("python3.12").unwrap(), plain);
+        assert!(named("empty").unwrap_err().message.ends_with("/empty holds no bin/python"));
+        assert_eq!(named("python9").unwrap_err().message, "there is no python9 on PATH");
+    }
+
+    #[test]
+    fn without_a_name_the_nearest_environment_is_taken() {
+        let folder = Folder::new();
+        let on_path = folder.interpreter("bin/python3", PLAIN);
+        let path = folder.path().join("bin").to_string_lossy().into_owned();
+        let site = folder.path().join("site");
+        let beside = [folder.path().to_path_buf(), site.clone()];
+        let active = folder.path().join("active").to_string_lossy().into_owned();
+        let find = |active: Option<&str>| usual(active, &beside, Some(&path));
+        assert_eq!(find(None).unwrap(), on_path);
+        let adjacent = folder.interpreter("site/.venv/bin/python", PLAIN);
+        assert_eq!(find(None).unwrap(), adjacent);
+        assert!(find(Some(&active)).unwrap_err().message.starts_with(&format!("VIRTUAL_ENV is {active}, which holds")));
+        let in_active = folder.interpreter("active/bin/python", PLAIN);
+        assert_eq!(find(Some(&active)).unwrap(), in_active);
+        assert!(usual(None, &[], Some("/nonexistent")).unwrap_err().message.contains("no python3 on PATH"));
+    }
 }

@@ -74,7 +74,7 @@ pub fn unexpected(py: Python<'_>, error: &PyErr) -> BootFailure {
 pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let text = LOADING
         .import(py)
-        .and_then(|loading| loading.call_method1("traceback_of", (error.value(py),)))
+        .and_then(|loading| loading.call_method1("traceback_of", (error.clone_ref(py).into_value(py),)))
         .and_then(|text| text.extract());
     text.unwrap_or_else(|_| error.to_string())
 }

@@ -136,7 +136,7 @@ impl Source {
             Source::Memory(bytes, position) => {
                 let mut rest = &bytes[*position..];
                 rest = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
-                let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |newline| newline + 1);
+                let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
                 *position += end;
                 return Ok(PyBytes::new(py, &rest[..end]));
             }

@@ -66,7 +66,7 @@ pub struct Field {
     pub value: Span,
 }
 
-/// Limits in bytes or lines. `usize::MAX` stands for none.
+/// Limits in bytes or lines. Zero stands for none.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Of the request line without its CRLF; 414 above.
@@ -151,11 +151,11 @@ impl RequestHead {
     /// One empty line before the request line is skipped (RFC 9112 §2.2), and counts in [`RequestHead::length`].
     pub fn parse(&mut self, input: &[u8], limits: &Limits) -> Result<Parse, Refusal> {
         // A span's offsets have 32 bits.
-        let whole = limits.head.min(u32::MAX as usize);
+        let whole = bound(limits.head).min(u32::MAX as usize);
         let input = &input[..input.len().min(whole)];
         loop {
             let Progress { stage, line: start, seen } = self.progress;
-            let limit = if stage == Stage::Fields { limits.field } else { limits.line };
+            let limit = bound(if stage == Stage::Fields { limits.field } else { limits.line });
             let end = match syntax::line(input, start, seen, limit)? {
                 Line::EndsAt(end) => end,
                 Line::Open(_) if input.len() == whole => return Err(self.too_large()),
@@ -176,7 +176,7 @@ impl RequestHead {
                     self.length = end + 2;
                     return self.conclude().map(|()| Parse::Complete);
                 }
-                Stage::Fields if self.fields.len() >= limits.fields.min(usize::from(u16::MAX)) => {
+                Stage::Fields if self.fields.len() >= bound(limits.fields).min(usize::from(u16::MAX)) => {
                     return Err(Refusal::fields_too_large("too many fields"));
                 }
                 Stage::Fields => {
@@ -192,6 +192,12 @@ impl RequestHead {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = Self { fields, ..Self::default() };
+    }
+
+    /// The value of the first field of this name; names compare without case. `bytes` are the head's.
+    pub fn value<'a>(&self, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        let mut fields = self.fields.iter();
+        fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name)).map(|field| field.value.of(bytes))
     }
 
     fn too_large(&self) -> Refusal {
@@ -257,6 +263,10 @@ impl RequestHead {
             .push(Field { name: Span::new(start, start + length), value: Span::new(begin, begin + value.len()) });
         self.note(name, value)
     }
+}
+
+fn bound(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
 }
 
 /// Says what is wrong with a field line whose first character that is no token's stands at `place`.

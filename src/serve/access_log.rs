@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{connection::Work, response::field};
+use crate::connection::Work;
 
 /// A batch is written when it is this long, and before the worker sleeps.
 const BATCH: usize = 32 * 1024;
@@ -110,7 +110,7 @@ impl AccessLog {
             match piece {
                 Piece::Text(text) => batch.extend_from_slice(text.as_bytes()),
                 Piece::RequestField(name) => {
-                    quoted(&mut batch, field(&work.incoming.head, &work.incoming.bytes, name.as_bytes()));
+                    quoted(&mut batch, work.incoming.head.value(&work.incoming.bytes, name.as_bytes()));
                 }
                 Piece::Noted(index) => quoted(&mut batch, work.outgoing.noted[*index].as_deref()),
                 Piece::Atom(b't') => {
@@ -173,9 +173,9 @@ fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
             ostler_http::Version::Http10 => b"HTTP/1.0",
             ostler_http::Version::Http11 => b"HTTP/1.1",
         }),
-        b'f' => quoted(batch, field(head, &incoming.bytes, b"referer")),
-        b'a' => quoted(batch, field(head, &incoming.bytes, b"user-agent")),
-        b'u' => quoted(batch, field(head, &incoming.bytes, b"authorization").and_then(basic_user).as_deref()),
+        b'f' => quoted(batch, head.value(&incoming.bytes, b"referer")),
+        b'a' => quoted(batch, head.value(&incoming.bytes, b"user-agent")),
+        b'u' => quoted(batch, head.value(&incoming.bytes, b"authorization").and_then(basic_user).as_deref()),
         _ => batch.push(b'-'),
     }
 }

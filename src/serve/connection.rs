@@ -1,6 +1,6 @@
 //! A client's connection, and the work that one request on it is.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use ostler_http::RequestHead;
 
@@ -19,7 +19,7 @@ pub(crate) const BUFFER: usize = 16 * 1024;
 pub(crate) struct Connection {
     pub token: Token,
     pub socket: Arc<OwnedFd>,
-    pub client: Option<Arc<Client>>,
+    pub peer: Option<Peer>,
     pub listener: u16,
     pub phase: Phase,
     pub deadline: Deadline,
@@ -33,10 +33,18 @@ pub(crate) struct Connection {
     pub half_closed: bool,
     /// A PROXY header must come first.
     pub proxy_expected: bool,
-    /// What the PROXY header said of the client, as `address port`; else empty.
-    pub proxied: String,
+    /// Who the PROXY header says is the client.
+    pub proxied: Option<SocketAddr>,
     /// Requests so far.
     pub requests: u32,
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub client: Arc<Client>,
+    /// Whether its word on forwarding counts (`--forwarded-allow-ips`).
+    pub trusted: bool,
 }
 
 /// See [`Connection::interest`].
@@ -58,10 +66,17 @@ pub(crate) enum Phase {
     /// Its call is under way on this thread.
     Called(u16, Option<Arc<Outbox>>),
     /// The call is over, and the client has still to take the rest.
-    Writing(Arc<Outbox>, Next),
+    Writing(Arc<Outbox>, Next, Pace),
     /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
     /// rather than a reset (RFC 9112 §9.6). How many bytes more.
     Lingering(u64),
+}
+
+/// How quickly a client takes a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub since: Instant,
+    pub taken: u64,
 }
 
 /// What follows a response.

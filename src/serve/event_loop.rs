@@ -102,6 +102,8 @@ pub(crate) struct Loop {
     /// Calls under way, and how many of them were given up.
     pub(crate) calls: u16,
     pub(crate) stuck: Vec<Token>,
+    /// Boxed, because work is handed from place to place.
+    #[allow(clippy::vec_box)]
     pub(crate) spare: Vec<Box<Work>>,
     pub(crate) scratch: Vec<u8>,
     pub(crate) life: Life,
@@ -172,7 +174,7 @@ impl Loop {
         event_loop.tell_time();
         let slot = event_loop.slot();
         slot.since.store(event_loop.milliseconds(), Relaxed);
-        slot.enter(State::Idle);
+        slot.enter(State::Booting);
         event_loop.tell(FromWorker::Ready);
         Ok(event_loop)
     }
@@ -247,6 +249,7 @@ impl Loop {
     pub fn poll(&mut self) {
         self.access_log.flush();
         let at_rest = match (&self.life, self.leader) {
+            (Life::Waiting, _) => State::Booting,
             (Life::Serving, Some(_)) => State::Idle,
             (Life::Serving, None) => State::Busy,
             _ => State::Draining,
@@ -397,15 +400,16 @@ impl Loop {
     fn hear(&mut self) {
         let log = self.shared.log.clone();
         match self.channel.receive::<ToWorker>() {
+            Ok(Some((ToWorker::Serve, _))) => self.serve(),
             Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
             Ok(Some((ToWorker::Reopen, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
-                if let Some(error_log) = descriptors.next() {
-                    if let Err(error) = nix::unistd::dup2_stderr(&error_log) {
-                        warn!(log, "could not reopen the error log"; "error" => %error);
-                    }
+                if let Some(error_log) = descriptors.next()
+                    && let Err(error) = nix::unistd::dup2_stderr(&error_log)
+                {
+                    warn!(log, "could not reopen the error log"; "error" => %error);
                 }
                 if self.access_log.is_on() {
                     self.access_log.reopen(descriptors.next());
@@ -495,12 +499,13 @@ impl Loop {
     /// Makes a connection of a socket.
     pub fn admit(&mut self, socket: OwnedFd, listener: u16) -> Token {
         self.serial = (self.serial + 1) % SPECIAL;
+        let proxy_expected = self.proxy_expected(&socket);
         let entry = self.connections.vacant_entry();
         let token = Token { place: entry.key() as u32, serial: self.serial };
         entry.insert(Connection {
             token,
             socket: Arc::new(socket),
-            client: None,
+            peer: None,
             listener,
             phase: Phase::Head,
             deadline: Deadline::default(),
@@ -508,8 +513,8 @@ impl Loop {
             interest: Interest::None,
             readable: true,
             half_closed: false,
-            proxy_expected: self.shared.boot.worker.proxy_protocol,
-            proxied: String::new(),
+            proxy_expected,
+            proxied: None,
             requests: 0,
         });
         self.slot().connections.store(self.connections.len() as u32, Relaxed);
@@ -528,7 +533,7 @@ impl Loop {
         let connection = self.connections.remove(token.place as usize);
         match connection.phase {
             Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
-            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, _) => outbox.give_up(),
+            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, ..) => outbox.give_up(),
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
         drop(connection.socket);

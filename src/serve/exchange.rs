@@ -26,7 +26,7 @@ pub(crate) struct Moved {
     pub socket: OwnedFd,
     /// As in [`ostler_wire::Listener::name`]: another generation may count its listeners otherwise.
     pub listener: String,
-    /// What a PROXY header said of the client, as `address port`; else empty.
+    /// The client's address and port as a PROXY header told them; else empty.
     pub proxied: String,
     pub bytes: Vec<u8>,
 }

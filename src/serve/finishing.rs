@@ -12,9 +12,10 @@ use slog::info;
 
 use crate::{
     access_log::took,
-    connection::{Interest, Next, Partial, Phase, Work},
+    connection::{Interest, Next, Pace, Partial, Phase, Work},
     event_loop::{Loop, Step},
     outbox::{Drained, Outbox},
+    reading::too_slow,
     response::Progress,
     socket,
     timers::Token,
@@ -87,7 +88,7 @@ impl Loop {
             connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
         }
         if let Some(outbox) = &outbox {
-            connection.phase = Phase::Writing(outbox.clone(), next);
+            connection.phase = Phase::Writing(outbox.clone(), next, Pace { since: self.now, taken: 0 });
         }
         self.retire(work);
         match outbox {
@@ -101,19 +102,25 @@ impl Loop {
 
     /// Hands the kernel more of a response.
     pub(crate) fn drain_outbox(&mut self, token: Token) {
+        let now = self.now;
         let Some(connection) = self.connection(token) else { return };
-        let (outbox, next): (Arc<Outbox>, Option<Next>) = match &connection.phase {
-            Phase::Writing(outbox, next) => (outbox.clone(), Some(*next)),
+        let (outbox, writing): (Arc<Outbox>, Option<(Next, &mut Pace)>) = match &mut connection.phase {
+            Phase::Writing(outbox, next, pace) => (outbox.clone(), Some((*next, pace))),
             Phase::Called(_, Some(outbox)) => (outbox.clone(), None),
             _ => return,
         };
-        match (outbox.drain(&connection.socket), next) {
-            (Ok(Drained::Empty), Some(next)) => self.after(token, next),
+        match (outbox.drain(&connection.socket), writing) {
+            (Ok(Drained::Empty), Some((next, _))) => self.after(token, next),
             (Ok(Drained::Empty), None) => {}
-            (Ok(Drained::Blocked { progress }), next) => {
+            (Ok(Drained::Blocked { .. }), None) => self.watch(token, Interest::ReadWrite),
+            (Ok(Drained::Blocked { taken }), Some((_, pace))) => {
+                let progress = std::mem::replace(&mut pace.taken, taken) < taken;
+                let since = pace.since;
                 self.watch(token, Interest::ReadWrite);
-                if progress && next.is_some() {
-                    self.set_deadline(token, self.now + self.shared.boot.worker.write_timeout);
+                if too_slow(taken, self.shared.boot.worker.min_rate, took(since, now)) {
+                    self.after(token, Next::Reset);
+                } else if progress {
+                    self.set_deadline(token, now + self.shared.boot.worker.write_timeout);
                 }
             }
             (Err(_), Some(_)) => self.close(token),

@@ -10,6 +10,7 @@ pub mod application;
 mod body;
 mod connection;
 mod crew;
+mod describing;
 mod event_loop;
 mod exchange;
 mod finishing;

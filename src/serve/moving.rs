@@ -23,6 +23,8 @@ const WORTH_MOVING: Duration = Duration::from_micros(500);
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
+    /// Ready, but the generation is not complete, and may never be: nobody is served.
+    Waiting,
     Serving,
     /// Will drain at `from`, and accepts until then.
     Leaving {
@@ -52,7 +54,7 @@ impl Life {
     /// Whether a connection may be used again after its response, here or elsewhere.
     pub fn keeps_connections(&self) -> bool {
         match self {
-            Life::Serving => true,
+            Life::Waiting | Life::Serving => true,
             Life::Leaving { drain, .. } | Life::Draining(drain) => drain.hand_over,
             Life::Over(_) => false,
         }
@@ -68,7 +70,7 @@ impl Life {
         match self {
             Life::Leaving { from, .. } => Some(*from),
             Life::Draining(drain) => Some(drain.deadline),
-            Life::Serving | Life::Over(_) => None,
+            Life::Waiting | Life::Serving | Life::Over(_) => None,
         }
     }
 
@@ -82,6 +84,14 @@ impl Life {
 
 impl Loop {
     // Draining -------------------------------------------------------------------------------------------------------
+
+    /// The generation is complete.
+    pub(crate) fn serve(&mut self) {
+        if self.life == Life::Waiting {
+            self.life = Life::Serving;
+            self.arm();
+        }
+    }
 
     /// Begins to drain, or shortens a drain.
     pub(crate) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
@@ -141,16 +151,16 @@ impl Loop {
     /// The step to take if the worker's life is over.
     pub(crate) fn drained(&mut self) -> Option<Step> {
         match self.life {
-            Life::Over(_) => return Some(Step::End),
-            Life::Draining(_) if !self.again.is_empty() || self.calls > self.stuck.len() as u16 => return None,
-            Life::Draining(_) if self.connections.len() > self.stuck.len() => return None,
+            Life::Over(_) => Some(Step::End),
+            Life::Draining(_) if !self.again.is_empty() || self.calls > self.stuck.len() as u16 => None,
+            Life::Draining(_) if self.connections.len() > self.stuck.len() => None,
             Life::Draining(drain) => {
                 self.life = Life::Over(Ending::Drained { deadline: drain.deadline });
                 self.access_log.flush();
                 self.tell(FromWorker::Drained);
                 Some(if self.calls > 0 { Step::Abandon(0) } else { Step::End })
             }
-            Life::Serving | Life::Leaving { .. } => None,
+            Life::Waiting | Life::Serving | Life::Leaving { .. } => None,
         }
     }
 
@@ -179,7 +189,7 @@ impl Loop {
             false => Duration::MAX,
         };
         match self.life {
-            Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.sibling_idle(),
+            Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.sibling_idle(),
             Life::Draining(drain) => drain.hand_over,
             Life::Over(_) => false,
         }
@@ -195,11 +205,12 @@ impl Loop {
     pub(crate) fn give(&mut self, token: Token) -> bool {
         let Some(connection) = find(&mut self.connections, token) else { return true };
         let bytes = connection.partial.as_ref().map_or(&[][..], |partial| &partial.bytes);
-        if bytes.len() > exchange::LARGEST || connection.half_closed {
+        if bytes.len() > exchange::LARGEST || connection.half_closed || connection.proxy_expected {
             return false;
         }
         let listener = &self.shared.boot.listeners[usize::from(connection.listener)].name;
-        match self.exchange.give(connection.socket.as_fd(), listener, &connection.proxied, bytes) {
+        let proxied = connection.proxied.map(|address| address.to_string()).unwrap_or_default();
+        match self.exchange.give(connection.socket.as_fd(), listener, &proxied, bytes) {
             Ok(true) => {
                 let slot = self.slot();
                 slot.given.store(slot.given.load(Relaxed) + 1, Relaxed);
@@ -277,8 +288,9 @@ impl Loop {
         slot.taken.store(slot.taken.load(Relaxed) + 1, Relaxed);
         let Some(connection) = self.connection(token) else { return };
         connection.requests = 1;
-        connection.proxy_expected &= moved.proxied.is_empty() && moved.bytes.is_empty();
-        connection.proxied = moved.proxied;
+        // Its first bytes, and with them its PROXY header, were read by the worker that it comes from.
+        connection.proxy_expected = false;
+        connection.proxied = moved.proxied.parse().ok();
         if !moved.bytes.is_empty() {
             connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
         }

@@ -29,6 +29,7 @@ pub(crate) struct Outbox {
 struct State {
     spool: Spool,
     file: Option<FilePart>,
+    taken: u64,
     broken: bool,
 }
 
@@ -45,8 +46,8 @@ pub(crate) struct FilePart {
 pub(crate) enum Drained {
     /// The kernel has it all.
     Empty,
-    /// The client must take some first. Whether it took any this time.
-    Blocked { progress: bool },
+    /// The client must take some first. How many bytes it has taken since the beginning.
+    Blocked { taken: u64 },
 }
 
 impl Outbox {
@@ -78,9 +79,8 @@ impl Outbox {
     /// Hands to the kernel what it takes.
     pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
         let mut state = self.state();
-        let mut progress = false;
         while let Some(sent) = state.send(to)? {
-            progress = true;
+            state.taken += sent as u64;
             if sent == 0 {
                 return Ok(Drained::Empty);
             }
@@ -88,7 +88,7 @@ impl Outbox {
                 self.drained.notify_all();
             }
         }
-        Ok(Drained::Blocked { progress })
+        Ok(Drained::Blocked { taken: state.taken })
     }
 
     /// The client is gone, or given up: nobody may wait for it.

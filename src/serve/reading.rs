@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::AsRawFd,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,6 @@ use slog::{debug, warn};
 
 use crate::{
     access_log::took,
-    application::Client,
     body::{BodyReader, LiveHandle, Problem},
     connection::{Partial, Phase, Work},
     event_loop::{Loop, Step},
@@ -118,12 +117,18 @@ impl Loop {
     }
 
     fn parse_partial(&mut self, token: Token, partial: &mut Partial) -> Result<Parse, Refusal> {
-        let _ = token;
+        if !self.proxy_header(token, &mut partial.bytes)? {
+            return Ok(Parse::Partial);
+        }
         partial.head.parse(&partial.bytes, &self.limits)
     }
 
     /// Waits for the rest of a head.
     fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
+        // A CRLF too many behind a body begins no request (RFC 9112 §2.2).
+        if b"\r\n".starts_with(&partial.bytes) {
+            return self.rest(token);
+        }
         let due = partial.since.unwrap_or(self.now) + self.shared.boot.worker.header_timeout;
         let Some(connection) = self.connection(token) else { return };
         connection.partial = Some(partial);
@@ -157,6 +162,9 @@ impl Loop {
     /// The head is whole: is there a body?
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
+        if let Err(refusal) = self.describe(token, &mut work.incoming) {
+            return self.refuse(token, work, refusal);
+        }
         let Some(connection) = self.connection(token) else { return };
         let incoming = &mut work.incoming;
         work.outgoing.half_closed = connection.half_closed;
@@ -205,7 +213,7 @@ impl Loop {
             Ok((consumed, done)) => {
                 incoming.consumed += consumed;
                 if done {
-                    return self.body_complete(token, work, reader);
+                    return self.body_complete(token, work, *reader);
                 }
                 let Some(connection) = self.connection(token) else { return };
                 incoming.whole = false;
@@ -256,7 +264,7 @@ impl Loop {
                         let bytes = scratch[consumed..length].to_vec();
                         connection.partial = Some(Box::new(Partial { bytes, ..Partial::default() }));
                     }
-                    return self.body_complete(token, work, reader);
+                    return self.body_complete(token, work, *reader);
                 }
                 Ok((_, false)) => {}
                 Err(problem) => return self.body_failed(token, work, problem),
@@ -274,7 +282,7 @@ impl Loop {
         }
     }
 
-    fn body_complete(&mut self, token: Token, mut work: Box<Work>, reader: Box<BodyReader>) {
+    fn body_complete(&mut self, token: Token, mut work: Box<Work>, reader: BodyReader) {
         match reader.finish() {
             Ok(body) => {
                 work.incoming.body = body;
@@ -400,7 +408,7 @@ impl Loop {
 
     /// Work for a connection's next request.
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
-        let client = self.client(token)?;
+        let client = self.peer(token)?.client.clone();
         let now = self.now;
         let shared = &self.shared;
         let spare = self.spare.pop();
@@ -422,22 +430,6 @@ impl Loop {
             work.reset();
             self.spare.push(work);
         }
-    }
-
-    /// Who the client is, as the socket says.
-    fn client(&mut self, token: Token) -> Option<Arc<Client>> {
-        let connection = self.connection(token)?;
-        let listener = connection.listener;
-        let client = connection.client.get_or_insert_with(|| {
-            let address = socket::peer_address(&connection.socket);
-            Arc::new(Client {
-                address: address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default(),
-                port: address.map(|address| address.port()),
-                listener,
-                ..Client::default()
-            })
-        });
-        Some(client.clone())
     }
 }
 

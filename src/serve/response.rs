@@ -188,6 +188,17 @@ impl Response<'_> {
         }
     }
 
+    /// The keys of the environ that the access log shows.
+    pub fn logged_environ(&self) -> &[String] {
+        &self.out.shared.logged_environ
+    }
+
+    /// Notes the value of one of [`Response::logged_environ`], by its index.
+    pub fn note_environ(&mut self, index: usize, value: &[u8]) {
+        let fields = self.out.shared.logged_fields.len();
+        self.out.noted[fields + index] = Some(value.to_vec());
+    }
+
     /// Whether the client has left. Does not block; one system call.
     pub fn client_gone(&self) -> bool {
         gone(self.out.socket(), self.out.half_closed)
@@ -305,7 +316,7 @@ impl Outgoing {
 
     /// Sends an answer of the server's own, to a request as far as it could be read.
     pub fn refuse(&mut self, status: u16, request: Option<(&RequestHead, &[u8])>, fields: &[(&str, &str)]) {
-        let accept = request.and_then(|(head, bytes)| field(head, bytes, b"accept"));
+        let accept = request.and_then(|(head, bytes)| head.value(bytes, b"accept"));
         let head_request = request.is_some_and(|(head, bytes)| head.method.of(bytes) == b"HEAD");
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
@@ -343,12 +354,6 @@ impl Outgoing {
             self.shared.notify(crate::crew::Note::Outbox(self.token, outbox.clone()));
         }
     }
-}
-
-/// The value of the first field of this name, which is given in lower case.
-pub(crate) fn field<'a>(head: &RequestHead, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let found = head.fields.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
-    Some(found.value.of(bytes))
 }
 
 /// See [`Response::watch`].

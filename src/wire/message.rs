@@ -88,6 +88,8 @@ pub enum BootFailureKind {
 /// From the master to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToWorker {
+    /// The generation is complete: accept from now on. Until then the worker is ready, but takes nobody from listeners or exchange.
+    Serve,
     /// Accept no more, finish what is under way, then end.
     Drain {
         /// The bound on all of it; then the worker logs its stragglers with their stacks and exits.

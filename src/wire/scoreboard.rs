@@ -195,9 +195,10 @@ impl Scoreboard {
     pub fn slot(&self, slot: u16) -> &Slot {
         assert!(slot < self.slots, "a slot below the number of slots");
         let offset = usize::from(slot) * stride(self.threads);
-        // SAFETY: in bounds by the assertion, aligned because the stride is a multiple of 64, and any bytes are a
-        // valid Slot because it holds nothing but atomics.
-        unsafe { self.memory.byte_add(offset).cast::<Slot>().as_ref() }
+        // SAFETY: in bounds by the assertion.
+        let place = unsafe { self.memory.byte_add(offset) };
+        // SAFETY: aligned, because the stride is a multiple of 64; and any bytes are a valid Slot, which holds only atomics.
+        unsafe { place.cast::<Slot>().as_ref() }
     }
 
     /// What one Python thread of a worker is doing. Panics where either number is too large.
@@ -205,8 +206,10 @@ impl Scoreboard {
         assert!(slot < self.slots && thread < self.threads, "a thread of a worker that there is");
         let offset =
             usize::from(slot) * stride(self.threads) + size_of::<Slot>() + usize::from(thread) * size_of::<Activity>();
+        // SAFETY: in bounds by the assertion.
+        let place = unsafe { self.memory.byte_add(offset) };
         // SAFETY: as in `slot`.
-        unsafe { self.memory.byte_add(offset).cast::<Activity>().as_ref() }
+        unsafe { place.cast::<Activity>().as_ref() }
     }
 
     /// Makes a slot look as if it had never been used.

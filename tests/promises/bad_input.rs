@@ -89,7 +89,7 @@ fn a_value_of_the_wrong_kind() {
         ("--chdir", "/no/such/folder"),
         ("--limit-request-body", "5 apples"),
     ] {
-        let refused = Rig::new("corners.py").option(option, value).refuse();
+        let refused = Rig::new("corners.py").without_workers().option(option, value).refuse();
         assert_ne!(refused.code, 0, "{option} {value}");
         assert!(refused.error.contains(option), "{option} {value}: {}", refused.error);
         assert!(refused.error.contains(value), "{option} {value}: {}", refused.error);
@@ -105,7 +105,7 @@ fn a_configuration_file_that_is_wrong() {
         ("workers = \n", ["site.toml", "line 1"]),
         ("timeout = [1]\n", ["timeout", "site.toml"]),
     ] {
-        let rig = Rig::new("corners.py").file("site.toml", content).option("--config", "site.toml");
+        let rig = Rig::new("corners.py").without_workers().file("site.toml", content).option("--config", "site.toml");
         rig.refuse().says(USAGE, &phrases);
     }
     let refused = Rig::new("corners.py").option("--config", "missing.toml").refuse();

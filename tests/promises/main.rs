@@ -1,5 +1,7 @@
 //! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
 
+mod pages;
+
 mod backbone_1_two_commands;
 mod backbone_2_the_sites;
 mod backbone_3_command_line;
@@ -8,4 +10,14 @@ mod backbone_5_processes;
 mod backbone_6_http_and_wsgi;
 mod backbone_7_logs;
 mod bad_input;
+
+mod supervision_1_reload;
+mod supervision_2_rollback;
+mod supervision_3_same_code;
+mod supervision_4_preload;
+mod supervision_5_upgrade;
+mod supervision_6_timeouts;
+mod supervision_7_recycling;
+mod supervision_8_drain;
+mod supervision_9_control;
 mod supervision_storm;

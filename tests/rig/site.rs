@@ -38,7 +38,8 @@ pub struct Rig {
     folder: Folder,
     daemon: PathBuf,
     application: Vec<OsString>,
-    binds: Vec<String>,
+    binds: Option<Vec<String>>,
+    workers: Option<u16>,
     python: Interpreter,
     input: Option<OwnedFd>,
     options: Vec<OsString>,
@@ -60,7 +61,7 @@ impl Rig {
             Some(name) => app.replacen(name, &application(name).display().to_string(), 1),
             None => app.into(),
         };
-        Rig { python: Interpreter::Usual, ..Rig::bare().application(&app).option("--workers", "1") }
+        Rig { python: Interpreter::Usual, workers: Some(1), ..Rig::bare().application(&app) }
     }
 
     /// A daemon without an application or options of its own; `ostler` alone, if nothing is added.
@@ -69,7 +70,8 @@ impl Rig {
             folder: Folder::new(),
             daemon: built("ostler"),
             application: vec![],
-            binds: vec![],
+            binds: None,
+            workers: None,
             python: Interpreter::Unsaid,
             input: None,
             options: vec![],
@@ -89,8 +91,15 @@ impl Rig {
     }
 
     /// Sets `--workers`.
-    pub fn workers(self, count: u16) -> Rig {
-        self.option("--workers", &count.to_string())
+    pub fn workers(mut self, count: u16) -> Rig {
+        self.workers = Some(count);
+        self
+    }
+
+    /// Says nothing of the number of workers.
+    pub fn without_workers(mut self) -> Rig {
+        self.workers = None;
+        self
     }
 
     /// Adds an option with a value.
@@ -107,7 +116,13 @@ impl Rig {
 
     /// Listens here rather than on a free port.
     pub fn bind(mut self, address: &str) -> Rig {
-        self.binds.push(address.into());
+        self.binds.get_or_insert_default().push(address.into());
+        self
+    }
+
+    /// Says nothing of an address.
+    pub fn without_bind(mut self) -> Rig {
+        self.binds = Some(vec![]);
         self
     }
 
@@ -167,13 +182,18 @@ impl Rig {
     }
 
     /// The daemon's working directory.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// Starts the daemon and waits until it serves.
     pub fn start(self) -> Site {
-        let binds = self.binds.len().max(1);
+        let binds = self.binds.as_ref().map_or(1, Vec::len);
+        self.start_on(binds)
+    }
+
+    /// The same, where this number of addresses comes from elsewhere.
+    pub fn start_on(self, binds: usize) -> Site {
         let mut site = self.launch();
         site.addresses = (0..binds).map(|_| site.log("listening").key("address").unwrap_or_default().into()).collect();
         site.log("generation serving");
@@ -189,7 +209,7 @@ impl Rig {
         manager.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
         self.environment.push(("NOTIFY_SOCKET".into(), Some(format!("@{name}").into())));
         let mut site = self.launch();
-        site.addresses = site.rig.binds.clone();
+        site.addresses = site.rig.binds.clone().unwrap_or_default();
         let mut message = [0; 4096];
         loop {
             let length = manager.recv(&mut message).expect("the daemon says that it is ready");
@@ -204,7 +224,7 @@ impl Rig {
         let mut command = self.command(&[]);
         command.stdin(self.input.take().map_or_else(Stdio::null, Stdio::from));
         command.arg("--control").arg(self.folder.join("control.sock"));
-        for bind in self.binds.iter().map(String::as_str).chain(self.binds.is_empty().then_some("127.0.0.1:0")) {
+        for bind in self.binds.as_ref().unwrap_or(&vec!["127.0.0.1:0".into()]) {
             command.args(["--bind", bind]);
         }
         let process = Process::start(command.args(&self.application), &self.folder.path().display().to_string());
@@ -243,6 +263,9 @@ impl Rig {
             Interpreter::Named(path) => command.arg("--python").arg(path),
             Interpreter::Unsaid => &mut command,
         };
+        if let Some(count) = self.workers {
+            command.arg("--workers").arg(count.to_string());
+        }
         command.args(&self.options);
         command
     }
@@ -346,8 +369,13 @@ impl Site {
 
     /// Runs `ostler COMMAND` against the control socket.
     pub fn control(&self, words: &[&str]) -> Refused {
+        self.control_of(&self.rig.daemon, words)
+    }
+
+    /// The same with another executable.
+    pub fn control_of(&self, daemon: &Path, words: &[&str]) -> Refused {
         let socket = self.rig.folder.join("control.sock");
-        let mut command = Command::new(&self.rig.daemon);
+        let mut command = Command::new(daemon);
         command.args(words).arg("--control").arg(socket).current_dir(self.rig.folder.path());
         let mut process = Process::start(&mut command, &format!("{} control", self.rig.folder.path().display()));
         let code = process.wait().code().expect("a command ends by itself");

@@ -1,15 +1,16 @@
 //! The settings file: TOML, one key for each setting, becomes the same texts as the command line's.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use toml::{Table, Value};
 
-use super::{Kind, SETTINGS, Setting, gunicorn, nearest};
+use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest};
 use crate::exit::Failure;
 
 /// Reads a settings file.
-pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, Failure> {
-    if path.extension().is_some_and(|extension| extension == "py") || path.to_string_lossy().starts_with("python:") {
+pub fn read(path: &Path) -> Result<Texts, Failure> {
+    let named = path.file_name().unwrap_or_default().to_string_lossy();
+    if named.ends_with(".py") || named.starts_with("python:") {
         return Err(Failure::usage(format!(
             "{} is Python, and ostler runs none for its settings. Write them as TOML: workers = 4",
             path.display()
@@ -20,12 +21,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Vec<String>>, Failure>
     parse(&text).map_err(fail)
 }
 
-fn parse(text: &str) -> Result<BTreeMap<&'static str, Vec<String>>, String> {
+fn parse(text: &str) -> Result<Texts, String> {
     let table: Table = toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
         format!("line {}: {}", before.matches('\n').count() + 1, error.message())
     })?;
-    let mut texts = BTreeMap::new();
+    let mut texts = Texts::new();
     for (key, value) in &table {
         let setting = known(key)?;
         let written = to_texts(setting, value).map_err(|why| format!("{key}: {why}"))?;

@@ -10,6 +10,18 @@ pub fn not_here(name: &str) -> Option<&'static str> {
     ABSENT.iter().find(|(patterns, _)| patterns.iter().any(matches)).map(|(_, why)| *why)
 }
 
+/// Reads `--worker-class`. Both names that are taken change nothing: with gunicorn too, `sync` and more than one thread
+/// is `gthread`, and here slow clients hold no thread in either.
+pub fn worker_class(word: &str) -> Result<(), String> {
+    match word {
+        "sync" | "gthread" => Ok(()),
+        _ if word == "asgi" || word.contains("uvicorn") => Err("ostler serves WSGI only".into()),
+        _ => {
+            Err("ostler has one sort of worker, called sync or gthread. Leave the option out and say --threads.".into())
+        }
+    }
+}
+
 const HOOKS: &[&str] = &[
     "on-starting",
     "on-reload",
@@ -80,5 +92,12 @@ mod tests {
             }
         }
         assert!(not_here("post_fork").is_some());
+    }
+
+    #[test]
+    fn worker_classes_have_a_plain_meaning_or_none() {
+        assert_eq!((worker_class("sync"), worker_class("gthread")), (Ok(()), Ok(())));
+        assert!(worker_class("gevent").unwrap_err().contains("--threads"));
+        assert!(worker_class("uvicorn.workers.UvicornWorker").unwrap_err().contains("WSGI only"));
     }
 }

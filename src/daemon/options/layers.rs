@@ -1,18 +1,15 @@
 //! Lays the layers over each other: command line, environment, file, variables that others set too, defaults.
 
 use std::{
-    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
 };
 
-use super::{Given, Invocation, Kind, Options, Preset, SETTINGS, Setting, Source, file, nearest, setting};
+use super::{Given, Invocation, Kind, Options, Preset, SETTINGS, Setting, Source, Texts, file, nearest, setting};
 use crate::exit::Failure;
 
 /// Variables of ours that are no settings.
 const OTHER_VARIABLES: [&str; 1] = [crate::settings::ENGINE_VARIABLE];
-
-type Texts = BTreeMap<&'static str, Vec<String>>;
 
 impl Invocation {
     /// This process's own.
@@ -41,25 +38,22 @@ fn start_directory() -> std::io::Result<PathBuf> {
 impl Options {
     /// Reads environment and file, and lays the command line over them.
     pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure> {
+        let Some(config) = config_file(invocation, typed) else { return Options::without_file(invocation, typed) };
+        let path = invocation.directory.join(&config.texts[0]);
+        let mut options = Options::lay(invocation, typed, &file::read(&path)?, &path)?;
+        options.given.insert("config", config);
+        Ok(options)
+    }
+
+    /// The same with no settings file.
+    pub fn without_file(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure> {
+        Options::lay(invocation, typed, &Texts::new(), Path::new(""))
+    }
+
+    fn lay(invocation: &Invocation, typed: &Texts, file: &Texts, path: &Path) -> Result<Options, Failure> {
         refuse_misspelt_variables(invocation)?;
-        let config = config_file(invocation, typed);
-        let file = match &config {
-            Some(given) => file::read(&invocation.directory.join(&given.texts[0]))?,
-            None => Texts::new(),
-        };
-        let path = config.as_ref().map(|given| invocation.directory.join(&given.texts[0])).unwrap_or_default();
-        let mut given: BTreeMap<_, _> = SETTINGS
-            .iter()
-            .map(|setting| (setting.name, strongest(setting, invocation, typed, &file, &path)))
-            .collect();
-        if let Some(config) = config {
-            given.insert("config", config);
-        }
-        Ok(Options {
-            given,
-            #[cfg(test)]
-            read: std::cell::RefCell::new(["config"].into()),
-        })
+        let given = |setting: &'static Setting| (setting.name, strongest(setting, invocation, typed, file, path));
+        Ok(Options { given: SETTINGS.iter().map(given).collect() })
     }
 }
 

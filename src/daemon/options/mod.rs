@@ -10,9 +10,11 @@ use crate::exit::Failure;
 mod file;
 mod gunicorn;
 mod layers;
+mod mistakes;
 pub mod parser;
 mod table;
 
+pub use gunicorn::worker_class;
 pub use table::{GROUPS, SETTINGS, setting};
 
 /// One setting, as it is declared.
@@ -101,12 +103,13 @@ pub struct Invocation {
     pub environment: Vec<(OsString, OsString)>,
 }
 
+/// What one layer says, by the names of the settings.
+pub type Texts = BTreeMap<&'static str, Vec<String>>;
+
 /// What was typed, all layers laid over each other.
 #[derive(Debug, Clone)]
 pub struct Options {
     given: BTreeMap<&'static str, Given>,
-    #[cfg(test)]
-    pub(crate) read: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
 }
 
 impl Setting {
@@ -160,8 +163,6 @@ impl fmt::Display for Source {
 impl Options {
     /// The setting as given.
     pub fn given(&self, name: &'static str) -> &Given {
-        #[cfg(test)]
-        self.read.borrow_mut().insert(name);
         self.given.get(name).expect("every name of the table has an entry")
     }
 

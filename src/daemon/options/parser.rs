@@ -1,25 +1,25 @@
 //! The command line: made from the table, read by clap, explained in our words.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::ffi::OsString;
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command,
     builder::{PossibleValuesParser, ValueHint},
-    error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{GROUPS, Kind, Preset, SETTINGS, Setting, gunicorn, nearest};
+use super::{GROUPS, Kind, Preset, SETTINGS, Setting, Texts, mistakes};
 use crate::exit::Failure;
 
-const EXAMPLES: &str = "\
-Examples:
-  ostler site:app                            serve the object `app` of site.py on 127.0.0.1:8000
-  ostler -b :80 -w 4 mysite.wsgi             four workers, on every address
-  ostler -b unix:/run/site.sock --python /srv/site/.venv --chdir /srv/site mysite.wsgi
-  kill -HUP PID, or `ostler reload`          bring new code, settings or another Python without losing a request";
+/// What is shown below every help, and in the man page: a command and what it does.
+pub const EXAMPLES: [(&str, &str); 4] = [
+    ("ostler site:app", "serve `app` of site.py on 127.0.0.1:8000"),
+    ("ostler --bind :80 -w 4 mysite.wsgi", "four workers, on every address"),
+    ("ostler --python .venv mysite.wsgi", "with the packages of a virtual environment"),
+    ("ostler reload", "new code and settings; no request is lost"),
+];
 
-/// For those who write `--preload off`.
-const HINT: &str = "Commands stand first, and --preload, --proxy-protocol and switches take a value after `=` only.";
+/// The short help: no headings and no list of commands, so that it fits a screen.
+const BRIEF: &str = "{about}\n\n{usage-heading} {usage}\n\n{positionals}\n\n{options}{after-help}";
 
 /// What the program is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +45,21 @@ pub struct Typed {
     /// What to do.
     pub task: Task,
     /// The settings that stand on it.
-    pub texts: BTreeMap<&'static str, Vec<String>>,
+    pub texts: Texts,
 }
 
 /// Reads the command line, without the program's own name.
 pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
-    let mut matches = match command().no_binary_name(true).try_get_matches_from(with_dashes(arguments)) {
+    let print = |text| Typed { task: Task::Print(text), texts: Texts::new() };
+    let arguments = with_dashes(arguments);
+    let program = OsString::from("ostler");
+    let mut matches = match command().try_get_matches_from(std::iter::once(&program).chain(&arguments)) {
         Ok(matches) => matches,
-        Err(error) => return explain(&error).map(|shown| Typed { task: Task::Print(shown), texts: BTreeMap::new() }),
+        Err(error) => return mistakes::explain(&error, &arguments).map(print),
     };
+    if matches.get_flag("brief") {
+        return Ok(print(short_help()));
+    }
     let Some((name, mut inner)) = matches.remove_subcommand() else {
         return Ok(Typed { task: Task::Serve, texts: texts(&matches) });
     };
@@ -70,7 +76,16 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
 
 /// What `ostler` alone prints.
 pub fn short_help() -> String {
-    command().render_help().to_string()
+    let all = command();
+    let commands: Vec<_> = all.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
+    let rest = format!("Commands: {}\n\n{}\n\nEvery option: ostler --help", commands.join(", "), examples());
+    all.mut_args(|arg| arg.help_heading(None::<&str>)).help_template(BRIEF).after_help(rest).render_help().to_string()
+}
+
+fn examples() -> String {
+    let width = EXAMPLES.iter().map(|(typed, _)| typed.len()).max().unwrap_or(0);
+    let lines = EXAMPLES.map(|(typed, what)| format!("\n  {typed:width$}  {what}"));
+    format!("Examples:{}", lines.concat())
 }
 
 /// The whole command line as clap knows it.
@@ -81,14 +96,16 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .override_usage("ostler [OPTIONS] APP\n       ostler COMMAND [OPTIONS]")
-        .after_help(format!("{EXAMPLES}\n\nThis is the short help; `ostler --help` shows every option."))
-        .after_long_help(EXAMPLES)
+        .after_help(examples())
         .subcommand_help_heading("Commands")
         .infer_long_args(true)
         .args_override_self(true)
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
         .args(settings())
+        .args(about_itself())
         .subcommand(
             Command::new("check").about("Check the settings and import the application, then end").args(settings()),
         )
@@ -102,26 +119,59 @@ pub fn command() -> Command {
         .subcommand(control("reload", "Bring new code and settings: all workers anew, without losing a request"))
         .subcommand(control("rollback", "Go back to the generation before, whatever is on disk"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
-        .subcommand(control("scale", "Change the number of workers by +N or -N, or to N").arg(
-            Arg::new("change").value_name("±N").required(true).allow_hyphen_values(true).help("By or to how many"),
-        ))
+        .subcommand(
+            control("scale", "Change the number of workers by +N or -N, or to N").arg(
+                Arg::new("change")
+                    .value_name("±N")
+                    .required(true)
+                    .allow_hyphen_values(true)
+                    .value_parser(change)
+                    .help("By or to how many"),
+            ),
+        )
         .subcommand(control("recycle", "Replace every worker, one after the other, by a fresh one of the same code"))
         .subcommand(
             control("stacks", "Print the Python stacks of one worker or of all")
-                .arg(Arg::new("worker").value_name("PID").value_parser(clap::value_parser!(u32)).help("Which worker")),
+                .arg(Arg::new("worker").value_name("PID").value_parser(process).help("Which worker")),
         )
         .subcommand(control("reopen", "Open the log files again"))
         .subcommand(control("stop", "Let the requests under way end, then stop"))
+        .mut_subcommands(|one| {
+            one.arg(Arg::new("help").action(ArgAction::Help).short('h').long("help").help("Print this help"))
+        })
         .subcommand(Command::new("man").about("Print the man page").hide(true))
         .subcommand(Command::new("completions").about("Print the completions of a shell").hide(true).arg(
             Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which"),
         ))
 }
 
+/// clap's `-h` would be too long for a screen, and `-v` is gunicorn's `-V`.
+fn about_itself() -> [Arg; 3] {
+    let flag = |name: &'static str, action, help| Arg::new(name).action(action).help(help);
+    [
+        flag("brief", ArgAction::SetTrue, "Print the short help").short('h'),
+        flag("help", ArgAction::HelpLong, "Print the help of every option").long("help").hide_short_help(true),
+        flag("version", ArgAction::Version, "Print the version").short('V').short_alias('v').long("version"),
+    ]
+}
+
+/// `+2`, `-1` or `4`.
+fn change(text: &str) -> Result<String, String> {
+    match text.parse::<i32>() {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err("expected +N, -N or N".into()),
+    }
+}
+
+fn process(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected a process id".into())
+}
+
 /// A command to a running master takes what it needs to find it.
 fn control(name: &'static str, about: &'static str) -> Command {
     let finds = |setting: &&Setting| ["config", "chdir", "name", "control"].contains(&setting.name);
-    Command::new(name).about(about).args(SETTINGS.iter().filter(finds).flat_map(arguments_of))
+    let shown = |arg: Arg| arg.hide_short_help(false).help_heading(None::<&str>);
+    Command::new(name).about(about).args(SETTINGS.iter().filter(finds).flat_map(arguments_of).map(shown))
 }
 
 fn control_words(name: String, matches: &ArgMatches) -> Vec<String> {
@@ -231,7 +281,7 @@ fn with_dashes(arguments: &[OsString]) -> Vec<OsString> {
     arguments.iter().map(dashed).collect()
 }
 
-fn texts(matches: &ArgMatches) -> BTreeMap<&'static str, Vec<String>> {
+fn texts(matches: &ArgMatches) -> Texts {
     let given = |setting: &&Setting| {
         matches!(matches.try_contains_id(setting.name), Ok(true)) || switched_off(matches, setting)
     };
@@ -250,63 +300,4 @@ fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "ostler", &mut script);
     String::from_utf8(script).expect("the script is made of the table's text")
-}
-
-/// Help and version are text to print; everything else becomes one sentence of ours.
-fn explain(error: &clap::Error) -> Result<String, Failure> {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(texts)) => texts.join(", "),
-        _ => String::new(),
-    };
-    let flag = context(ContextKind::InvalidArg);
-    let value = context(ContextKind::InvalidValue);
-    Err(Failure::usage(match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(error.to_string()),
-        // A second positional argument.
-        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => {
-            format!("ostler serves one application; {:?} is one too many. {HINT}", second_of(error))
-        }
-        ErrorKind::UnknownArgument if !flag.starts_with('-') => {
-            format!("ostler serves one application; {flag:?} is one too many. {HINT}")
-        }
-        ErrorKind::UnknownArgument => unknown_flag(&flag),
-        ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", name_of(&flag)),
-        ErrorKind::InvalidValue => {
-            format!("{}: {value:?}: expected one of {}", name_of(&flag), context(ContextKind::ValidValue))
-        }
-        ErrorKind::ValueValidation => format!("{}: {value:?}: expected a number", name_of(&flag)),
-        ErrorKind::NoEquals => format!("{} takes a value after `=` only", name_of(&flag)),
-        ErrorKind::TooManyValues => format!("{} takes no such value: {value:?}", name_of(&flag)),
-        ErrorKind::MissingRequiredArgument => format!("{flag} is missing"),
-        ErrorKind::InvalidUtf8 => "the command line is not UTF-8".into(),
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into(),
-    }))
-}
-
-/// The word that clap took for a subcommand where none can stand any more.
-fn second_of(error: &clap::Error) -> String {
-    error.to_string().split('\'').nth(1).unwrap_or_default().into()
-}
-
-/// `--timeout` of `--timeout <TIME>`.
-fn name_of(usage: &str) -> &str {
-    usage.split([' ', '=', '[', '<']).next().unwrap_or(usage)
-}
-
-fn unknown_flag(flag: &str) -> String {
-    let name = flag.trim_start_matches('-');
-    if let Some(why) = gunicorn::not_here(name) {
-        return format!("ostler has no {flag}: {why}");
-    }
-    let flags = || SETTINGS.iter().filter(|setting| setting.name != "app").map(Setting::flag);
-    let beginning: Vec<_> = flags().filter(|known| flag.len() > 2 && known.starts_with(flag)).collect();
-    if beginning.len() > 1 {
-        return format!("{flag} could be {}", beginning.join(", "));
-    }
-    let flags: Vec<_> = flags().collect();
-    match nearest(flag, flags.iter().map(String::as_str)) {
-        Some(known) => format!("there is no option {flag}; the nearest is {known}"),
-        None => format!("there is no option {flag}. `ostler --help` shows every option."),
-    }
 }

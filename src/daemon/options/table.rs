@@ -79,19 +79,13 @@ pub static SETTINGS: &[Setting] = &[
             "`auto` does so unless the import leaves something behind that processes must not share (threads, sockets, \
              files open for writing); the log names it then. A reload brings the new code with each of them.",
         ),
-    choice(
-        PROCESSES,
-        "worker-class",
-        &["sync", "gthread"],
-        None,
-        "gunicorn's name of a sort of worker; ostler has one",
-    )
-    .short('k')
-    .preset("gthread")
-    .more(
-        "`sync` stands for --threads 1 and excludes more; `gthread` for as many as --threads says. Neither changes \
-             how connections are kept: slow clients never hold a thread.",
-    ),
+    one(PROCESSES, "worker-class", "WORD", "gunicorn's name for a sort of worker; ostler has one")
+        .short('k')
+        .preset("gthread")
+        .more(
+            "`sync` and `gthread` both stand for it: a worker has as many threads as --threads says, and slow clients \
+             hold none of them.",
+        ),
     one(PROCESSES, "boot-timeout", "TIME", "How long an import, and then each worker's start, may take")
         .preset("2m")
         .more("A reload that takes longer is given up, and the running generation goes on. 0 for no bound."),
@@ -202,8 +196,10 @@ pub static SETTINGS: &[Setting] = &[
         .preset("ostler"),
     one(HOUSE, "control", "PATH", "The control socket; off for none")
         .alias(&["control-socket"])
-        .found("NAME.sock in RUNTIME_DIRECTORY (systemd), XDG_RUNTIME_DIR, /run (root) or /tmp/ostler-UID")
-        .more("Only its owner and root may speak to it."),
+        .found(
+            "NAME.sock in RUNTIME_DIRECTORY (systemd), /run/ostler (root), XDG_RUNTIME_DIR/ostler or /tmp/ostler-UID",
+        )
+        .more("Only its owner and root may speak to it. The commands look for it in the same places."),
     one(HOUSE, "pid", "FILE", "Write the master's process id there").short('p').alias(&["pidfile"]),
     one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common(),
     one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),

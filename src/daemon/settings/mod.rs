@@ -15,7 +15,7 @@ use ostler_wire::{self as wire, scoreboard::MOST_WORKERS};
 
 use crate::{
     exit::{Exit, Failure, words},
-    options::{Invocation, Options},
+    options::{Invocation, Options, worker_class},
     python::{self, Interpreter, Surroundings},
 };
 
@@ -103,6 +103,20 @@ impl Settings {
     /// Parses and checks what was typed. What nobody gave and was found out is noted in the options.
     pub fn resolve(invocation: &Invocation, options: &mut Options) -> Result<Settings, Failure> {
         let application = application(options)?;
+        Settings::for_application(application, invocation, options)
+    }
+
+    /// The same for somebody who only looks: no application need be named.
+    pub fn look(invocation: &Invocation, options: &mut Options) -> Result<(), Failure> {
+        let application = if options.is_given("app") { application(options)? } else { String::new() };
+        Settings::for_application(application, invocation, options).map(drop)
+    }
+
+    fn for_application(
+        application: String,
+        invocation: &Invocation,
+        options: &mut Options,
+    ) -> Result<Settings, Failure> {
         let chdir = working_directory(invocation, options)?;
         let binds = binds(invocation, options, &chdir)?;
         let workers = workers(options)?;
@@ -148,9 +162,6 @@ impl Settings {
     fn go_together(&self, options: &Options) -> Result<(), Failure> {
         let worker = &self.boot.worker;
         let refuse = |name, why: &str| Err(options.failure(name, "", why));
-        if options.choice("worker-class")? == "sync" && worker.threads > 1 {
-            return refuse("worker-class", "sync means one thread, but --threads says more. Say gthread.");
-        }
         if !worker.timeout.is_zero() && worker.slow_request >= worker.timeout {
             return refuse("slow-request", "such a request is ended by --timeout before it could be logged");
         }
@@ -337,6 +348,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
     if !options.is_given("spool-directory") {
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
+    options.value("worker-class", worker_class)?;
     let any = || parse::count(0..=u64::MAX);
     Ok(wire::Worker {
         threads: options.value("threads", parse::count(1..=1024))?,

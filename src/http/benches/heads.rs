@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use ostler_http::{Limits, RequestHead, ResponseHead, body::ChunkedDecoder};
+use ostler_http::{Limits, RequestHead, ResponseHead, body::ChunkedDecoder, forwarded};
 
 const LIMITS: Limits = Limits { line: 4094, fields: 100, field: 8190, head: 65536 };
 
@@ -15,6 +15,9 @@ const BROWSER: &[u8] = b"GET /shop/items?page=2&sort=price HTTP/1.1\r\nHost: sho
     Connection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\n\
     Cookie: sessionid=0123456789abcdef0123456789abcdef; csrftoken=abcdefghijklmnopqrstuvwxyz0123456789; theme=dark\r\n\r\n";
 
+const PROXIED: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: 192.0.2.1\r\n\
+    X-Forwarded-Proto: https\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\n\r\n";
+
 fn main() {
     let mut head = RequestHead::default();
     for (name, bytes) in [("read a small head", SMALL), ("read a browser's head", BROWSER)] {
@@ -23,6 +26,11 @@ fn main() {
             black_box(head.parse(black_box(bytes), &LIMITS)).ok();
         });
     }
+    head.clear();
+    head.parse(PROXIED, &LIMITS).ok();
+    report("read what a proxy says", || {
+        black_box(forwarded::origin(&head, black_box(PROXIED), |address| address.is_loopback())).ok();
+    });
     let mut response = ResponseHead::default();
     let mut out = Vec::new();
     report("write a head of two fields", || {

@@ -148,6 +148,9 @@ fn a_request_that_would_wait_moves_to_an_idle_sibling() {
     }
     site.script.open("a");
     assert_eq!(clients[0].answer(), (200, b"a".to_vec()));
+    for worker in 0..2 {
+        site.settled(worker);
+    }
     let moved: u64 = (0..2).map(|slot| site.board.slot(slot).given.load(Relaxed)).sum();
     let taken: u64 = (0..2).map(|slot| site.board.slot(slot).taken.load(Relaxed)).sum();
     assert_eq!(moved, taken);
@@ -231,16 +234,12 @@ fn a_client_that_left_costs_no_call() {
     busy.get("/gate/a");
     site.script.arrived("a", 1);
     leaving.get("/hello");
-    let mut settled = || {
-        site.tell(0, ToWorker::Stacks);
-        site.hear(0);
-    };
     while site.board.slot(0).queued.load(Relaxed) == 0 {
-        settled();
+        site.settled(0);
     }
     drop(leaving);
     while site.board.slot(0).connections.load(Relaxed) > 1 {
-        settled();
+        site.settled(0);
     }
     site.script.open("a");
     assert_eq!(busy.answer().0, 200);

@@ -59,6 +59,15 @@ fn naive_request_line(line: &str) -> Option<Seen> {
         &rest[authority.len()..]
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let number =
+        |part: &str| u8::from_str_radix(&part.chars().take(2).filter(char::is_ascii_hexdigit).collect::<String>(), 16);
+    if path.split('%').skip(1).any(|part| {
+        part.chars().nth(1).is_none_or(|c| !c.is_ascii_hexdigit())
+            || !part.starts_with(|c: char| c.is_ascii_hexdigit())
+            || number(part) == Ok(0)
+    }) {
+        return None;
+    }
     seen.path = if path.is_empty() { "/".into() } else { path.into() };
     seen.query = query.into();
     Some(seen)

@@ -214,6 +214,7 @@ impl Site {
         let script = self.script.clone();
         let thread = thread::spawn(move || ostler_serve::run(setup, &*script).unwrap());
         assert!(matches!(ours.receive::<FromWorker>().unwrap().unwrap().0, FromWorker::Ready));
+        ours.send(&ToWorker::Serve, &[]).unwrap();
         self.workers.push((ours, Some(thread)));
         slot
     }
@@ -257,6 +258,12 @@ impl Site {
         self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO });
     }
 
+    /// Waits until a worker has done what it was told before.
+    pub fn settled(&self, worker: usize) {
+        self.tell(worker, ToWorker::Stacks);
+        while !matches!(self.hear(worker), FromWorker::Stacks(_)) {}
+    }
+
     /// Waits for a worker's end.
     pub fn ended(&mut self, worker: usize) -> Ending {
         self.workers[worker].1.take().unwrap().join().unwrap()
@@ -266,7 +273,8 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for (channel, thread) in &mut self.workers {
-            let _ = channel.send(&ToWorker::Quit, &[]);
+            let drain = ToWorker::Drain { within: PATIENCE, hand_over: false, delay: Duration::ZERO };
+            let _ = channel.send(&drain, &[]);
             if let (Some(thread), false) = (thread.take(), thread::panicking()) {
                 thread.join().unwrap();
             }

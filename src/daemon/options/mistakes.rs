@@ -1,0 +1,87 @@
+//! What is wrong with a command line, in our words: clap finds it, this names it, with the nearest thing that would do.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{Kind, SETTINGS, Setting, gunicorn, nearest, parser::command};
+use crate::exit::Failure;
+
+/// Help and version are text to print; everything else becomes one sentence of ours.
+pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Failure> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(", "),
+        _ => String::new(),
+    };
+    let flag = context(ContextKind::InvalidArg);
+    let value = context(ContextKind::InvalidValue);
+    Err(Failure::usage(match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(error.to_string()),
+        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => one_too_many(&second_of(error), arguments),
+        ErrorKind::UnknownArgument if !flag.starts_with('-') => one_too_many(&flag, arguments),
+        ErrorKind::UnknownArgument => unknown_flag(&flag),
+        ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", name_of(&flag)),
+        ErrorKind::InvalidValue => {
+            format!("{}: {value:?}: expected one of {}", name_of(&flag), context(ContextKind::ValidValue))
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{}: {value:?}: {why}", name_of(&flag))
+        }
+        ErrorKind::NoEquals => format!("{} takes a value after `=` only", name_of(&flag)),
+        ErrorKind::TooManyValues => format!("{} takes no such value: {value:?}", name_of(&flag)),
+        ErrorKind::MissingRequiredArgument => format!("{} is missing", name_of(&flag)),
+        ErrorKind::InvalidUtf8 => "the command line is not UTF-8".into(),
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into(),
+    }))
+}
+
+/// A second positional argument: `ostler --preload off site:app`, `ostler -w 2 check`, `ostler a b`.
+fn one_too_many(word: &str, arguments: &[OsString]) -> String {
+    let separate = arguments.windows(2).find_map(|pair| {
+        let (flag, value) = (pair[0].to_str()?, pair[1].to_str()?);
+        let setting = SETTINGS.iter().find(|setting| flag.strip_prefix("--") == Some(setting.name))?;
+        (takes_value_after_equals(setting) && !value.starts_with('-')).then_some((flag, value))
+    });
+    let first = arguments.first().and_then(|word| word.to_str()).unwrap_or_default();
+    if command().find_subcommand(first).is_some() && !["check", "settings"].contains(&first) {
+        return format!("`ostler {first}` does not take {word:?}");
+    }
+    let hint = match separate {
+        Some((flag, value)) => format!("If {value:?} belongs to {flag}, say {flag}={value}."),
+        None => "Commands stand first.".into(),
+    };
+    format!("ostler serves one application; {word:?} is one too many. {hint}")
+}
+
+fn takes_value_after_equals(setting: &Setting) -> bool {
+    matches!(setting.kind, Kind::Switch | Kind::Choice(_, Some(_)))
+}
+
+/// The word that clap took for a subcommand where none can stand any more.
+fn second_of(error: &clap::Error) -> String {
+    error.to_string().split('\'').nth(1).unwrap_or_default().into()
+}
+
+/// `--timeout` of `--timeout <TIME>`, `PID` of `[PID]`.
+fn name_of(usage: &str) -> &str {
+    let brackets = ['[', ']', '<', '>'];
+    usage.trim_matches(brackets).split([' ', '=', '[', '<']).next().unwrap_or(usage)
+}
+
+fn unknown_flag(flag: &str) -> String {
+    let name = flag.trim_start_matches('-');
+    if let Some(why) = gunicorn::not_here(name) {
+        return format!("ostler has no {flag}: {why}");
+    }
+    let flags: Vec<_> = SETTINGS.iter().filter(|setting| setting.name != "app").map(Setting::flag).collect();
+    let beginning: Vec<_> = flags.iter().filter(|known| flag.len() > 2 && known.starts_with(flag)).cloned().collect();
+    if beginning.len() > 1 {
+        return format!("{flag} could be {}", beginning.join(", "));
+    }
+    match nearest(name, flags.iter().map(|known| known.trim_start_matches('-'))) {
+        Some(known) => format!("there is no option {flag}; the nearest is --{known}"),
+        None => format!("there is no option {flag}. `ostler --help` shows every option."),
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine as a master sees it: real interpreters, real sockets, no daemon.
+
+mod rig;
+
+mod boot;
+mod calls;
+mod life;

@@ -1,0 +1,70 @@
+//! A head is read the same however it arrives, everything in it can be looked at, and what was accepted is accepted again when it is written
+//! out plainly.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ostler_http::{
+    Limits, Parse, Refusal, RequestHead, Version, forwarded,
+    hidden::{OddNames, hidden_fields},
+    proxy_protocol,
+    target::decode_path,
+};
+
+const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
+
+fuzz_target!(|input: &[u8]| {
+    // Where the input is cut in two is told by its first byte.
+    let Some((&place, bytes)) = input.split_first() else { return };
+    let cut = bytes.len().min(usize::from(place));
+    header(bytes, cut);
+    let (mut whole, mut parts) = (RequestHead::default(), RequestHead::default());
+    let verdict = whole.parse(bytes, &LIMITS);
+    let first = parts.parse(&bytes[..cut], &LIMITS);
+    let in_parts = if first == Ok(Parse::Partial) { parts.parse(bytes, &LIMITS) } else { first };
+    assert_eq!(verdict, in_parts);
+    if verdict == Ok(Parse::Complete) {
+        assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
+        look(&whole, bytes);
+    }
+});
+
+/// The same for a PROXY header: an answer to a part stays the answer to all.
+fn header(bytes: &[u8], cut: usize) {
+    let (whole, part) = (proxy_protocol::parse(bytes), proxy_protocol::parse(&bytes[..cut]));
+    assert!(part == Ok(None) || part == whole);
+    assert!(whole.is_err() || whole.is_ok_and(|header| header.is_none_or(|(length, _)| length <= bytes.len())));
+}
+
+fn look(head: &RequestHead, bytes: &[u8]) {
+    let mut hidden = Vec::new();
+    for (odd_names, trusted) in [(OddNames::Drop, false), (OddNames::Refuse, true), (OddNames::Dangerous, false)] {
+        match hidden_fields(head, bytes, odd_names, trusted, &mut hidden) {
+            Ok(()) => {
+                assert!(hidden.is_sorted() && hidden.last().is_none_or(|last| usize::from(*last) < head.fields.len()))
+            }
+            Err(Refusal { status, .. }) => assert_eq!(status, 400),
+        }
+    }
+    if let Ok(origin) = forwarded::origin(head, bytes, |address| address.is_loopback()) {
+        assert!(origin.prefix.is_none_or(|prefix| prefix.starts_with('/') && !prefix.ends_with('/')));
+    }
+    let mut path = Vec::new();
+    decode_path(head.path.of(bytes), &mut path);
+    let escapes = head.path.of(bytes).iter().filter(|byte| **byte == b'%').count();
+    assert!(!path.contains(&0) && path.len() + 2 * escapes == head.path.of(bytes).len());
+    again(head, bytes);
+}
+
+/// Writes it out plainly and reads that.
+fn again(head: &RequestHead, bytes: &[u8]) {
+    let version: &[u8] = if head.version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
+    let mut plain = [head.method.of(bytes), b" ", head.target.of(bytes), version].concat();
+    for field in &head.fields {
+        plain.extend([field.name.of(bytes), b":", field.value.of(bytes), b"\r\n"].concat());
+    }
+    plain.extend(b"\r\n");
+    let mut second = RequestHead::default();
+    assert_eq!(second.parse(&plain, &LIMITS), Ok(Parse::Complete));
+    assert_eq!((second.framing, second.keep_alive, second.length), (head.framing, head.keep_alive, plain.len()));
+    assert_eq!(second.path.of(&plain), head.path.of(bytes));
+}

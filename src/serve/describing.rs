@@ -1,0 +1,100 @@
+//! Who asks: as the socket says, as a PROXY header says, as the fields of a trusted proxy say.
+
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+
+use ostler_http::{
+    Refusal,
+    forwarded::{Origin, origin},
+    hidden::{OddNames, hidden_fields},
+    proxy_protocol,
+};
+use ostler_wire::{HeaderMap, Peers};
+
+use crate::{
+    application::Client,
+    connection::{Incoming, Peer},
+    event_loop::Loop,
+    socket,
+    timers::Token,
+};
+
+impl Loop {
+    /// Whether a new connection must begin with a PROXY header.
+    pub(crate) fn proxy_expected(&self, socket: &OwnedFd) -> bool {
+        let worker = &self.shared.boot.worker;
+        worker.proxy_protocol && contains(&worker.proxy_allow, socket::peer_address(socket).map(|address| address.ip()))
+    }
+
+    /// Takes the PROXY header from the beginning of a connection's bytes; `false` while it is not complete.
+    pub(crate) fn proxy_header(&mut self, token: Token, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let Some(connection) = self.connection(token).filter(|connection| connection.proxy_expected) else {
+            return Ok(true);
+        };
+        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
+        bytes.drain(..length);
+        connection.proxy_expected = false;
+        connection.proxied = addresses.map(|(source, _)| source);
+        connection.peer = None;
+        Ok(true)
+    }
+
+    /// Who is at the other end of a connection.
+    pub(crate) fn peer(&mut self, token: Token) -> Option<&Peer> {
+        let forwarded_allow = &self.shared.boot.worker.forwarded_allow;
+        let connection = crate::event_loop::find(&mut self.connections, token)?;
+        Some(connection.peer.get_or_insert_with(|| {
+            let address = connection.proxied.or_else(|| socket::peer_address(&connection.socket));
+            let ip = address.map(|address| address.ip().to_canonical());
+            let client = Client {
+                address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                port: address.map(|address| address.port()),
+                listener: connection.listener,
+                ..Client::default()
+            };
+            Peer { client: Arc::new(client), trusted: contains(forwarded_allow, ip) }
+        }))
+    }
+
+    /// Fills in what the application may see of a request's fields, and who asks.
+    pub(crate) fn describe(&mut self, token: Token, incoming: &mut Incoming) -> Result<(), Refusal> {
+        let trusted = self.peer(token).is_some_and(|peer| peer.trusted);
+        let worker = &self.shared.boot.worker;
+        let (head, bytes) = (&incoming.head, &incoming.bytes);
+        let odd_names = match worker.header_map {
+            HeaderMap::Drop => OddNames::Drop,
+            HeaderMap::Refuse => OddNames::Refuse,
+            HeaderMap::Dangerous => OddNames::Dangerous,
+        };
+        hidden_fields(head, bytes, odd_names, trusted, &mut incoming.hidden)?;
+        if let Some(authority) = head.authority {
+            let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
+            Arc::make_mut(&mut incoming.client).host = Some(host);
+        }
+        if !trusted {
+            return Ok(());
+        }
+        let origin = origin(head, bytes, |ip| worker.forwarded_allow.contains(ip))?;
+        if origin != Origin::default() {
+            Arc::make_mut(&mut incoming.client).apply(&origin);
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    fn apply(&mut self, origin: &Origin) {
+        if let Some(address) = origin.address {
+            self.address = address.to_string();
+            self.port = origin.port;
+        }
+        self.https = origin.https.unwrap_or(self.https);
+        self.host = origin.host.map(str::to_owned).or(self.host.take());
+        self.server_port = origin.server_port;
+        self.prefix = origin.prefix.map(str::to_owned);
+    }
+}
+
+/// Whether a peer is in a set; one without an address came by a Unix socket.
+fn contains(peers: &Peers, address: Option<IpAddr>) -> bool {
+    address.map_or(peers.unix, |address| peers.contains(address))
+}

@@ -1,0 +1,43 @@
+//! The master replaces its own executable, and nobody notices: the same process, sockets, workers and files.
+
+use std::fs;
+
+use nix::sys::signal::Signal::SIGUSR2;
+use ostler_tests::Rig;
+
+use crate::pages::page;
+
+#[test]
+fn an_upgrade_keeps_the_process_the_connections_and_the_files() {
+    let rig = Rig::with_source(&page("one")).workers(2).installed();
+    let pid_file = rig.folder().join("site.pid");
+    let mut site = rig.option("--pid", pid_file.to_str().expect("plain")).start();
+    let mut kept = site.connect();
+    assert_eq!(kept.get("/").text(), "one");
+    site.folder().write("app.py", &page("two"));
+    site.signal(SIGUSR2);
+    assert_eq!(site.log("upgraded").text().matches(&format!("master[{}]", site.pid())).count(), 1);
+    site.log("generation serving");
+    assert_eq!(site.log("generation serving").number("generation"), 2);
+    assert_eq!(kept.get("/").text(), "two");
+    assert_eq!(fs::read_to_string(pid_file).expect("the pid file is there"), format!("{}\n", site.pid()));
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.stop();
+}
+
+#[test]
+fn an_executable_that_does_not_work_changes_nothing() {
+    let site = Rig::with_source(&page("one")).installed().start();
+    let daemon = site.folder().join("bin/ostler");
+    let good = site.folder().join("bin/good");
+    fs::rename(&daemon, &good).expect("a private folder is writable");
+    site.control_of(&good, &["upgrade"]).says(7, &[]);
+    fs::copy("/bin/false", &daemon).expect("a private folder is writable");
+    site.control_of(&good, &["upgrade"]).says(7, &[]);
+    site.log("upgrade failed");
+    site.log("upgrade failed");
+    assert_eq!(site.get("/").text(), "one");
+    fs::rename(&good, &daemon).expect("a private folder is writable");
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+    assert_eq!(site.get("/").text(), "one");
+}

@@ -1,0 +1,33 @@
+//! Workers are replaced after requests, memory or age; the replacement is ready first.
+
+use ostler_tests::Rig;
+
+use crate::pages::{page, page_that_shows};
+
+#[test]
+fn memory() {
+    let source = page_that_shows("len(kept.append(bytearray(50_000_000)) or kept)", "kept = []");
+    let site = Rig::with_source(&source).option("--max-memory", "150M").start();
+    let first = site.log("worker ready").number("pid");
+    let mut client = site.connect();
+    for count in 1..=4 {
+        assert_eq!(client.get("/").text(), count.to_string());
+    }
+    assert_eq!(site.log("worker replaced").number("pid"), first);
+    assert_ne!(site.log("worker ready").number("pid"), first);
+    site.log("worker drained");
+    assert_eq!(client.get("/").text(), "1", "the connection moved");
+}
+
+#[test]
+fn age() {
+    let site = Rig::with_source(&page("served")).workers(2).option("--max-age", "1").start();
+    let first = [site.log("worker ready").number("pid"), site.log("worker ready").number("pid")];
+    for _ in 0..2 {
+        let replaced = site.log("worker replaced").number("pid");
+        assert!(first.contains(&replaced));
+        assert!(!first.contains(&site.log("worker ready").number("pid")));
+        site.log("worker drained");
+    }
+    assert_eq!(site.get("/").text(), "served");
+}

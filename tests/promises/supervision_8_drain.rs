@@ -1,0 +1,72 @@
+//! A drain has a bound that nothing in the application can stretch, and loses nobody who is queued already.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal::SIGTERM;
+use ostler_tests::Rig;
+
+use crate::pages::{page, page_with};
+
+#[test]
+fn nothing_in_the_application_delays_the_end_past_its_bound() {
+    for statement in [
+        "threading.Thread(target=threading.Event().wait).start()",
+        "import atexit; atexit.register(threading.Event().wait)",
+        "import atexit; atexit.register(lambda: time.sleep(1000))",
+    ] {
+        let source = page_with("served", statement);
+        let mut site = Rig::with_source(&source).option("--graceful-timeout", "1").option("--preload", "off").start();
+        assert_eq!(site.get("/").text(), "served");
+        site.stop();
+    }
+}
+
+#[test]
+fn a_stuck_request_is_named_when_the_bound_passes() {
+    let mut site = Rig::new("corners.py").option("--graceful-timeout", "1").start();
+    let mut stuck = site.connect();
+    stuck.send("GET /sleeping?1000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(stuck.is_quiet(Duration::from_millis(300)));
+    site.stop();
+    let log = site.whole_log();
+    assert!(log.contains("GET /sleeping?1000") && log.contains("in sleeping"), "{log}");
+    stuck.try_answer().expect_err("it was cut");
+}
+
+#[test]
+fn at_exit_hooks_run() {
+    let source = page_with("served", "import atexit; atexit.register(lambda: print('the hook ran', flush=True))");
+    let mut site = Rig::with_source(&source).start();
+    site.stop();
+    assert!(site.whole_output().contains("the hook ran"));
+}
+
+#[test]
+fn who_is_queued_already_is_answered() {
+    let mut site = Rig::new("corners.py").start();
+    let pipe = site.folder().pipe("pipe");
+    let mut held = site.connect();
+    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+    site.log("waiting for the pipe");
+    let mut queued: Vec<_> = (0..20).map(|_| site.connect()).collect();
+    for client in &mut queued {
+        client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    site.signal(SIGTERM);
+    site.log("stopping");
+    std::fs::write(pipe, "on").expect("the application reads");
+    assert_eq!(held.answer().text(), "on");
+    for client in &mut queued {
+        assert_eq!(client.answer().text(), "hello\n");
+    }
+    assert_eq!(site.wait(), 0);
+}
+
+#[test]
+fn with_a_delay_it_goes_on_accepting_for_a_while() {
+    let mut site = Rig::with_source(&page("served")).option("--drain-delay", "2").start();
+    site.signal(SIGTERM);
+    site.log("stopping");
+    assert_eq!(site.get("/").text(), "served");
+    assert_eq!(site.wait(), 0);
+}

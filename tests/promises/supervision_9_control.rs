@@ -1,0 +1,70 @@
+//! The control socket: each command waits for its outcome and exits with it.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use ostler_tests::{PATIENCE, Rig, ends_within};
+use serde_json::Value;
+
+#[test]
+fn status_tells_what_everybody_does() {
+    let site = Rig::new("corners.py").workers(2).option("--threads", "2").start();
+    let pipe = site.folder().pipe("pipe");
+    let mut held = site.connect();
+    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+    site.log("waiting for the pipe");
+    let table = site.control(&["status"]);
+    assert_eq!(table.code, 0, "{table:?}");
+    assert!(table.output.contains("GET /waiting"), "{}", table.output);
+    let json: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+    let text = json.to_string();
+    for part in ["generation", "pid", "requests", "GET /waiting"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    fs::write(pipe, "on").expect("the application reads");
+    assert_eq!(held.answer().text(), "on");
+}
+
+#[test]
+fn scale_recycle_reopen_and_stop_do_what_signals_do() {
+    let mut site = Rig::new("corners.py").workers(1).start();
+    let first = site.log("worker ready").number("pid");
+    assert_eq!(site.control(&["scale", "+2"]).code, 0);
+    assert_eq!(site.descendants().len(), 4, "three workers and the template");
+    assert_eq!(site.control(&["scale", "-2"]).code, 0);
+    assert_ne!(site.control(&["scale", "-1"]).code, 0, "the last worker stays");
+    assert_eq!(site.control(&["recycle"]).code, 0);
+    assert!(ends_within(first, PATIENCE));
+    assert_eq!(site.control(&["reopen"]).code, 0);
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.control(&["stop"]).code, 0);
+    assert_eq!(site.wait(), 0);
+}
+
+#[test]
+fn stacks_shows_where_python_is() {
+    let site = Rig::new("corners.py").start();
+    let worker = site.log("worker ready").number("pid");
+    let pipe = site.folder().pipe("pipe");
+    let mut held = site.connect();
+    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
+    site.log("waiting for the pipe");
+    for words in [vec!["stacks".to_string()], vec!["stacks".into(), worker.to_string()]] {
+        let stacks = site.control(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(stacks.code, 0, "{stacks:?}");
+        assert!(stacks.output.contains("in waiting"), "{}", stacks.output);
+    }
+    fs::write(pipe, "on").expect("the application reads");
+    assert_eq!(held.answer().text(), "on");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_without_a_daemon_there_is_one_sentence() {
+    let mut site = Rig::new("corners.py").start();
+    let socket = site.folder().join("control.sock");
+    let mode = fs::metadata(&socket).expect("the socket is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    site.stop();
+    let refused = site.control(&["status"]);
+    refused.says(8, &["control.sock"]);
+    assert!(refused.error.trim_end().lines().count() <= 2, "{}", refused.error);
+}
