@@ -22,7 +22,7 @@ def hello(environ, start_response):
 
 def environ(environ, start_response):
     start_response("200 OK", PLAIN)
-    return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode()]
+    return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode("latin-1")]
 
 
 def lengthless(environ, start_response):
