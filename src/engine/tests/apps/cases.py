@@ -296,7 +296,5 @@ os.register_at_fork(after_in_child=lambda: KEPT.update(hook=os.getpid()))
 
 def locked(environ, start_response):
     """Holds the interpreter lock in C for a while."""
-    import ctypes
-
-    ctypes.PyDLL(None).usleep(int(environ["QUERY_STRING"]))
+    sum(range(int(environ["QUERY_STRING"])))
     return hello(environ, start_response)
