@@ -34,16 +34,16 @@ fn lacks(environ: &str, keys: &[&str]) {
 fn environ_holds_what_pep_3333_names_and_nothing_of_the_process() {
     let site = plan("cases").environment("OSTLER_SECRET", Some("1")).serve();
     let port = site.address.port().to_string();
-    let seen = environ(&site, "GET /environ/a%20b%C3%A9%2Fc%zz?q=%20x&y HTTP/1.1\r\nHost: example.org:81");
+    let seen = environ(&site, "GET /environ/a%20b%C3%A9%2Fc?q=%20x&y HTTP/1.1\r\nHost: example.org:81");
     has(
         &seen,
         &[
             ("REQUEST_METHOD", "'GET'"),
             ("SCRIPT_NAME", "''"),
-            ("PATH_INFO", "'/environ/a bÃ©/c%zz'"),
+            ("PATH_INFO", "'/environ/a bÃ©/c'"),
             ("QUERY_STRING", "'q=%20x&y'"),
-            ("RAW_URI", "'/environ/a%20b%C3%A9%2Fc%zz?q=%20x&y'"),
-            ("REQUEST_URI", "'/environ/a%20b%C3%A9%2Fc%zz?q=%20x&y'"),
+            ("RAW_URI", "'/environ/a%20b%C3%A9%2Fc?q=%20x&y'"),
+            ("REQUEST_URI", "'/environ/a%20b%C3%A9%2Fc?q=%20x&y'"),
             ("SERVER_NAME", "'127.0.0.1'"),
             ("SERVER_PORT", &format!("'{port}'")),
             ("SERVER_PROTOCOL", "'HTTP/1.1'"),
