@@ -104,6 +104,7 @@ impl Site {
                 self.close(py, result, line);
             }
         });
+        desk.put_away(py);
     }
 
     fn explain(&self, py: Python<'_>, reply: &Bound<'_, Reply>, line: (&RequestHead, &[u8]), fault: Fault) {
@@ -162,8 +163,7 @@ impl Desk {
     fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyAny>> {
         let body = std::mem::take(&mut request.body);
         let free = self.callables.ours_alone(py);
-        // The pattern environ holds one reference too.
-        let drained = references(self.input.bind(py)) == 2;
+        let drained = self.input_is_free(py);
         if !free {
             self.callables.leave(py);
             self.callables = Callables::new(py)?;
@@ -177,6 +177,20 @@ impl Desk {
             self.lay_out(py)?;
         }
         Ok(self.environ.build(py, request)?.into_any())
+    }
+
+    /// Lets go of the body when the call is over, unless the application has kept the input.
+    fn put_away(&self, py: Python<'_>) {
+        let kept = !self.input_is_free(py);
+        // Where another thread of the application is reading, it finds out for itself.
+        if let Ok(mut input) = self.input.bind(py).try_borrow_mut() {
+            input.put_away(kept);
+        }
+    }
+
+    fn input_is_free(&self, py: Python<'_>) -> bool {
+        // The pattern environ holds one reference too.
+        references(self.input.bind(py)) == 2
     }
 
     fn lay_out(&self, py: Python<'_>) -> PyResult<()> {

@@ -10,7 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -256,8 +256,13 @@ impl Answer {
     }
 }
 
-/// The interpreters of this machine that are no links to each other.
+/// The interpreters of this machine that the engine serves, each once.
 pub fn pythons() -> Vec<PathBuf> {
+    static PYTHONS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    PYTHONS.get_or_init(find_pythons).clone()
+}
+
+fn find_pythons() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap();
     let named = env::split_paths(&path).map(|folder| folder.join("python3"));
     let versions = env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions"));
@@ -268,23 +273,29 @@ pub fn pythons() -> Vec<PathBuf> {
     for python in named.chain(installed) {
         // A shim of pyenv is a shell script; the interpreters behind it are found by themselves.
         let Ok(real) = python.canonicalize() else { continue };
-        let script = fs::read(&real).is_ok_and(|bytes| bytes.starts_with(b"#!"));
-        if !script && !seen.contains(&real) {
+        if !fs::read(&real).is_ok_and(|bytes| bytes.starts_with(b"#!")) && !seen.contains(&real) && serves(&python) {
             seen.push(real);
             found.push(python);
         }
     }
-    assert!(!found.is_empty(), "no python3 was found");
+    assert!(!found.is_empty(), "no CPython 3.10 or later was found");
     found
 }
 
-/// The engine that cargo has built beside this test.
-fn engine() -> PathBuf {
-    let this = env::current_exe().unwrap();
-    let folder = this.parent().unwrap();
-    let engine = folder.parent().unwrap().join("libostler_engine.so");
-    assert!(engine.exists(), "{} is missing; build it with `cargo build -p ostler-engine`", engine.display());
-    engine
+fn serves(python: &Path) -> bool {
+    let asked = "import sys; sys.exit(sys.version_info < (3, 10) or 't' in sys.abiflags)";
+    Command::new(python).args(["-c", asked]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The engine. Cargo does not build a cdylib for a test of its package, so a stale one might stand there.
+fn engine() -> &'static Path {
+    static ENGINE: OnceLock<PathBuf> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "ostler-engine"]).status();
+        assert!(built.unwrap().success());
+        let this = env::current_exe().unwrap();
+        this.ancestors().nth(2).unwrap().join("libostler_engine.so")
+    })
 }
 
 pub fn apps() -> PathBuf {
