@@ -147,7 +147,7 @@ pub fn command() -> Command {
 
 /// clap's `-h` would be too long for a screen, and `-v` is gunicorn's `-V`.
 fn about_itself() -> [Arg; 3] {
-    let flag = |name: &'static str, action, help| Arg::new(name).action(action).help(help);
+    let flag = |name: &'static str, action, help| Arg::new(name).action(action).help(help).long_help(help);
     [
         flag("brief", ArgAction::SetTrue, "Print the short help").short('h'),
         flag("help", ArgAction::HelpLong, "Print the help of every option").long("help").hide_short_help(true),
@@ -258,11 +258,12 @@ pub fn long_text(setting: &Setting) -> String {
         (Preset::Is(""), _) | (Preset::None, _) | (_, Kind::Switch) => String::new(),
         (Preset::Is(default) | Preset::Found(default), _) => format!("Default: {default}. "),
     };
-    text += &format!("Environment: {}", setting.variable());
+    let [variable, key] = if setting.on_by_default() { ["=off", " = false"] } else { [""; 2] };
+    text += &format!("Environment: {}{variable}", setting.variable());
     if let Some(foreign) = setting.foreign {
         text += &format!(", or weaker {foreign}");
     }
-    text + &format!(". File: {}.", setting.name)
+    text + &format!(". File: {}{key}.", setting.name)
 }
 
 /// gunicorn's users type `--limit-request-field_size`; `_` is as good as `-` in a flag's name.
