@@ -17,6 +17,8 @@ mod report;
 mod settings;
 mod sys;
 mod template;
+#[cfg(test)]
+mod units;
 
 use exit::{Exit, Failure};
 use options::{

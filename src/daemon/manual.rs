@@ -125,7 +125,7 @@ fn closing() -> Roff {
     entries(&mut page, &ENVIRONMENT);
     for setting in SETTINGS {
         if let Some(foreign) = setting.foreign {
-            entry(&mut page, vec![bold(foreign)], &format!("As {}, but weaker than the file.", setting.flag()));
+            entry(&mut page, vec![bold(foreign)], &format!("As --{}, but weaker than the file.", setting.name));
         }
     }
     page.control("SH", ["EXAMPLES"]);
