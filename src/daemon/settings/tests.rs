@@ -50,8 +50,9 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "forwarded-allow-ips" | "proxy-allow-from" => ("10.0.0.0/8", &[]),
         "max-requests-jitter" => ("7", &["--max-requests=70"]),
         "daemon" => ("on", &["--error-logfile=errors"]),
-        "user" => ("65534", &["--group=65534"]),
-        "group" => ("65534", &[]),
+        // Ids that nobody has.
+        "user" => ("4100000001", &["--group=4100000002"]),
+        "group" => ("4100000001", &[]),
         "umask" => ("077", &[]),
         _ => match (setting.kind, setting.value) {
             (Kind::Switch, _) if setting.on_by_default() => ("off", &[]),
@@ -82,7 +83,7 @@ fn every_setting_counts_whichever_way_it_is_given() {
         let base: &[&str] = if is_application { &[] } else { &["site:app"] };
         let typed = if is_application { value.into() } else { format!("--{}={value}", setting.name) };
         if ["user", "group"].contains(&setting.name) && !geteuid().is_root() {
-            let refused = resolve(&folder, &["site:app", &typed], &[]).unwrap_err();
+            let refused = resolve(&folder, &[&["site:app", &typed], with].concat(), &[]).unwrap_err();
             assert!(refused.message.contains("was not started by root"), "{refused}");
             continue;
         }
