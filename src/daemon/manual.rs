@@ -42,6 +42,26 @@ const SIGNALS: [(&str, &str); 8] = [
 const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
                           replaced; the others do nothing in a worker.";
 
+const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
+                   and keys with values. The phrases and keys are stable. These tell how a site fares:";
+
+const PHRASES: [(&str, &str); 14] = [
+    ("generation booting", "A start or a reload begins."),
+    ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
+    ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
+    ("worker ready", "It can answer."),
+    ("generation serving", "All of its workers are ready; a reload has come to its good end."),
+    ("generation discarded", "It could not boot; the reason and the traceback. The one before serves on."),
+    ("generation draining", "Its workers end what they have begun."),
+    ("generation gone", "They have ended."),
+    ("worker replaced", "A worker reached a limit; its successor is ready."),
+    ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
+    ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
+    ("upgraded", "Another executable runs in the master's process."),
+    ("logs reopened", "After USR1."),
+    ("stopped", "The last line."),
+];
+
 const FILES: [(&str, &str); 5] = [
     ("ostler.toml", "The settings file, in the directory of the start, unless --config names another."),
     ("/etc/ostler.toml, /etc/ostler/NAME.toml", "Those of the systemd units ostler.service and ostler@NAME.service."),
@@ -119,6 +139,8 @@ fn closing() -> Roff {
     for (exit, meaning) in Exit::MEANINGS {
         entry(&mut page, vec![bold((exit as u8).to_string())], meaning);
     }
+    page.control("SH", ["LOG"]).text([roman(LOG)]);
+    entries(&mut page, &PHRASES);
     page.control("SH", ["FILES"]);
     entries(&mut page, &FILES);
     page.control("SH", ["ENVIRONMENT"]);
@@ -157,9 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn the_phrases_are_those_of_the_log() {
+        let source = [include_str!("master/notes.rs"), include_str!("master/perform.rs")].concat();
+        for (phrase, _) in PHRASES {
+            assert!(source.contains(&format!("log, \"{phrase}\"")), "nobody logs {phrase:?}");
+        }
+    }
+
+    #[test]
     fn the_page_holds_every_part() {
         let page = page();
-        for heading in ["COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "FILES", "ENVIRONMENT", "EXAMPLES"] {
+        for heading in ["COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "LOG", "FILES", "ENVIRONMENT", "EXAMPLES"] {
             assert!(page.contains(&format!(".SH {heading}\n")) || page.contains(&format!(".SH \"{heading}\"\n")));
         }
         for setting in SETTINGS {
