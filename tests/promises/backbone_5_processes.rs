@@ -88,7 +88,7 @@ fn term_finishes_what_is_under_way_and_exits_0() {
     held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
     site.log("waiting for the pipe");
     site.signal(SIGTERM);
-    site.log("stopping");
+    site.log("worker draining");
     fs::write(pipe, "finished").expect("the application reads");
     let answer = held.answer();
     assert_eq!(answer.text(), "finished");

@@ -20,7 +20,7 @@ fn a_reload_is_waited_for_and_its_failure_is_printed() {
 
 #[test]
 fn whatever_is_wrong_with_the_new_code_the_old_goes_on() {
-    let site = Rig::with_source(&page("one")).option("--preload", "off").workers(2).start();
+    let site = Rig::with_source(&page("one")).flag("--preload=off").workers(2).start();
     for (source, why) in [
         ("def app(:\n", "SyntaxError"),
         ("import no_such_module\n", "No module named 'no_such_module'"),

@@ -15,7 +15,7 @@ fn nothing_in_the_application_delays_the_end_past_its_bound() {
         "import atexit; atexit.register(lambda: time.sleep(1000))",
     ] {
         let source = page_with("served", statement);
-        let mut site = Rig::with_source(&source).option("--graceful-timeout", "1").option("--preload", "off").start();
+        let mut site = Rig::with_source(&source).option("--graceful-timeout", "1").flag("--preload=off").start();
         assert_eq!(site.get("/").text(), "served");
         site.stop();
     }
