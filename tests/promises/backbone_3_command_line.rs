@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, os::fd::OwnedFd};
 
-use ostler_tests::{Client, Ending, Python, Rig, Site, repository};
+use ostler_tests::{Client, Ending, Gate, Python, Rig, Site, repository};
 use serde_json::Value;
 
 const SPELLINGS: &str = "
@@ -88,12 +88,12 @@ fn without_being_asked_there_are_at_least_two_workers() {
 #[test]
 fn threads_are_as_many_as_asked_for() {
     let site = Rig::new("corners.py").option("--threads", "2").start();
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
     assert_eq!(site.get("/hello").text(), "hello\n");
-    fs::write(pipe, "on").expect("the application reads");
+    visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
 }
 
