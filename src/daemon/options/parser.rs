@@ -192,7 +192,8 @@ fn arguments_of(setting: &'static Setting) -> Vec<Arg> {
         .value_hint(hint(setting));
     let arg = match setting.name {
         "app" => return vec![arg.help_heading("Arguments")],
-        name => arg.long(name).aliases(setting.aliases.iter().copied()),
+        // What is wrong with `--threads -1` is said by those who read the value.
+        name => arg.long(name).aliases(setting.aliases.iter().copied()).allow_negative_numbers(true),
     };
     let arg = match setting.short {
         Some(letter) => arg.short(letter),
@@ -342,6 +343,7 @@ mod tests {
             ("--env A_B=c_d x", "env", "A_B=c_d"),
             ("-p a -u b -g c -m 022 -n d -c e -k sync -t 5 x", "umask", "022"),
             ("--workers 4 -- x", "app", "x"),
+            ("--threads -1 x", "threads", "-1"),
         ] {
             assert_eq!(text(words, name).as_deref(), Some(expected), "{words}");
         }
