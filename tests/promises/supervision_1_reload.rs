@@ -121,7 +121,9 @@ fn no_kept_connection_is_closed_and_none_waits_for_the_import() {
         assert_eq!(client.get("/").text(), "one", "while the import waits");
     }
     visitor.let_go("on");
-    site.log("generation gone");
+    for _ in 0..2 {
+        site.log("worker drained");
+    }
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "two", "the connection moved");
     }
