@@ -144,7 +144,7 @@ impl Log {
 }
 
 impl Site {
-    /// Has a worker forked, and returns its first word.
+    /// Has a worker forked, lets it serve if it is ready, and returns its first word.
     pub fn fork(&mut self, slot: u16) -> FromWorker {
         let (channel, there) = Channel::pair().unwrap();
         self.channel.send(&ToTemplate::Fork { slot }, &[there.as_fd()]).unwrap();
@@ -154,6 +154,9 @@ impl Site {
         };
         assert_eq!(same, slot);
         let first = channel.receive::<FromWorker>().unwrap().expect("the worker speaks").0;
+        if matches!(first, FromWorker::Ready) {
+            channel.send(&ToWorker::Serve, &[]).unwrap();
+        }
         self.worker = Some((channel, Pid::from_raw(pid)));
         first
     }
