@@ -1,5 +1,6 @@
 """One small application for each test: the path names it."""
 
+import gc
 import io
 import os
 import sys
@@ -298,3 +299,16 @@ def locked(environ, start_response):
     """Holds the interpreter lock in C for a while."""
     sum(range(int(environ["QUERY_STRING"])))
     return hello(environ, start_response)
+
+
+def validated(environ, start_response):
+    from wsgiref.validate import validator
+
+    environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/validated", environ["PATH_INFO"][len("/validated") :]
+    return validator(application)(environ, start_response)
+
+
+def allocated(environ, start_response):
+    gc.collect()
+    start_response("200 OK", PLAIN)
+    return [str(sys.getallocatedblocks()).encode()]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use ostler_wire::HeaderMap;
 
-use crate::rig::{Site, plan};
+use crate::rig::{Site, plan, pythons};
 
 fn cases() -> Site {
     plan("cases").serve()
@@ -331,4 +331,46 @@ fn requests_on_one_connection_stay_apart() {
     stream.read_to_string(&mut text).unwrap();
     let bodies: Vec<&str> = text.split("\r\n\r\n").skip(1).map(|part| part.split("HTTP").next().unwrap()).collect();
     assert_eq!(bodies, ["[b'abc']", "[b'abc']", "[b'']"]);
+}
+
+#[test]
+fn the_access_log_gets_what_it_names_of_the_environ() {
+    let format = "%({REQUEST_METHOD}e)s %({wsgi.url_scheme}e)s %({query_string}e)s %({none}e)s %(s)s";
+    let site = plan("cases").with(|boot| {
+        boot.access_log = true;
+        boot.worker.access_log_format = format.into();
+    });
+    let site = site.serve();
+    site.get("/hello?x=1");
+    site.log("GET http x=1 - 200");
+}
+
+#[test]
+fn wsgiref_has_nothing_to_object_to() {
+    let site = cases();
+    for (target, body) in [("hello", "hello"), ("lengthless", "9\r\none block\r\n0\r\n\r\n"), ("body?line", "")] {
+        let answer = site.post(&format!("/validated/{target}"), "a\nb");
+        assert_eq!(answer.status(), 200, "{target}: {answer:?}");
+        assert!(answer.body.contains(body), "{target}: {answer:?}");
+    }
+}
+
+#[test]
+fn requests_leave_nothing_behind() {
+    for python in pythons() {
+        let site = plan("cases").python(&python).serve();
+        let allocated = || site.get("/allocated").body.parse::<i64>().unwrap();
+        let round = || {
+            for target in ["/hello", "/blocks", "/replaced", "/written", "/refused?value_type"] {
+                site.get(target);
+            }
+            site.post("/body?lines", "a\nb\nc");
+            site.get("/download?bytes");
+        };
+        (0..20).for_each(|_| round());
+        let before = allocated();
+        (0..100).for_each(|_| round());
+        let grown = allocated() - before;
+        assert!(grown < 100, "{grown} blocks of memory more after 100 rounds on {}", python.display());
+    }
 }

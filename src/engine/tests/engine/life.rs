@@ -46,6 +46,7 @@ fn a_worker_is_the_masters_child_under_a_name_of_its_own() {
     assert_eq!(title(site.pid()).trim_end_matches('\0'), "ostler: worker g1.0 [shop]");
     assert_eq!(title(site.template_pid() as i32).trim_end_matches('\0'), "ostler: template g1 [shop]");
     assert_eq!(fs::read_to_string(format!("/proc/{}/comm", site.pid())).unwrap(), "ostler g1.0\n");
+    site.get("/hello");
     let slot = site.scoreboard().slot(0);
     assert_eq!(slot.pid.load(Relaxed), site.pid());
     assert_ne!(slot.state(), State::Booting);
