@@ -112,6 +112,12 @@ def uwsgi(site):
     return [*command, "--need-app", "--single-interpreter", "--module", site.application]
 
 
+def uwsgi_router(site):
+    """Its HTTP router in front of one worker: what it recommends where no other web server stands before it."""
+    entry = ["--http", site.address, "--http-keepalive", "--http-auto-chunked", "--http-chunked-input"]
+    return [tool("uwsgi"), *entry, "--master", "--die-on-term", "--disable-logging", "--need-app", "--module", site.application]
+
+
 def waitress(site):
     """Its default of four threads."""
     if site.access_log:
@@ -130,9 +136,22 @@ SERVERS = {
     "gunicorn-gthread": gunicorn_gthread,
     "gunicorn-sync": gunicorn_sync,
     "waitress": waitress,
+    "uwsgi-router": uwsgi_router,
     "floor": floor,
     "loop": loop,
 }
+
+# Options of ostler that gunicorn has under the same name.
+SHARED_OPTIONS = ("--header-map", "--forwarded-allow-ips")
+
+
+def with_options(name, command, options):
+    """The command with options of ostler's, if the server has them."""
+    names = [word for word in options if word.startswith("--")]
+    if name != "ostler" and not (name.startswith("gunicorn") and set(names) <= set(SHARED_OPTIONS)) and options:
+        raise Cannot(f"it has no {' '.join(names)}")
+    return [*command, *options]
+
 
 # These have one fixed answer.
 HELLO_ONLY = ("floor", "loop")
