@@ -112,12 +112,6 @@ def uwsgi(site):
     return [*command, "--need-app", "--single-interpreter", "--module", site.application]
 
 
-def uwsgi_router(site):
-    """Its HTTP router in front of one worker: what it recommends where no other web server stands before it."""
-    entry = ["--http", site.address, "--http-keepalive", "--http-auto-chunked", "--http-chunked-input"]
-    return [tool("uwsgi"), *entry, "--master", "--die-on-term", "--disable-logging", "--need-app", "--module", site.application]
-
-
 def waitress(site):
     """Its default of four threads."""
     if site.access_log:
@@ -136,7 +130,6 @@ SERVERS = {
     "gunicorn-gthread": gunicorn_gthread,
     "gunicorn-sync": gunicorn_sync,
     "waitress": waitress,
-    "uwsgi-router": uwsgi_router,
     "floor": floor,
     "loop": loop,
 }
