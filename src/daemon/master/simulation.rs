@@ -686,7 +686,8 @@ impl World {
             self.ensure(settled, &format!("generation {} is left as {generation:?}", generation.number));
         }
         let wanted = self.state.serving().map(|serving| usize::from(serving.wanted));
-        self.ensure(wanted == Some(self.accepting()), "the wanted number of workers does not accept");
+        let accepting = self.lines.values().filter(|line| line.admitted && line.open && !line.dismissed).count();
+        self.ensure(wanted == Some(accepting), "the wanted number of workers does not accept");
         let live = self.processes.len();
         let known = self.state.generations().iter().map(|g| g.slots.iter().count() + 1).sum::<usize>();
         self.ensure(live == known, &format!("{live} processes live and {known} are known"));
