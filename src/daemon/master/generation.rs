@@ -161,9 +161,12 @@ impl Template {
     }
 
     fn kill(&mut self, turn: &mut Turn) {
-        if let Some(pid) = self.pid() {
-            turn.act(Action::Kill(pid));
-            *self = Template::Killed { pid };
+        match *self {
+            Template::Loading { pid, .. } | Template::Loaded { pid } | Template::Ending { pid, .. } => {
+                turn.act(Action::Kill(pid));
+                *self = Template::Killed { pid };
+            }
+            Template::Awaited | Template::Killed { .. } | Template::Gone => {}
         }
     }
 }
@@ -489,7 +492,7 @@ impl Generation {
                 }
             }
         }
-        if how == Stop::Kill && !matches!(self.template, Template::Killed { .. }) {
+        if how == Stop::Kill {
             self.template.kill(turn);
         }
     }

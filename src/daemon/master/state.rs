@@ -415,6 +415,7 @@ impl State {
         turn.note(Note::Discarded(number, failure.clone()));
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), give_up: None };
+            self.refuse_waiting(turn);
         }
     }
 
@@ -470,6 +471,14 @@ impl State {
             Phase::Stopping { how: earlier, .. } => *earlier = how,
             phase => *phase = Phase::Stopping { how, result: Ok(()), give_up: None },
         }
+        self.refuse_waiting(turn);
+        for generation in &mut self.generations {
+            generation.stop(how, turn);
+        }
+    }
+
+    /// There will be no other generation.
+    fn refuse_waiting(&mut self, turn: &mut Turn) {
         let mut waiting = self.reload.take().unwrap_or_default();
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
             Upgrade::None => {}
@@ -479,10 +488,7 @@ impl State {
                 turn.actions.extend(pid.map(Action::Kill));
             }
         }
-        for generation in &mut self.generations {
-            waiting.append(&mut generation.waiting);
-            generation.stop(how, turn);
-        }
+        self.generations.iter_mut().for_each(|generation| waiting.append(&mut generation.waiting));
         turn.answer(&mut waiting, Err(&Failure::new(Exit::Refused, "the master is stopping")));
     }
 
