@@ -37,6 +37,12 @@ const ACCEPTS: u32 = 8;
 const RETRY: Duration = Duration::from_millis(1);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
+/// In so many looks in a row it must be over the limit: a single large request is no leak.
+const MEMORY_LOOKS: u32 = 3;
+/// A busy site says only so often that it is full.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+/// Descriptors that connections leave to the worker itself and to the application's files.
+const OTHER_DESCRIPTORS: u64 = 64;
 /// How often a worker at work looks at its own memory.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
@@ -86,6 +92,8 @@ pub(crate) struct Loop {
     pub(crate) listeners: Vec<OwnedFd>,
     armed: bool,
     paused_until: Option<Instant>,
+    complained: Option<Instant>,
+    most_connections: usize,
     pub(crate) exchange: Exchange,
     pub(crate) channel: Channel,
     terminated: OwnedFd,
@@ -113,6 +121,7 @@ pub(crate) struct Loop {
     pub(crate) requests_left: Option<u64>,
     born: Instant,
     memory_looked: Instant,
+    memory_over: u32,
     replacement_asked: bool,
 }
 
@@ -141,6 +150,8 @@ impl Loop {
             listeners: setup.listeners,
             armed: false,
             paused_until: None,
+            complained: None,
+            most_connections: most_connections(worker.connections)?,
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
             channel: setup.channel,
             terminated: setup.terminated,
@@ -160,6 +171,7 @@ impl Loop {
             requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
             born: now,
             memory_looked: now,
+            memory_over: 0,
             replacement_asked: false,
             shared: shared.clone(),
         };
@@ -301,7 +313,9 @@ impl Loop {
             self.ask_replacement(Recycle::Age);
         } else if self.shared.boot.worker.max_memory > 0 && self.now - self.memory_looked >= MEMORY_LOOK {
             self.memory_looked = self.now;
-            if resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory) {
+            let over = resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory);
+            self.memory_over = if over { self.memory_over + 1 } else { 0 };
+            if self.memory_over >= MEMORY_LOOKS {
                 self.ask_replacement(Recycle::Memory);
             }
         }
@@ -439,8 +453,10 @@ impl Loop {
 
     /// Listens to listeners and exchange exactly while a connection from there would be served at once.
     pub fn arm(&mut self) {
-        let worker = &self.shared.boot.worker;
-        let room = worker.connections == 0 || self.connections.len() < worker.connections as usize;
+        let room = self.connections.len() < self.most_connections;
+        if !room {
+            self.complain("as many connections as there may be");
+        }
         let wanted = self.thread_free() && room && self.paused_until.is_none() && self.life.accepts();
         if wanted == self.armed {
             return;
@@ -456,6 +472,14 @@ impl Loop {
             if let Err(error) = changed {
                 error!(self.shared.log, "could not watch a listener"; "error" => %error);
             }
+        }
+    }
+
+    /// Says, once in a while, why nobody is accepted.
+    fn complain(&mut self, why: &str) {
+        if self.complained.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
+            self.complained = Some(self.now);
+            warn!(self.shared.log, "accepting paused"; "why" => why, "connections" => self.connections.len());
         }
     }
 
@@ -476,7 +500,7 @@ impl Loop {
                 self.again.push_back(token);
             }
             Err(error) if out_of_descriptors(&error) => {
-                warn!(self.shared.log, "accepting paused"; "error" => %error, "connections" => self.connections.len());
+                self.complain(&error.to_string());
                 self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
                 self.arm();
             }
@@ -581,6 +605,14 @@ impl Loop {
 /// The connection that a token names, if it is still that one.
 pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&mut Connection> {
     connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
+}
+
+/// `--worker-connections` (0: no limit), or as many as descriptors allow.
+fn most_connections(wanted: u32) -> io::Result<usize> {
+    let (descriptors, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1);
+    let wanted = if wanted == 0 { u64::MAX } else { wanted.into() };
+    Ok(usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX))
 }
 
 fn special(place: u32) -> u64 {

@@ -247,6 +247,20 @@ fn a_client_that_left_costs_no_call() {
 }
 
 #[test]
+fn a_full_worker_accepts_again_when_a_connection_ends() {
+    let site = Site::start(1, ostler_wire::Worker { connections: 2, ..settings() });
+    let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    for client in &mut clients {
+        client.get("/hello");
+    }
+    assert_eq!((clients[0].answer(), clients[1].answer()), (hello(), hello()));
+    site.settled(0);
+    assert_eq!(site.board.slot(0).connections.load(Relaxed), 2);
+    drop(clients.remove(0));
+    assert_eq!(clients[1].answer(), hello());
+}
+
+#[test]
 fn a_panic_is_a_500_and_a_wish_to_be_replaced() {
     let site = Site::start(1, settings());
     let mut client = site.client();
