@@ -19,7 +19,7 @@ help:
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
-	@echo 'make man      write the man page and completions anew; make fuzz: run each fuzz target for a minute'
+	@echo 'make man      write the man page anew; make fuzz: run each fuzz target for a minute'
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.88 or later'; exit 1; }
@@ -66,6 +66,11 @@ install: build
 	install -m 644 $(BUILT)/libostler_engine.so $(DESTDIR)$(PREFIX)/lib/ostler/libostler_engine.so
 	install -m 644 man/ostler.1 $(DESTDIR)$(PREFIX)/share/man/man1/ostler.1
 	install -m 644 systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -d $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler
+	$(BUILT)/ostler completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ostler
+	$(BUILT)/ostler completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ostler.fish
 
 clean:
 	rm -rf .venv target

@@ -134,6 +134,18 @@ SERVERS = {
     "loop": loop,
 }
 
+# Options of ostler that gunicorn has under the same name.
+SHARED_OPTIONS = ("--header-map", "--forwarded-allow-ips")
+
+
+def with_options(name, command, options):
+    """The command with options of ostler's, if the server has them."""
+    names = [word for word in options if word.startswith("--")]
+    if name != "ostler" and not (name.startswith("gunicorn") and set(names) <= set(SHARED_OPTIONS)) and options:
+        raise Cannot(f"it has no {' '.join(names)}")
+    return [*command, *options]
+
+
 # These have one fixed answer.
 HELLO_ONLY = ("floor", "loop")
 

@@ -20,6 +20,8 @@ mod report;
 mod settings;
 mod sys;
 mod template;
+#[cfg(test)]
+mod units;
 
 use exit::{Exit, Failure};
 use master::upgrade::{self, Handover, Kept};

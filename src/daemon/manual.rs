@@ -1,17 +1,200 @@
-//! The man page: clap's part from the table, and what no option says.
+//! The man page: the options from their table, and what no option says. `make man` writes it; a test fails when they drift.
 
-use clap_mangen::Man;
+use clap::Command;
+use clap_mangen::{
+    Man,
+    roff::{Inline, Roff, bold, italic, roman},
+};
 
-use crate::{exit::Exit, options::parser};
+use crate::{
+    exit::Exit,
+    options::{SETTINGS, parser},
+};
+
+const DESCRIPTION: [&str; 4] = [
+    "ostler serves a WSGI application (PEP 3333) over HTTP/1.1 by several processes. A master holds the sockets and runs \
+     no Python; a template, one for each generation, loads the application and forks the workers; the workers answer.",
+    "A reload is a transaction. The settings, the interpreter, its packages and the code are looked at afresh, and a new \
+     generation of workers is ready before the one that serves gives anything up. If it cannot boot, the one that serves \
+     goes on and the log says why, with the traceback. Connections that idle between requests move to the new workers.",
+    "A setting is given on the command line, by a variable of the environment or in a settings file. The first of these \
+     that says something counts; variables that others set too, such as PORT, come after the file. `ostler settings` \
+     shows what counts and where it came from.",
+    "A TIME is in seconds, or a number with ms, s, m, h or d. A SIZE is in bytes, or a number with k, M or G, of 1024. A \
+     switch stands alone or takes on or off after an equals sign. Options may be shortened as long as they are \
+     unambiguous.",
+];
+
+const CONTROL: &str = "All but the first two speak to a running ostler. They find it by --control or --name, wait for \
+                       the outcome, print it and end with it; a reload that fails prints the reason.";
+
+const SIGNALS: [(&str, &str); 8] = [
+    ("TERM", "As `ostler stop`: let the requests under way end within --graceful-timeout, and end with 0."),
+    ("INT, QUIT", "Stop at once, and end with 0."),
+    ("HUP", "As `ostler reload`: bring new code, settings, packages or another interpreter."),
+    ("USR1", "As `ostler reopen`: open the log files again, after they were rotated."),
+    ("USR2", "As `ostler upgrade`: replace the master's executable in the same process, then reload."),
+    ("TTIN", "One worker more."),
+    ("TTOU", "One worker less; at least one stays."),
+    ("WINCH", "With --daemon: let all workers go. HUP brings them back."),
+];
+
+const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
+                          replaced; the others do nothing in a worker.";
+
+const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
+                   and keys with values. The phrases and keys are stable. These tell how a site fares:";
+
+const PHRASES: [(&str, &str); 14] = [
+    ("generation booting", "A start or a reload begins."),
+    ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
+    ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
+    ("worker ready", "It can answer."),
+    ("generation serving", "All of its workers are ready; a reload has come to its good end."),
+    ("generation discarded", "It could not boot; the reason and the traceback. The one before serves on."),
+    ("generation draining", "Its workers end what they have begun."),
+    ("generation gone", "They have ended."),
+    ("worker replaced", "A worker reached a limit; its successor is ready."),
+    ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
+    ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
+    ("upgraded", "Another executable runs in the master's process."),
+    ("logs reopened", "After USR1."),
+    ("stopped", "The last line."),
+];
+
+const FILES: [(&str, &str); 5] = [
+    ("ostler.toml", "The settings file, in the directory of the start, unless --config names another."),
+    ("/etc/ostler.toml, /etc/ostler/NAME.toml", "Those of the systemd units ostler.service and ostler@NAME.service."),
+    ("/run/ostler/NAME.sock", "The control socket of a master that root started; see --control for the others."),
+    (".venv", "The virtual environment that is used if none is named, in the working directory or beside the file."),
+    ("PREFIX/lib/ostler/libostler_engine.so", "What is loaded into the interpreter; it may lie beside ostler as well."),
+];
+
+const ENVIRONMENT: [(&str, &str); 9] = [
+    (
+        "OSTLER_…",
+        "Every setting, as in OSTLER_GRACEFUL_TIMEOUT. Several values are separated by commas, those of OSTLER_ENV by \
+         line ends. An empty variable says nothing.",
+    ),
+    ("OSTLER_ENGINE", "The engine's file, if it is neither beside ostler nor in ../lib/ostler."),
+    ("VIRTUAL_ENV", "The virtual environment to use if --python names none."),
+    ("PATH", "Where python3 is looked for after that."),
+    ("TMPDIR", "Where request bodies above --body-memory are kept, in files without a name."),
+    ("RUNTIME_DIRECTORY, XDG_RUNTIME_DIR", "Where the control socket is made and looked for."),
+    ("LISTEN_FDS, LISTEN_PID", "Sockets passed by systemd; they are used if --bind is not given."),
+    ("NOTIFY_SOCKET", "Is told when the site is served, reloading and stopping."),
+    ("WATCHDOG_USEC, WATCHDOG_PID", "How often the same socket is told that the master lives."),
+];
 
 /// ostler(1), as troff.
 pub fn page() -> String {
-    let mut text = Vec::new();
-    Man::new(parser::command()).section("1").render(&mut text).expect("writing to memory does not fail");
-    let mut page = String::from_utf8(text).expect("the page is made of the table's text");
-    page += ".SH \"EXIT STATUS\"\n";
-    for (exit, meaning) in Exit::MEANINGS {
-        page += &format!(".TP\n\\fB{}\\fR\n{meaning}\n", exit as u8);
+    let command = parser::command();
+    let mut options = Vec::new();
+    Man::new(command.clone()).render_options_section(&mut options).expect("writing to memory does not fail");
+    let options = String::from_utf8(options).expect("the options are made of the table's text");
+    let preamble = Roff::new().render();
+    let parts = [opening(&command).render(), options, closing().render()];
+    preamble.clone() + &parts.concat().replace(&preamble, "")
+}
+
+fn opening(command: &Command) -> Roff {
+    let mut page = Roff::new();
+    page.control("TH", ["ostler", "1", concat!("ostler ", env!("CARGO_PKG_VERSION"))]);
+    page.control("SH", ["NAME"]).text([roman(concat!("ostler - ", env!("CARGO_PKG_DESCRIPTION")))]);
+    page.control("SH", ["SYNOPSIS"]);
+    page.text([bold("ostler"), roman(" [OPTIONS] "), italic("APP")]).control("br", []);
+    page.text([bold("ostler"), roman(" "), italic("COMMAND"), roman(" [OPTIONS]")]);
+    page.control("SH", ["DESCRIPTION"]);
+    for paragraph in DESCRIPTION {
+        page.control("PP", []).text([roman(paragraph)]);
     }
+    page.control("SH", ["COMMANDS"]);
+    for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+        entry(&mut page, words(one), &format!("{}.", one.get_about().cloned().unwrap_or_default()));
+    }
+    page.control("PP", []).text([roman(CONTROL)]);
     page
+}
+
+/// A command and what it takes, apart from options.
+fn words(command: &Command) -> Vec<Inline> {
+    let mut words = vec![bold(command.get_name())];
+    if command.get_arguments().any(|arg| arg.get_id() == "json") {
+        words.push(roman(" [--json]"));
+    }
+    for arg in command.get_positionals() {
+        let name = arg.get_value_names().unwrap_or_default().join(" ");
+        let [open, close] = if arg.is_required_set() { ["", ""] } else { ["[", "]"] };
+        words.extend([roman(format!(" {open}")), italic(name), roman(close)]);
+    }
+    words
+}
+
+fn closing() -> Roff {
+    let mut page = Roff::new();
+    page.control("SH", ["SIGNALS"]);
+    entries(&mut page, &SIGNALS);
+    page.control("PP", []).text([roman(TO_WORKERS)]);
+    page.control("SH", ["EXIT STATUS"]);
+    for (exit, meaning) in Exit::MEANINGS {
+        entry(&mut page, vec![bold((exit as u8).to_string())], meaning);
+    }
+    page.control("SH", ["LOG"]).text([roman(LOG)]);
+    entries(&mut page, &PHRASES);
+    page.control("SH", ["FILES"]);
+    entries(&mut page, &FILES);
+    page.control("SH", ["ENVIRONMENT"]);
+    entries(&mut page, &ENVIRONMENT);
+    for setting in SETTINGS {
+        if let Some(foreign) = setting.foreign {
+            entry(&mut page, vec![bold(foreign)], &format!("As --{}, but weaker than the file.", setting.name));
+        }
+    }
+    page.control("SH", ["EXAMPLES"]);
+    for (typed, what) in parser::EXAMPLES {
+        entry(&mut page, vec![bold(typed)], &format!("{what}."));
+    }
+    page.control("SH", ["SEE ALSO"]).text([bold("gunicorn"), roman("(1), "), bold("systemd.service"), roman("(5)")]);
+    page
+}
+
+fn entries(page: &mut Roff, entries: &[(&str, &str)]) {
+    for (term, text) in entries {
+        entry(page, vec![bold(*term)], text);
+    }
+}
+
+fn entry(page: &mut Roff, term: Vec<Inline>, text: &str) {
+    page.control("TP", []).text(term).text([roman(text)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_page_is_what_the_table_says() {
+        let committed = include_str!("../../man/ostler.1");
+        assert!(committed == page(), "man/ostler.1 is old. Write it anew: make man");
+    }
+
+    #[test]
+    fn the_phrases_are_those_of_the_log() {
+        let source = [include_str!("master/notes.rs"), include_str!("master/perform.rs")].concat();
+        for (phrase, _) in PHRASES {
+            assert!(source.contains(&format!("log, \"{phrase}\"")), "nobody logs {phrase:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_holds_every_part() {
+        let page = page();
+        for heading in ["COMMANDS", "OPTIONS", "SIGNALS", "EXIT STATUS", "LOG", "FILES", "ENVIRONMENT", "EXAMPLES"] {
+            assert!(page.contains(&format!(".SH {heading}\n")) || page.contains(&format!(".SH \"{heading}\"\n")));
+        }
+        for setting in SETTINGS {
+            assert!(page.contains(&setting.variable()), "{}", setting.name);
+        }
+        assert_eq!(page.matches(".ds Aq").count(), Roff::new().render().matches(".ds Aq").count());
+    }
 }

@@ -152,7 +152,10 @@ fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<St
     if let Some(identity) = surroundings.identity {
         command.uid(identity.user).gid(identity.group);
     }
-    let mut child = command.spawn().map_err(|error| could_not_run(path, &words(&error)))?;
+    let mut child = command.spawn().map_err(|error| match surroundings.identity {
+        None => could_not_run(path, &words(&error)),
+        Some(identity) => could_not_run(path, &format!("{}, as the user {}", words(&error), identity.user)),
+    })?;
     let heard = listen(&mut child, patience);
     // It has said all that it had to say, or has taken too long. Both calls can only fail if it has ended already.
     let _ = child.kill();

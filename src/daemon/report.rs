@@ -44,3 +44,41 @@ pub fn print(text: &str) -> Result<Exit, Failure> {
         _ => Ok(Exit::Success),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::Folder,
+        options::{SETTINGS, parser},
+    };
+
+    fn options() -> Options {
+        let folder = Folder::new();
+        let invocation = folder.invocation(&["-w", "3", "-b", ":1,:2", "site:app"], &[("OSTLER_THREADS", "2")]);
+        Options::gather(&invocation, &parser::parse(&invocation.arguments).unwrap().texts).unwrap()
+    }
+
+    #[test]
+    fn people_get_a_line_for_each_setting() {
+        let table = table(&options());
+        assert_eq!(table.lines().count(), SETTINGS.len());
+        let words = |name: &str| {
+            let line = table.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words("workers"), "workers 3 command line");
+        assert_eq!(words("threads"), "threads 2 environment (OSTLER_THREADS)");
+        assert_eq!(words("bind"), "bind :1, :2 command line");
+        assert_eq!(words("backlog"), "backlog 2048 default");
+    }
+
+    #[test]
+    fn programs_get_an_object() {
+        let all: serde_json::Value = serde_json::from_str(&json(&options())).unwrap();
+        assert_eq!(all.as_object().unwrap().len(), SETTINGS.len());
+        assert_eq!(all["bind"], serde_json::json!({ "value": [":1", ":2"], "source": "command line" }));
+        assert_eq!(all["workers"]["value"], "3");
+        assert_eq!(all["pid"]["value"], serde_json::Value::Null);
+    }
+}

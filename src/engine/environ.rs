@@ -139,7 +139,7 @@ impl Environ {
         }
         self.query.put(pattern, head.query.of(bytes))?;
         let path = head.path.of(bytes);
-        if self.path.0 != path || self.path.1 != client.prefix || !self.path_info.present {
+        if !same(&self.path.0, path) || self.path.1 != client.prefix || !self.path_info.present {
             self.path.0.clear();
             self.path.0.extend_from_slice(path);
             self.path.1.clone_from(&client.prefix);
@@ -187,7 +187,7 @@ impl Entry {
 
     /// Makes the pattern hold this value; whether that changed it.
     fn put(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<bool> {
-        if self.present && self.value == value {
+        if self.present && same(&self.value, value) {
             return Ok(false);
         }
         self.value.clear();
@@ -260,7 +260,7 @@ impl Fields {
     /// The index of a name. A client sends the same names in the same order again and again.
     fn find(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
         if let Some(&index) = self.at.get(position)
-            && self.names[index].spelled == name
+            && same(&self.names[index].spelled, name)
         {
             return index;
         }
@@ -337,6 +337,15 @@ fn percent_decode(path: &[u8], into: &mut Vec<u8>) {
         rest = &rest[percent + length..];
     }
     into.extend_from_slice(rest);
+}
+
+/// Equality without a call: almost all of these strings are short.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    let mut pairs = words.iter().zip(other_words);
+    one.len() == other.len()
+        && pairs.all(|(word, other)| u64::from_ne_bytes(*word) == u64::from_ne_bytes(*other))
+        && rest.iter().eq(other_rest)
 }
 
 fn decimal(mut number: u16, into: &mut [u8; 5]) -> &[u8] {

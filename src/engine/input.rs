@@ -8,7 +8,7 @@ use std::{
 
 use ostler_serve::{Body, application::LiveBody};
 use pyo3::{
-    exceptions::PyStopIteration,
+    exceptions::{PyOSError, PyStopIteration},
     prelude::*,
     types::{PyBytes, PyList},
 };
@@ -29,6 +29,8 @@ enum Source {
     /// What is left of it, in bytes.
     File(BufReader<File>, u64),
     Live(BufReader<LiveBody>),
+    /// It was live, and its request is over.
+    Over,
 }
 
 impl Input {
@@ -36,12 +38,21 @@ impl Input {
         Input { source: Mutex::new(Source::new(body)) }
     }
 
-    /// Makes it the input of another request.
+    /// Makes it the input of another request, if the last one has put it away.
     pub fn refill(&mut self, body: Body) {
+        if !matches!(body, Body::Empty) {
+            *self.source() = Source::new(body);
+        }
+    }
+
+    /// The call is over. What is on disk or in memory stays for whoever has `kept` the input.
+    pub fn put_away(&mut self, kept: bool) {
         let source = self.source();
-        // The usual request has no body, and neither had the one before.
-        if !matches!((&body, &*source), (Body::Empty, Source::Memory(bytes, _)) if bytes.is_empty()) {
-            *source = Source::new(body);
+        match source {
+            Source::Memory(bytes, _) if bytes.is_empty() => {}
+            Source::Live(_) if kept => *source = Source::Over,
+            _ if kept => {}
+            _ => *source = Source::new(Body::Empty),
         }
     }
 
@@ -127,6 +138,7 @@ impl Source {
                 py.detach(|| body.take(limit).read_to_end(&mut block))?;
                 Ok(PyBytes::new(py, &block))
             }
+            Source::Over => Err(over()),
         }
     }
 
@@ -146,9 +158,14 @@ impl Source {
             Source::Live(body) => {
                 py.detach(|| read_line(body, limit, &mut line))?;
             }
+            Source::Over => return Err(over()),
         }
         Ok(PyBytes::new(py, &line))
     }
+}
+
+fn over() -> PyErr {
+    PyOSError::new_err("wsgi.input was read after its request was over")
 }
 
 fn read_line(source: &mut impl BufRead, limit: u64, into: &mut Vec<u8>) -> io::Result<u64> {

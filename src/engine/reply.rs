@@ -11,7 +11,7 @@ use ostler_serve::{
 use pyo3::{
     exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBytes, PyList, PyString, PyTuple},
+    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
 
 use crate::{lock, object::references, text::bytes_of};
@@ -223,6 +223,19 @@ impl Reply {
     pub fn end(&mut self) -> PyResult<Result<(), BodyLength>> {
         let (response, head) = self.parts()?;
         Ok(response.end(head))
+    }
+
+    /// Gives the access log what it wants of the environ.
+    pub fn note_environ(&mut self, environ: &Bound<'_, PyDict>) {
+        let Ok(response) = self.response() else { return };
+        for index in 0..response.logged_environ().len() {
+            let key = &response.logged_environ()[index];
+            let named = |key: &str| environ.get_item(key).ok().flatten();
+            let value = named(key).or_else(|| named(&key.to_ascii_uppercase()));
+            if let Some(value) = value.and_then(|value| value.str().ok()) {
+                response.note_environ(index, value.to_string_lossy().as_bytes());
+            }
+        }
     }
 
     /// After an exception: the server's own 500, or a cut that the client notices.

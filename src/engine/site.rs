@@ -84,29 +84,41 @@ impl Site {
         Ok(Site { parts, constant: constant.unbind(), boot: boot.clone(), stacks, log })
     }
 
-    /// One call, from environ to `close()`.
+    /// One request, from its environ to the end of its call.
     fn answer(&self, py: Python<'_>, desk: &mut Desk, request: &mut Request<'_>, response: &mut Response<'_>) {
         let line = (request.head, request.bytes);
-        let prepared = desk.prepare(py, request);
-        desk.callables.during(py, response, |reply| {
-            let called = prepared.and_then(|environ| {
-                let start_response = desk.callables.start_response.bind(py);
-                object::call(self.parts.application.bind(py), &environ, start_response)
-            });
-            let outcome = match &called {
-                Ok(result) => deliver(&self.parts, reply, result),
-                Err(error) => Err(Fault::Raised(error.clone_ref(py))),
-            };
-            if let Err(fault) = outcome {
-                self.explain(py, reply, line, fault);
-            }
-            if let Ok(result) = called {
-                self.close(py, result, line);
-            }
+        let environ = desk.prepare(py, request);
+        let start_response = desk.callables.start_response.bind(py);
+        desk.callables.during(py, response, |reply| match &environ {
+            Ok(environ) => self.call_application(reply, environ, start_response, line),
+            Err(error) => self.explain(reply, line, Fault::Raised(error.clone_ref(py))),
         });
+        drop(environ);
+        desk.put_away(py);
     }
 
-    fn explain(&self, py: Python<'_>, reply: &Bound<'_, Reply>, line: (&RequestHead, &[u8]), fault: Fault) {
+    /// One call of the application, from its environ to `close()`.
+    fn call_application(
+        &self,
+        reply: &Bound<'_, Reply>,
+        environ: &Bound<'_, PyDict>,
+        start_response: &Bound<'_, PyAny>,
+        line: Line,
+    ) {
+        match object::call(self.parts.application.bind(reply.py()), environ, start_response) {
+            Ok(result) => {
+                if let Err(fault) = deliver(&self.parts, reply, &result) {
+                    self.explain(reply, line, fault);
+                }
+                self.close(result, line);
+            }
+            Err(error) => self.explain(reply, line, Fault::Raised(error)),
+        }
+        reply.borrow_mut().note_environ(environ);
+    }
+
+    fn explain(&self, reply: &Bound<'_, Reply>, line: Line, fault: Fault) {
+        let py = reply.py();
         let mut reply = reply.borrow_mut();
         match fault {
             Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
@@ -128,7 +140,8 @@ impl Site {
     }
 
     /// PEP 3333: "the server must call that method upon completion of the current request".
-    fn close(&self, py: Python<'_>, result: Bound<'_, PyAny>, line: (&RequestHead, &[u8])) {
+    fn close(&self, result: Bound<'_, PyAny>, line: Line) {
+        let py = result.py();
         if result.is_exact_instance_of::<PyList>() || result.is_exact_instance_of::<PyTuple>() {
             return;
         }
@@ -142,7 +155,7 @@ impl Site {
         }
     }
 
-    fn log_exception(&self, py: Python<'_>, line: (&RequestHead, &[u8]), error: &PyErr) {
+    fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {
         error!(self.log, "application raised";
             "request" => request_line(line), "traceback" => helpers::traceback(py, error));
     }
@@ -159,11 +172,10 @@ impl Site {
 
 impl Desk {
     /// Makes the environ of a request, of things that earlier requests have let go of where possible.
-    fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyAny>> {
+    fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyDict>> {
         let body = std::mem::take(&mut request.body);
         let free = self.callables.ours_alone(py);
-        // The pattern environ holds one reference too.
-        let drained = references(self.input.bind(py)) == 2;
+        let drained = self.input_is_free(py);
         if !free {
             self.callables.leave(py);
             self.callables = Callables::new(py)?;
@@ -176,7 +188,21 @@ impl Desk {
         if !free || !drained {
             self.lay_out(py)?;
         }
-        Ok(self.environ.build(py, request)?.into_any())
+        self.environ.build(py, request)
+    }
+
+    /// Lets go of the body when the call is over, unless the application has kept the input.
+    fn put_away(&self, py: Python<'_>) {
+        let kept = !self.input_is_free(py);
+        // Where another thread of the application is reading, it finds out for itself.
+        if let Ok(mut input) = self.input.bind(py).try_borrow_mut() {
+            input.put_away(kept);
+        }
+    }
+
+    fn input_is_free(&self, py: Python<'_>) -> bool {
+        // The pattern environ holds one reference too.
+        references(self.input.bind(py)) == 2
     }
 
     fn lay_out(&self, py: Python<'_>) -> PyResult<()> {
@@ -215,8 +241,11 @@ impl Application for Site {
     }
 }
 
-/// `GET /path HTTP/1.1` for the log.
-fn request_line((head, bytes): (&RequestHead, &[u8])) -> String {
+/// A request's head and its bytes, for the log.
+type Line<'a> = (&'a RequestHead, &'a [u8]);
+
+/// `GET /path`
+fn request_line((head, bytes): Line) -> String {
     let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
     format!("{} {}", part(head.method), part(head.target))
 }

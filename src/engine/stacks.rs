@@ -1,7 +1,9 @@
 //! The Python stacks of all threads, even while one of them holds the interpreter lock for good.
 //!
 //! CPython's fault handler prints them from within a signal handler, without the lock. It is asked to by a signal that nothing else
-//! uses, writes to a file in memory, and then calls the handler that was there before: ours, which says that it is done.
+//! uses, and writes to a file in memory. A handler of ours around it says when that is done. (The fault handler's own chaining
+//! would leave a moment without it.) The signal goes to the process: the kernel prefers the main thread, which then
+//! cannot change what is read.
 
 use std::{
     fs::File,
@@ -18,7 +20,7 @@ use nix::{
     errno::Errno,
     sys::memfd::{MFdFlags, memfd_create},
 };
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::prelude::*;
 
 /// How long the dump may take: with the main thread in an uninterruptible wait it never begins.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,17 +34,15 @@ struct Dump {
 }
 
 impl Stacks {
-    /// Arms the fault handler: for this, and for crashes, whose stacks go to the error log.
+    /// Arms the fault handler. For crashes, template.rs has done so.
     pub fn arm(py: Python<'_>) -> PyResult<Stacks> {
         let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
         let (done, tell) = UnixStream::pair()?;
         done.set_read_timeout(Some(PATIENCE))?;
-        signal_hook::low_level::pipe::register(signal(), tell)?;
         let faulthandler = py.import("faulthandler")?;
-        faulthandler.call_method1("enable", (2,))?;
-        let options = PyDict::new(py);
-        options.set_item("chain", true)?;
-        faulthandler.call_method("register", (signal(), file.as_raw_fd()), Some(&options))?;
+        faulthandler.call_method1("register", (signal(), file.as_raw_fd()))?;
+        // Calls the handler that is there, the fault handler's, and then writes a byte.
+        signal_hook::low_level::pipe::register(signal(), tell)?;
         Ok(Stacks(Mutex::new(Dump { file: file.into(), done })))
     }
 

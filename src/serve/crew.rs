@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub logged_fields: Vec<String>,
     /// Keys of the environ that the access log wants.
     pub logged_environ: Vec<String>,
+    /// Nobody is left to take connections over: responses say `Connection: close` from now on.
+    pub closing: AtomicBool,
     /// For the thread that runs the loop. Wakes it.
     notes: Mutex<Vec<Note>>,
     pub wake: EventFd,
@@ -65,7 +67,18 @@ impl Shared {
         let wake =
             EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?;
         let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
-        Ok(Shared { boot, slot, scoreboard, log, seats, logged_fields, logged_environ, notes: Mutex::default(), wake })
+        Ok(Shared {
+            boot,
+            slot,
+            scoreboard,
+            log,
+            seats,
+            logged_fields,
+            logged_environ,
+            closing: AtomicBool::new(false),
+            notes: Mutex::default(),
+            wake,
+        })
     }
 
     pub fn notify(&self, note: Note) {

@@ -155,7 +155,7 @@ impl Loop {
             stuck: Vec::new(),
             spare: Vec::new(),
             scratch: vec![0; exchange::PACKET],
-            life: Life::Serving,
+            life: Life::Waiting,
             service: Duration::ZERO,
             requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
             born: now,

@@ -97,6 +97,7 @@ impl Loop {
     pub(crate) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
         let drain = Drain { deadline: self.now + delay + within, hand_over, full: false };
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
+        self.shared.closing.store(!hand_over, Relaxed);
         self.life = Life::Leaving { from: self.now + delay, drain };
         self.drain_goes_on();
     }

@@ -221,7 +221,7 @@ impl Response<'_> {
         self.out.status = head.status();
         let out = &mut *self.out;
         out.framing = Some(framing);
-        out.keep_alive &= framing != ResponseFraming::Close;
+        out.keep_alive &= framing != ResponseFraming::Close && !out.shared.closing.load(Relaxed);
         head.write(
             &mut buffer,
             framing,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -233,23 +234,27 @@ def file_like(environ, start_response):
     return environ["wsgi.file_wrapper"](Pretender(), 10)
 
 
-def fifo(environ, start_response):
-    """Sends a block, then waits until somebody writes to the pipe that the query names."""
+def at_the_gate(path):
+    """Connects to a socket, and returns what comes from it up to its end."""
+    with socket.socket(socket.AF_UNIX) as gate:
+        gate.connect(path)
+        return b"".join(iter(lambda: gate.recv(4096), b""))
+
+
+def gated_block(environ, start_response):
+    """Sends a block, then waits at the gate that the query names."""
 
     def blocks():
         yield b"before "
-        with open(environ["QUERY_STRING"]) as pipe:
-            yield pipe.read().encode()
+        yield at_the_gate(environ["QUERY_STRING"])
 
     start_response("200 OK", TEXT)
     return blocks()
 
 
-def waiting(environ, start_response):
-    """Says on standard error that it runs, then waits until somebody writes to the pipe that the query names."""
-    print("waiting for the pipe", file=sys.stderr, flush=True)
-    with open(environ["QUERY_STRING"]) as pipe:
-        body = pipe.read().encode()
+def gated(environ, start_response):
+    """Waits at the gate that the query names."""
+    body = at_the_gate(environ["QUERY_STRING"])
     start_response("200 OK", TEXT)
     return [body]
 

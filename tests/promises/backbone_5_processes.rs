@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal::*, kill},
     unistd::Pid,
 };
-use ostler_tests::{Ending, PATIENCE, Process, Python, Rig, application, built, ends_within};
+use ostler_tests::{Ending, Gate, PATIENCE, Process, Python, Rig, application, built, ends_within};
 
 const ONE: &str = "
 def app(environ, start_response):
@@ -43,15 +43,15 @@ fn the_master_has_one_thread_and_no_python() {
 #[test]
 fn a_worker_that_is_killed_is_replaced_and_the_log_says_what_it_was_doing() {
     let site = Rig::new("corners.py").start();
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let first = site.log("worker ready").number("pid");
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let _visitor = gate.arrival();
     kill(Pid::from_raw(first), SIGKILL).expect("the worker lives");
     let lost = site.log("worker lost");
     assert_eq!(lost.number("pid"), first);
-    for part in ["SIGKILL", "uptime=", "GET /waiting"] {
+    for part in ["SIGKILL", "uptime=", "GET /gated"] {
         assert!(lost.text().contains(part), "{part} is not in {}", lost.text());
     }
     assert_ne!(site.log("worker ready").number("pid"), first);
@@ -83,13 +83,13 @@ fn a_site_that_cannot_be_imported_exits_with_the_whole_traceback() {
 #[test]
 fn term_finishes_what_is_under_way_and_exits_0() {
     let mut site = Rig::new("corners.py").start();
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
     site.signal(SIGTERM);
-    site.log("stopping");
-    fs::write(pipe, "finished").expect("the application reads");
+    site.log("worker draining");
+    visitor.let_go("finished");
     let answer = held.answer();
     assert_eq!(answer.text(), "finished");
     assert_eq!(answer.field("connection"), Some("close"));
@@ -101,10 +101,10 @@ fn term_finishes_what_is_under_way_and_exits_0() {
 fn int_and_quit_stop_at_once() {
     for signal in [SIGINT, SIGQUIT] {
         let mut site = Rig::new("corners.py").start();
-        let pipe = site.folder().pipe("pipe");
+        let gate = Gate::new();
         let mut held = site.connect();
-        held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-        site.log("waiting for the pipe");
+        held.ask(&format!("/gated?{}", gate.path()));
+        let _visitor = gate.arrival();
         site.signal(signal);
         assert_eq!(site.wait(), 0, "{signal}");
         assert!(held.try_answer().is_err(), "{signal}");

@@ -77,9 +77,9 @@ fn a_value_of_the_wrong_kind() {
     for (option, value) in [
         ("--workers", "many"),
         ("--workers", "0"),
-        ("--threads", "-1"),
+        ("--threads", "0"),
         ("--timeout", "soon"),
-        ("--preload", "perhaps"),
+        ("--worker-class", "gevent"),
         ("--umask", "0999"),
         ("--user", "no-such-user"),
         ("--group", "no-such-group"),

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use nix::sys::signal::Signal::SIGHUP;
-use ostler_tests::{Client, Rig, Site};
+use ostler_tests::{Client, Gate, Rig};
 
 use crate::pages::{page, page_with};
 
@@ -20,7 +20,7 @@ fn a_reload_is_waited_for_and_its_failure_is_printed() {
 
 #[test]
 fn whatever_is_wrong_with_the_new_code_the_old_goes_on() {
-    let site = Rig::with_source(&page("one")).option("--preload", "off").workers(2).start();
+    let site = Rig::with_source(&page("one")).flag("--preload=off").workers(2).start();
     for (source, why) in [
         ("def app(:\n", "SyntaxError"),
         ("import no_such_module\n", "No module named 'no_such_module'"),
@@ -51,28 +51,21 @@ fn a_generation_that_is_not_ready_in_time_is_discarded() {
 
 #[test]
 fn a_reload_during_a_reload_is_queued_once() {
-    let rig = Rig::with_source(&page("one"));
-    let site = rig.start();
-    let pipe = site.folder().pipe("pipe");
-    site.folder().write("app.py", &format!("open({pipe:?}).read()\n{}", page("two")));
+    let site = Rig::with_source(&page("one")).start();
+    let gate = Gate::new();
+    site.folder().write("app.py", &page_with("two", &gate.statement()));
     site.signal(SIGHUP);
-    assert_eq!(site.log("generation booting").number("generation"), 1);
-    assert_eq!(site.log("generation booting").number("generation"), 2);
-    site.signal(SIGHUP);
-    site.log("reload queued");
-    site.signal(SIGHUP);
-    site.log("reload queued");
+    let visitor = gate.arrival();
+    for _ in 0..2 {
+        site.signal(SIGHUP);
+        site.log("reload queued");
+    }
     site.folder().write("app.py", &page("three"));
-    release(&site, &pipe);
+    visitor.let_go("on");
     while site.log("generation serving").number("generation") < 3 {}
     assert_eq!(site.get("/").text(), "three");
     assert_eq!(site.control(&["reload"]).code, 0);
-    assert_eq!(site.log("generation booting").number("generation"), 3);
-    assert_eq!(site.log("generation booting").number("generation"), 4, "two requests were one reload");
-}
-
-fn release(site: &Site, pipe: &std::path::Path) {
-    fs::write(pipe, "on").unwrap_or_else(|error| panic!("{error}: {}", site.address()));
+    assert_eq!(site.logged("generation booting"), 4, "two of the requests were one reload");
 }
 
 #[test]
@@ -120,16 +113,17 @@ fn no_kept_connection_is_closed_and_none_waits_for_the_import() {
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "one");
     }
-    let pipe = site.folder().pipe("pipe");
-    site.folder().write("app.py", &page_with("two", &format!("open({pipe:?}).read()")));
+    let gate = Gate::new();
+    site.folder().write("app.py", &page_with("two", &gate.statement()));
     site.signal(SIGHUP);
-    site.log("generation booting");
-    site.log("generation booting");
+    let visitor = gate.arrival();
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "one", "while the import waits");
     }
-    release(&site, &pipe);
-    site.log("generation gone");
+    visitor.let_go("on");
+    for _ in 0..2 {
+        site.log("worker drained");
+    }
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "two", "the connection moved");
     }

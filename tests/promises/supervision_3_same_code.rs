@@ -24,7 +24,7 @@ fn a_replacement_runs_the_code_of_its_generation() {
 
 #[test]
 fn without_preload_a_replacement_that_cannot_import_leaves_its_siblings_serving() {
-    let site = Rig::with_source(&page("one")).option("--preload", "off").workers(2).start();
+    let site = Rig::with_source(&page("one")).flag("--preload=off").workers(2).start();
     let worker = site.log("worker ready").number("pid");
     site.log("worker ready");
     site.folder().write("app.py", "broken (\n");

@@ -35,9 +35,9 @@ fn what_must_not_be_shared_is_named_and_each_worker_imports_for_itself() {
 #[test]
 fn on_shares_it_all_the_same_and_off_never() {
     let thread = "t = threading.Thread(target=threading.Event().wait, daemon=True); t.start()";
-    let on = Rig::with_source(&page_with("served", thread)).option("--preload", "on").start();
+    let on = Rig::with_source(&page_with("served", thread)).flag("--preload=on").start();
     assert_eq!(on.log("application imported").key("preloaded"), Some("true"));
-    let off = Rig::with_source(&page("served")).option("--preload", "off").start();
+    let off = Rig::with_source(&page("served")).flag("--preload=off").start();
     assert_eq!(off.log("application imported").key("preloaded"), Some("false"));
     assert_eq!((on.get("/").text(), off.get("/").text()), ("served", "served"));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal::SIGTERM;
-use ostler_tests::Rig;
+use ostler_tests::{Gate, Rig};
 
 use crate::pages::{page, page_with};
 
@@ -15,7 +15,7 @@ fn nothing_in_the_application_delays_the_end_past_its_bound() {
         "import atexit; atexit.register(lambda: time.sleep(1000))",
     ] {
         let source = page_with("served", statement);
-        let mut site = Rig::with_source(&source).option("--graceful-timeout", "1").option("--preload", "off").start();
+        let mut site = Rig::with_source(&source).option("--graceful-timeout", "1").flag("--preload=off").start();
         assert_eq!(site.get("/").text(), "served");
         site.stop();
     }
@@ -44,17 +44,17 @@ fn at_exit_hooks_run() {
 #[test]
 fn who_is_queued_already_is_answered() {
     let mut site = Rig::new("corners.py").start();
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
     let mut queued: Vec<_> = (0..20).map(|_| site.connect()).collect();
     for client in &mut queued {
         client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     }
     site.signal(SIGTERM);
     site.log("stopping");
-    std::fs::write(pipe, "on").expect("the application reads");
+    visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
     for client in &mut queued {
         assert_eq!(client.answer().text(), "hello\n");

@@ -2,25 +2,25 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use ostler_tests::{PATIENCE, Rig, ends_within};
+use ostler_tests::{Gate, PATIENCE, Rig, ends_within};
 use serde_json::Value;
 
 #[test]
 fn status_tells_what_everybody_does() {
     let site = Rig::new("corners.py").workers(2).option("--threads", "2").start();
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
     let table = site.control(&["status"]);
     assert_eq!(table.code, 0, "{table:?}");
-    assert!(table.output.contains("GET /waiting"), "{}", table.output);
+    assert!(table.output.contains("GET /gated"), "{}", table.output);
     let json: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
     let text = json.to_string();
-    for part in ["generation", "pid", "requests", "GET /waiting"] {
+    for part in ["generation", "pid", "requests", "GET /gated"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    fs::write(pipe, "on").expect("the application reads");
+    visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
 }
 
@@ -44,16 +44,16 @@ fn scale_recycle_reopen_and_stop_do_what_signals_do() {
 fn stacks_shows_where_python_is() {
     let site = Rig::new("corners.py").start();
     let worker = site.log("worker ready").number("pid");
-    let pipe = site.folder().pipe("pipe");
+    let gate = Gate::new();
     let mut held = site.connect();
-    held.send(format!("GET /waiting?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()));
-    site.log("waiting for the pipe");
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
     for words in [vec!["stacks".to_string()], vec!["stacks".into(), worker.to_string()]] {
         let stacks = site.control(&words.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(stacks.code, 0, "{stacks:?}");
-        assert!(stacks.output.contains("in waiting"), "{}", stacks.output);
+        assert!(stacks.output.contains("in gated"), "{}", stacks.output);
     }
-    fs::write(pipe, "on").expect("the application reads");
+    visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
 }
 

@@ -161,7 +161,7 @@ impl Storm {
     fn kept_connection(&self) {
         while !self.is_over() {
             let Some(mut connection) = self.connect() else { return };
-            while self.exchange(&mut connection, Client::try_send) {
+            while self.exchange(&mut connection, Client::try_send) && !self.is_over() {
                 if !connection.client.is_quiet(THINK) {
                     self.excuse(&connection, "an idle connection was closed".into());
                     break;

@@ -89,8 +89,9 @@ impl Answer {
             framing: Framing::None,
         };
         for line in lines {
-            let (name, value) = line.split_once(": ").ok_or_else(|| format!("no field in {line:?}"))?;
-            answer.fields.push((name.into(), value.into()));
+            let (name, value) = line.split_once(':').ok_or_else(|| format!("no field in {line:?}"))?;
+            // RFC 9112 section 5: white space around a value is no part of it.
+            answer.fields.push((name.into(), value.trim_matches([' ', '\t']).into()));
         }
         Ok(answer)
     }

@@ -83,9 +83,14 @@ impl Client {
         self
     }
 
+    /// Sends a request without a body.
+    pub fn ask(&mut self, target: &str) -> &mut Self {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: ostler.test\r\n\r\n"))
+    }
+
     /// Sends a request without a body and reads the answer.
     pub fn get(&mut self, target: &str) -> Answer {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: ostler.test\r\n\r\n")).answer()
+        self.ask(target).answer()
     }
 
     /// Sends a request with a body and reads the answer.

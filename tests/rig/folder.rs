@@ -9,11 +9,7 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        inotify::{AddWatchFlags, InitFlags, Inotify},
-        stat::Mode,
-    },
-    unistd::mkfifo,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
 use crate::PATIENCE;
@@ -71,13 +67,6 @@ impl Folder {
             assert_eq!(poll(&mut descriptors, patience), Ok(1), "there is no {name}");
             watch.read_events().expect("poll(2) has just said that there are some");
         }
-    }
-
-    /// Makes a named pipe in it: who opens it waits for the other side.
-    pub fn pipe(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        mkfifo(&path, Mode::S_IRWXU).expect("a private folder is writable");
-        path
     }
 
     /// Sockets and pid files, which nobody may leave behind.

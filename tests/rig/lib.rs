@@ -18,6 +18,7 @@ use std::{
 mod answer;
 mod client;
 mod folder;
+mod gate;
 mod peer;
 mod process;
 mod python;
@@ -26,6 +27,7 @@ mod site;
 pub use answer::{Answer, Framing};
 pub use client::{Client, Ending};
 pub use folder::Folder;
+pub use gate::Gate;
 pub use nix::sys::signal::Signal;
 pub use peer::Gunicorn;
 pub use process::ends_within;

@@ -69,18 +69,22 @@ fn to_texts(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
 }
 
 fn to_text(setting: &Setting, value: &Value) -> Result<String, String> {
-    let is_switch = matches!(setting.kind, Kind::Switch) || setting.name == "preload";
+    let on = match setting.kind {
+        Kind::Switch => Some("on"),
+        Kind::Choice(_, alone) => alone,
+        Kind::One | Kind::Many | Kind::Pairs => None,
+    };
     match value {
-        Value::Boolean(on) if is_switch => Ok(if *on { "on" } else { "off" }.into()),
-        Value::Boolean(_) if setting.kind != Kind::Pairs => {
-            Err(format!("expected {}, found true or false", expected(setting)))
-        }
+        Value::Boolean(wanted) => match on {
+            Some(on) => Ok(if *wanted { on } else { "off" }.into()),
+            None if setting.kind == Kind::Pairs => Ok(wanted.to_string()),
+            None => Err(format!("expected {}, found true or false", expected(setting))),
+        },
         // 0o022 and 18 look the same from here, and 22 was hardly meant as 0o26.
         Value::Integer(_) if setting.name == "umask" => Err("expected a string, as in \"022\"".into()),
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Float(number) => Ok(number.to_string()),
-        Value::Boolean(word) => Ok(word.to_string()),
         other => Err(format!("expected {}, found {}", expected(setting), kind_of(other))),
     }
 }
@@ -107,5 +111,78 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Boolean(_) => "true or false",
         Value::Integer(_) | Value::Float(_) => "a number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn values_become_what_would_be_typed() {
+        let texts = parse(
+            "workers = 4\ntimeout = 1.5\nlimit_request_field_size = \"8k\"\nbind = \":80, unix:a\"\n\
+             forwarded-allow-ips = [\"::1\", \"unix:\"]\nsendfile = false\npreload = true\nproxy_protocol = true\numask = \"022\"\n\
+             accesslog = \"-\"\n[env]\nA = 1\nB = \"x, y\"\n",
+        )
+        .unwrap();
+        for (name, expected) in [
+            ("workers", &["4"] as &[&str]),
+            ("timeout", &["1.5"]),
+            ("limit-request-field-size", &["8k"]),
+            ("bind", &[":80", "unix:a"]),
+            ("forwarded-allow-ips", &["::1", "unix:"]),
+            ("sendfile", &["off"]),
+            ("preload", &["on"]),
+            ("proxy-protocol", &["auto"]),
+            ("umask", &["022"]),
+            ("access-logfile", &["-"]),
+            ("env", &["A=1", "B=x, y"]),
+        ] {
+            assert_eq!(texts[name], expected, "{name}");
+        }
+        assert_eq!(texts.len(), 11);
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused() {
+        for (text, expected) in [
+            ("workers = true", "workers: expected a number, found true or false"),
+            ("timeout = [1]", "timeout: expected a number of seconds, or a string such as \"5m\", found an array"),
+            ("max-memory = {}", "max-memory: expected a number of bytes, or a string such as \"10M\", found a table"),
+            ("bind = [[\":80\"]]", "bind: expected a string or an array of strings, found an array"),
+            ("env = { A = [1] }", "env: expected a table or an array of strings, found an array"),
+            ("daemon = []", "daemon: expected true or false, found an array"),
+            ("name = 2026-01-01", "name: expected a string, found a date"),
+            ("umask = 22", "umask: expected a string, as in \"022\""),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_gets_the_nearest_one_or_the_reason() {
+        assert_eq!(refusal("wrokers = 3"), "there is no setting wrokers; the nearest is workers");
+        assert_eq!(refusal("quux = 3"), "there is no setting quux. `ostler settings` shows them all.");
+        assert!(refusal("certfile = \"x\"").starts_with("ostler has no certfile: it does not speak TLS"));
+        assert_eq!(refusal("config = \"x\""), "a settings file cannot name another one");
+        assert_eq!(refusal("access_logfile = \"a\"\naccesslog = \"b\""), "accesslog is set twice, by two names");
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused_with_its_line() {
+        assert!(refusal("threads = 1\n\nworkers = \n").starts_with("line 3: "), "{}", refusal("workers = "));
+    }
+
+    #[test]
+    fn python_is_refused() {
+        for name in ["gunicorn.conf.py", "python:site.conf", "file:/etc/gunicorn.py"] {
+            let refusal = read(&Path::new("/srv").join(name)).unwrap_err().message;
+            assert!(refusal.contains("is Python") && refusal.contains("TOML"), "{refusal}");
+        }
     }
 }

@@ -130,3 +130,100 @@ fn refuse_misspelt_variables(invocation: &Invocation) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::Folder, options::parser};
+
+    fn gather(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Options, Failure> {
+        let invocation = folder.invocation(arguments, environment);
+        Options::gather(&invocation, &parser::parse(&invocation.arguments)?.texts)
+    }
+
+    fn given(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)], name: &'static str) -> Given {
+        gather(folder, arguments, environment).unwrap().given(name).clone()
+    }
+
+    #[test]
+    fn each_layer_beats_those_below_it() {
+        let folder = Folder::new();
+        let file = folder.file("site.toml", "workers = 4");
+        let workers = |arguments: &[&str], environment: &[(&str, &str)]| {
+            let Given { texts, source } = given(&folder, arguments, environment, "workers");
+            (texts.concat(), source)
+        };
+        let ours = ("OSTLER_WORKERS", "5");
+        let theirs = ("WEB_CONCURRENCY", "3");
+        let environment = |name: &str| Source::Environment(name.into());
+        assert_eq!(workers(&["-w", "6", "-c", "site.toml"], &[ours, theirs]), ("6".into(), Source::CommandLine));
+        assert_eq!(workers(&["-c", "site.toml"], &[ours, theirs]), ("5".into(), environment("OSTLER_WORKERS")));
+        assert_eq!(workers(&["-c", "site.toml"], &[theirs]), ("4".into(), Source::File(file)));
+        assert_eq!(workers(&[], &[theirs]), ("3".into(), environment("WEB_CONCURRENCY")));
+        assert_eq!(workers(&[], &[]), (String::new(), Source::Default));
+        assert_eq!(workers(&[], &[("OSTLER_WORKERS", ""), theirs]).0, "3", "an empty variable says nothing");
+    }
+
+    #[test]
+    fn a_stronger_layer_replaces_all_values_of_a_weaker_one() {
+        let folder = Folder::new();
+        folder.file("ostler.toml", "bind = [\":1\", \":2\"]\nenv = { A = 1, B = true }");
+        let texts = |arguments: &[&str], environment: &[(&str, &str)], name| {
+            given(&folder, arguments, environment, name).texts.join(" ")
+        };
+        assert_eq!(texts(&[], &[], "bind"), ":1 :2");
+        assert_eq!(texts(&[], &[("OSTLER_BIND", ":3, :4")], "bind"), ":3 :4");
+        assert_eq!(texts(&["-b", ":5,:6", "--bind=:7"], &[("OSTLER_BIND", ":3")], "bind"), ":5 :6 :7");
+        assert_eq!(texts(&[], &[], "env"), "A=1 B=true");
+        assert_eq!(texts(&[], &[("OSTLER_ENV", "A=1,2\nB=3")], "env"), "A=1,2 B=3");
+        assert_eq!(texts(&["-e", "A=1,2", "-e", "B= "], &[], "env"), "A=1,2 B= ");
+    }
+
+    #[test]
+    fn a_platform_that_sets_a_port_means_every_address() {
+        let folder = Folder::new();
+        let bind = |environment: &[(&str, &str)]| given(&folder, &[], environment, "bind").texts.concat();
+        assert_eq!(bind(&[("PORT", "5000")]), "0.0.0.0:5000");
+        assert_eq!(bind(&[("PORT", "5000"), ("OSTLER_BIND", ":1")]), ":1");
+        assert_eq!(bind(&[]), "127.0.0.1:8000");
+    }
+
+    #[test]
+    fn the_file_is_the_named_one_or_the_usual_one() {
+        let folder = Folder::new();
+        let threads = |arguments: &[&str], environment: &[(&str, &str)]| {
+            gather(&folder, arguments, environment).map(|options| options.given("threads").texts.concat())
+        };
+        assert_eq!(threads(&[], &[]).unwrap(), "1");
+        folder.file("ostler.toml", "threads = 2");
+        folder.file("etc/site.toml", "threads = 3");
+        assert_eq!(threads(&[], &[]).unwrap(), "2");
+        assert_eq!(threads(&["--chdir", "etc"], &[]).unwrap(), "2", "it counts from the directory of the start");
+        assert_eq!(threads(&[], &[("OSTLER_CONFIG", "etc/site.toml")]).unwrap(), "3");
+        assert_eq!(threads(&["-c", "etc/site.toml"], &[("OSTLER_CONFIG", "x")]).unwrap(), "3");
+        let missing = threads(&["-c", "missing.toml"], &[]).unwrap_err().message;
+        assert!(missing.ends_with("/missing.toml: no such file or directory"), "{missing}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_refused_and_a_strangers_is_not() {
+        let folder = Folder::new();
+        let gathered = |name| gather(&folder, &[], &[(name, "1")]).map(drop).map_err(|failure| failure.message);
+        let nearest = "there is no setting OSTLER_WROKERS; the nearest is OSTLER_WORKERS";
+        assert_eq!(gathered("OSTLER_WROKERS"), Err(nearest.into()));
+        for name in ["OSTLER_SERVICE_HOST", "OSTLER_PORT_80_TCP_ADDR", "OSTLER_PORT", "WROKERS", "OSTLER_ENGINE"] {
+            assert_eq!(gathered(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_socket_named_in_full_needs_no_file() {
+        let folder = Folder::new();
+        folder.file("ostler.toml", "workers = ");
+        let invocation = folder.invocation(&["stop", "--control", "/run/site.sock"], &[]);
+        let typed = parser::parse(&invocation.arguments).unwrap().texts;
+        assert!(Options::gather(&invocation, &typed).is_err());
+        let options = Options::without_file(&invocation, &typed).unwrap();
+        assert_eq!(options.given("control").texts, ["/run/site.sock"]);
+    }
+}

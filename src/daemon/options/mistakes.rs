@@ -85,3 +85,58 @@ fn unknown_flag(flag: &str) -> String {
         None => format!("there is no option {flag}. `ostler --help` shows every option."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{exit::Exit, options::parser::parse};
+
+    fn refusal(words: &str) -> String {
+        let words: Vec<_> = words.split_whitespace().map(Into::into).collect();
+        let failure = parse(&words).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        failure.message
+    }
+
+    #[test]
+    fn each_mistake_is_one_sentence_of_ours() {
+        for (words, expected) in [
+            ("--wrokers 3 x", "there is no option --wrokers; the nearest is --workers"),
+            ("--no-senfile x", "there is no option --no-senfile; the nearest is --no-sendfile"),
+            ("--quux x", "there is no option --quux. `ostler --help` shows every option."),
+            ("-Z x", "there is no option -Z. `ostler --help` shows every option."),
+            ("--access x", "--access could be --access-logfile, --access-logformat"),
+            ("-w", "--workers needs a value"),
+            ("--preload=perhaps x", "--preload: \"perhaps\": expected one of auto, on, off"),
+            ("--no-sendfile=on x", "--no-sendfile takes no such value: \"on\""),
+            ("a b", "ostler serves one application; \"b\" is one too many. Commands stand first."),
+            ("-w 2 check x", "ostler serves one application; \"x\" is one too many. Commands stand first."),
+            (
+                "--preload off x",
+                "ostler serves one application; \"x\" is one too many. If \"off\" belongs to --preload, say --preload=off.",
+            ),
+            ("stop now", "`ostler stop` does not take \"now\""),
+            ("scale", "±N is missing"),
+            ("scale much", "±N: \"much\": expected +N, -N or N"),
+            ("stacks all", "PID: \"all\": expected a process id"),
+            ("completions csh", "shell: \"csh\": expected one of bash, elvish, fish, powershell, zsh"),
+        ] {
+            assert_eq!(refusal(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn what_only_gunicorn_has_is_explained() {
+        for word in ["--reload", "--check-config", "--certfile=x", "-R", "--worker-tmp-dir=/dev/shm", "--statsd-host=x"]
+        {
+            let flag = word.split('=').next().unwrap();
+            assert!(refusal(&format!("{word} x")).starts_with(&format!("ostler has no {flag}: ")), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let words = [std::ffi::OsString::from_vec(vec![b'-', b'n', 0xff])];
+        assert_eq!(parse(&words).unwrap_err().message, "the command line is not UTF-8");
+    }
+}

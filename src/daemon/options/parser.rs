@@ -147,7 +147,7 @@ pub fn command() -> Command {
 
 /// clap's `-h` would be too long for a screen, and `-v` is gunicorn's `-V`.
 fn about_itself() -> [Arg; 3] {
-    let flag = |name: &'static str, action, help| Arg::new(name).action(action).help(help);
+    let flag = |name: &'static str, action, help| Arg::new(name).action(action).help(help).long_help(help);
     [
         flag("brief", ArgAction::SetTrue, "Print the short help").short('h'),
         flag("help", ArgAction::HelpLong, "Print the help of every option").long("help").hide_short_help(true),
@@ -192,7 +192,8 @@ fn arguments_of(setting: &'static Setting) -> Vec<Arg> {
         .value_hint(hint(setting));
     let arg = match setting.name {
         "app" => return vec![arg.help_heading("Arguments")],
-        name => arg.long(name).aliases(setting.aliases.iter().copied()),
+        // What is wrong with `--threads -1` is said by those who read the value.
+        name => arg.long(name).aliases(setting.aliases.iter().copied()).allow_negative_numbers(true),
     };
     let arg = match setting.short {
         Some(letter) => arg.short(letter),
@@ -258,11 +259,12 @@ pub fn long_text(setting: &Setting) -> String {
         (Preset::Is(""), _) | (Preset::None, _) | (_, Kind::Switch) => String::new(),
         (Preset::Is(default) | Preset::Found(default), _) => format!("Default: {default}. "),
     };
-    text += &format!("Environment: {}", setting.variable());
+    let [variable, key] = if setting.on_by_default() { ["=off", " = false"] } else { [""; 2] };
+    text += &format!("Environment: {}{variable}", setting.variable());
     if let Some(foreign) = setting.foreign {
         text += &format!(", or weaker {foreign}");
     }
-    text + &format!(". File: {}.", setting.name)
+    text + &format!(". File: {}{key}.", setting.name)
 }
 
 /// gunicorn's users type `--limit-request-field_size`; `_` is as good as `-` in a flag's name.
@@ -300,4 +302,123 @@ fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "ostler", &mut script);
     String::from_utf8(script).expect("the script is made of the table's text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(words: &str) -> Typed {
+        let words: Vec<OsString> = words.split_whitespace().map(Into::into).collect();
+        parse(&words).unwrap_or_else(|failure| panic!("{words:?}: {failure}"))
+    }
+
+    /// What was typed for one setting, joined by spaces.
+    fn text(words: &str, name: &str) -> Option<String> {
+        typed(words).texts.get(name).map(|texts| texts.join(" "))
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_table() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_spelt_as_gunicorn_s_users_do() {
+        for (words, name, expected) in [
+            ("-w4 x", "workers", "4"),
+            ("x -w 4 -w 5", "workers", "5"),
+            ("-b :1 --bind=:2 x", "bind", ":1 :2"),
+            ("--limit-request-field_size 5 x", "limit-request-field-size", "5"),
+            ("--graceful_timeout=5 x", "graceful-timeout", "5"),
+            ("--access-logfo %(h)s x", "access-logformat", "%(h)s"),
+            ("--log-file a x", "error-logfile", "a"),
+            ("--no-sendfile x", "sendfile", "off"),
+            ("--sendfile=off --no-sendfile --sendfile x", "sendfile", "on"),
+            ("--preload x", "preload", "on"),
+            ("--preload=off x", "preload", "off"),
+            ("--proxy-protocol x", "proxy-protocol", "auto"),
+            ("-D x", "daemon", "on"),
+            ("-e A_B=c_d x", "env", "A_B=c_d"),
+            ("--env A_B=c_d x", "env", "A_B=c_d"),
+            ("-p a -u b -g c -m 022 -n d -c e -k sync -t 5 x", "umask", "022"),
+            ("--workers 4 -- x", "app", "x"),
+            ("--threads -1 x", "threads", "-1"),
+        ] {
+            assert_eq!(text(words, name).as_deref(), Some(expected), "{words}");
+        }
+        assert_eq!(text("x", "workers"), None);
+    }
+
+    #[test]
+    fn every_spelling_of_every_setting_is_taken() {
+        for setting in SETTINGS.iter().filter(|setting| setting.name != "app") {
+            let value = match setting.kind {
+                Kind::Choice(words, _) => words[1],
+                Kind::Switch => "off",
+                Kind::One | Kind::Many | Kind::Pairs => "A=b",
+            };
+            let long = setting.aliases.iter().chain([&setting.name]).map(|name| format!("--{name}={value}"));
+            let short =
+                setting.short.filter(|_| setting.kind != Kind::Switch).map(|letter| format!("-{letter}{value}"));
+            for word in long.chain(short) {
+                assert_eq!(text(&format!("{word} x"), setting.name).as_deref(), Some(value), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn commands_and_what_they_take() {
+        let control = |words: &[&str]| Task::Control(words.iter().map(ToString::to_string).collect());
+        for (words, expected) in [
+            ("site:app", Task::Serve),
+            ("-w 2", Task::Serve),
+            ("", Task::Serve),
+            ("check -w 2 site:app", Task::Check),
+            ("settings", Task::Settings { json: false }),
+            ("settings --json site:app", Task::Settings { json: true }),
+            ("status --json", control(&["status", "--json"])),
+            ("reload -n site", control(&["reload"])),
+            ("rollback", control(&["rollback"])),
+            ("upgrade", control(&["upgrade"])),
+            ("scale +2", control(&["scale", "+2"])),
+            ("scale -1 --control /run/site.sock", control(&["scale", "-1"])),
+            ("scale 4", control(&["scale", "4"])),
+            ("recycle", control(&["recycle"])),
+            ("stacks", control(&["stacks"])),
+            ("stacks 4711", control(&["stacks", "4711"])),
+            ("reopen", control(&["reopen"])),
+            ("stop", control(&["stop"])),
+        ] {
+            assert_eq!(typed(words).task, expected, "{words}");
+        }
+        assert_eq!(text("stop -n site", "name").as_deref(), Some("site"));
+        assert_eq!(text("check -w 2 site:app", "app").as_deref(), Some("site:app"));
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_the_long_one_holds_every_setting() {
+        let printed = |words| match typed(words).task {
+            Task::Print(text) => text,
+            other => panic!("{words} is {other:?}"),
+        };
+        assert_eq!(printed("-h"), short_help());
+        assert!(short_help().lines().count() < 40, "{}", short_help());
+        assert!(short_help().contains("ostler --bind"));
+        let long = printed("--help");
+        for setting in SETTINGS {
+            for part in [setting.flag(), setting.variable()] {
+                assert!(long.contains(&part), "{part}");
+            }
+        }
+        assert_eq!(printed("-v"), printed("--version"));
+    }
+
+    #[test]
+    fn every_shell_gets_its_completions() {
+        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+            let Task::Print(script) = typed(&format!("completions {shell}")).task else { panic!("{shell}") };
+            assert!(script.contains("graceful-timeout") && script.contains("rollback"), "{shell}");
+        }
+    }
 }

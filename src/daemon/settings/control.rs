@@ -67,3 +67,66 @@ fn named(options: &Options, chdir: &Path) -> Result<Option<Option<PathBuf>>, Fai
         _ => super::path(chdir, text).map(Some),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::Folder, options::parser};
+
+    fn found(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Result<PathBuf, Failure> {
+        let invocation = folder.invocation(arguments, environment);
+        let typed = parser::parse(&invocation.arguments)?.texts;
+        find(&invocation, &Options::gather(&invocation, &typed)?)
+    }
+
+    fn chosen(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Option<PathBuf> {
+        let invocation = folder.invocation(arguments, environment);
+        let typed = parser::parse(&invocation.arguments).unwrap().texts;
+        let mut options = Options::gather(&invocation, &typed).unwrap();
+        choose(&invocation, &mut options, folder.path()).unwrap()
+    }
+
+    #[test]
+    fn a_command_looks_where_the_master_makes_it() {
+        for (arguments, directories) in [
+            (&["-n", "site"] as &[&str], "HERE"),
+            (&["-n", "site"], "HERE:/elsewhere"),
+            (&["--control", "site.sock"], "/elsewhere"),
+        ] {
+            let folder = Folder::new();
+            let directories = directories.replace("HERE", &folder.path().to_string_lossy());
+            let environment = [("RUNTIME_DIRECTORY", directories.as_str())];
+            let path = chosen(&folder, &[arguments, &["a"]].concat(), &environment);
+            assert_eq!(path, Some(folder.path().join("site.sock")));
+            let socket = folder.file("site.sock", "");
+            assert_eq!(found(&folder, &[&["stop"], arguments].concat(), &environment), Ok(socket));
+        }
+    }
+
+    #[test]
+    fn outside_systemd_it_lies_in_a_directory_of_our_own() {
+        let folder = Folder::new();
+        let session = folder.path().to_string_lossy().into_owned();
+        let expected = match geteuid().is_root() {
+            true => PathBuf::from("/run/ostler/ostler.sock"),
+            false => folder.path().join("ostler/ostler.sock"),
+        };
+        assert_eq!(chosen(&folder, &["a"], &[("XDG_RUNTIME_DIR", &session)]), Some(expected));
+        folder.file("ostler/lone.sock", "");
+        let socket = found(&folder, &["stop", "-n", "lone"], &[("XDG_RUNTIME_DIR", &session)]);
+        assert_eq!(socket, Ok(folder.path().join("ostler/lone.sock")));
+    }
+
+    #[test]
+    fn a_master_that_is_not_there_is_named() {
+        let folder = Folder::new();
+        let failure = found(&folder, &["stop", "-n", "nobody-s"], &[]).unwrap_err();
+        assert_eq!(failure.exit, Exit::NotRunning);
+        assert!(
+            failure.message.starts_with("no ostler called nobody-s is running: there is no /run/ostler/nobody-s.sock")
+        );
+        let off = found(&folder, &["stop", "--control", "off"], &[]).unwrap_err();
+        assert!(off.message.contains("takes no commands"), "{off}");
+        assert_eq!(chosen(&folder, &["a", "--control=off"], &[]), None);
+    }
+}

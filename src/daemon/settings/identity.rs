@@ -69,3 +69,35 @@ fn supplementary(user: Option<User>, gid: Gid) -> Vec<u32> {
     let groups = name.and_then(|name| getgrouplist(&name, gid).ok()).unwrap_or_else(|| vec![gid]);
     groups.into_iter().map(Gid::as_raw).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::Folder, options::parser};
+
+    fn of(arguments: &[&str]) -> Result<Option<Identity>, Failure> {
+        let invocation = Folder::new().invocation(arguments, &[]);
+        Identity::of(&Options::gather(&invocation, &parser::parse(&invocation.arguments)?.texts)?)
+    }
+
+    #[test]
+    fn to_become_oneself_is_nothing_to_do() {
+        let (user, group) = (geteuid().to_string(), getegid().to_string());
+        assert_eq!(of(&["a"]), Ok(None));
+        assert_eq!(of(&["a", "-u", &user, "-g", &group]), Ok(None));
+    }
+
+    #[test]
+    fn only_root_can_become_somebody_else() {
+        // An id that nobody has.
+        let found = of(&["a", "-u", "4100000001", "-g", "4100000002"]);
+        match geteuid().is_root() {
+            true => {
+                let expected = Identity { user: 4_100_000_001, group: 4_100_000_002, groups: vec![4_100_000_002] };
+                assert_eq!(found, Ok(Some(expected)));
+                assert!(of(&["a", "-u", "4100000001"]).unwrap_err().message.contains("--group is needed too"));
+            }
+            false => assert_eq!(found.unwrap_err().exit, Exit::System),
+        }
+    }
+}

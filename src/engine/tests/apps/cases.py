@@ -1,5 +1,6 @@
 """One small application for each test: the path names it."""
 
+import gc
 import io
 import os
 import sys
@@ -22,7 +23,7 @@ def hello(environ, start_response):
 
 def environ(environ, start_response):
     start_response("200 OK", PLAIN)
-    return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode()]
+    return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode("latin-1")]
 
 
 def lengthless(environ, start_response):
@@ -296,7 +297,18 @@ os.register_at_fork(after_in_child=lambda: KEPT.update(hook=os.getpid()))
 
 def locked(environ, start_response):
     """Holds the interpreter lock in C for a while."""
-    import ctypes
-
-    ctypes.PyDLL(None).usleep(int(environ["QUERY_STRING"]))
+    sum(range(int(environ["QUERY_STRING"])))
     return hello(environ, start_response)
+
+
+def validated(environ, start_response):
+    from wsgiref.validate import validator
+
+    environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/validated", environ["PATH_INFO"][len("/validated") :]
+    return validator(application)(environ, start_response)
+
+
+def allocated(environ, start_response):
+    gc.collect()
+    start_response("200 OK", PLAIN)
+    return [str(sys.getallocatedblocks()).encode()]

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
@@ -10,7 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -20,8 +20,8 @@ use nix::{
     unistd::{Pid, dup2_raw},
 };
 use ostler_wire::{
-    Boot, BootFailure, Channel, FromTemplate, FromWorker, HeaderMap, Listener, Loaded, Peers, Preload, ToTemplate,
-    ToWorker, VERSION, Worker, scoreboard::Scoreboard,
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, HeaderMap, Listener, Loaded, Peers, Preload,
+    ToTemplate, ToWorker, VERSION, Worker, scoreboard::Scoreboard,
 };
 
 /// Long enough for anything that is going to happen.
@@ -89,8 +89,13 @@ impl Plan {
         let (give, take) = Channel::pair().unwrap();
         let (channel, there) = Channel::pair().unwrap();
         let log = Arc::new(Log::default());
-        let template = self.spawn(there, &log);
-        let descriptors = [scoreboard.as_fd(), give.as_fd(), take.as_fd(), listener.as_fd()];
+        let (read, write) = std::io::pipe().unwrap();
+        let template = self.spawn(there, &write);
+        log.follow(read);
+        let mut descriptors = vec![scoreboard.as_fd(), give.as_fd(), take.as_fd(), listener.as_fd()];
+        if self.boot.access_log {
+            descriptors.insert(3, write.as_fd());
+        }
         channel.send(&ToTemplate::Boot(Box::new(self.boot)), &descriptors).unwrap();
         let mut site = Site { template, channel, loaded: nothing_loaded(), address, scoreboard, worker: None, log };
         match site.channel.receive().unwrap().expect("the template answers").0 {
@@ -101,7 +106,7 @@ impl Plan {
         Ok(site)
     }
 
-    fn spawn(&self, channel: Channel, log: &Arc<Log>) -> Child {
+    fn spawn(&self, channel: Channel, output: &PipeWriter) -> Child {
         let mut command = Command::new(&self.python);
         command.args(["-c", include_str!("../../../boot.py")]).arg(engine()).current_dir(apps());
         for (name, value) in &self.environment {
@@ -111,24 +116,35 @@ impl Plan {
             };
         }
         let channel = OwnedFd::from(channel);
+        let third = move || dup2_raw_at_channel(&channel);
         // SAFETY: dup2(2) may be called between fork and exec.
-        unsafe { command.pre_exec(move || dup2_raw(&channel, 3).map(std::mem::forget).map_err(Into::into)) };
-        let (read, write) = std::io::pipe().unwrap();
-        command.stdout(write.try_clone().unwrap()).stderr(write).stdin(Stdio::null());
-        let child = command.spawn().unwrap();
-        let log = log.clone();
+        unsafe { command.pre_exec(third) };
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
+        command.spawn().unwrap()
+    }
+}
+
+/// Puts a descriptor where a template looks for its channel.
+fn dup2_raw_at_channel(channel: &OwnedFd) -> std::io::Result<()> {
+    // SAFETY: the program that is executed next owns it; here it is forgotten.
+    std::mem::forget(unsafe { dup2_raw(channel, CHANNEL_FD) }?);
+    Ok(())
+}
+
+impl Log {
+    fn follow(self: &Arc<Log>, output: PipeReader) {
+        let log = self.clone();
         thread::spawn(move || {
-            for line in BufReader::new(read).lines().map_while(Result::ok) {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
                 log.lines.lock().unwrap().push(line);
                 log.grown.notify_all();
             }
         });
-        child
     }
 }
 
 impl Site {
-    /// Has a worker forked, and returns its first word.
+    /// Has a worker forked, lets it serve if it is ready, and returns its first word.
     pub fn fork(&mut self, slot: u16) -> FromWorker {
         let (channel, there) = Channel::pair().unwrap();
         self.channel.send(&ToTemplate::Fork { slot }, &[there.as_fd()]).unwrap();
@@ -138,6 +154,9 @@ impl Site {
         };
         assert_eq!(same, slot);
         let first = channel.receive::<FromWorker>().unwrap().expect("the worker speaks").0;
+        if matches!(first, FromWorker::Ready) {
+            channel.send(&ToWorker::Serve, &[]).unwrap();
+        }
         self.worker = Some((channel, Pid::from_raw(pid)));
         first
     }
@@ -256,8 +275,13 @@ impl Answer {
     }
 }
 
-/// The interpreters of this machine that are no links to each other.
+/// The interpreters of this machine that the engine serves, each once.
 pub fn pythons() -> Vec<PathBuf> {
+    static PYTHONS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    PYTHONS.get_or_init(find_pythons).clone()
+}
+
+fn find_pythons() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap();
     let named = env::split_paths(&path).map(|folder| folder.join("python3"));
     let versions = env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions"));
@@ -268,23 +292,29 @@ pub fn pythons() -> Vec<PathBuf> {
     for python in named.chain(installed) {
         // A shim of pyenv is a shell script; the interpreters behind it are found by themselves.
         let Ok(real) = python.canonicalize() else { continue };
-        let script = fs::read(&real).is_ok_and(|bytes| bytes.starts_with(b"#!"));
-        if !script && !seen.contains(&real) {
+        if !fs::read(&real).is_ok_and(|bytes| bytes.starts_with(b"#!")) && !seen.contains(&real) && serves(&python) {
             seen.push(real);
             found.push(python);
         }
     }
-    assert!(!found.is_empty(), "no python3 was found");
+    assert!(!found.is_empty(), "no CPython 3.10 or later was found");
     found
 }
 
-/// The engine that cargo has built beside this test.
-fn engine() -> PathBuf {
-    let this = env::current_exe().unwrap();
-    let folder = this.parent().unwrap();
-    let engine = folder.parent().unwrap().join("libostler_engine.so");
-    assert!(engine.exists(), "{} is missing; build it with `cargo build -p ostler-engine`", engine.display());
-    engine
+fn serves(python: &Path) -> bool {
+    let asked = "import sys; sys.exit(sys.version_info < (3, 10) or 't' in sys.abiflags)";
+    Command::new(python).args(["-c", asked]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The engine. Cargo does not build a cdylib for a test of its package, so a stale one might stand there.
+fn engine() -> &'static Path {
+    static ENGINE: OnceLock<PathBuf> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "ostler-engine"]).status();
+        assert!(built.unwrap().success());
+        let this = env::current_exe().unwrap();
+        this.ancestors().nth(2).unwrap().join("libostler_engine.so")
+    })
 }
 
 pub fn apps() -> PathBuf {

@@ -1,0 +1,112 @@
+//! What a template and its workers are told, from what was typed.
+
+use std::{env, num::NonZeroU16, path::Path};
+
+use ostler_wire as wire;
+
+use super::{directory, log_format, log_level, name, parse, path};
+use crate::{
+    exit::Failure,
+    options::{Options, worker_class},
+};
+
+/// What a template is told; the master fills in what only it knows.
+pub fn boot(
+    options: &mut Options,
+    application: String,
+    chdir: &Path,
+    workers: NonZeroU16,
+) -> Result<wire::Boot, Failure> {
+    Ok(wire::Boot {
+        wire: wire::VERSION,
+        generation: 0,
+        application,
+        chdir: chdir.into(),
+        pythonpath: options.list("pythonpath", |text| path(chdir, text))?,
+        preload: match options.choice("preload")?.as_str() {
+            "on" => wire::Preload::On,
+            "off" => wire::Preload::Off,
+            _ => wire::Preload::Auto,
+        },
+        check_only: false,
+        slots: 0,
+        workers: workers.get(),
+        access_log: false,
+        listeners: Vec::new(),
+        process_name: options.value("name", name)?,
+        log_level: log_level(options)?.as_str().to_ascii_lowercase(),
+        worker: worker(options, chdir)?,
+    })
+}
+
+fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> {
+    if !options.is_given("spool-directory") {
+        options.found("spool-directory", env::temp_dir().to_string_lossy());
+    }
+    options.value("worker-class", worker_class)?;
+    let any = || parse::count(0..=u64::MAX);
+    Ok(wire::Worker {
+        threads: options.value("threads", parse::count(1..=1024))?,
+        timeout: options.value("timeout", parse::duration)?,
+        slow_request: options.value("slow-request", parse::duration)?,
+        keep_alive: options.value("keep-alive", parse::duration)?,
+        header_timeout: options.value("header-timeout", parse::duration)?,
+        body_timeout: options.value("body-timeout", parse::duration)?,
+        write_timeout: options.value("write-timeout", parse::duration)?,
+        min_rate: options.value("min-rate", parse::size)?,
+        connections: options.value("worker-connections", parse::count(0..=u32::MAX.into()))?,
+        max_queue_time: options.value("max-queue-time", parse::duration)?,
+        max_requests: options.value("max-requests", any())?,
+        max_requests_jitter: options.value("max-requests-jitter", any())?,
+        max_memory: options.value("max-memory", parse::size)?,
+        max_age: options.value("max-age", parse::duration)?,
+        graceful_timeout: options.value("graceful-timeout", parse::duration)?,
+        limit_request_line: options.value("limit-request-line", parse::small_size)?,
+        limit_request_fields: options.value("limit-request-fields", parse::count(0..=32768))?,
+        limit_request_field_size: options.value("limit-request-field-size", parse::small_size)?,
+        limit_request_head: options.value("limit-request-head", head_size)?,
+        limit_request_body: options.value("limit-request-body", parse::size)?,
+        request_buffering: options.switch("request-buffering")?,
+        body_memory: options.value("body-memory", parse::size)?,
+        spool_directory: options.value("spool-directory", |text| directory(chdir, text))?,
+        root_path: options.value("root-path", root_path)?,
+        header_map: match options.choice("header-map")?.as_str() {
+            "refuse" => wire::HeaderMap::Refuse,
+            "dangerous" => wire::HeaderMap::Dangerous,
+            _ => wire::HeaderMap::Drop,
+        },
+        forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
+        proxy_protocol: options.choice("proxy-protocol")? == "auto",
+        proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
+        access_log_format: options.value("access-logformat", log_format::check)?,
+        server_header: options.value("server-header", header_value)?,
+        sendfile: options.switch("sendfile")?,
+    })
+}
+
+/// The head is held in memory until it is whole, so this is the one limit that cannot be off.
+fn head_size(text: &str) -> Result<u32, String> {
+    let size = parse::small_size(text)?;
+    match (1024..=16 << 20).contains(&size) {
+        true => Ok(size),
+        false => Err("expected a size from 1k to 16M".into()),
+    }
+}
+
+/// `SCRIPT_NAME` of PEP 3333: empty, or begins with a slash and ends with none.
+fn root_path(text: &str) -> Result<String, String> {
+    let text = parse::line(text)?;
+    let path = text.trim_end_matches('/');
+    match path.is_empty() || path.starts_with('/') {
+        true => Ok(path.into()),
+        false => Err("expected a path that begins with /".into()),
+    }
+}
+
+/// RFC 9110 section 5.5, without obs-text.
+fn header_value(text: &str) -> Result<String, String> {
+    match text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) && text.trim() == text {
+        true => Ok(text.into()),
+        false => Err("expected plain ASCII characters".into()),
+    }
+}

@@ -1,0 +1,64 @@
+//! Tests of the systemd units, which say things that have to stay true here.
+
+use std::process::Command;
+
+use crate::{
+    fixture::Folder,
+    options::parser::{self, Task},
+};
+
+const SERVICE: &str = include_str!("../../systemd/ostler.service");
+const TEMPLATE: &str = include_str!("../../systemd/ostler@.service");
+const SOCKET: &str = include_str!("../../systemd/ostler.socket");
+
+/// What stands behind `key=ostler` in a unit, read as a command line.
+fn task(unit: &str, key: &str) -> (Task, Vec<String>) {
+    let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{key}=ostler "))).expect("the unit has it");
+    let words: Vec<_> = line.split(' ').map(Into::into).collect();
+    let typed = parser::parse(&words).unwrap();
+    (typed.task, typed.texts.into_values().flatten().collect())
+}
+
+#[test]
+fn the_commands_in_them_are_ours_and_find_each_other() {
+    for unit in [SERVICE, TEMPLATE] {
+        let (start, settings) = task(unit, "ExecStart");
+        let (reload, finds) = task(unit, "ExecReload");
+        assert_eq!((start, reload), (Task::Serve, Task::Control(vec!["reload".into()])));
+        assert_eq!(settings, finds);
+    }
+    assert_eq!(task(SERVICE, "ExecStart").1, ["/etc/ostler.toml"]);
+    assert_eq!(task(TEMPLATE, "ExecStart").1, ["/etc/ostler/%i.toml", "%i"]);
+}
+
+#[test]
+fn the_unit_of_several_sites_is_that_of_one_with_a_name() {
+    let body = |unit: &'static str| unit.split_once("\n\n").expect("a heading, then the unit").1;
+    let named = body(SERVICE)
+        .replace("/etc/ostler.toml", "/etc/ostler/%i.toml --name %i")
+        .replace("Directory=ostler", "Directory=ostler/%i")
+        .replace("WSGI site served", "WSGI site %i served")
+        .replace("User=ostler", "User=ostler-%i")
+        .replace("one called ostler if", "one called ostler-NAME if");
+    assert_eq!(body(TEMPLATE), named);
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_them() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("systemd-analyze is not installed here, so nobody can say");
+        return;
+    }
+    let folder = Folder::new();
+    let ostler = folder.program("ostler", "exit 0");
+    let installed = |unit: &str| unit.replace("=ostler ", &format!("={} ", ostler.display()));
+    folder.file("ostler.service", &installed(SERVICE));
+    folder.file("ostler@.service", &installed(TEMPLATE));
+    folder.file("ostler.socket", SOCKET);
+    for unit in ["ostler.service", "ostler@site.service", "ostler.socket"] {
+        let mut analyze = Command::new("systemd-analyze");
+        let said = analyze.args(["verify", "--man=no"]).arg(folder.path().join(unit)).output().unwrap();
+        let words = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && words.is_empty(), "{unit}: {words}");
+    }
+}

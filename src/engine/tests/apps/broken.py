@@ -1,0 +1,5 @@
+def begin():
+    import no_such_module_anywhere
+
+
+begin()

@@ -1,0 +1,1 @@
+NAME = "imported from the same folder"

@@ -1,0 +1,60 @@
+//! A gate in an application's way: the test sees who has come to it, and lets them go on when it wants.
+
+use std::{
+    io::Write,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{Folder, PATIENCE};
+
+/// Applications connect to it and wait for what they can read from it: `tests/apps/corners.py` has pages that do.
+pub struct Gate {
+    listener: UnixListener,
+    folder: Folder,
+}
+
+impl Gate {
+    /// A closed one.
+    #[allow(clippy::new_without_default, reason = "a default value that touches the disk would surprise")]
+    pub fn new() -> Gate {
+        let folder = Folder::new();
+        let listener = UnixListener::bind(folder.join("gate")).expect("a private folder is writable");
+        Gate { listener, folder }
+    }
+
+    /// For the application: what to connect to.
+    pub fn path(&self) -> String {
+        self.folder.join("gate").display().to_string()
+    }
+
+    /// For the application: a statement in Python that waits here.
+    pub fn statement(&self) -> String {
+        let path = self.path();
+        format!(
+            "import socket; gate = socket.socket(socket.AF_UNIX); gate.connect({path:?}); gate.recv(1); gate.close()"
+        )
+    }
+
+    /// Waits until somebody has come to the gate.
+    pub fn arrival(&self) -> Visitor {
+        let mut descriptors = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
+        assert_eq!(poll(&mut descriptors, patience), Ok(1), "nobody has come to the gate");
+        Visitor(self.listener.accept().expect("poll(2) has just said that there is one").0)
+    }
+}
+
+/// Somebody who waits at a gate.
+pub struct Visitor(UnixStream);
+
+impl Visitor {
+    /// Gives them a text, and lets them go on.
+    pub fn let_go(mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).expect("the visitor still waits");
+    }
+}
