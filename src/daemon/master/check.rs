@@ -7,7 +7,7 @@ use ostler_wire::{Channel, FromTemplate, Loaded, Preload, ToTemplate, scoreboard
 
 use super::{
     event::{Ending, Failure},
-    perform::Exchange,
+    team::Exchange,
 };
 use crate::{
     exit::{self, Exit, words},

@@ -186,6 +186,8 @@ pub enum Note {
     ReloadQueued,
     /// A roll-back begins, to this generation.
     RollbackAsked(Number),
+    /// What a signal asked for is not possible now.
+    Refused(String),
     /// An upgrade begins.
     UpgradeAsked,
     /// It came to nothing.

@@ -40,6 +40,7 @@ mod simulation;
 mod slots;
 mod state;
 pub mod status;
+mod team;
 pub mod upgrade;
 
 pub use check::check;

@@ -11,6 +11,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
         Note::ReloadAsked => info!(log, "reload asked for"),
         Note::ReloadQueued => info!(log, "reload queued"),
         Note::RollbackAsked(generation) => info!(log, "rollback asked for"; "generation" => generation.0),
+        Note::Refused(why) => warn!(log, "signal not obeyed"; "reason" => why),
         Note::UpgradeAsked => info!(log, "upgrade asked for"),
         Note::UpgradeFailed(why) => error!(log, "upgrade failed"; "reason" => why),
         Note::Upgraded => info!(log, "upgraded"; "version" => env!("CARGO_PKG_VERSION")),

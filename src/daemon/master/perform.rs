@@ -1,25 +1,18 @@
 //! Does what state.rs has decided. Each action is one method; what comes of it at once goes back as an event.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ostler_wire::{
     self as wire, Channel, FromTemplate, FromWorker, ToTemplate, ToWorker,
     scoreboard::{MOST_SLOTS, Scoreboard},
 };
-use serde::Serialize;
 use slog::{Logger, error, info, warn};
 
 use super::{
     event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
     inquiry::Inquiry,
     notes,
+    team::{Exchange, Heard, Team, hear, send_patiently},
 };
 use crate::{
     background::Announce,
@@ -33,9 +26,6 @@ use crate::{
     sys::{descriptors, process},
     template,
 };
-
-/// How long the master waits for a channel that is full.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What no bound means: a century.
 const FOREVER: Duration = Duration::from_secs(3_155_760_000);
@@ -77,28 +67,6 @@ pub struct Performer<'a> {
     pub log: Logger,
 }
 
-/// What a generation has in the world.
-pub struct Team {
-    /// To the template, until it is closed.
-    pub template: Option<Channel>,
-    /// To each worker, until it is closed.
-    pub workers: BTreeMap<u16, Channel>,
-    /// Its shared memory.
-    pub scoreboard: Scoreboard,
-    /// Its log files.
-    pub logs: Logs,
-    /// Its sockets.
-    pub listeners: Vec<ListenerId>,
-    /// `--pid`
-    pub pid_file: Option<PathBuf>,
-    /// `--control`
-    pub control: Option<PathBuf>,
-    /// Whether that path was chosen.
-    pub control_chosen: bool,
-    /// `--log-level`
-    pub log_level: slog::Level,
-}
-
 /// A step of an upgrade.
 #[derive(Debug, Clone, Copy)]
 pub enum Upgrade {
@@ -106,24 +74,6 @@ pub enum Upgrade {
     Try,
     /// [`Action::Execute`]
     Execute,
-}
-
-/// The two ends at which connections are given away and taken.
-pub struct Exchange {
-    /// The sending end.
-    pub give: OwnedFd,
-    /// The receiving end.
-    pub take: OwnedFd,
-}
-
-impl Exchange {
-    /// A new one. Nobody ever waits on it.
-    pub fn new() -> io::Result<Exchange> {
-        let (give, take) = Channel::pair()?;
-        descriptors::nonblocking(give.as_fd())?;
-        descriptors::nonblocking(take.as_fd())?;
-        Ok(Exchange { give: give.into(), take: take.into() })
-    }
 }
 
 impl<'a> Performer<'a> {
@@ -474,33 +424,4 @@ impl<'a> Performer<'a> {
 
 fn system(what: &str, error: io::Error) -> exit::Failure {
     exit::Failure::new(Exit::System, format!("could not {what}: {}", words(&error)))
-}
-
-enum Heard<T> {
-    Nothing,
-    Message(T),
-    End,
-}
-
-fn hear<T: serde::de::DeserializeOwned>(channel: &Channel, log: &Logger) -> Heard<T> {
-    loop {
-        match channel.receive::<T>() {
-            Ok(Some((message, _))) => return Heard::Message(message),
-            Ok(None) => return Heard::End,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
-            Err(error) if error.raw_os_error().is_some() => return Heard::End,
-            Err(error) => warn!(log, "message not understood"; "reason" => %error),
-        }
-    }
-}
-
-fn send_patiently<T: Serialize>(channel: &Channel, message: &T, carried: &[BorrowedFd]) -> io::Result<()> {
-    match channel.send(message, carried) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-            poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)], patience)?;
-            channel.send(message, carried)
-        }
-        sent => sent,
-    }
 }

@@ -530,7 +530,7 @@ impl State {
             self.upgrade = Upgrade::Executing(std::mem::take(askers));
             turn.act(Action::Execute);
         } else {
-            self.upgrade_failed(&format!("the new executable could not read the state: {exit}"), turn);
+            self.upgrade_failed(&format!("the new executable did not read the state: {exit}"), turn);
         }
     }
 
@@ -552,5 +552,8 @@ impl State {
 }
 
 fn refuse(asker: Option<Asker>, why: &str, turn: &mut Turn) {
-    turn.actions.extend(asker.map(|asker| Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))));
+    match asker {
+        Some(asker) => turn.act(Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))),
+        None => turn.note(Note::Refused(why.to_owned())),
+    }
 }

@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{
     event::Moment,
     generation::{Generation, Stage},
-    perform::{Performer, Team},
+    perform::Performer,
     slots::{self, Worker},
     state::State,
+    team::Team,
 };
 
 /// All of it. Times are seconds, memory is bytes.

@@ -29,8 +29,9 @@ use slog::Level;
 
 use super::{
     event::{Asker, ListenerId, Number},
-    perform::{Exchange, Performer, Reread, Team},
+    perform::{Performer, Reread},
     state::State,
+    team::{Exchange, Team},
 };
 use crate::{
     control::{Control, Conversation, Open},

@@ -1,0 +1,382 @@
+//! What the master's actions bring about in the simulated world, and what goes wrong there.
+
+use std::time::Duration;
+
+use ostler_wire::{BootFailure, BootFailureKind, FromTemplate, FromWorker, Loaded, Recycle};
+
+use super::{
+    super::event::{
+        Action, Asker, Change, Ending, Event, Failure, ListenerId, Note, Number, Plan, Stop, Why, WorkerName,
+    },
+    Happening, KILLED, Line, Pending, Process, World,
+};
+use crate::{
+    exit::Exit,
+    master::{slots, upgrade::PROVEN},
+};
+
+impl World {
+    pub fn perform(&mut self, action: Action) -> Option<Event> {
+        self.ensure(
+            self.ended.is_none() || matches!(action, Action::Answer(..) | Action::Note(_)),
+            "it acts after the end",
+        );
+        match action {
+            Action::Boot(generation) => return Some(self.boot(generation)),
+            Action::Fork { generation, slot } => return self.order_fork(generation, slot),
+            Action::Admit { generation, slot } => {
+                let line = self.line(generation, slot);
+                let fresh = !line.admitted && !line.dismissed;
+                line.admitted = true;
+                self.ensure(fresh, "a worker is admitted twice, or after it was dismissed");
+            }
+            Action::Drain { generation, slot, hand_over, .. } => self.drain(generation, slot, hand_over),
+            Action::Quit { generation, slot } => {
+                let line = self.line(generation, slot);
+                line.dismissed = true;
+                if let Some(pid) = line.pid {
+                    self.end(pid, 10, Ending::Status(0));
+                }
+            }
+            Action::Abandon { generation, slot } | Action::Release { generation, slot } => {
+                let line = self.line(generation, slot);
+                line.released = true;
+                line.dismissed = true;
+                line.open = false;
+                // Whoever reads the other end leaves.
+                if let Some(pid) = line.pid.filter(|pid| self.processes.contains_key(pid)) {
+                    self.end(pid, 0, Ending::Status(0));
+                }
+            }
+            Action::Kill(pid) => self.kill(pid),
+            Action::EndTemplate(generation) => {
+                let found = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none());
+                let Some((&pid, _)) = found else { self.fail("a template that is not there is told to end") };
+                self.end(pid, 5, Ending::Status(0));
+            }
+            Action::Serve(_) => self.served = true,
+            Action::Forget(generation) => self.forget(generation),
+            Action::TryUpgrade | Action::Execute => unreachable!("kept for the end of the turn"),
+            Action::Answer(asker, _) => {
+                let waited = self.waiting.remove(&asker);
+                self.ensure(waited, "somebody is answered who does not wait");
+            }
+            Action::Note(note) => self.note(note),
+            Action::Exit(result) => self.exit(result),
+        }
+        None
+    }
+
+    fn line(&mut self, generation: Number, slot: u16) -> &mut Line {
+        if self.lines.get(&(generation, slot)).is_none_or(|line| line.released) {
+            self.fail(&format!("there is no worker {generation}.{slot} to act on"));
+        }
+        self.lines.get_mut(&(generation, slot)).expect("it was found just now")
+    }
+
+    fn spawn(&mut self, generation: Number, slot: Option<u16>) -> i32 {
+        self.next_pid += 1;
+        let process = Process { generation, slot, alive: true, killed: false };
+        self.processes.insert(self.next_pid, process);
+        self.next_pid
+    }
+
+    fn boot(&mut self, generation: Number) -> Event {
+        self.booted += 1;
+        self.ensure(generation == Number(self.booted), "generations are not numbered in order");
+        if self.goes_wrong(8) {
+            return Event::Unbootable { generation, failure: Failure::new(Exit::Usage, "settings") };
+        }
+        let pid = self.spawn(generation, None);
+        self.templates.insert(generation, true);
+        let delay = self.delay();
+        let says = |says| Happening::Event(Event::Template { generation, says });
+        if self.goes_wrong(12) {
+            self.later(pid, delay, says(FromTemplate::Failed(failed())));
+            self.later(pid, Duration::ZERO, Happening::Death(Ending::Status(1)));
+        } else if self.goes_wrong(4) {
+            self.later(pid, delay, Happening::Death(Ending::Signal(libc::SIGSEGV)));
+        } else if !self.goes_wrong(4) {
+            self.later(pid, delay, says(FromTemplate::Loaded(loaded())));
+        }
+        let plan = Plan {
+            workers: 1 + self.chance.below(3) as u16,
+            slots: 8,
+            boot_timeout: Duration::from_secs(10),
+            graceful_timeout: Duration::from_secs(self.chance.below(6)),
+            drain_delay: Duration::from_secs(self.chance.below(2)),
+            keep_previous: self.chance.percent(70),
+            listeners: vec![ListenerId(self.chance.percent(10).into())],
+        };
+        Event::Spawned { generation, pid, plan }
+    }
+
+    fn order_fork(&mut self, generation: Number, slot: u16) -> Option<Event> {
+        let free = self.lines.get(&(generation, slot)).is_none_or(|line| line.released);
+        self.ensure(free, "a slot is used twice");
+        self.lines.insert((generation, slot), Line { open: true, ..Line::default() });
+        if self.templates.get(&generation) != Some(&true) {
+            let says = FromTemplate::ForkFailed { slot, error: "broken pipe".into() };
+            return Some(Event::Template { generation, says });
+        }
+        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none());
+        if let Some((&pid, _)) = template.filter(|(_, process)| process.alive) {
+            let delay = self.delay();
+            self.later(pid, delay, Happening::Fork(generation, slot));
+        }
+        None
+    }
+
+    pub fn fork(&mut self, template: i32, generation: Number, slot: u16) {
+        let says = |says| Happening::Event(Event::Template { generation, says });
+        if self.goes_wrong(6) {
+            let error = "resource temporarily unavailable".into();
+            return self.later(template, Duration::ZERO, says(FromTemplate::ForkFailed { slot, error }));
+        }
+        let pid = self.spawn(generation, Some(slot));
+        let delay = self.delay();
+        self.later(template, delay, says(FromTemplate::Forked { slot, pid }));
+        let line = self.lines.get_mut(&(generation, slot)).filter(|line| line.open && line.pid.is_none());
+        let Some(line) = line else { return self.end(pid, 0, Ending::Status(0)) };
+        line.pid = Some(pid);
+        let says = |says| Happening::Event(Event::Worker { generation, slot, says });
+        let delay = self.delay();
+        if self.goes_wrong(7) {
+            self.later(pid, delay, says(FromWorker::Failed(failed())));
+            self.later(pid, Duration::ZERO, Happening::Death(Ending::Status(1)));
+        } else if self.goes_wrong(7) {
+            self.later(pid, delay, Happening::Death(KILLED));
+        } else if !self.goes_wrong(4) {
+            self.later(pid, delay, says(FromWorker::Ready));
+        }
+    }
+
+    fn drain(&mut self, generation: Number, slot: u16, hand_over: bool) {
+        let line = self.line(generation, slot);
+        let again = std::mem::replace(&mut line.dismissed, true);
+        let (pid, open) = (line.pid, line.open);
+        self.ensure(!again || !hand_over || !open, "a worker is told to drain twice");
+        let Some(pid) = pid.filter(|_| open) else { return };
+        if self.goes_wrong(5) {
+            let delay = self.delay();
+            self.later(pid, delay, Happening::Death(Ending::Signal(libc::SIGABRT)));
+        } else if !self.goes_wrong(10) {
+            let delay = self.delay();
+            let says = FromWorker::Drained;
+            self.later(pid, delay, Happening::Event(Event::Worker { generation, slot, says }));
+            self.later(pid, Duration::ZERO, Happening::Death(Ending::Status(0)));
+        }
+    }
+
+    /// A process is asked to end; so many times of a hundred it does not.
+    fn end(&mut self, pid: i32, deaf: u64, exit: Ending) {
+        if !self.goes_wrong(deaf) {
+            let delay = self.delay().min(Duration::from_secs(1));
+            self.later(pid, delay, Happening::Death(exit));
+        }
+    }
+
+    fn kill(&mut self, pid: i32) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            self.fail(&format!("{pid} is killed, which may be anybody's number by now"));
+        };
+        let again = std::mem::replace(&mut process.killed, true);
+        self.ensure(!again, "a process is killed twice");
+        for line in self.lines.values_mut().filter(|line| line.pid == Some(pid)) {
+            line.dismissed = true;
+        }
+        // Uninterruptible sleep: the disk.
+        let delay = Duration::from_secs(if self.goes_wrong(3) { 60 } else { 0 });
+        self.pending.retain(|pending| pending.by != pid || !matches!(pending.what, Happening::Death(_)));
+        self.later(pid, delay, Happening::Death(KILLED));
+    }
+
+    /// What it has not said yet will never be said.
+    pub fn die(&mut self, pid: i32, exit: Ending) {
+        let Some(process) = self.processes.get_mut(&pid).filter(|process| process.alive) else { return };
+        process.alive = false;
+        let (generation, slot) = (process.generation, process.slot);
+        let now = self.now;
+        let is_said = |pending: &Pending| matches!(pending.what, Happening::Event(_)) && pending.due <= now;
+        let orders = |pending: &Pending| match pending.what {
+            Happening::Fork(generation, slot) if pending.by == pid => Some((generation, slot)),
+            _ => None,
+        };
+        let unheard: Vec<_> = self.pending.iter().filter_map(orders).collect();
+        self.pending.retain(|pending| pending.by != pid || is_said(pending));
+        let delay = Duration::from_millis(self.chance.below(30));
+        match slot {
+            _ if self.trial == Some(pid) => {}
+            None => self.later(pid, delay, Happening::Event(Event::TemplateClosed(generation))),
+            Some(slot) if self.lines.get(&(generation, slot)).is_some_and(|line| line.pid == Some(pid)) => {
+                self.later(pid, delay, Happening::Event(Event::WorkerClosed { generation, slot }));
+            }
+            Some(_) => {}
+        }
+        // Their descriptors were in the messages that nobody has read.
+        for (generation, slot) in unheard {
+            self.later(pid, delay, Happening::Event(Event::WorkerClosed { generation, slot }));
+        }
+        self.later(pid, delay, Happening::Event(Event::Exited { pid, exit }));
+    }
+
+    fn forget(&mut self, generation: Number) {
+        let abandoned = |pid: &i32| self.lines.values().all(|line| line.pid != Some(*pid) || line.released);
+        let left = self.processes.iter().any(|(pid, p)| {
+            p.generation == generation && self.trial != Some(*pid) && (p.slot.is_none() || !abandoned(pid))
+        });
+        self.ensure(!left, "a generation is forgotten whose processes live");
+        self.lines.retain(|(number, _), _| *number != generation);
+        self.templates.remove(&generation);
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::LeftBehind(pids) => self.left_behind = pids,
+            Note::Replacing(WorkerName { generation, .. }, Why::Operator | Why::Asked(Recycle::Age)) => {
+                let number = generation;
+                let generation = self.state.generations().iter().find(|generation| generation.number == number);
+                let urgent = |worker: &slots::Worker| {
+                    matches!(worker.asked, Some(Why::Asked(Recycle::Timeout | Recycle::Panic)))
+                };
+                let leaving = generation.map_or(0, |generation| {
+                    generation.slots.count(|w| w.leaving && w.stage == slots::Stage::Ready && !urgent(w))
+                });
+                self.ensure(leaving <= 1, "two workers are replaced at once");
+            }
+            _ => {}
+        }
+    }
+
+    fn exit(&mut self, result: Result<(), Failure>) {
+        self.ensure(self.stopped || !self.served, "it ends and was not told to");
+        self.ensure(self.stopped || result.is_err(), "the first boot fails, and the exit code says nothing");
+        let known: Vec<i32> = self.lines.values().filter(|line| !line.released).filter_map(|line| line.pid).collect();
+        let left = |(pid, process): (&i32, &Process)| {
+            let told = self.left_behind.contains(pid) && process.killed;
+            !told && self.trial != Some(*pid) && (process.slot.is_none() || known.contains(pid))
+        };
+        let forgotten = self.processes.iter().any(left);
+        self.ensure(!forgotten, "it ends before its children");
+        self.ended = Some(result);
+    }
+
+    pub fn upgrade(&mut self, step: &Action) -> Event {
+        let failed = |why: &str| Event::UpgradeFailed(why.into());
+        if matches!(step, Action::TryUpgrade) {
+            if self.goes_wrong(15) {
+                return failed("no such file or directory");
+            }
+            let pid = self.spawn(Number(0), None);
+            self.trial = Some(pid);
+            let exit = if self.goes_wrong(30) { Ending::Status(0) } else { Ending::Status(PROVEN.into()) };
+            if !self.goes_wrong(10) {
+                let delay = self.delay();
+                self.later(pid, delay, Happening::Death(exit));
+            }
+            return Event::TrialStarted(pid);
+        }
+        if self.goes_wrong(20) {
+            return failed("permission denied");
+        }
+        let text = serde_json::to_string(&self.state).expect("the state can be written");
+        self.state = serde_json::from_str(&text).expect("the state can be read");
+        Event::Upgraded
+    }
+
+    fn goes_wrong(&mut self, percent: u64) -> bool {
+        !self.calm && self.chance.percent(percent)
+    }
+
+    fn delay(&mut self) -> Duration {
+        match self.calm {
+            true => Duration::from_millis(self.chance.below(100)),
+            false => self.chance.delay(),
+        }
+    }
+
+    fn asker(&mut self) -> Option<Asker> {
+        if self.chance.percent(40) {
+            return None;
+        }
+        self.next_asker += 1;
+        self.waiting.insert(Asker(self.next_asker));
+        Some(Asker(self.next_asker))
+    }
+
+    pub fn trouble(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let which = self.chance.below(40);
+        if which > 21 {
+            return self.misfortune(which);
+        }
+        let asker = self.asker();
+        let event = match which {
+            0 => Event::Stop(if self.chance.percent(60) { Stop::Graceful } else { Stop::Quick }, asker),
+            1..8 => Event::Reload(asker),
+            8..11 => Event::Rollback(asker),
+            11..15 => Event::Upgrade(asker),
+            15..18 => Event::Recycle(asker),
+            18..21 => Event::Scale(Change::By(self.chance.below(5) as i32 - 2), asker),
+            _ => Event::Scale(Change::To(self.chance.below(6) as u16), asker),
+        };
+        self.stopped |= matches!(event, Event::Stop(..));
+        self.happen(event);
+    }
+
+    fn misfortune(&mut self, which: u64) {
+        match which {
+            22 => self.happen(Event::Rest),
+            23 => self.now = self.now + Duration::from_secs(self.chance.below(3600)),
+            24 => self.happen(Event::Exited { pid: 1, exit: Ending::Status(0) }),
+            25..33 => {
+                let alive: Vec<i32> = self.processes.iter().filter(|(_, p)| p.alive).map(|(&pid, _)| pid).collect();
+                if !alive.is_empty() {
+                    let pid = alive[self.chance.below(alive.len() as u64) as usize];
+                    let exit = if self.chance.percent(80) { KILLED } else { Ending::Status(0) };
+                    self.die(pid, exit);
+                }
+            }
+            other => {
+                let serving = self.lines.iter().filter(|(_, line)| line.admitted && line.open && !line.dismissed);
+                let serving: Vec<_> = serving.filter_map(|(&key, line)| Some((key, line.pid?))).collect();
+                if serving.is_empty() {
+                    return;
+                }
+                let ((generation, slot), pid) = serving[self.chance.below(serving.len() as u64) as usize];
+                if !self.processes.get(&pid).is_some_and(|process| process.alive) {
+                    return;
+                }
+                let why = match other {
+                    33 | 34 => Recycle::Age,
+                    35 => Recycle::Timeout,
+                    36 => Recycle::Panic,
+                    37 => Recycle::Signal,
+                    _ => {
+                        let closed = Event::WorkerClosed { generation, slot };
+                        return self.later(pid, Duration::ZERO, Happening::Event(closed));
+                    }
+                };
+                let says = FromWorker::Replace(why);
+                self.later(pid, Duration::ZERO, Happening::Event(Event::Worker { generation, slot, says }));
+            }
+        }
+    }
+}
+
+fn failed() -> BootFailure {
+    BootFailure { kind: BootFailureKind::Import, message: "no".into(), traceback: "line 1\nline 2".into() }
+}
+
+fn loaded() -> Loaded {
+    Loaded {
+        wire: ostler_wire::VERSION,
+        python: "3.11.7".into(),
+        executable: "/usr/bin/python3".into(),
+        preloaded: true,
+        unsafe_to_fork: Vec::new(),
+        import: Duration::ZERO,
+    }
+}
