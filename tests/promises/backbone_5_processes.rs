@@ -125,6 +125,7 @@ fn hup_replaces_all_workers_by_a_new_generation() {
     for pid in old {
         assert!(ends_within(pid, PATIENCE));
     }
+    site.drained(2);
     assert_eq!(kept.get("/").text(), "two", "the connection moved");
     assert_eq!(site.get("/").text(), "two");
 }
@@ -140,6 +141,7 @@ fn a_reload_that_cannot_boot_changes_nothing() {
     site.folder().write("app.py", &two());
     site.signal(SIGHUP);
     site.log("generation serving");
+    site.drained(1);
     assert_eq!(site.get("/").text(), "two");
 }
 

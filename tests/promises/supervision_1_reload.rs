@@ -12,6 +12,7 @@ fn a_reload_is_waited_for_and_its_failure_is_printed() {
     let site = Rig::with_source(&page("one")).start();
     site.folder().write("app.py", &page("two"));
     assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(1);
     assert_eq!(site.get("/").text(), "two");
     site.folder().write("app.py", "raise KeyError('on purpose')\n");
     site.control(&["reload"]).says(3, &["Traceback", "KeyError: 'on purpose'"]);
@@ -36,7 +37,7 @@ fn whatever_is_wrong_with_the_new_code_the_old_goes_on() {
         site.log("generation discarded");
         assert_eq!(site.get("/").text(), "one", "after {source}");
     }
-    assert_eq!(site.logged("worker lost"), 0);
+    assert_eq!(site.logged("worker lost generation=1"), 0);
 }
 
 #[test]
@@ -63,6 +64,7 @@ fn a_reload_during_a_reload_is_queued_once() {
     site.folder().write("app.py", &page("three"));
     visitor.let_go("on");
     while site.log("generation serving").number("generation") < 3 {}
+    site.drained(2);
     assert_eq!(site.get("/").text(), "three");
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(site.logged("generation booting"), 4, "two of the requests were one reload");
@@ -80,6 +82,7 @@ fn binds_and_workers_are_read_afresh_from_the_file() {
     site.folder().write("site.toml", &file(&new));
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(Client::connect(&new).get("/").text(), "one");
+    site.log("generation gone");
     assert_eq!(kept.get("/").text(), "one", "who came by the old address stays");
     assert!(Client::try_connect(&old).is_err());
     assert!(!site.folder().join("old.sock").exists());
@@ -103,6 +106,7 @@ fn a_symbolic_link_is_followed_anew() {
     symlink("release-2", &next).expect("a private folder is writable");
     fs::rename(next, current).expect("a private folder is writable");
     assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(1);
     assert_eq!(site.get("/").text(), "two");
 }
 
@@ -121,9 +125,7 @@ fn no_kept_connection_is_closed_and_none_waits_for_the_import() {
         assert_eq!(client.get("/").text(), "one", "while the import waits");
     }
     visitor.let_go("on");
-    for _ in 0..2 {
-        site.log("worker drained");
-    }
+    site.drained(2);
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "two", "the connection moved");
     }

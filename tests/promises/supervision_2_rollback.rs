@@ -10,10 +10,12 @@ fn a_rollback_needs_nothing_that_is_on_disk() {
     let mut kept = site.connect();
     site.folder().write("app.py", &page("two"));
     assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(2);
     assert_eq!(kept.get("/").text(), "two");
     site.folder().write("app.py", "broken by now (\n");
     let rolled_back = site.control(&["rollback"]);
     assert_eq!(rolled_back.code, 0, "{rolled_back:?}");
+    site.drained(2);
     assert_eq!(kept.get("/").text(), "one");
     assert_eq!(site.get("/").text(), "one");
 }

@@ -17,8 +17,8 @@ fn an_upgrade_keeps_the_process_the_connections_and_the_files() {
     site.folder().write("app.py", &page("two"));
     site.signal(SIGUSR2);
     assert_eq!(site.log("upgraded").text().matches(&format!("master[{}]", site.pid())).count(), 1);
-    site.log("generation serving");
     assert_eq!(site.log("generation serving").number("generation"), 2);
+    site.drained(2);
     assert_eq!(kept.get("/").text(), "two");
     assert_eq!(fs::read_to_string(pid_file).expect("the pid file is there"), format!("{}\n", site.pid()));
     assert_eq!(site.control(&["reload"]).code, 0);

@@ -9,14 +9,14 @@ use std::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
     sys::signal::{Signal::*, kill},
     unistd::Pid,
 };
-use ostler_tests::{Answer, Client, Rig, Site};
+use ostler_tests::{Answer, Client, PATIENCE, Rig, Site};
 
 const FRESH: usize = 32;
 const KEPT: usize = 64;
@@ -258,10 +258,12 @@ impl Storm {
         self.killing.store(false, SeqCst);
     }
 
-    /// A new connection sees nothing older: what reloads has waited for that.
+    /// Until a new connection meets this version. Up to their last moment the workers before may accept, too.
     fn expect_version(&self, version: u32) {
-        let answer = Client::connect(&self.address).get("/?version");
-        assert!(answer.text().starts_with(&format!("{version} ")), "version {version} serves, but: {}", answer.text());
+        let deadline = Instant::now() + PATIENCE;
+        while !Client::connect(&self.address).get("/?version").text().starts_with(&format!("{version} ")) {
+            assert!(Instant::now() < deadline, "version {version} does not serve");
+        }
     }
 
     fn judge(&self, log: &str) {

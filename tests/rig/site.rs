@@ -342,6 +342,13 @@ impl Site {
         self.process.log.find(phrase)
     }
 
+    /// Waits until so many workers have drained. Up to then, those of an old generation may still accept.
+    pub fn drained(&self, workers: usize) {
+        for _ in 0..workers {
+            self.log("worker drained");
+        }
+    }
+
     /// How many lines of the log hold a phrase by now.
     pub fn logged(&self, phrase: &str) -> usize {
         self.process.log.count(phrase)
