@@ -1,5 +1,5 @@
 //! The loop: waits for descriptors, deadlines and messages, and turns them into steps. Whoever holds the baton runs it (see crew.rs).
-//! Reading requests is in reading.rs, what follows a call in finishing.rs, drains and hand-overs in moving.rs.
+//! Reading requests is in reading.rs, what follows a call in finishing.rs, where connections begin and end in accepting.rs, drains and hand-overs in moving.rs.
 
 use std::{
     collections::VecDeque,
@@ -20,37 +20,29 @@ use slog::{debug, error, info, warn};
 
 use crate::{
     Ending, Setup,
+    accepting::{ACCEPTS, most_connections},
     access_log::AccessLog,
     connection::{Connection, Interest, Phase, Work},
     crew::{Note, Shared},
     exchange::{self, Exchange},
     moving::Life,
-    socket,
-    timers::{Deadline, Timers, Token},
+    timers::{Timers, Token},
 };
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
-/// Connections accepted for one event of a listener.
-const ACCEPTS: u32 = 8;
 /// How often a waiting request looks for an idle sibling, and a full exchange is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// How long accepting pauses when descriptors have run out, unless one is freed before.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// In so many looks in a row it must be over the limit: a single large request is no leak.
 const MEMORY_LOOKS: u32 = 3;
-/// A busy site says only so often that it is full.
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
-/// Descriptors that connections leave to the worker itself and to the application's files.
-const OTHER_DESCRIPTORS: u64 = 64;
 /// How often a worker at work looks at its own memory.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
 /// Serial number of tokens that are no connections.
-const SPECIAL: u32 = u32::MAX;
+pub(crate) const SPECIAL: u32 = u32::MAX;
 const WAKE: u32 = u32::MAX;
 const CHANNEL: u32 = u32::MAX - 1;
-const EXCHANGE: u32 = u32::MAX - 2;
+pub(crate) const EXCHANGE: u32 = u32::MAX - 2;
 const TERMINATED: u32 = u32::MAX - 3;
 
 /// What the thread that runs the loop has to do outside of it.
@@ -75,14 +67,14 @@ pub(crate) enum Step {
 pub(crate) struct Loop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
-    epoll: Epoll,
+    pub(crate) epoll: Epoll,
     events: Vec<EpollEvent>,
     /// Events from the last wait, and how many of them are dealt with.
-    filled: usize,
-    cursor: usize,
-    accepts: u32,
+    pub(crate) filled: usize,
+    pub(crate) cursor: usize,
+    pub(crate) accepts: u32,
     pub(crate) connections: Slab<Connection>,
-    serial: u32,
+    pub(crate) serial: u32,
     /// Requests that are complete, oldest first.
     pub(crate) ready: VecDeque<Token>,
     /// Connections that can go on without waiting.
@@ -90,10 +82,10 @@ pub(crate) struct Loop {
     pub(crate) steps: VecDeque<Step>,
     pub(crate) timers: Timers,
     pub(crate) listeners: Vec<OwnedFd>,
-    armed: bool,
-    paused_until: Option<Instant>,
-    complained: Option<Instant>,
-    most_connections: usize,
+    pub(crate) armed: bool,
+    pub(crate) paused_until: Option<Instant>,
+    pub(crate) complained: Option<Instant>,
+    pub(crate) most_connections: usize,
     pub(crate) exchange: Exchange,
     pub(crate) channel: Channel,
     terminated: OwnedFd,
@@ -449,123 +441,6 @@ impl Loop {
         self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
     }
 
-    // Accepting ------------------------------------------------------------------------------------------------------
-
-    /// Listens to listeners and exchange exactly while a connection from there would be served at once.
-    pub fn arm(&mut self) {
-        let room = self.connections.len() < self.most_connections;
-        if !room {
-            self.complain("as many connections as there may be");
-        }
-        let wanted = self.thread_free() && room && self.paused_until.is_none() && self.life.accepts();
-        if wanted == self.armed {
-            return;
-        }
-        self.armed = wanted;
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-        let listeners = self.listeners.iter().enumerate().map(|(index, listener)| (listener.as_fd(), index as u32));
-        for (descriptor, place) in listeners.chain([(self.exchange.taking(), EXCHANGE)]) {
-            let changed = match wanted {
-                true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
-                false => self.epoll.delete(descriptor),
-            };
-            if let Err(error) = changed {
-                error!(self.shared.log, "could not watch a listener"; "error" => %error);
-            }
-        }
-    }
-
-    /// Says, once in a while, why nobody is accepted.
-    fn complain(&mut self, why: &str) {
-        if self.complained.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
-            self.complained = Some(self.now);
-            warn!(self.shared.log, "accepting paused"; "why" => why, "connections" => self.connections.len());
-        }
-    }
-
-    fn accept(&mut self, listener: u16) {
-        if !self.armed {
-            return;
-        }
-        match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => {}
-            Ok(Some(socket)) => {
-                socket::no_delay(socket.as_fd());
-                let token = self.admit(socket, listener);
-                self.accepts -= 1;
-                if self.accepts > 0 {
-                    // The same event again, when this connection's first request is answered: there may be more in the queue.
-                    self.cursor -= 1;
-                }
-                self.again.push_back(token);
-            }
-            Err(error) if out_of_descriptors(&error) => {
-                self.complain(&error.to_string());
-                self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
-                self.arm();
-            }
-            // The client gave up before it was accepted, or the network said so: nothing is lost.
-            Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
-        }
-    }
-
-    /// Takes all that the kernel has queued: nobody else will.
-    pub fn empty_queues(&mut self) {
-        for listener in 0..self.listeners.len() {
-            while let Ok(Some(socket)) = socket::accept(self.listeners[listener].as_fd()) {
-                let token = self.admit(socket, listener as u16);
-                self.again.push_back(token);
-            }
-        }
-        while self.take_one_moved() {}
-    }
-
-    /// Makes a connection of a socket.
-    pub fn admit(&mut self, socket: OwnedFd, listener: u16) -> Token {
-        self.serial = (self.serial + 1) % SPECIAL;
-        let proxy_expected = self.proxy_expected(&socket);
-        let entry = self.connections.vacant_entry();
-        let token = Token { place: entry.key() as u32, serial: self.serial };
-        entry.insert(Connection {
-            token,
-            socket: Arc::new(socket),
-            peer: None,
-            listener,
-            phase: Phase::Head,
-            deadline: Deadline::default(),
-            partial: None,
-            interest: Interest::None,
-            readable: true,
-            half_closed: false,
-            proxy_expected,
-            proxied: None,
-            requests: 0,
-        });
-        self.slot().connections.store(self.connections.len() as u32, Relaxed);
-        self.arm();
-        token
-    }
-
-    /// Closes a connection.
-    pub fn close(&mut self, token: Token) {
-        let Some(connection) = self.connection(token) else { return };
-        if connection.interest != Interest::None {
-            // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
-            let socket = connection.socket.clone();
-            let _ = self.epoll.delete(&*socket);
-        }
-        let connection = self.connections.remove(token.place as usize);
-        match connection.phase {
-            Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
-            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, ..) => outbox.give_up(),
-            Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
-        }
-        drop(connection.socket);
-        self.slot().connections.store(self.connections.len() as u32, Relaxed);
-        self.paused_until = None;
-        self.arm();
-    }
-
     /// Watches a connection's socket. What has happened before is reported, too.
     pub fn watch(&mut self, token: Token, interest: Interest) {
         let Some(connection) = find(&mut self.connections, token) else { return };
@@ -607,21 +482,8 @@ pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&
     connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
 }
 
-/// `--worker-connections` (0: no limit), or as many as descriptors allow.
-fn most_connections(wanted: u32) -> io::Result<usize> {
-    let (descriptors, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
-    let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1);
-    let wanted = if wanted == 0 { u64::MAX } else { wanted.into() };
-    Ok(usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX))
-}
-
-fn special(place: u32) -> u64 {
+pub(crate) fn special(place: u32) -> u64 {
     u64::from(place) | u64::from(SPECIAL) << 32
-}
-
-fn out_of_descriptors(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
 }
 
 /// `--max-requests` with its jitter; none for no limit.

@@ -5,6 +5,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
 
+mod accepting;
 mod access_log;
 pub mod application;
 mod body;
@@ -16,6 +17,7 @@ mod exchange;
 mod finishing;
 mod moving;
 mod outbox;
+mod queue;
 mod reading;
 pub mod response;
 mod socket;

@@ -2,7 +2,6 @@
 
 use std::{
     os::fd::AsRawFd,
-    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -12,8 +11,8 @@ use slog::{debug, warn};
 use crate::{
     access_log::took,
     body::{BodyReader, LiveHandle, Problem},
-    connection::{Partial, Phase, Work},
-    event_loop::{Loop, Step},
+    connection::{Interest, Partial, Phase, Work},
+    event_loop::{Loop, find},
     response::Outgoing,
     socket,
     timers::Token,
@@ -141,7 +140,7 @@ impl Loop {
         if self.move_or_close_resting(token) {
             return;
         }
-        self.watch(token, crate::connection::Interest::Read);
+        self.watch(token, Interest::Read);
         let worker = &self.shared.boot.worker;
         let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
         let now = self.now;
@@ -154,7 +153,7 @@ impl Loop {
 
     pub(crate) fn set_deadline(&mut self, token: Token, due: Instant) {
         let timers = &mut self.timers;
-        if let Some(connection) = crate::event_loop::find(&mut self.connections, token) {
+        if let Some(connection) = find(&mut self.connections, token) {
             timers.set(token, &mut connection.deadline, Some(due));
         }
     }
@@ -219,7 +218,7 @@ impl Loop {
                 incoming.whole = false;
                 connection.phase = Phase::Body(work, reader);
                 let readable = connection.readable;
-                self.watch(token, crate::connection::Interest::Read);
+                self.watch(token, Interest::Read);
                 self.set_deadline(token, self.now + self.shared.boot.worker.body_timeout);
                 if readable {
                     self.again.push_back(token);
@@ -302,117 +301,13 @@ impl Loop {
         }
     }
 
-    /// The request is whole: it waits for a Python thread, or goes where one is free.
-    fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
-        work.ready = self.now;
-        work.waited = !self.thread_free() || !self.ready.is_empty();
-        let Some(connection) = self.connection(token) else { return };
-        connection.phase = Phase::Ready(work);
-        connection.deadline.clear();
-        self.ready.push_back(token);
-        if self.ready.len() > 1 || !self.thread_free() {
-            // So that a client that leaves is noticed.
-            self.watch(token, crate::connection::Interest::Read);
-            self.count_queue();
-        }
-    }
-
-    /// The oldest request that still wants an answer.
-    pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
-        while let Some(token) = self.ready.pop_front() {
-            let bound = self.shared.boot.worker.max_queue_time;
-            let now = self.now;
-            let Some(connection) = self.connection(token) else { continue };
-            match std::mem::replace(&mut connection.phase, Phase::Head) {
-                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => self.overloaded(token, work),
-                Phase::Ready(work) => {
-                    if work.waited {
-                        self.count_wait(took(work.ready, now));
-                    }
-                    return Some(work);
-                }
-                other => connection.phase = other,
-            }
-        }
-        None
-    }
-
-    /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
-    /// waiting ones to siblings that are idle.
-    pub(crate) fn shed(&mut self) {
-        while let Some(token) = self.ready.front().copied() {
-            let bound = self.shared.boot.worker.max_queue_time;
-            let now = self.now;
-            let Some(connection) = self.connection(token) else {
-                self.ready.pop_front();
-                continue;
-            };
-            let Phase::Ready(work) = &connection.phase else {
-                self.ready.pop_front();
-                continue;
-            };
-            if !bound.is_zero() && took(work.ready, now) > bound {
-                if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
-                    self.ready.pop_front();
-                    self.overloaded(token, work);
-                }
-            } else if !self.give_ready(token) {
-                break;
-            }
-        }
-        self.count_queue();
-    }
-
-    fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
-        self.slot().errors.fetch_add(1, Relaxed);
-        work.outgoing.date = self.date;
-        let incoming = &work.incoming;
-        work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
-        self.answered(token, work);
-    }
-
-    fn count_wait(&self, waited: Duration) {
-        let slot = self.slot();
-        slot.waits.fetch_add(1, Relaxed);
-        slot.waited.fetch_add(waited.as_micros() as u64, Relaxed);
-        self.count_queue();
-    }
-
-    pub(crate) fn count_queue(&self) {
-        self.slot().queued.store(self.ready.len() as u32, Relaxed);
-    }
-
-    /// Notes that a Python thread makes a call now.
-    pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
-        let token = work.outgoing.token;
-        let worker = &self.shared.boot.worker;
-        let bound = match (worker.slow_request, worker.timeout) {
-            (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
-            (slow, _) => slow,
-        };
-        work.started = self.now;
-        work.outgoing.date = self.date;
-        work.outgoing.thread = Some(seat);
-        self.shared.seats[usize::from(seat)].begin();
-        let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
-        activity.begin(work.incoming.line_bytes(), self.milliseconds());
-        self.calls += 1;
-        let Some(connection) = self.connection(token) else { return Step::Wait };
-        connection.phase = Phase::Called(seat, None);
-        if !bound.is_zero() {
-            let due = self.now + bound;
-            self.set_deadline(token, due);
-        }
-        Step::Call(work)
-    }
-
     /// Work for a connection's next request.
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
         let client = self.peer(token)?.client.clone();
         let now = self.now;
         let shared = &self.shared;
         let spare = self.spare.pop();
-        let socket = crate::event_loop::find(&mut self.connections, token)?.socket.clone();
+        let socket = find(&mut self.connections, token)?.socket.clone();
         Some(match spare {
             Some(mut work) => {
                 work.outgoing.token = token;

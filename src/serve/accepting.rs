@@ -1,0 +1,157 @@
+//! From a listener's queue to a connection, and a connection's end. A worker listens exactly while it would serve at once.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use slog::{debug, error, warn};
+
+use crate::{
+    connection::{Connection, Interest, Phase},
+    event_loop::{EXCHANGE, Loop, SPECIAL, special},
+    socket,
+    timers::{Deadline, Token},
+};
+
+/// Connections accepted for one event of a listener.
+pub(crate) const ACCEPTS: u32 = 8;
+/// How long accepting pauses when descriptors have run out, unless one is freed before.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
+/// A busy site says only so often that it is full.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+/// Descriptors that connections leave to the worker itself and to the application's files.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+impl Loop {
+    /// Listens to listeners and exchange exactly while a connection from there would be served at once.
+    pub(crate) fn arm(&mut self) {
+        let room = self.connections.len() < self.most_connections;
+        if !room {
+            self.complain("as many connections as there may be");
+        }
+        let wanted = self.thread_free() && room && self.paused_until.is_none() && self.life.accepts();
+        if wanted == self.armed {
+            return;
+        }
+        self.armed = wanted;
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        let listeners = self.listeners.iter().enumerate().map(|(index, listener)| (listener.as_fd(), index as u32));
+        for (descriptor, place) in listeners.chain([(self.exchange.taking(), EXCHANGE)]) {
+            let changed = match wanted {
+                true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
+                false => self.epoll.delete(descriptor),
+            };
+            if let Err(error) = changed {
+                error!(self.shared.log, "could not watch a listener"; "error" => %error);
+            }
+        }
+    }
+
+    /// Says, once in a while, why nobody is accepted.
+    fn complain(&mut self, why: &str) {
+        if self.complained.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
+            self.complained = Some(self.now);
+            warn!(self.shared.log, "accepting paused"; "why" => why, "connections" => self.connections.len());
+        }
+    }
+
+    pub(crate) fn accept(&mut self, listener: u16) {
+        if !self.armed {
+            return;
+        }
+        match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
+            Ok(None) => {}
+            Ok(Some(socket)) => {
+                socket::no_delay(socket.as_fd());
+                let token = self.admit(socket, listener);
+                self.accepts -= 1;
+                if self.accepts > 0 {
+                    // The same event again, when this connection's first request is answered: there may be more in the queue.
+                    self.cursor -= 1;
+                }
+                self.again.push_back(token);
+            }
+            Err(error) if out_of_descriptors(&error) => {
+                self.complain(&error.to_string());
+                self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
+                self.arm();
+            }
+            // The client gave up before it was accepted, or the network said so: nothing is lost.
+            Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
+        }
+    }
+
+    /// Takes all that the kernel has queued: nobody else will.
+    pub(crate) fn empty_queues(&mut self) {
+        for listener in 0..self.listeners.len() {
+            while let Ok(Some(socket)) = socket::accept(self.listeners[listener].as_fd()) {
+                let token = self.admit(socket, listener as u16);
+                self.again.push_back(token);
+            }
+        }
+        while self.take_one_moved() {}
+    }
+
+    /// Makes a connection of a socket.
+    pub(crate) fn admit(&mut self, socket: OwnedFd, listener: u16) -> Token {
+        self.serial = (self.serial + 1) % SPECIAL;
+        let proxy_expected = self.proxy_expected(&socket);
+        let entry = self.connections.vacant_entry();
+        let token = Token { place: entry.key() as u32, serial: self.serial };
+        entry.insert(Connection {
+            token,
+            socket: Arc::new(socket),
+            peer: None,
+            listener,
+            phase: Phase::Head,
+            deadline: Deadline::default(),
+            partial: None,
+            interest: Interest::None,
+            readable: true,
+            half_closed: false,
+            proxy_expected,
+            proxied: None,
+            requests: 0,
+        });
+        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.arm();
+        token
+    }
+
+    /// Closes a connection.
+    pub(crate) fn close(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        if connection.interest != Interest::None {
+            // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
+            let socket = connection.socket.clone();
+            let _ = self.epoll.delete(&*socket);
+        }
+        let connection = self.connections.remove(token.place as usize);
+        match connection.phase {
+            Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
+            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, ..) => outbox.give_up(),
+            Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
+        }
+        drop(connection.socket);
+        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.paused_until = None;
+        self.arm();
+    }
+}
+
+/// `--worker-connections` (0: no limit), or as many as descriptors allow.
+pub(crate) fn most_connections(wanted: u32) -> io::Result<usize> {
+    let (descriptors, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1);
+    let wanted = if wanted == 0 { u64::MAX } else { wanted.into() };
+    Ok(usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX))
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}

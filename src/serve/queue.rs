@@ -1,0 +1,116 @@
+//! Complete requests, from the end of their reading to the beginning of their call: oldest first, and not for too long.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use crate::{
+    access_log::took,
+    connection::{Interest, Phase, Work},
+    event_loop::{Loop, Step},
+    timers::Token,
+};
+
+impl Loop {
+    /// The request is whole: it waits for a Python thread, or goes where one is free.
+    pub(crate) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
+        work.ready = self.now;
+        work.waited = !self.thread_free() || !self.ready.is_empty();
+        let Some(connection) = self.connection(token) else { return };
+        connection.phase = Phase::Ready(work);
+        connection.deadline.clear();
+        self.ready.push_back(token);
+        if self.ready.len() > 1 || !self.thread_free() {
+            // So that a client that leaves is noticed.
+            self.watch(token, Interest::Read);
+            self.count_queue();
+        }
+    }
+
+    /// The oldest request that still wants an answer.
+    pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
+        while let Some(token) = self.ready.pop_front() {
+            let bound = self.shared.boot.worker.max_queue_time;
+            let now = self.now;
+            let Some(connection) = self.connection(token) else { continue };
+            match std::mem::replace(&mut connection.phase, Phase::Head) {
+                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => self.overloaded(token, work),
+                Phase::Ready(work) => {
+                    if work.waited {
+                        self.count_wait(took(work.ready, now));
+                    }
+                    return Some(work);
+                }
+                other => connection.phase = other,
+            }
+        }
+        None
+    }
+
+    /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
+    /// waiting ones to siblings that are idle.
+    pub(crate) fn shed(&mut self) {
+        while let Some(token) = self.ready.front().copied() {
+            let bound = self.shared.boot.worker.max_queue_time;
+            let now = self.now;
+            let Some(connection) = self.connection(token) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let Phase::Ready(work) = &connection.phase else {
+                self.ready.pop_front();
+                continue;
+            };
+            if !bound.is_zero() && took(work.ready, now) > bound {
+                if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
+                    self.ready.pop_front();
+                    self.overloaded(token, work);
+                }
+            } else if !self.give_ready(token) {
+                break;
+            }
+        }
+        self.count_queue();
+    }
+
+    fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
+        self.slot().errors.fetch_add(1, Relaxed);
+        work.outgoing.date = self.date;
+        let incoming = &work.incoming;
+        work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
+        self.answered(token, work);
+    }
+
+    fn count_wait(&self, waited: Duration) {
+        let slot = self.slot();
+        slot.waits.fetch_add(1, Relaxed);
+        slot.waited.fetch_add(waited.as_micros() as u64, Relaxed);
+        self.count_queue();
+    }
+
+    pub(crate) fn count_queue(&self) {
+        self.slot().queued.store(self.ready.len() as u32, Relaxed);
+    }
+
+    /// Notes that a Python thread makes a call now.
+    pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
+        let token = work.outgoing.token;
+        let worker = &self.shared.boot.worker;
+        let bound = match (worker.slow_request, worker.timeout) {
+            (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
+            (slow, _) => slow,
+        };
+        work.started = self.now;
+        work.outgoing.date = self.date;
+        work.outgoing.thread = Some(seat);
+        self.shared.seats[usize::from(seat)].begin();
+        let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
+        activity.begin(work.incoming.line_bytes(), self.milliseconds());
+        self.calls += 1;
+        let Some(connection) = self.connection(token) else { return Step::Wait };
+        connection.phase = Phase::Called(seat, None);
+        if !bound.is_zero() {
+            let due = self.now + bound;
+            self.set_deadline(token, due);
+        }
+        Step::Call(work)
+    }
+}
