@@ -14,7 +14,7 @@ use pyo3::{
 
 use crate::{
     object::length,
-    reply::{Reply, block_of},
+    reply::{Reply, block_of, held},
     site::Parts,
 };
 
@@ -56,11 +56,11 @@ pub fn deliver(parts: &Parts, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny
     }
     if result.get_type().is(parts.file_wrapper.bind(result.py()))
         && parts.sendfile
-        && !reply.borrow_mut().begun()
+        && !held(reply)?.begun()
         && let Some((file, offset, length)) = plain_file(parts, result)?
     {
         check_started(reply)?;
-        return Ok(reply.borrow_mut().file(file, offset, length)??);
+        return Ok(held(reply)?.file(file, offset, length)??);
     }
     let single = !is_generator(parts, result) && length(result)? == Some(1);
     iterate(reply, result, single)
@@ -78,7 +78,7 @@ fn only_block<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault> {
     check_started(reply)?;
     let block = block_of(block, "the application's result must hold")?;
-    let mut reply = reply.borrow_mut();
+    let mut reply = held(reply)?;
     if reply.begun() {
         // By write().
         reply.send(block.py(), block.as_bytes())?;
@@ -109,7 +109,7 @@ fn iterate(reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>, single: bool) ->
 fn send(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
     check_started(reply)?;
     let block = block_of(block, "the application must yield")?;
-    reply.borrow_mut().send(block.py(), block.as_bytes())?;
+    held(reply)?.send(block.py(), block.as_bytes())?;
     Ok(!block.as_bytes().is_empty())
 }
 
@@ -119,16 +119,16 @@ fn look(reply: &Bound<'_, Reply>, looked: &mut Option<Instant>) -> Result<(), Fa
         return Ok(());
     }
     *looked = Some(now);
-    if reply.borrow_mut().is_gone() { Err(Fault::Gone) } else { Ok(()) }
+    if held(reply)?.is_gone() { Err(Fault::Gone) } else { Ok(()) }
 }
 
 fn end(reply: &Bound<'_, Reply>) -> Result<(), Fault> {
     check_started(reply)?;
-    Ok(reply.borrow_mut().end()??)
+    Ok(held(reply)?.end()??)
 }
 
 fn check_started(reply: &Bound<'_, Reply>) -> PyResult<()> {
-    if reply.borrow().has_head() {
+    if held(reply)?.has_head() {
         return Ok(());
     }
     Err(PyAssertionError::new_err("the application did not call start_response before its first block"))

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
 use crate::{
+    embedded::{self, SERVING},
     fork,
-    helpers::{self, SERVING},
     site::Site,
 };
 
@@ -30,7 +30,7 @@ pub fn leave(py: Python<'_>, ending: Ending, site: &'static Site, log: Logger) -
         fork::exit(1)
     }
     if let Err(error) = SERVING.import(py).and_then(|serving| serving.call_method0("leave")) {
-        error!(log, "application raised at exit"; "traceback" => helpers::traceback(py, &error));
+        error!(log, "application raised at exit"; "traceback" => embedded::traceback(py, &error));
     }
     fork::exit(0)
 }

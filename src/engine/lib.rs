@@ -9,9 +9,9 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 
 mod delivery;
+mod embedded;
 mod environ;
 mod fork;
-mod helpers;
 mod input;
 mod leaving;
 mod lock;

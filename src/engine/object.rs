@@ -27,7 +27,9 @@ pub fn length(object: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
 }
 
 /// How many references there are to an object.
-pub fn references(object: &Bound<'_, PyAny>) -> isize {
+pub fn references(object: &Bound<'_, PyAny>) -> u32 {
     // SAFETY: a live object, and the lock is held.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+    let word = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
+    // The count is all of the word up to CPython 3.13, and its lower half since.
+    word as u32
 }

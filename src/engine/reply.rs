@@ -1,7 +1,7 @@
 //! The callables that an application gets: `start_response` and the `write` it returns, `wsgi.early_hints`, and
 //! `ostler.client_disconnected`. They belong to one call, and are used again for the next if nobody has kept them.
 
-use std::{os::fd::OwnedFd, ptr::NonNull};
+use std::{os::fd::OwnedFd, ptr::NonNull, time::Duration};
 
 use ostler_http::{Misuse, ResponseHead};
 use ostler_serve::{
@@ -100,19 +100,25 @@ impl Callables {
     }
 
     /// Lets go of a set that somebody has kept.
-    pub fn leave(&self, py: Python<'_>) {
-        self.reply.bind(py).borrow_mut().write = None;
+    pub fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        held(self.reply.bind(py))?.write = None;
+        Ok(())
     }
+}
+
+/// The reply for this thread alone. An error while another thread of the application waits in write().
+pub fn held<'py>(reply: &Bound<'py, Reply>) -> PyResult<PyRefMut<'py, Reply>> {
+    reply.try_borrow_mut().map_err(|_| PyRuntimeError::new_err("another thread is sending a block of this response"))
 }
 
 /// Takes the response back. Another thread may be waiting in write(): it is waited for.
 fn shut(reply: &Bound<'_, Reply>) {
     loop {
-        if let Ok(mut reply) = reply.try_borrow_mut() {
+        if let Ok(mut reply) = held(reply) {
             reply.way = None;
             return;
         }
-        lock::without(reply.py(), &mut std::thread::yield_now);
+        lock::without(reply.py(), &mut || std::thread::sleep(Duration::from_millis(1)));
     }
 }
 
@@ -128,7 +134,7 @@ impl Reply {
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let begun = self.response()?.begun();
-        match exc_info {
+        match exc_info.filter(|exc_info| !exc_info.is_none() && exc_info.is_truthy().unwrap_or(true)) {
             Some(exc_info) if begun => return Err(raise_again(exc_info)?),
             None if self.head.begun() => {
                 return Err(PyAssertionError::new_err("start_response was called a second time without exc_info"));
@@ -166,7 +172,7 @@ impl Reply {
     /// `environ['ostler.client_disconnected']()`: whether there is nobody any more to answer. Does not wait.
     fn client_disconnected(slf: &Bound<'_, Self>) -> bool {
         // Where another thread is sending to the client, the client is there as far as anybody knows.
-        slf.try_borrow_mut().is_ok_and(|mut reply| reply.is_gone())
+        held(slf).is_ok_and(|mut reply| reply.is_gone())
     }
 }
 

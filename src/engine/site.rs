@@ -11,13 +11,13 @@ use slog::{Logger, debug, error, warn};
 
 use crate::{
     delivery::{Fault, deliver},
+    embedded::{self, SERVING},
     environ::Environ,
     fork,
-    helpers::{self, SERVING},
     input::Input,
     lock::Lock,
     object::{self, references},
-    reply::{Callables, Reply},
+    reply::{Callables, Reply, held},
     stacks::Stacks,
 };
 
@@ -114,28 +114,29 @@ impl Site {
             }
             Err(error) => self.explain(reply, line, Fault::Raised(error)),
         }
-        reply.borrow_mut().note_environ(environ);
+        if let Ok(mut reply) = held(reply) {
+            reply.note_environ(environ);
+        }
     }
 
+    /// Ends a response that is not whole so that the client sees it, and logs why.
     fn explain(&self, reply: &Bound<'_, Reply>, line: Line, fault: Fault) {
-        let py = reply.py();
-        let mut reply = reply.borrow_mut();
+        let mut left = false;
+        let request = || request_line(line);
+        if !matches!(fault, Fault::Length(_))
+            && let Ok(mut reply) = held(reply)
+        {
+            reply.fail();
+            left = reply.was_gone();
+        }
         match fault {
             Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
-                "request" => request_line(line), "promised" => length.promised, "given" => length.given),
-            Fault::Gone => {
-                reply.fail();
-                debug!(self.log, "client left"; "request" => request_line(line));
+                "request" => request(), "promised" => length.promised, "given" => length.given),
+            Fault::Gone => debug!(self.log, "client left"; "request" => request()),
+            Fault::Raised(error) if left => {
+                debug!(self.log, "client left"; "request" => request(), "raised" => error.to_string());
             }
-            Fault::Raised(error) if reply.was_gone() => {
-                reply.fail();
-                debug!(self.log, "client left"; "request" => request_line(line), "raised" => error.to_string());
-            }
-            Fault::Raised(error) => {
-                reply.fail();
-                drop(reply);
-                self.log_exception(py, line, &error);
-            }
+            Fault::Raised(error) => self.log_exception(reply.py(), line, &error),
         }
     }
 
@@ -157,7 +158,7 @@ impl Site {
 
     fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {
         error!(self.log, "application raised";
-            "request" => request_line(line), "traceback" => helpers::traceback(py, error));
+            "request" => request_line(line), "traceback" => embedded::traceback(py, error));
     }
 
     fn desk(&self, py: Python<'_>) -> PyResult<Desk> {
@@ -177,7 +178,7 @@ impl Desk {
         let free = self.callables.ours_alone(py);
         let drained = self.input_is_free(py);
         if !free {
-            self.callables.leave(py);
+            self.callables.leave(py)?;
             self.callables = Callables::new(py)?;
         }
         if drained {

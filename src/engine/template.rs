@@ -19,8 +19,8 @@ use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error};
 
 use crate::{
+    embedded::{self, LEFTOVERS, SERVING, unexpected},
     fork::{self, Side},
-    helpers::{self, LEFTOVERS, SERVING, unexpected},
     restart::{self, Kept, Origin},
     signals,
     title::Title,
@@ -116,7 +116,7 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
     let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
     let started = Instant::now();
-    let application = Some(helpers::load(py, &boot.application)?.unbind());
+    let application = Some(embedded::load(py, &boot.application)?.unbind());
     let took = started.elapsed();
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {

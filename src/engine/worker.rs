@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use slog::{Logger, error};
 
 use crate::{
+    embedded::{self, unexpected},
     fork,
-    helpers::{self, unexpected},
     leaving::leave,
     signals,
     site::Site,
@@ -55,7 +55,7 @@ pub fn run(
 fn site(py: Python<'_>, given: &Given, application: Option<Py<PyAny>>, log: &Logger) -> Result<Site, BootFailure> {
     let application = match application {
         Some(application) => application.into_bound(py),
-        None => helpers::load(py, &given.boot.application)?,
+        None => embedded::load(py, &given.boot.application)?,
     };
     let stacks = Stacks::arm(py).map_err(|error| unexpected(py, &error))?;
     Site::new(py, application, &given.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))

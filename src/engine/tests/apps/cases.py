@@ -297,6 +297,7 @@ os.register_at_fork(after_in_child=lambda: KEPT.update(hook=os.getpid()))
 
 def locked(environ, start_response):
     """Holds the interpreter lock in C for a while."""
+    print("about to hold the lock")
     sum(range(int(environ["QUERY_STRING"])))
     return hello(environ, start_response)
 
@@ -312,3 +313,22 @@ def allocated(environ, start_response):
     gc.collect()
     start_response("200 OK", PLAIN)
     return [str(sys.getallocatedblocks()).encode()]
+
+
+def crash(environ, start_response):
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def two_threads(environ, start_response):
+    """Another thread of the application writes, and yet another asks."""
+    write = start_response("200 OK", PLAIN)
+    asked = []
+    writer = threading.Thread(target=write, args=(b"from a thread, ",))
+    writer.start()
+    writer.join()
+    asker = threading.Thread(target=lambda: asked.append(environ["ostler.client_disconnected"]()))
+    asker.start()
+    asker.join()
+    return [repr(asked).encode()]

@@ -305,6 +305,11 @@ fn unchunk(mut body: &str) -> String {
 }
 
 #[test]
+fn an_application_may_answer_from_threads_of_its_own() {
+    assert_eq!(cases().get("/two_threads").body, "f\r\nfrom a thread, \r\n7\r\n[False]\r\n0\r\n\r\n");
+}
+
+#[test]
 fn early_hints_go_before_the_answer() {
     let answer = cases().get("/hints");
     assert!(answer.head.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload"), "{answer:?}");

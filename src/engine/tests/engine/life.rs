@@ -72,9 +72,7 @@ fn stacks_are_had_while_the_interpreter_lock_is_held() {
         let site = plan("cases").python(&python).serve();
         std::thread::scope(|scope| {
             let call = scope.spawn(|| site.get("/locked?100000000").body);
-            while site.scoreboard().activity(0, 0).current().is_none() {
-                std::thread::yield_now();
-            }
+            site.log("about to hold the lock");
             // Twice: the first must not spoil the second.
             for _ in 0..2 {
                 site.tell(ToWorker::Stacks);
@@ -131,4 +129,14 @@ fn several_threads_call_at_once() {
             });
         }
     });
+}
+
+#[test]
+fn a_crash_leaves_its_python_stack_in_the_log() {
+    let mut site = plan("cases").serve();
+    let answer = site.get("/crash");
+    assert_eq!(answer.status(), 0, "{answer:?}");
+    assert!(matches!(site.wait(), WaitStatus::Signaled(_, Signal::SIGSEGV, _)));
+    let log = site.log("in application");
+    assert!(log.contains("Fatal Python error: Segmentation fault") && log.contains(" in crash"), "{log}");
 }

@@ -6,23 +6,23 @@ use ostler_wire::{BootFailure, BootFailureKind};
 use pyo3::{prelude::*, types::PyTuple};
 
 /// A file of Python code.
-pub struct Helper {
+pub struct Embedded {
     code: &'static CStr,
     file: &'static CStr,
     name: &'static CStr,
 }
 
-macro_rules! helper {
+macro_rules! embedded {
     ($name:literal) => {
-        Helper {
-            code: pyo3_code(concat!(include_str!(concat!($name, ".py")), "\0")),
-            file: pyo3_code(concat!("<ostler ", $name, ">\0")),
-            name: pyo3_code(concat!("_ostler_", $name, "\0")),
+        Embedded {
+            code: terminated(concat!(include_str!(concat!($name, ".py")), "\0")),
+            file: terminated(concat!("<ostler ", $name, ">\0")),
+            name: terminated(concat!("_ostler_", $name, "\0")),
         }
     };
 }
 
-const fn pyo3_code(text: &'static str) -> &'static CStr {
+const fn terminated(text: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
         Err(_) => panic!("a zero within the text"),
@@ -30,13 +30,13 @@ const fn pyo3_code(text: &'static str) -> &'static CStr {
 }
 
 /// Finds the application.
-pub const LOADING: Helper = helper!("loading");
+pub const LOADING: Embedded = embedded!("loading");
 /// Looks at what an import left behind.
-pub const LEFTOVERS: Helper = helper!("leftovers");
+pub const LEFTOVERS: Embedded = embedded!("leftovers");
 /// Parts of WSGI.
-pub const SERVING: Helper = helper!("serving");
+pub const SERVING: Embedded = embedded!("serving");
 
-impl Helper {
+impl Embedded {
     /// Its module.
     pub fn import<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyModule>> {
         let name = self.name.to_str().expect("ASCII");
