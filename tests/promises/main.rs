@@ -1,5 +1,6 @@
 //! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
 
+mod cases;
 mod pages;
 
 mod backbone_1_two_commands;
@@ -10,6 +11,8 @@ mod backbone_5_processes;
 mod backbone_6_http_and_wsgi;
 mod backbone_7_logs;
 mod bad_input;
+
+mod clean_requests;
 
 mod supervision_1_reload;
 mod supervision_2_rollback;

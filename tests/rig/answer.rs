@@ -73,7 +73,8 @@ impl Answer {
     }
 
     fn head(bytes: Vec<u8>) -> Result<Answer, String> {
-        let text = String::from_utf8(bytes).map_err(|error| format!("the head is not UTF-8: {error}"))?;
+        // As PEP 3333 has it: each character stands for one byte.
+        let text: String = bytes.into_iter().map(char::from).collect();
         let mut lines = text.split("\r\n");
         let line = lines.next().unwrap_or_default();
         let mut words = line.splitn(3, ' ');

@@ -73,14 +73,12 @@ impl Client {
         }
     }
 
-    /// Sends FIN: there will be no more requests.
-    pub fn finish(&mut self) -> &mut Self {
-        let done = match &self.stream {
+    /// Sends FIN: there will be no more requests. Fails where the other side has reset the connection.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-        done.expect("a connected socket can be shut down");
-        self
+        }
     }
 
     /// Sends a request without a body.
@@ -114,19 +112,42 @@ impl Client {
 
     /// Reads the next response, which answers HEAD.
     pub fn answer_to_head(&mut self) -> Answer {
-        Answer::read(&mut self.buffer, true, |buffer| self.stream.fill(buffer))
-            .unwrap_or_else(|error| panic!("no answer: {error}"))
+        self.try_answer_with_bytes(true).unwrap_or_else(|error| panic!("no answer: {error}")).0
+    }
+
+    /// Reads the next response, and returns the bytes that it was made of too.
+    pub fn try_answer_with_bytes(&mut self, to_head: bool) -> Result<(Answer, Vec<u8>), String> {
+        let mut raw = self.buffer.clone();
+        let answer = Answer::read(&mut self.buffer, to_head, |buffer| {
+            let known = buffer.len();
+            let more = self.stream.fill(buffer);
+            raw.extend(&buffer[known..]);
+            more
+        })?;
+        raw.truncate(raw.len() - self.buffer.len());
+        Ok((answer, raw))
     }
 
     /// Reads until these bytes have come, and returns everything up to their end. For what is no whole response yet.
     pub fn until(&mut self, mark: &[u8]) -> Vec<u8> {
+        self.try_until(mark).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, where they may not come.
+    pub fn try_until(&mut self, mark: &[u8]) -> Result<Vec<u8>, String> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
-                return self.buffer.drain(..at + mark.len()).collect();
+                return Ok(self.buffer.drain(..at + mark.len()).collect());
             }
-            let more = self.stream.fill(&mut self.buffer).unwrap_or_else(|error| panic!("could not read: {error}"));
-            assert!(more, "the connection ended after {:?}", String::from_utf8_lossy(&self.buffer));
+            if !self.stream.fill(&mut self.buffer).map_err(|error| format!("could not read: {error}"))? {
+                return Err(format!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer)));
+            }
         }
+    }
+
+    /// Everything that came and was not read as an answer.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Reads everything up to the end of the connection, and how it ended.

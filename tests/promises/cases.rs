@@ -1,0 +1,203 @@
+//! Plays the cases of tests/cases: bytes in, bytes out. The README there says what their keys mean.
+
+use std::{collections::BTreeMap, fs};
+
+use ostler_tests::{Answer, Client, Framing, Rig, repository};
+use serde_json::Value;
+
+/// Plays a file's cases, each group of options against a daemon of its own, and fails with all that went wrong.
+pub fn play_all(file: &str) {
+    let text = fs::read_to_string(repository("tests/cases").join(file)).expect("the file of the cases is there");
+    let group: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let mut by_options: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for case in list(&group["case"]) {
+        by_options.entry(case["options"].to_string()).or_default().push(case);
+    }
+    let mut failures = vec![];
+    for cases in by_options.values() {
+        let apps = repository("tests/apps").display().to_string();
+        let mut rig = Rig::new("conformance:application").option("--pythonpath", &apps).env("CASES_SECRET", "leaked");
+        if list(&cases[0]["options"]).iter().any(|word| word == "--workers") {
+            rig = rig.without_workers();
+        }
+        for word in list(&cases[0]["options"]) {
+            rig = rig.flag(string(word));
+        }
+        let site = rig.start();
+        for case in cases {
+            if let Err(why) = play(case, site.address()) {
+                failures.push(format!("{} ({}): {why}", string(&case["name"]), string(&case["section"])));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} cases of {file} fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What came back for one case.
+struct Seen {
+    client: Client,
+    /// Everything that the server sent, on all connections of the case.
+    wire: Vec<u8>,
+    last: Option<Answer>,
+}
+
+fn play(case: &Value, address: &str) -> Result<(), String> {
+    let client = Client::try_connect(address).map_err(|error| error.to_string())?;
+    let mut seen = Seen { client, wire: vec![], last: None };
+    let mut expected = list(&case["answers"]).iter();
+    let request = std::slice::from_ref(&case["request"]);
+    for step in if case["request"].is_array() { list(&case["request"]) } else { request } {
+        if step["connect"] == true {
+            seen.take(expected.next().expect("a step that connects follows an answer"))?;
+            seen.client = Client::try_connect(address).map_err(|error| error.to_string())?;
+        } else if step["half_close"] == true {
+            let _ = seen.client.finish();
+        } else if let Some(mark) = step["until"].as_str() {
+            seen.wire.extend(seen.client.try_until(&bytes(mark))?);
+        } else {
+            let times = step["times"].as_u64().unwrap_or(1) as usize;
+            // A server that has refused the request may close before all of it is sent.
+            let _ = seen.client.try_send(bytes(step["repeat"].as_str().unwrap_or_else(|| string(step))).repeat(times));
+        }
+    }
+    for expected in expected {
+        seen.take(expected)?;
+    }
+    let last = seen.last.take();
+    let wire = finish(case, &last, seen)?;
+    inspect(case, &last, &wire)
+}
+
+impl Seen {
+    /// Reads one answer and holds it against `200`, `"HEAD 200"` or `"cut"`.
+    fn take(&mut self, expected: &Value) -> Result<(), String> {
+        if expected == "cut" {
+            return self.take_cut();
+        }
+        let (to_head, status) = match expected.as_str().and_then(|text| text.strip_prefix("HEAD ")) {
+            Some(status) => (true, status.parse().expect("a status")),
+            None => (false, expected.as_u64().expect("a status")),
+        };
+        let answer = self.answer(to_head)?;
+        let right = u64::from(answer.status) == status;
+        let told = format!("status {} instead of {status}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        self.last = Some(answer);
+        if right { Ok(()) } else { Err(told) }
+    }
+
+    /// One final answer; interim ones before it are passed over.
+    fn answer(&mut self, to_head: bool) -> Result<Answer, String> {
+        loop {
+            let (answer, raw) = self.client.try_answer_with_bytes(to_head)?;
+            self.wire.extend(raw);
+            if answer.status >= 200 {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn take_cut(&mut self) -> Result<(), String> {
+        match self.client.try_answer() {
+            Ok(answer) => Err(format!("the answer looks whole: {answer:?}")),
+            Err(_) if self.client.unread().starts_with(b"HTTP/1.1 200 ") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What comes behind the answers: a refusal, the end, or one more request. Returns all that was received.
+fn finish(case: &Value, last: &Option<Answer>, mut seen: Seen) -> Result<Vec<u8>, String> {
+    let closes = |answer: &Answer| {
+        let connection = answer.field("connection").unwrap_or_default().to_ascii_lowercase();
+        connection == "close" || answer.framing == Framing::Close
+    };
+    let refused = list(&case["refused"]);
+    let mut ends = case["silent"] == true || case["closed"] == true || last.as_ref().is_none_or(closes);
+    if !refused.is_empty() {
+        let answer = seen.answer(false)?;
+        if !refused.contains(&Value::from(answer.status)) {
+            return Err(format!("status {} instead of {}", answer.status, case["refused"]));
+        }
+        if answer.field("x-application").is_some() {
+            return Err("the application was reached".into());
+        }
+        ends = true;
+    }
+    if list(&case["answers"]).last().is_some_and(|expected| expected == "cut") {
+        seen.wire.extend(seen.client.rest().0);
+    } else if ends {
+        let (rest, _) = seen.client.rest();
+        if !rest.is_empty() {
+            return Err(format!("behind the answer came {:?}", String::from_utf8_lossy(&rest)));
+        }
+    } else {
+        let _ = seen.client.try_send("GET / HTTP/1.1\r\nHost: ping\r\n\r\n");
+        let next = seen.answer(false).map_err(|why| format!("the next request: {why}"))?;
+        if next.body != b"hello" {
+            return Err(format!("the next request was answered by {next:?}"));
+        }
+    }
+    Ok(seen.wire)
+}
+
+fn inspect(case: &Value, last: &Option<Answer>, wire: &[u8]) -> Result<(), String> {
+    let empty = serde_json::Map::new();
+    let holds = |text: &Value| wire.windows(string(text).len()).any(|window| window == bytes(string(text)));
+    if let Some(text) = list(&case["wire_has"]).iter().find(|text| !holds(text)) {
+        return Err(format!("no {text} was sent"));
+    }
+    if let Some(text) = list(&case["wire_lacks"]).iter().find(|text| holds(text)) {
+        return Err(format!("{text} was sent"));
+    }
+    let Some(last) = last else { return Ok(()) };
+    if case["body"].as_str().is_some_and(|body| bytes(body) != last.body) {
+        return Err(format!("body {:?}", String::from_utf8_lossy(&last.body)));
+    }
+    if case["body_length"].as_u64().is_some_and(|length| length != last.body.len() as u64) {
+        return Err(format!("{} bytes of body", last.body.len()));
+    }
+    inspect_json(case, &last.body)?;
+    for (name, value) in case["fields"].as_object().unwrap_or(&empty) {
+        if last.values(name).join(", ") != string(value) {
+            return Err(format!("{name}: {:?}", last.values(name)));
+        }
+    }
+    if let Some(name) = list(&case["has"]).iter().find(|name| last.values(string(name)).is_empty()) {
+        return Err(format!("no {name}"));
+    }
+    if let Some(name) = list(&case["lacks"]).iter().find(|name| !last.values(string(name)).is_empty()) {
+        return Err(format!("{name}: {:?}", last.values(string(name))));
+    }
+    Ok(())
+}
+
+fn inspect_json(case: &Value, body: &[u8]) -> Result<(), String> {
+    if case["json"].is_null() && case["lacks_json"].is_null() {
+        return Ok(());
+    }
+    let seen: Value = serde_json::from_slice(body).map_err(|_| format!("body {:?}", String::from_utf8_lossy(body)))?;
+    if let Some(table) = case["json"].as_object() {
+        if let Some((key, _)) = table.iter().find(|(key, value)| seen[*key] != **value) {
+            return Err(format!("{key}: {}", seen[key]));
+        }
+    } else if !case["json"].is_null() && seen != case["json"] {
+        return Err(seen.to_string());
+    }
+    match list(&case["lacks_json"]).iter().find(|key| seen.get(string(key)).is_some()) {
+        Some(key) => Err(format!("{key}: {}", seen[string(key)])),
+        None => Ok(()),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
+}
+
+/// One character stands for one byte.
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).expect("cases hold bytes only")).collect()
+}
