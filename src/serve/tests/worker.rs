@@ -22,6 +22,7 @@ fn requests_follow_each_other_on_one_connection() {
     }
     client.get("/hello").get("/size/3").get("/hello");
     assert_eq!((client.answer(), client.answer().1, client.answer()), (hello(), b"xxx".to_vec(), hello()));
+    site.settled(0);
     assert_eq!(site.board.slot(0).requests.load(Relaxed), 6);
 }
 
