@@ -339,13 +339,16 @@ fn percent_decode(path: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(rest);
 }
 
-/// Equality without a call: almost all of these strings are short.
+/// Equality without a call: almost all of these strings are short. The last eight bytes overlap those before them.
 fn same(one: &[u8], other: &[u8]) -> bool {
-    let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    let mut pairs = words.iter().zip(other_words);
     one.len() == other.len()
-        && pairs.all(|(word, other)| u64::from_ne_bytes(*word) == u64::from_ne_bytes(*other))
-        && rest.iter().eq(other_rest)
+        && match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+            (Some(end), Some(other_end)) => {
+                let mut words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+                end == other_end && words.all(|(word, other)| word == other)
+            }
+            _ => one.iter().eq(other),
+        }
 }
 
 fn decimal(mut number: u16, into: &mut [u8; 5]) -> &[u8] {

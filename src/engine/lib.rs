@@ -1,8 +1,9 @@
 //! The only code that knows Python: an extension module that turns its interpreter into a template, and forks workers.
 //!
-//! boot.py → [`template`] (imports, forks) → [`worker`] (serves, ends) → [`site`] (one call of the application):
-//! [`environ`] goes in, [`reply`] and [`delivery`] carry the answer back. Unsafe code stands in [`lock`], [`fork`], [`reply`],
-//! [`object`], [`text`], [`title`], [`signals`] and nowhere else.
+//! boot.py → `template` (imports, forks) → `worker` (serves, ends) → `site` (one call of the application): `environ` goes in,
+//! `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
+//! `text` and `lock`; what forking needs is in `fork` and `restart`. Python code that is shorter than Rust stands in the
+//! `.py` files, and `embedded` compiles it in.
 
 use std::os::fd::RawFd;
 
