@@ -13,6 +13,7 @@ mod backbone_7_logs;
 mod bad_input;
 
 mod clean_requests;
+mod no_request_waits;
 
 mod supervision_1_reload;
 mod supervision_2_rollback;

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{setsockopt, sockopt},
+};
 
 use crate::{Answer, PATIENCE};
 
@@ -79,6 +82,16 @@ impl Client {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
+    }
+
+    /// Leaves abruptly: RST.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        match &self.stream {
+            Stream::Tcp(stream) => setsockopt(stream, sockopt::Linger, &linger),
+            Stream::Unix(stream) => setsockopt(stream, sockopt::Linger, &linger),
+        }
+        .expect("a socket can be told not to linger");
     }
 
     /// Sends a request without a body.
