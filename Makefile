@@ -19,7 +19,7 @@ help:
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
-	@echo 'make man      write the man page anew; make fuzz: run each fuzz target for a minute'
+	@echo 'make man      write the man page anew; make fuzz: feed the parsers for a minute each'
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.88 or later'; exit 1; }
@@ -55,6 +55,9 @@ bench: build
 
 compare: build
 	$(PYTHON) benches/compare $(ARGS)
+
+fuzz: tools
+	src/http/fuzz/run $(or $(SECONDS),60)
 
 man: build
 	$(BUILT)/ostler man >man/ostler.1

@@ -13,6 +13,9 @@ mod backbone_7_logs;
 mod bad_input;
 
 mod clean_requests;
+mod clean_views;
+
+mod no_request_waits;
 
 mod supervision_1_reload;
 mod supervision_2_rollback;

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{setsockopt, sockopt},
+};
 
 use crate::{Answer, PATIENCE};
 
@@ -81,6 +84,16 @@ impl Client {
         }
     }
 
+    /// Leaves abruptly: RST.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        match &self.stream {
+            Stream::Tcp(stream) => setsockopt(stream, sockopt::Linger, &linger),
+            Stream::Unix(stream) => setsockopt(stream, sockopt::Linger, &linger),
+        }
+        .expect("a socket can be told not to linger");
+    }
+
     /// Sends a request without a body.
     pub fn ask(&mut self, target: &str) -> &mut Self {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: ostler.test\r\n\r\n"))
@@ -130,14 +143,15 @@ impl Client {
 
     /// Reads until these bytes have come, and returns everything up to their end. For what is no whole response yet.
     pub fn until(&mut self, mark: &[u8]) -> Vec<u8> {
-        self.try_until(mark).unwrap_or_else(|error| panic!("{error}"))
+        let end = self.sight(mark).unwrap_or_else(|error| panic!("{error}"));
+        self.buffer.drain(..end).collect()
     }
 
-    /// The same, where they may not come.
-    pub fn try_until(&mut self, mark: &[u8]) -> Result<Vec<u8>, String> {
+    /// Waits until these bytes have come, which may fail, but leaves them to be read. Returns where they end.
+    pub fn sight(&mut self, mark: &[u8]) -> Result<usize, String> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
-                return Ok(self.buffer.drain(..at + mark.len()).collect());
+                return Ok(at + mark.len());
             }
             if !self.stream.fill(&mut self.buffer).map_err(|error| format!("could not read: {error}"))? {
                 return Err(format!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer)));

@@ -1,0 +1,214 @@
+//! No request waits while a worker is idle: not behind a slow request, not behind a slow client, not behind ten thousand idle ones.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ostler_tests::{Client, Ending, Gate, Rig, Site};
+use serde_json::Value;
+
+#[test]
+fn with_one_thread_every_call_is_on_the_main_thread() {
+    let site = Rig::new("corners.py").start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    // By now the stand-by has taken over the loop.
+    let mut clients: Vec<Client> = (0..5).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        client.ask("/process");
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    for mut client in clients {
+        let seen: Value = serde_json::from_str(client.answer().text()).expect("JSON");
+        assert_eq!(seen["main thread"], true);
+    }
+}
+
+#[test]
+fn kept_connections_move_away_from_a_worker_that_is_busy() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let mut clients: Vec<Client> = (0..16).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/hello").text(), "hello\n");
+    }
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert_eq!(client.get("/hello").text(), "hello\n", "although the other worker is busy");
+        }
+    }
+    for number in 0..50 {
+        assert_eq!(site.get("/hello").text(), "hello\n", "new connection {number}");
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+}
+
+#[test]
+fn pipelined_requests_follow_their_connection() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.send(format!(
+        "GET /gated?{} HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo",
+        gate.path()
+    ));
+    gate.arrival().let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    assert_eq!(held.answer().text(), "hello\n");
+    assert_eq!(held.send("dy").answer().text(), "body");
+}
+
+#[test]
+fn slow_clients_hold_nothing() {
+    raise_descriptor_limit(2000);
+    let site = Rig::new("corners.py").workers(2).start();
+    let mut slow = vec![];
+    for _ in 0..500 {
+        let mut half_a_head = site.connect();
+        half_a_head.send("GET /hello HTTP/1.1\r\nHost: a\r\nX-Half: ");
+        slow.push(half_a_head);
+        let mut half_a_body = site.connect();
+        half_a_body.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ");
+        slow.push(half_a_body);
+    }
+    let mut readers: Vec<Client> = (0..50).map(|_| site.connect()).collect();
+    for reader in &mut readers {
+        // Of the answer, a megabyte, nothing is taken but what the kernels' buffers hold.
+        reader.ask("/big");
+    }
+    let mut kept = site.connect();
+    for _ in 0..20 {
+        assert_eq!(kept.get("/hello").text(), "hello\n");
+        assert_eq!(site.get("/hello").text(), "hello\n");
+    }
+    for pair in slow.chunks_mut(2) {
+        assert_eq!(pair[0].send("x\r\n\r\n").answer().text(), "hello\n");
+        assert_eq!(pair[1].send("whole").answer().text(), "half whole");
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.answer().body.len(), 1 << 20);
+    }
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_survive_a_reload() {
+    const COUNT: usize = 10_000;
+    raise_descriptor_limit(COUNT as u64 + 2000);
+    let site = Rig::new("corners.py").workers(2).option("--worker-connections", "20000").start();
+    for _ in 0..200 {
+        site.get("/hello");
+    }
+    let before = memory_of_all(&site);
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/hello").text(), "hello\n");
+    }
+    let each = memory_of_all(&site).saturating_sub(before) as usize * 1024 / COUNT;
+    assert!(each < 1536, "{each} bytes for each connection");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(2);
+    for client in &mut clients {
+        assert_eq!(client.get("/hello").text(), "hello\n", "after the reload");
+    }
+}
+
+#[test]
+fn an_idle_site_sleeps() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let quiet = site.connect();
+    assert!(quiet.is_quiet(Duration::from_secs(1)), "what follows the start is over");
+    let before = wake_ups(&site);
+    assert!(quiet.is_quiet(Duration::from_secs(3)));
+    let after = wake_ups(&site);
+    assert_eq!(before, after, "context switches by thread");
+}
+
+#[test]
+fn who_waited_too_long_gets_503() {
+    let site = Rig::new("corners.py").option("--max-queue-time", "0.5").start();
+    let mut waiting = site.connect();
+    assert_eq!(waiting.get("/hello").text(), "hello\n");
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    let answer = waiting.get("/errors");
+    assert_eq!(answer.status, 503);
+    assert!(answer.field("retry-after").is_some());
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.logged("one line to wsgi.errors"), 0, "the application never saw it");
+}
+
+#[test]
+fn a_request_whose_client_has_gone_never_reaches_the_application() {
+    let site = Rig::new("corners.py").start();
+    let mut kept = site.connect();
+    assert_eq!(kept.get("/hello").text(), "hello\n");
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    kept.ask("/errors");
+    kept.reset();
+    let mut new = site.connect();
+    new.ask("/errors");
+    new.reset();
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.logged("one line to wsgi.errors"), 0);
+}
+
+#[test]
+fn when_connections_run_out_the_next_ones_wait() {
+    let site = Rig::new("corners.py").option("--worker-connections", "10").start();
+    let mut clients: Vec<Client> = (0..10).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/hello").text(), "hello\n");
+    }
+    let mut next = site.connect();
+    next.ask("/hello");
+    drop(clients);
+    assert_eq!(next.answer().text(), "hello\n");
+    assert_eq!(next.send("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").answer().text(), "hello\n");
+    assert_eq!(next.ending(), Ending::Closed);
+}
+
+/// Proportional, of master, template and workers, in KiB.
+fn memory_of_all(site: &Site) -> u64 {
+    let of = |pid: i32| {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("the kernel counts it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    of(site.pid()) + site.descendants().into_iter().map(of).sum::<u64>()
+}
+
+/// By thread: how often it was woken.
+fn wake_ups(site: &Site) -> BTreeMap<String, String> {
+    let pids = site.descendants().into_iter().chain([site.pid()]);
+    let tasks = pids.flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives").flatten());
+    tasks
+        .map(|task| {
+            let status = fs::read_to_string(task.path().join("status")).expect("the thread lives");
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            (task.path().display().to_string(), count.expect("the kernel counts it").trim().to_string())
+        })
+        .collect()
+}
+
+fn raise_descriptor_limit(wanted: u64) {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit can be read");
+    assert!(hard >= wanted, "this test needs {wanted} file descriptors: raise the hard limit (ulimit -Hn)");
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit allows it");
+    }
+}
