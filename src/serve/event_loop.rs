@@ -35,7 +35,7 @@ const EVENTS: usize = 256;
 const RETRY: Duration = Duration::from_millis(1);
 /// In so many looks in a row it must be over the limit: a single large request is no leak.
 const MEMORY_LOOKS: u32 = 3;
-/// How often a worker at work looks at its own memory.
+/// How long after a request, and how often then, a worker looks at its own memory.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
 /// Serial number of tokens that are no connections.
@@ -112,7 +112,7 @@ pub(crate) struct Loop {
     /// Requests after which the worker asks to be replaced.
     pub(crate) requests_left: Option<u64>,
     born: Instant,
-    memory_looked: Instant,
+    memory_look: Option<Instant>,
     memory_over: u32,
     replacement_asked: bool,
 }
@@ -162,7 +162,7 @@ impl Loop {
             service: Duration::ZERO,
             requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
             born: now,
-            memory_looked: now,
+            memory_look: None,
             memory_over: 0,
             replacement_asked: false,
             shared: shared.clone(),
@@ -281,7 +281,8 @@ impl Loop {
         if !self.ready.is_empty() || self.life.retries() {
             at_most(RETRY);
         }
-        for due in [self.paused_until, self.life.due(), self.replacement_due()].into_iter().flatten() {
+        for due in [self.paused_until, self.life.due(), self.replacement_due(), self.memory_look].into_iter().flatten()
+        {
             at_most(due.saturating_duration_since(self.now));
         }
         // Rounded up: waking before the deadline would only mean waiting again.
@@ -303,13 +304,26 @@ impl Loop {
         }
         if self.replacement_due().is_some_and(|due| due <= self.now) {
             self.ask_replacement(Recycle::Age);
-        } else if self.shared.boot.worker.max_memory > 0 && self.now - self.memory_looked >= MEMORY_LOOK {
-            self.memory_looked = self.now;
-            let over = resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory);
-            self.memory_over = if over { self.memory_over + 1 } else { 0 };
-            if self.memory_over >= MEMORY_LOOKS {
-                self.ask_replacement(Recycle::Memory);
-            }
+        } else if self.memory_look.is_some_and(|due| due <= self.now) {
+            self.look_at_memory();
+        }
+    }
+
+    /// Requests cost memory: a while after one it is looked at, and again while there is too much. An idle worker does not look.
+    pub fn expect_memory(&mut self) {
+        let looks = self.shared.boot.worker.max_memory > 0 && !self.replacement_asked;
+        if looks && self.memory_look.is_none() {
+            self.memory_look = Some(self.now + MEMORY_LOOK);
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        let over = resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory);
+        self.memory_over = if over { self.memory_over + 1 } else { 0 };
+        self.memory_look = over.then(|| self.now + MEMORY_LOOK);
+        if self.memory_over >= MEMORY_LOOKS {
+            self.memory_look = None;
+            self.ask_replacement(Recycle::Memory);
         }
     }
 

@@ -46,6 +46,7 @@ impl Loop {
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
+        self.expect_memory();
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(1);
             if *left == 0 {
