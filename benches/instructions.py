@@ -35,11 +35,13 @@ def measure_all(servers):
 def count(name):
     site = Site("plain:hello", processes.free_port())
     with tempfile.TemporaryDirectory() as folder:
-        valgrind = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={folder}/%p"]
-        environment = {"PYTHONPATH": str(measure.HERE / "apps")}
+        # In the environment, not among the arguments: those are overwritten by a server that sets a title for `ps`.
+        options = f"--trace-children=yes --callgrind:callgrind-out-file={folder}/%p"
+        environment = {"PYTHONPATH": str(measure.HERE / "apps"), "VALGRIND_OPTS": options}
+        command = ["valgrind", "--tool=callgrind", *SERVERS[name](site)]
         output = measure.TARGET / "bench" / f"{name}.log"
         try:
-            with processes.running([*valgrind, *SERVERS[name](site)], site.port, output, environment=environment) as process:
+            with processes.running(command, site.port, output, environment=environment) as process:
                 with contextlib.closing(socket.create_connection(("127.0.0.1", site.port))) as client:
                     ask(client, WARM)
                     dump(process)
@@ -66,7 +68,8 @@ def ask(client, times):
 def dump(process):
     """Makes each process of the server write down what it has executed since it last did, and start over."""
     for pid, _ in processes.tree(process.pid):
-        subprocess.run(["callgrind_control", "--dump", str(pid)], check=True, capture_output=True, timeout=60)
+        # callgrind_control would do the same, but finds no process that has set a title.
+        subprocess.run(["vgdb", f"--pid={pid}", "dump"], check=True, capture_output=True, timeout=60)
 
 
 def second_dump(path):
