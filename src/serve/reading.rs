@@ -22,6 +22,7 @@ use crate::{
 const SPARE: usize = 32;
 /// A body is read for so long in one turn; then others have theirs.
 const BODY_TURN: usize = 1 << 20;
+const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 /// Below the minimum rate a client has this long to catch up.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -93,6 +94,7 @@ impl Loop {
                     connection.readable = false;
                     break None;
                 }
+                Ok(Some(0)) if !b"\r\n".starts_with(&partial.bytes) => break Some(Err(CUT_HEAD)),
                 Ok(Some(0)) | Err(_) => {
                     self.scratch = scratch;
                     return self.close(token);
@@ -249,8 +251,11 @@ impl Loop {
                     break;
                 }
                 // Cut off: the application never hears of it (RFC 9112 §8).
-                Ok(Some(0)) | Err(_) => {
-                    debug!(shared.log, "a client broke off its body"; "request" => work.incoming.line());
+                Ok(Some(0)) => {
+                    return self.refuse(token, work, Refusal { status: 400, why: "the client broke off its body" });
+                }
+                Err(error) => {
+                    debug!(shared.log, "a client is gone"; "request" => work.incoming.line(), "error" => %error);
                     self.retire(work);
                     return self.close(token);
                 }
