@@ -187,12 +187,10 @@ impl Loop {
         let slot = self.slot();
         slot.refused.fetch_add(1, Relaxed);
         let incoming = &work.incoming;
-        // What could not be read is not looked into for what the client accepts.
-        let readable = refusal.status == 413 || refusal.status == 408 || refusal.status == 417;
-        let request = readable.then_some((&incoming.head, &incoming.bytes[..]));
         work.outgoing.date = self.date;
         work.outgoing.keep_alive = false;
-        work.outgoing.refuse(refusal.status, request, &[]);
+        // Of a head that could not be read there is what came before the fault: whether it is HEAD, and perhaps what it accepts.
+        work.outgoing.refuse(refusal.status, Some((&incoming.head, &incoming.bytes)), &[]);
         let Some(connection) = self.connection(token) else { return self.retire(work) };
         // There may be more of the refused request on its way: it is read and forgotten.
         connection.readable = true;
