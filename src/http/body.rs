@@ -99,6 +99,8 @@ impl ChunkedDecoder {
             (State::Extension(size), b'\r') => Ok(State::SizeLineFeed(size)),
             (State::Extension(size), byte) => self.extension(size, byte),
             (State::SizeLineFeed(0), b'\n') => Ok(State::Trailer),
+            // Whoever reads it as a signed number sees another one.
+            (State::SizeLineFeed(size), b'\n') if size > i64::MAX as u64 => malformed("chunk size above 63 bits"),
             (State::SizeLineFeed(size), b'\n') => {
                 self.balance = self.balance.saturating_add_unsigned(size);
                 Ok(State::Data(size))

@@ -4,7 +4,7 @@
 /// the answer, since where the next request begins is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// 400, 413, 414, 417, 431, 501 or 505
+    /// 400, 404, 408, 413, 414, 417, 431, 500, 501 or 505
     pub status: u16,
     /// What is wrong, for the log; never holds the peer's bytes.
     pub why: &'static str,

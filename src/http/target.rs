@@ -130,6 +130,16 @@ pub fn decode_path(path: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(rest);
 }
 
+/// Whether a path, decoded, is `root` or below it; `root` has no final slash. The asterisk of OPTIONS asks the whole server.
+pub fn is_below(root: &[u8], path: &[u8]) -> bool {
+    if root.is_empty() || path == b"*" {
+        return true;
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    decode_path(path, &mut decoded);
+    decoded.strip_prefix(root).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+}
+
 /// The byte that the escape at the beginning stands for.
 fn escaped(bytes: &[u8]) -> Option<u8> {
     match bytes {
@@ -161,6 +171,23 @@ mod tests {
             let mut decoded = b"kept".to_vec();
             decode_path(raw.as_bytes(), &mut decoded);
             assert_eq!(decoded, [b"kept", path].concat(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_a_root_at_whole_segments() {
+        for (root, path, below) in [
+            ("", "/", true),
+            ("/shop", "/shop", true),
+            ("/shop", "/shop/", true),
+            ("/shop", "/%73hop%2Fa", true),
+            ("/shop", "*", true),
+            ("/shop", "/shopper", false),
+            ("/shop", "/", false),
+            ("/shop", "//shop", false),
+            ("/a b", "/a%20b/c", true),
+        ] {
+            assert_eq!(is_below(root.as_bytes(), path.as_bytes()), below, "{root} {path}");
         }
     }
 

@@ -133,7 +133,7 @@ impl Loop {
         let connection = self.connections.remove(token.place as usize);
         match connection.phase {
             Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
-            Phase::Called(_, Some(outbox)) | Phase::Writing(outbox, ..) => outbox.give_up(),
+            Phase::Called(_, Some(backlog)) | Phase::Writing(backlog, _) => backlog.outbox.give_up(),
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
         drop(connection.socket);

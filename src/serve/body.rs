@@ -21,7 +21,7 @@ use crate::{
 const TOO_LARGE: Refusal = Refusal { status: 413, why: "the body is larger than --limit-request-body" };
 
 /// Finds a body's end (RFC 9112 §6).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Decoder {
     Length(u64),
     Chunked(ChunkedDecoder),
@@ -169,6 +169,11 @@ impl LiveHandle {
         (handle.clone(), LiveBody { source: Box::new(handle), length })
     }
 
+    /// Whether all of the body is here, read or not. Where another thread is just waiting for more of it, it is not.
+    pub fn has_arrived(&self) -> bool {
+        self.0.try_lock().is_ok_and(|reader| reader.has_arrived())
+    }
+
     /// The call is over: whether the body was read to its end, and the bytes behind it.
     pub fn take_back(&self) -> (bool, Vec<u8>) {
         let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,6 +230,17 @@ impl LiveReader {
             }
         }
         self.data.read(into)
+    }
+
+    fn has_arrived(&self) -> bool {
+        let (mut decoder, mut rest) = (self.decoder.clone(), &self.input[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok(step) if step.done => return true,
+                Ok(step) if step.consumed > 0 => rest = &rest[step.consumed..],
+                _ => return false,
+            }
+        }
     }
 
     fn skip_buffered(&mut self) -> bool {

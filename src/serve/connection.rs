@@ -6,7 +6,7 @@ use ostler_http::RequestHead;
 
 use crate::{
     application::{Body, Client},
-    body::{BodyReader, LiveHandle},
+    body::BodyReader,
     outbox::Outbox,
     response::Outgoing,
     timers::{Deadline, Token},
@@ -64,19 +64,37 @@ pub(crate) enum Phase {
     /// The request is complete and waits for a Python thread.
     Ready(Box<Work>),
     /// Its call is under way on this thread.
-    Called(u16, Option<Arc<Outbox>>),
+    Called(u16, Option<Backlog>),
     /// The call is over, and the client has still to take the rest.
-    Writing(Arc<Outbox>, Next, Pace),
+    Writing(Backlog, Next),
     /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
     /// rather than a reset (RFC 9112 §9.6). How many bytes more.
     Lingering(u64),
 }
 
-/// How quickly a client takes a response.
+/// What a client has still to take, during the call and after it.
+pub(crate) struct Backlog {
+    pub outbox: Arc<Outbox>,
+    /// Since there was last nothing to take.
+    pub pace: Option<Pace>,
+    /// Of the client's taking more. The connection's own is the call's.
+    pub deadline: Deadline,
+}
+
+/// How quickly a client takes what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub since: Instant,
+    /// How much it had taken by then.
+    pub from: u64,
+    /// And has by now.
     pub taken: u64,
+}
+
+impl Backlog {
+    pub fn new(outbox: Arc<Outbox>) -> Backlog {
+        Backlog { outbox, pace: None, deadline: Deadline::default() }
+    }
 }
 
 /// What follows a response.
@@ -101,7 +119,6 @@ pub(crate) struct Partial {
 pub(crate) struct Work {
     pub incoming: Incoming,
     pub outgoing: Outgoing,
-    pub live: Option<LiveHandle>,
     /// When the request was complete.
     pub ready: Instant,
     /// When the call began.
@@ -154,7 +171,7 @@ impl Work {
             client,
             hidden: Vec::new(),
         };
-        Box::new(Work { incoming, outgoing, live: None, ready: now, started: now, waited: false, panicked: false })
+        Box::new(Work { incoming, outgoing, ready: now, started: now, waited: false, panicked: false })
     }
 
     /// Makes it ready for another connection's request.
@@ -168,7 +185,6 @@ impl Work {
         if self.incoming.bytes.len() != BUFFER {
             self.incoming.bytes = vec![0; BUFFER];
         }
-        self.live = None;
         self.waited = false;
         self.outgoing.reset();
     }

@@ -7,6 +7,7 @@ use ostler_http::{
     forwarded::{Origin, origin},
     hidden::{OddNames, hidden_fields},
     proxy_protocol,
+    target::is_below,
 };
 use ostler_wire::{HeaderMap, Peers};
 
@@ -70,12 +71,16 @@ impl Loop {
             let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
             Arc::make_mut(&mut incoming.client).host = Some(host);
         }
-        if !trusted {
-            return Ok(());
+        if trusted {
+            let origin = origin(head, bytes, |ip| worker.forwarded_allow.contains(ip))?;
+            if origin != Origin::default() {
+                Arc::make_mut(&mut incoming.client).apply(&origin);
+            }
         }
-        let origin = origin(head, bytes, |ip| worker.forwarded_allow.contains(ip))?;
-        if origin != Origin::default() {
-            Arc::make_mut(&mut incoming.client).apply(&origin);
+        // A prefix that a proxy names was taken off the path by it; --root-path is part of what clients ask for.
+        let mounted = incoming.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
+        if !mounted {
+            return Err(Refusal { status: 404, why: "path outside of --root-path" });
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::{
     Ending, Setup,
     accepting::{ACCEPTS, most_connections},
     access_log::AccessLog,
-    connection::{Connection, Interest, Phase, Work},
+    connection::{Backlog, Connection, Interest, Phase, Work},
     crew::{Note, Shared},
     exchange::{self, Exchange},
     moving::Life,
@@ -395,7 +395,12 @@ impl Loop {
         let (now, timers) = (self.now, &mut self.timers);
         let Some(connection) = find(&mut self.connections, token) else { return };
         if timers.is_due(token, &mut connection.deadline, popped, now) {
-            self.timed_out(token);
+            return self.timed_out(token);
+        }
+        if let Phase::Called(_, Some(backlog)) | Phase::Writing(backlog, _) = &mut connection.phase
+            && timers.is_due(token, &mut backlog.deadline, popped, now)
+        {
+            self.too_slow_to_answer(token);
         }
     }
 
@@ -409,7 +414,7 @@ impl Loop {
                 }
                 Note::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
-                        *place = Some(outbox);
+                        place.get_or_insert_with(|| Backlog::new(outbox));
                         self.drain_outbox(token);
                     }
                 }

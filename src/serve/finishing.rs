@@ -2,23 +2,23 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
 use ostler_http::{Refusal, response::ResponseFraming};
 use ostler_wire::Recycle;
-use slog::info;
+use slog::{debug, info};
 
 use crate::{
     access_log::took,
-    connection::{Interest, Next, Pace, Partial, Phase, Work},
+    connection::{Backlog, Interest, Next, Pace, Partial, Phase, Work},
     event_loop::{Loop, Step},
-    outbox::{Drained, Outbox},
+    outbox::Drained,
     reading::too_slow,
     response::Progress,
     socket,
-    timers::Token,
+    timers::{Token, end_of},
 };
 
 /// So much of what a client still sends is read and forgotten after a refusal, so that it sees the answer.
@@ -54,9 +54,13 @@ impl Loop {
             }
         }
         let token = work.outgoing.token;
-        if let Some(live) = work.live.take() {
+        if let Some(live) = work.outgoing.live.take() {
             let (complete, behind) = live.take_back();
             work.outgoing.keep_alive &= complete;
+            if let Some(connection) = self.connection(token) {
+                // The rest of the body may be on its way, and must not be met by a reset.
+                connection.readable |= !complete;
+            }
             work.incoming.bytes = behind;
             work.incoming.filled = work.incoming.bytes.len();
             work.incoming.consumed = 0;
@@ -71,14 +75,16 @@ impl Loop {
     /// A response was made: what the client has not taken is drained, then comes the next request.
     pub(crate) fn answered(&mut self, token: Token, mut work: Box<Work>) {
         let out = &mut work.outgoing;
+        let outbox = out.outbox.take();
+        let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
         let next = match out.progress {
+            _ if given_up => Next::Reset,
             Progress::Ended if out.keep_alive && self.life.keeps_connections() => Next::Request,
             Progress::Ended => Next::Close,
             // The end of the connection is the end of such a body: only a reset shows that it is not whole.
             _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
             _ => Next::Close,
         };
-        let outbox = out.outbox.take();
         let incoming = &work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
         let Some(connection) = crate::event_loop::find(&mut self.connections, token) else {
@@ -88,45 +94,56 @@ impl Loop {
         if !behind.is_empty() {
             connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
         }
-        if let Some(outbox) = &outbox {
-            connection.phase = Phase::Writing(outbox.clone(), next, Pace { since: self.now, taken: 0 });
+        let waits = outbox.is_some() && !given_up;
+        if let Some(outbox) = outbox.filter(|_| waits) {
+            connection.deadline.clear();
+            connection.phase = Phase::Writing(Backlog::new(outbox), next);
         }
         self.retire(work);
-        match outbox {
-            None => self.after(token, next),
-            Some(_) => {
-                self.set_deadline(token, self.now + self.shared.boot.worker.write_timeout);
-                self.drain_outbox(token);
-            }
-        }
+        if waits { self.drain_outbox(token) } else { self.after(token, next) }
     }
 
     /// Hands the kernel more of a response.
     pub(crate) fn drain_outbox(&mut self, token: Token) {
-        let now = self.now;
-        let Some(connection) = self.connection(token) else { return };
-        let (outbox, writing): (Arc<Outbox>, Option<(Next, &mut Pace)>) = match &mut connection.phase {
-            Phase::Writing(outbox, next, pace) => (outbox.clone(), Some((*next, pace))),
-            Phase::Called(_, Some(outbox)) => (outbox.clone(), None),
+        let (now, worker) = (self.now, &self.shared.boot.worker);
+        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
+        let (backlog, next) = match &mut connection.phase {
+            Phase::Writing(backlog, next) => (backlog, Some(*next)),
+            Phase::Called(_, Some(backlog)) => (backlog, None),
             _ => return,
         };
-        match (outbox.drain(&connection.socket), writing) {
-            (Ok(Drained::Empty), Some((next, _))) => self.after(token, next),
-            (Ok(Drained::Empty), None) => {}
-            (Ok(Drained::Blocked { .. }), None) => self.watch(token, Interest::ReadWrite),
-            (Ok(Drained::Blocked { taken }), Some((_, pace))) => {
-                let progress = std::mem::replace(&mut pace.taken, taken) < taken;
-                let since = pace.since;
+        match (backlog.outbox.drain(&connection.socket), next) {
+            (Ok(Drained::Empty), Some(next)) => self.after(token, next),
+            (Ok(Drained::Empty), None) => {
+                backlog.pace = None;
+                backlog.deadline.clear();
+            }
+            (Ok(Drained::Blocked { taken }), _) => {
+                let mut progress = backlog.pace.is_none();
+                let pace = backlog.pace.get_or_insert(Pace { since: now, from: taken, taken });
+                progress |= std::mem::replace(&mut pace.taken, taken) < taken;
+                let slow = too_slow(taken - pace.from, worker.min_rate, took(pace.since, now));
+                if progress {
+                    self.timers.set(token, &mut backlog.deadline, end_of(now, worker.write_timeout));
+                }
                 self.watch(token, Interest::ReadWrite);
-                if too_slow(taken, self.shared.boot.worker.min_rate, took(since, now)) {
-                    self.after(token, Next::Reset);
-                } else if progress {
-                    self.set_deadline(token, now + self.shared.boot.worker.write_timeout);
+                if slow {
+                    self.too_slow_to_answer(token);
                 }
             }
             (Err(_), Some(_)) => self.close(token),
             // The call finds out at its next block.
-            (Err(_), None) => outbox.give_up(),
+            (Err(_), None) => backlog.outbox.give_up(),
+        }
+    }
+
+    /// A client takes its response too slowly, or not at all. A call that is still under way finds out at its next block.
+    pub(crate) fn too_slow_to_answer(&mut self, token: Token) {
+        debug!(self.shared.log, "a client is too slow for its response");
+        match self.connection(token).map(|connection| &connection.phase) {
+            Some(Phase::Called(_, Some(backlog))) => backlog.outbox.give_up(),
+            Some(Phase::Writing(..)) => self.after(token, Next::Reset),
+            _ => {}
         }
     }
 
@@ -158,7 +175,7 @@ impl Loop {
         connection.partial = None;
         connection.phase = Phase::Lingering(LINGER_BYTES);
         self.watch(token, Interest::Read);
-        self.set_deadline(token, self.now + LINGER_TIME);
+        self.bound(token, self.now, LINGER_TIME);
         self.again.push_back(token);
     }
 
@@ -188,12 +205,10 @@ impl Loop {
         let slot = self.slot();
         slot.refused.fetch_add(1, Relaxed);
         let incoming = &work.incoming;
-        // What could not be read is not looked into for what the client accepts.
-        let readable = refusal.status == 413 || refusal.status == 408 || refusal.status == 417;
-        let request = readable.then_some((&incoming.head, &incoming.bytes[..]));
         work.outgoing.date = self.date;
         work.outgoing.keep_alive = false;
-        work.outgoing.refuse(refusal.status, request, &[]);
+        // Of a head that could not be read there is what came before the fault: whether it is HEAD, and perhaps what it accepts.
+        work.outgoing.refuse(refusal.status, Some((&incoming.head, &incoming.bytes)), &[]);
         let Some(connection) = self.connection(token) else { return self.retire(work) };
         // There may be more of the refused request on its way: it is read and forgotten.
         connection.readable = true;
@@ -216,9 +231,9 @@ impl Loop {
                 let seat = *seat;
                 self.call_is_late(token, seat);
             }
-            Phase::Writing(..) => self.after(token, Next::Reset),
             Phase::Lingering(_) => self.close(token),
-            Phase::Ready(_) => {}
+            // Waiting is bounded by --max-queue-time, writing by the backlog's own deadline.
+            Phase::Ready(_) | Phase::Writing(..) => {}
         }
     }
 
@@ -244,8 +259,7 @@ impl Loop {
         let over = age + Duration::from_millis(2) >= worker.timeout;
         if worker.timeout.is_zero() || !over {
             if !worker.timeout.is_zero() {
-                let due = self.now + (worker.timeout - age);
-                self.set_deadline(token, due);
+                self.bound(token, self.now, worker.timeout - age);
             }
             return self.steps.push_back(Step::Explain(seat, "slow request"));
         }

@@ -91,6 +91,11 @@ impl Outbox {
         Ok(Drained::Blocked { taken: state.taken })
     }
 
+    /// Whether nobody may wait for the client any more.
+    pub fn is_given_up(&self) -> bool {
+        self.state().broken
+    }
+
     /// The client is gone, or given up: nobody may wait for it.
     pub fn give_up(&self) {
         self.state().broken = true;

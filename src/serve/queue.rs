@@ -107,10 +107,7 @@ impl Loop {
         self.calls += 1;
         let Some(connection) = self.connection(token) else { return Step::Wait };
         connection.phase = Phase::Called(seat, None);
-        if !bound.is_zero() {
-            let due = self.now + bound;
-            self.set_deadline(token, due);
-        }
+        self.bound(token, self.now, bound);
         Step::Call(work)
     }
 }

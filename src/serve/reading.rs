@@ -15,13 +15,14 @@ use crate::{
     event_loop::{Loop, find},
     response::Outgoing,
     socket,
-    timers::Token,
+    timers::{Token, end_of},
 };
 
 /// Work that is kept for reuse: as much as is read and waits at once on a busy worker.
 const SPARE: usize = 32;
 /// A body is read for so long in one turn; then others have theirs.
 const BODY_TURN: usize = 1 << 20;
+const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 /// Below the minimum rate a client has this long to catch up.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -93,6 +94,7 @@ impl Loop {
                     connection.readable = false;
                     break None;
                 }
+                Ok(Some(0)) if !b"\r\n".starts_with(&partial.bytes) => break Some(Err(CUT_HEAD)),
                 Ok(Some(0)) | Err(_) => {
                     self.scratch = scratch;
                     return self.close(token);
@@ -128,11 +130,11 @@ impl Loop {
         if b"\r\n".starts_with(&partial.bytes) {
             return self.rest(token);
         }
-        let due = partial.since.unwrap_or(self.now) + self.shared.boot.worker.header_timeout;
+        let since = partial.since.unwrap_or(self.now);
         let Some(connection) = self.connection(token) else { return };
         connection.partial = Some(partial);
         self.rest(token);
-        self.set_deadline(token, due);
+        self.bound(token, since, self.shared.boot.worker.header_timeout);
     }
 
     /// Waits for the next request, or for the rest of one: elsewhere, if this worker drains.
@@ -147,14 +149,15 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         if connection.partial.is_none() {
             let wait = if connection.requests == 0 { header } else { keep_alive };
-            self.set_deadline(token, now + wait);
+            self.bound(token, now, wait);
         }
     }
 
-    pub(crate) fn set_deadline(&mut self, token: Token, due: Instant) {
+    /// Says how long what a connection does now may last; zero for no bound.
+    pub(crate) fn bound(&mut self, token: Token, since: Instant, bound: Duration) {
         let timers = &mut self.timers;
         if let Some(connection) = find(&mut self.connections, token) {
-            timers.set(token, &mut connection.deadline, Some(due));
+            timers.set(token, &mut connection.deadline, end_of(since, bound));
         }
     }
 
@@ -190,7 +193,7 @@ impl Loop {
             let (live, body) = LiveHandle::new(framing, socket, behind, incoming.head.expects_continue, worker);
             incoming.body = crate::Body::Live(body);
             incoming.whole = false;
-            work.live = Some(live);
+            work.outgoing.live = Some(live);
             return self.request_ready(token, work);
         }
         if incoming.head.expects_continue && incoming.filled == incoming.consumed {
@@ -219,7 +222,7 @@ impl Loop {
                 connection.phase = Phase::Body(work, reader);
                 let readable = connection.readable;
                 self.watch(token, Interest::Read);
-                self.set_deadline(token, self.now + self.shared.boot.worker.body_timeout);
+                self.bound(token, self.now, self.shared.boot.worker.body_timeout);
                 if readable {
                     self.again.push_back(token);
                 }
@@ -249,8 +252,11 @@ impl Loop {
                     break;
                 }
                 // Cut off: the application never hears of it (RFC 9112 §8).
-                Ok(Some(0)) | Err(_) => {
-                    debug!(shared.log, "a client broke off its body"; "request" => work.incoming.line());
+                Ok(Some(0)) => {
+                    return self.refuse(token, work, Refusal { status: 400, why: "the client broke off its body" });
+                }
+                Err(error) => {
+                    debug!(shared.log, "a client is gone"; "request" => work.incoming.line(), "error" => %error);
                     self.retire(work);
                     return self.close(token);
                 }
@@ -275,7 +281,7 @@ impl Loop {
         }
         let readable = connection.readable;
         connection.phase = Phase::Body(work, reader);
-        self.set_deadline(token, now + shared.boot.worker.body_timeout);
+        self.bound(token, now, shared.boot.worker.body_timeout);
         if readable {
             self.again.push_back(token);
         }

@@ -16,6 +16,7 @@ use ostler_http::{
 
 use crate::{
     application::{BodyLength, Gone, Waiting},
+    body::LiveHandle,
     crew::Shared,
     outbox::{FilePart, Outbox},
     socket::{self, PeerState},
@@ -37,6 +38,8 @@ pub(crate) struct Outgoing {
     pub keep_alive: bool,
     /// The client had sent FIN with its request: that is no sign that it left.
     pub half_closed: bool,
+    /// The request's body, if the application reads it from the connection.
+    pub live: Option<LiveHandle>,
     pub date: [u8; 29],
     /// Index of the thread's seat; none where the loop itself answers.
     pub thread: Option<u16>,
@@ -221,7 +224,7 @@ impl Response<'_> {
         self.out.status = head.status();
         let out = &mut *self.out;
         out.framing = Some(framing);
-        out.keep_alive &= framing != ResponseFraming::Close && !out.shared.closing.load(Relaxed);
+        out.keep_alive &= framing != ResponseFraming::Close && out.may_go_on();
         head.write(
             &mut buffer,
             framing,
@@ -284,6 +287,7 @@ impl Outgoing {
             progress: Progress::Nothing,
             keep_alive: true,
             half_closed: false,
+            live: None,
             date: [b' '; 29],
             thread: None,
             status: 0,
@@ -306,12 +310,18 @@ impl Outgoing {
             over.store(true, Relaxed);
         }
         self.outbox = None;
+        self.live = None;
         self.progress = Progress::Nothing;
         self.thread = None;
         self.status = 0;
         self.framing = None;
         self.body_bytes = 0;
         self.noted.fill(None);
+    }
+
+    /// Whether another request can follow: somebody will take it, and where it begins is known.
+    fn may_go_on(&self) -> bool {
+        !self.shared.closing.load(Relaxed) && self.live.as_ref().is_none_or(LiveHandle::has_arrived)
     }
 
     /// Sends an answer of the server's own, to a request as far as it could be read.
@@ -321,6 +331,7 @@ impl Outgoing {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let server = self.shared.boot.worker.server_header.as_bytes();
+        self.keep_alive &= self.may_go_on();
         error_answer(&mut buffer, status, accept, head_request, self.keep_alive, &self.date, server, fields);
         let sent = self.transmit(&[&buffer], &mut |wait| wait());
         self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };

@@ -27,6 +27,11 @@ impl Deadline {
     }
 }
 
+/// When a time is over that began at `since`; zero stands for no bound.
+pub(crate) fn end_of(since: Instant, bound: Duration) -> Option<Instant> {
+    (!bound.is_zero()).then(|| since + bound)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Timers(BinaryHeap<Reverse<(Instant, Token)>>);
 

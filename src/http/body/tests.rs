@@ -91,8 +91,8 @@ fn rfc9112_7_1_sizes_that_are_refused() {
     ] {
         assert_eq!(data(text), Err(400), "{text:?}");
     }
-    let largest = b"ffffffffffffffff\r\nx";
-    assert_eq!(read(largest), Ok(None), "64 bits are a size");
+    assert_eq!(read(b"7fffffffffffffff\r\nx"), Ok(None), "63 bits are a size");
+    assert_eq!(data("8000000000000000\r\nx"), Err(400), "one more bit is a sign to some");
 }
 
 #[test]
