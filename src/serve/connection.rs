@@ -150,8 +150,11 @@ impl Incoming {
         String::from_utf8_lossy(&self.bytes[..end.min(2048)]).into_owned()
     }
 
-    /// Method and target as they came, with the version: what the scoreboard and the access log show.
+    /// Method and target as they came, with the version: what the scoreboard and the access log show. Empty where no head could be read.
     pub fn line_bytes(&self) -> &[u8] {
+        if self.head.target.end == 0 {
+            return b"";
+        }
         let start = self.head.method.start as usize;
         // `HTTP/1.1` follows the target and one space.
         let end = (self.head.target.end as usize + 9).min(self.bytes.len());

@@ -42,7 +42,6 @@ impl Loop {
             slot.errors.fetch_add(1, Relaxed);
         }
         slot.sent.store(slot.sent.load(Relaxed) + work.outgoing.body_bytes, Relaxed);
-        self.access_log.record(&work, took);
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
@@ -66,6 +65,10 @@ impl Loop {
             work.incoming.consumed = 0;
         }
         if self.given_up(token) {
+            if work.outgoing.status == 0 {
+                work.outgoing.status = 504;
+            }
+            self.access_log.record(&work, took);
             self.retire(work);
             return self.close(token);
         }
@@ -74,6 +77,7 @@ impl Loop {
 
     /// A response was made: what the client has not taken is drained, then comes the next request.
     pub(crate) fn answered(&mut self, token: Token, mut work: Box<Work>) {
+        self.access_log.record(&work, took(work.started, self.now));
         let out = &mut work.outgoing;
         let outbox = out.outbox.take();
         let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
@@ -207,6 +211,7 @@ impl Loop {
         let incoming = &work.incoming;
         work.outgoing.date = self.date;
         work.outgoing.keep_alive = false;
+        work.started = self.now;
         // Of a head that could not be read there is what came before the fault: whether it is HEAD, and perhaps what it accepts.
         work.outgoing.refuse(refusal.status, Some((&incoming.head, &incoming.bytes)), &[]);
         let Some(connection) = self.connection(token) else { return self.retire(work) };

@@ -25,7 +25,7 @@ mod spool;
 mod timers;
 
 pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};
-pub use response::{ClientWatch, Response};
+pub use response::Response;
 
 use crew::{Crew, Shared};
 use event_loop::Loop;

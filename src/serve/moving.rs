@@ -260,7 +260,9 @@ impl Loop {
 
     /// Takes a connection from the exchange and goes on with it.
     pub(crate) fn take_moved(&mut self) {
-        self.take_one_moved();
+        if self.life.accepts() && self.thread_free() {
+            self.take_one_moved();
+        }
     }
 
     /// `false` if there was none.

@@ -74,6 +74,7 @@ impl Loop {
     fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
         self.slot().errors.fetch_add(1, Relaxed);
         work.outgoing.date = self.date;
+        work.started = work.ready;
         let incoming = &work.incoming;
         work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
         self.answered(token, work);

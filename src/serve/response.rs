@@ -2,10 +2,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering::*},
-    },
+    sync::{Arc, atomic::Ordering::*},
 };
 
 use ostler_http::{
@@ -51,7 +48,6 @@ pub(crate) struct Outgoing {
     /// Values of the response's fields and of the environ that the access log wants.
     pub noted: Vec<Option<Vec<u8>>>,
     buffer: Vec<u8>,
-    over: Option<Arc<AtomicBool>>,
 }
 
 /// How far a response is.
@@ -207,12 +203,6 @@ impl Response<'_> {
         gone(self.out.socket(), self.out.half_closed)
     }
 
-    /// A handle that answers the same later, from any thread, and `true` after the call.
-    pub fn watch(&mut self) -> ClientWatch {
-        let over = self.out.over.get_or_insert_default().clone();
-        ClientWatch { socket: Arc::downgrade(self.out.socket()), half_closed: self.out.half_closed, over }
-    }
-
     fn head_request(&self) -> bool {
         self.request.method.of(self.bytes) == b"HEAD"
     }
@@ -295,7 +285,6 @@ impl Outgoing {
             body_bytes: 0,
             noted,
             buffer: Vec::new(),
-            over: None,
         }
     }
 
@@ -306,9 +295,6 @@ impl Outgoing {
     /// Makes it ready for another request, its buffer kept.
     pub fn reset(&mut self) {
         self.socket = None;
-        if let Some(over) = self.over.take() {
-            over.store(true, Relaxed);
-        }
         self.outbox = None;
         self.live = None;
         self.progress = Progress::Nothing;
@@ -364,21 +350,6 @@ impl Outgoing {
         if let Some(outbox) = &self.outbox {
             self.shared.notify(crate::crew::Note::Outbox(self.token, outbox.clone()));
         }
-    }
-}
-
-/// See [`Response::watch`].
-#[derive(Clone)]
-pub struct ClientWatch {
-    socket: Weak<OwnedFd>,
-    half_closed: bool,
-    over: Arc<AtomicBool>,
-}
-
-impl ClientWatch {
-    /// Whether the client is gone, or the call over.
-    pub fn gone(&self) -> bool {
-        self.over.load(Relaxed) || self.socket.upgrade().is_none_or(|socket| gone(&socket, self.half_closed))
     }
 }
 

@@ -12,7 +12,7 @@ pub mod scoreboard;
 pub use channel::Channel;
 pub use message::*;
 
-/// The version of these words. A template says which it speaks; the master discards one that it cannot understand.
+/// The version of these words. The engine refuses a master that speaks another.
 pub const VERSION: u32 = 1;
 
 /// The descriptor at which a template finds its channel to the master.

@@ -215,11 +215,15 @@ fn overload_is_answered_oldest_first_and_the_gone_are_dropped() {
     let mut busy = site.client();
     busy.get("/gate/a");
     site.script.arrived("a", 1);
-    for client in &mut clients {
-        client.get("/hello");
-        let (status, _) = client.answer();
-        assert_eq!(status, 503);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.get(&format!("/hello?{number}"));
+        site.settled(0);
     }
+    for client in &mut clients {
+        assert_eq!(client.answer().0, 503);
+    }
+    let shed: Vec<String> = site.logged().into_iter().filter(|line| line.ends_with("503")).collect();
+    assert_eq!(shed, (0..3).map(|number| format!("GET /hello?{number} HTTP/1.1 503")).collect::<Vec<_>>());
     site.script.open("a");
     assert_eq!(busy.answer().0, 200);
     let calls = site.script.threads.lock().unwrap().len();
