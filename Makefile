@@ -22,7 +22,7 @@ help:
 	@echo 'make man      write the man page anew; make fuzz: feed the parsers for a minute each'
 
 tools:
-	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.88 or later'; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.91 or later'; exit 1; }
 	@command -v cc >/dev/null || { echo 'cc is missing: install a C linker (on Debian: apt-get install gcc)'; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install CPython 3.10 or later (on Debian: apt-get install python3 python3-venv)'; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo '$(PYTHON) is older than 3.10: name another with PYTHON=...'; exit 1; }
