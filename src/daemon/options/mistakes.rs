@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Kind, SETTINGS, Setting, gunicorn, nearest, parser::command};
+use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest, parser::command};
 use crate::exit::Failure;
 
 /// Help and version are text to print; everything else becomes one sentence of ours.
@@ -53,6 +53,18 @@ fn one_too_many(word: &str, arguments: &[OsString]) -> String {
         None => "Commands stand first.".into(),
     };
     format!("ostler serves one application; {word:?} is one too many. {hint}")
+}
+
+/// `ostler --control PATH stop` means the command; serving an application of that name instead would help nobody.
+pub fn command_behind_options(texts: &Texts) -> Result<(), Failure> {
+    let word = texts.get("app").and_then(|texts| texts.first());
+    match word.filter(|word| command().find_subcommand(word).is_some()) {
+        Some(word) => Err(Failure::usage(format!(
+            "{word:?} is a command, and commands stand before options. \
+             An application of that name is served as {word}:application."
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn takes_value_after_equals(setting: &Setting) -> bool {
@@ -113,6 +125,10 @@ mod tests {
             (
                 "--preload off x",
                 "ostler serves one application; \"x\" is one too many. If \"off\" belongs to --preload, say --preload=off.",
+            ),
+            (
+                "-w 2 stop",
+                "\"stop\" is a command, and commands stand before options. An application of that name is served as stop:application.",
             ),
             ("stop now", "`ostler stop` does not take \"now\""),
             ("scale", "±N is missing"),

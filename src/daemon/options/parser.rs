@@ -61,7 +61,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         return Ok(print(short_help()));
     }
     let Some((name, mut inner)) = matches.remove_subcommand() else {
-        return Ok(Typed { task: Task::Serve, texts: texts(&matches) });
+        let texts = texts(&matches);
+        mistakes::command_behind_options(&texts)?;
+        return Ok(Typed { task: Task::Serve, texts });
     };
     let texts = texts(&inner);
     let task = match name.as_str() {
@@ -373,6 +375,7 @@ mod tests {
         for (words, expected) in [
             ("site:app", Task::Serve),
             ("-w 2", Task::Serve),
+            ("-w 2 stop:app", Task::Serve),
             ("", Task::Serve),
             ("check -w 2 site:app", Task::Check),
             ("settings", Task::Settings { json: false }),
