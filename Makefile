@@ -64,11 +64,15 @@ man: build
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ostler $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(BUILT)/ostler $(DESTDIR)$(PREFIX)/bin/ostler
 	install -m 644 $(BUILT)/libostler_engine.so $(DESTDIR)$(PREFIX)/lib/ostler/libostler_engine.so
 	install -m 644 man/ostler.1 $(DESTDIR)$(PREFIX)/share/man/man1/ostler.1
 	install -m 644 systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
+	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler
+	$(BUILT)/ostler completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ostler
+	$(BUILT)/ostler completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ostler.fish
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 	install -d $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler

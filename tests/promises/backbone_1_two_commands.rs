@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use ostler_tests::{Client, Process, repository};
+use ostler_tests::{Client, Folder, Process, Rig, repository};
 
 #[test]
 fn make_serve_prints_the_address_and_serves_until_ctrl_c() {
@@ -39,6 +39,19 @@ fn make_names_what_is_missing_in_one_sentence() {
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains(sentence), "{said}");
     }
+}
+
+#[test]
+fn make_install_leaves_a_program_that_serves() {
+    let root = Folder::new();
+    let staged = format!("DESTDIR={}", root.path().display());
+    let mut process = Process::start(&mut make(&["install", "PROFILE=dev", "PREFIX=/opt/o", &staged]), "make install");
+    assert!(process.wait().success(), "{}", process.log.whole());
+    for file in ["lib/ostler/libostler_engine.so", "share/man/man1/ostler.1", "lib/systemd/system/ostler.service"] {
+        assert!(root.join("opt/o").join(file).exists(), "{file}");
+    }
+    let site = Rig::new("corners.py").executable(root.join("opt/o/bin/ostler")).start();
+    assert_eq!(site.get("/hello").text(), "hello\n");
 }
 
 fn make(words: &[&str]) -> Command {

@@ -150,6 +150,12 @@ impl Rig {
         self
     }
 
+    /// Runs this executable.
+    pub fn executable(mut self, path: PathBuf) -> Rig {
+        self.daemon = path;
+        self
+    }
+
     /// Runs a copy that is laid out as `make install` lays it out, where every user can read it.
     pub fn installed(mut self) -> Rig {
         let copy = |from: &str, to: &str| {
