@@ -96,8 +96,8 @@ impl Loop {
     /// Begins to drain, or shortens a drain.
     pub(crate) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
         let drain = Drain { deadline: self.now + delay + within, hand_over, full: false };
-        info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.shared.closing.store(!hand_over, Relaxed);
+        info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.life = Life::Leaving { from: self.now + delay, drain };
         self.drain_goes_on();
     }

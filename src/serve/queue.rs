@@ -15,6 +15,10 @@ impl Loop {
         work.ready = self.now;
         work.waited = !self.thread_free() || !self.ready.is_empty();
         let Some(connection) = self.connection(token) else { return };
+        if work.waited && connection.half_closed {
+            // It left in the same moment: the event that told of its request told of that, too.
+            return self.close(token);
+        }
         connection.phase = Phase::Ready(work);
         connection.deadline.clear();
         self.ready.push_back(token);

@@ -158,9 +158,6 @@ fn a_request_whose_client_has_gone_never_reaches_the_application() {
     let visitor = gate.arrival();
     kept.ask("/errors");
     kept.reset();
-    let mut new = site.connect();
-    new.ask("/errors");
-    new.reset();
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
     assert_eq!(site.get("/hello").text(), "hello\n");
