@@ -1,4 +1,4 @@
-"""The application of the cases in tests/cases: the path's first segment names the function, or, without a path, X-Page; the query says how.
+"""The application of the cases in tests/cases: the path's first segment (or else X-Page) names the function, the query says how.
 
 Every answer of the application carries `X-Application: reached`, so that it can be told from the server's own. Below
 /validated/ the standard library's validator of PEP 3333 stands between server and application.

@@ -5,6 +5,26 @@ use std::{collections::BTreeMap, fs};
 use ostler_tests::{Answer, Client, Ending, Framing, Rig, repository};
 use serde_json::Value;
 
+const KEYS: [&str; 17] = [
+    "name",
+    "section",
+    "request",
+    "options",
+    "own",
+    "or",
+    "answers",
+    "refused",
+    "body",
+    "body_length",
+    "json",
+    "lacks_json",
+    "fields",
+    "has",
+    "lacks",
+    "wire_has",
+    "wire_lacks",
+];
+
 /// Plays a file's cases, each group of options against a daemon of its own, and fails with all that went wrong. Then again what the
 /// application does rightly, with the standard library's validator between it and the daemon.
 pub fn play_all(file: &str) {
@@ -28,6 +48,12 @@ fn upsets_the_validator(case: &Value) -> bool {
 fn play_some(file: &str, application: &str, wanted: impl Fn(&Value) -> bool) {
     let text = fs::read_to_string(repository("tests/cases").join(file)).expect("the file of the cases is there");
     let group: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    for (name, key) in list(&group["case"])
+        .iter()
+        .flat_map(|case| case.as_object().expect("a table").keys().map(|key| (&case["name"], key)))
+    {
+        assert!(KEYS.contains(&key.as_str()), "{file}: {name}: no such key: {key}");
+    }
     let mut by_options: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for case in list(&group["case"]).iter().filter(|case| wanted(case)) {
         by_options.entry(case["options"].to_string()).or_default().push(case);
