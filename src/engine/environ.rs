@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ostler_http::{RequestHead, Version};
+use ostler_http::{RequestHead, Version, target::decode_path};
 use ostler_serve::{Client, Request};
 use ostler_wire::Listener;
 use pyo3::{
@@ -143,7 +143,8 @@ impl Environ {
             self.path.0.clear();
             self.path.0.extend_from_slice(path);
             self.path.1.clone_from(&client.prefix);
-            percent_decode(path, &mut self.scratch);
+            self.scratch.clear();
+            decode_path(path, &mut self.scratch);
             let root = client.prefix.as_deref().unwrap_or(&self.root_path).as_bytes();
             self.script_name.put(pattern, root)?;
             self.path_info.put(pattern, below(root, &self.scratch))?;
@@ -314,29 +315,14 @@ fn cgi_name(name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What of a path is PATH_INFO below `root`. A path that is not below it was shortened by the proxy already.
+/// What of a path is PATH_INFO below `root`. A path that is not below it was shortened by the proxy already. The asterisk of OPTIONS
+/// is no path: PATH_INFO is empty or begins with a slash.
 fn below<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
     match path.strip_prefix(root) {
+        _ if path == b"*" => b"",
         Some(rest) if rest.is_empty() || rest[0] == b'/' => rest,
         _ => path,
     }
-}
-
-/// Decodes once (RFC 3986 §2.1); a `%` without two digits stands for itself.
-fn percent_decode(path: &[u8], into: &mut Vec<u8>) {
-    into.clear();
-    let mut rest = path;
-    while let Some(percent) = rest.iter().position(|&byte| byte == b'%') {
-        into.extend_from_slice(&rest[..percent]);
-        let digit = |at: usize| rest.get(percent + at).and_then(|&byte| char::from(byte).to_digit(16));
-        let (byte, length) = match (digit(1), digit(2)) {
-            (Some(high), Some(low)) => ((high * 16 + low) as u8, 3),
-            _ => (b'%', 1),
-        };
-        into.push(byte);
-        rest = &rest[percent + length..];
-    }
-    into.extend_from_slice(rest);
 }
 
 /// Equality without a call: almost all of these strings are short. The last eight bytes overlap those before them.

@@ -1,4 +1,4 @@
-"""The application of the cases in tests/cases: the path's first segment names the function, the query says how.
+"""The application of the cases in tests/cases: the path's first segment (or else X-Page) names the function, the query says how.
 
 Every answer of the application carries `X-Application: reached`, so that it can be told from the server's own. Below
 /validated/ the standard library's validator of PEP 3333 stands between server and application.
@@ -19,7 +19,7 @@ counts = {"close": 0, "calls": 0}
 
 
 def application(environ, start_response):
-    name = environ.get("PATH_INFO", "").strip("/").partition("/")[0]
+    name = environ.get("PATH_INFO", "").strip("/").partition("/")[0] or environ.get("HTTP_X_PAGE", "")
     if name == "validated":
         return validator(below)(environ, start_response)
     if name != "counts":
@@ -284,6 +284,8 @@ def hints(environ, start_response):
     environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload; as=style")])
     return hello(environ, start_response)
 
+
+validated = validator(application)
 
 PAGES = {
     "environ": environment,

@@ -136,7 +136,8 @@ pub static SETTINGS: &[Setting] = &[
         .found("TMPDIR, or /tmp"),
     one(REQUESTS, "root-path", "PATH", "The path that the site is mounted at: SCRIPT_NAME")
         .preset("")
-        .foreign("SCRIPT_NAME"),
+        .foreign("SCRIPT_NAME")
+        .more("Paths outside of it get 404. A proxy that takes it off the path says so in X-Forwarded-Prefix instead."),
     choice(REQUESTS, "header-map", &["drop", "refuse", "dangerous"], None, "What to do with header names that hold _")
         .preset("drop")
         .more(
