@@ -13,7 +13,7 @@ use slog::{debug, error, warn};
 use crate::{
     connection::{Connection, Interest, Phase},
     event_loop::{EXCHANGE, Loop, SPECIAL, special},
-    socket,
+    socket::{self, PeerState},
     timers::{Deadline, Token},
 };
 
@@ -67,7 +67,11 @@ impl Loop {
             Ok(None) => {}
             Ok(Some(socket)) => {
                 socket::no_delay(socket.as_fd());
+                let left = self.queue_aged > 0 && socket::peer_closed(socket.as_fd()) == PeerState::Gone;
                 let token = self.admit(socket, listener);
+                if left {
+                    return self.close(token);
+                }
                 self.accepts -= 1;
                 if self.accepts > 0 {
                     // The same event again, when this connection's first request is answered: there may be more in the queue.

@@ -83,6 +83,8 @@ pub(crate) struct Loop {
     pub(crate) timers: Timers,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) armed: bool,
+    /// For so many turns, the next being the last, connections are accepted that may have waited while Python was busy.
+    pub(crate) queue_aged: u8,
     pub(crate) paused_until: Option<Instant>,
     pub(crate) complained: Option<Instant>,
     pub(crate) most_connections: usize,
@@ -141,6 +143,7 @@ impl Loop {
             timers: Timers::default(),
             listeners: setup.listeners,
             armed: false,
+            queue_aged: 0,
             paused_until: None,
             complained: None,
             most_connections: most_connections(worker.connections)?,
@@ -204,7 +207,10 @@ impl Loop {
         self.leader = leader;
         match leader {
             Some(seat) => self.free.retain(|free| *free != seat),
-            None => self.slot().enter(State::Busy),
+            None => {
+                self.slot().enter(State::Busy);
+                self.queue_aged = 2;
+            }
         }
         self.arm();
     }
@@ -252,6 +258,9 @@ impl Loop {
     /// Waits for something to happen. Everything that was to be done is done.
     pub fn poll(&mut self) {
         self.access_log.flush();
+        if self.leader.is_some() {
+            self.queue_aged = self.queue_aged.saturating_sub(1);
+        }
         let at_rest = match (&self.life, self.leader) {
             (Life::Waiting, _) => State::Booting,
             (Life::Serving, Some(_)) => State::Idle,
@@ -367,10 +376,11 @@ impl Loop {
         let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         connection.half_closed |= ended;
         connection.readable |= ended || flags.contains(EpollFlags::EPOLLIN);
+        let gone = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         match &connection.phase {
-            // It left while its request waited: nobody would read the answer.
+            // Nobody would read the answer.
+            Phase::Head | Phase::Body(..) | Phase::Writing(..) | Phase::Lingering(_) if gone => self.close(token),
             Phase::Ready(_) if ended => self.close(token),
-            Phase::Writing(..) if flags.contains(EpollFlags::EPOLLHUP) => self.close(token),
             Phase::Ready(_) => {}
             Phase::Head | Phase::Body(..) | Phase::Called(..) | Phase::Writing(..) | Phase::Lingering(_) => {
                 self.go_on(token);

@@ -14,6 +14,7 @@ use crate::{
     connection::{Connection, Interest, Partial, Phase},
     event_loop::{Loop, Step, find},
     exchange::{self, Moved},
+    socket::{self, PeerState},
     timers::Token,
 };
 
@@ -296,6 +297,9 @@ impl Loop {
         connection.proxied = moved.proxied.parse().ok();
         if !moved.bytes.is_empty() {
             connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
+        }
+        if socket::peer_closed(connection.socket.as_fd()) == PeerState::Gone {
+            return self.close(token);
         }
         self.watch(token, Interest::Read);
         self.again.push_back(token);
