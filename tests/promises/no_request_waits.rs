@@ -1,9 +1,13 @@
 //! No request waits while a worker is idle: not behind a slow request, not behind a slow client, not behind ten thousand idle ones.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use ostler_tests::{Client, Ending, Gate, Rig, Site};
+use ostler_tests::{Client, Ending, Gate, PATIENCE, Rig, Site};
 use serde_json::Value;
 
 #[test]
@@ -157,7 +161,9 @@ fn a_request_whose_client_has_gone_never_reaches_the_application() {
     held.ask(&format!("/gated?{}", gate.path()));
     let visitor = gate.arrival();
     kept.ask("/errors");
+    wait_until_queued(&site, 1);
     kept.reset();
+    wait_until_queued(&site, 0);
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
     assert_eq!(site.get("/hello").text(), "hello\n");
@@ -177,6 +183,18 @@ fn when_connections_run_out_the_next_ones_wait() {
     assert_eq!(next.answer().text(), "hello\n");
     assert_eq!(next.send("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").answer().text(), "hello\n");
     assert_eq!(next.ending(), Ending::Closed);
+}
+
+/// Waits until so many requests wait for a Python thread.
+fn wait_until_queued(site: &Site, count: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    let queued = || {
+        let status: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+        status["generations"][0]["workers"][0]["queued"].as_u64().expect("a number")
+    };
+    while queued() != count {
+        assert!(Instant::now() < deadline, "{count} requests do not wait");
+    }
 }
 
 /// Proportional, of master, template and workers, in KiB.
