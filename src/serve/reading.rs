@@ -63,16 +63,18 @@ impl Loop {
                 return self.close(token);
             }
         }
+        let readable = connection.readable;
         match incoming.head.parse(&incoming.bytes[..incoming.filled], &self.limits) {
             Ok(Parse::Complete) => self.head_complete(token, work),
             Ok(Parse::Partial) => {
-                let partial = Partial {
+                let partial = Box::new(Partial {
                     bytes: incoming.bytes[..incoming.filled].to_vec(),
                     head: std::mem::take(&mut incoming.head),
                     since: Some(self.now),
-                };
+                });
                 self.retire(work);
-                self.keep_partial(token, Box::new(partial));
+                // The kernel reports what comes, not what is still there.
+                if readable { self.read_more_head(token, partial) } else { self.keep_partial(token, partial) }
             }
             Err(refusal) => self.refuse(token, work, refusal),
         }

@@ -42,6 +42,16 @@ fn a_request_in_pieces_is_one_request() {
 }
 
 #[test]
+fn a_head_longer_than_a_buffer_is_read_to_its_end() {
+    let site = Site::start(1, settings());
+    let mut client = site.client();
+    assert_eq!(client.asks("/hello"), hello());
+    let field = format!("X-Long: {}\r\n", "a".repeat(8000));
+    client.send(format!("GET /hello HTTP/1.1\r\nHost: test\r\n{}\r\n", field.repeat(4)));
+    assert_eq!(client.answer(), hello());
+}
+
+#[test]
 fn a_large_body_arrives_whole_through_a_file() {
     let site = Site::start(1, settings());
     let mut client = site.client();
