@@ -1,4 +1,4 @@
-//! Each promise of the daemon, tested from outside: a module for each number of the issue that made it.
+//! Each promise of the daemon, tested from outside: a module for each.
 
 mod cases;
 mod pages;
