@@ -1,6 +1,6 @@
 //! The daemon links no Python and serves on every one: what the application sees is what the interpreter itself shows.
 
-use std::process::Command;
+use std::{os::unix::fs::symlink, process::Command};
 
 use ostler_tests::{Folder, Python, Rig, UNSET, built, repository};
 
@@ -58,7 +58,7 @@ fn without_an_option_the_active_environment_serves() {
 fn without_an_active_environment_the_one_beside_the_application_serves() {
     let environment = Python::usual().environment();
     let rig = Rig::with_source(SHOW_PREFIX).without_python();
-    std::os::unix::fs::symlink(&environment.path, rig.folder().join(".venv")).expect("a private folder is writable");
+    symlink(&environment.path, rig.folder().join(".venv")).expect("a private folder is writable");
     let beside = rig.folder().join(".venv").display().to_string();
     assert_eq!(rig.start().get("/").text(), beside);
 }
@@ -67,7 +67,7 @@ fn without_an_active_environment_the_one_beside_the_application_serves() {
 fn without_any_environment_python3_of_the_path_serves() {
     let python = Python::usual();
     let folder = Folder::new();
-    std::os::unix::fs::symlink(&python.executable, folder.join("python3")).expect("a private folder is writable");
+    symlink(&python.executable, folder.join("python3")).expect("a private folder is writable");
     let rig = Rig::with_source(SHOW_PREFIX).without_python().env("PATH", folder.path().to_str().expect("plain"));
     let alone =
         Command::new(folder.join("python3")).args(["-c", "import sys; print(sys.prefix)"]).output().expect("runs");
@@ -102,6 +102,17 @@ fn what_is_no_usable_interpreter_is_refused_in_one_sentence() {
     let folder = Folder::new();
     let empty = rig().interpreter(folder.path()).refuse();
     empty.says(INTERPRETER, &[folder.path().to_str().expect("plain")]);
+}
+
+#[test]
+fn an_environment_of_another_version_is_refused() {
+    let python = Python::usual();
+    let folder = Folder::new();
+    folder.write("pyvenv.cfg", "home = /usr/bin\nversion = 3.99.1\n");
+    std::fs::create_dir(folder.join("bin")).expect("a private folder is writable");
+    symlink(&python.executable, folder.join("bin/python")).expect("a private folder is writable");
+    let refused = Rig::new("corners.py").interpreter(folder.path()).refuse();
+    refused.says(INTERPRETER, &["was made for Python 3.99"]);
 }
 
 const INTERPRETER: i32 = 6;

@@ -187,21 +187,14 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn process_1_of_a_container_reaps_strangers() {
+    let container = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !Command::new("unshare").args(container).arg("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("left out: this machine lets nobody make a container");
+    }
     let folder = ostler_tests::Folder::new();
     let script = "exec \"$@\" --bind unix:site.sock --control control.sock --workers 1";
     let mut command = Command::new("unshare");
-    command.args([
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "sh",
-        "-c",
-        script,
-        "sh",
-    ]);
+    command.args(container).args(["sh", "-c", script, "sh"]);
     command.arg(built("ostler")).arg("--python").arg(&Python::usual().environment().python);
     command.arg(application("corners.py")).current_dir(folder.path());
     let mut container = Process::start(&mut command, &folder.path().display().to_string());
