@@ -1,0 +1,119 @@
+//! ostler's own loop with an application in Rust in the place of Python: what is left when Python costs nothing.
+//!
+//! Usage: `loop 127.0.0.1:8000`. One worker with the daemon's defaults, without a master.
+
+use std::{env, io, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
+
+use ostler_http::ResponseHead;
+use ostler_serve::{Application, Request, Response, Setup};
+use ostler_wire::{
+    Boot, Channel, HeaderMap, Listener, Peers, Preload, ToWorker, VERSION, Worker, log, scoreboard::Scoreboard,
+};
+
+struct Hello;
+
+impl Application for Hello {
+    type Caller = ResponseHead;
+
+    fn caller(&self, _thread: u16) -> ResponseHead {
+        ResponseHead::default()
+    }
+
+    fn call(&self, head: &mut ResponseHead, _request: &mut Request<'_>, response: &mut Response<'_>) {
+        head.clear();
+        head.begin(b"200 OK").expect("it is a status");
+        head.field(b"Content-Type", b"text/plain").expect("it is a field");
+        head.field(b"Content-Length", b"13").expect("it is a length");
+        response.whole(head, b"Hello, World!").expect("the length is right");
+    }
+
+    fn stacks(&self) -> String {
+        String::new()
+    }
+
+    fn abandon(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+
+    fn rest(&self, _head: &mut ResponseHead) {}
+}
+
+fn main() -> io::Result<()> {
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".into());
+    let listener = TcpListener::bind(&address)?;
+    listener.set_nonblocking(true)?;
+    // Stand for the master, and live as long as the process.
+    let (master, channel) = Channel::pair()?;
+    let (terminated, _never_written) = nix::unistd::pipe()?;
+    let (give, take) = Channel::pair()?;
+    master.send(&ToWorker::Serve, &[])?;
+    let setup = Setup {
+        boot: boot(&address, listener.local_addr()?.port()),
+        slot: 0,
+        channel,
+        listeners: vec![listener.into()],
+        exchange_give: give.into(),
+        exchange_take: take.into(),
+        terminated,
+        access_log: None,
+        scoreboard: Arc::new(Scoreboard::new(1, 1)?),
+        log: log::logger("loop", slog::Level::Info),
+    };
+    ostler_serve::run(setup, &Hello).map(drop)
+}
+
+fn boot(address: &str, port: u16) -> Boot {
+    Boot {
+        wire: VERSION,
+        generation: 1,
+        application: "hello".into(),
+        chdir: "/".into(),
+        pythonpath: Vec::new(),
+        preload: Preload::Off,
+        check_only: false,
+        slots: 1,
+        workers: 1,
+        access_log: false,
+        listeners: vec![Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(port) }],
+        process_name: "loop".into(),
+        log_level: "info".into(),
+        worker: worker(),
+    }
+}
+
+fn worker() -> Worker {
+    let seconds = Duration::from_secs;
+    Worker {
+        threads: 1,
+        timeout: seconds(30),
+        slow_request: Duration::ZERO,
+        keep_alive: seconds(75),
+        header_timeout: seconds(30),
+        body_timeout: seconds(30),
+        write_timeout: seconds(30),
+        min_rate: 0,
+        connections: 1000,
+        max_queue_time: Duration::ZERO,
+        max_requests: 0,
+        max_requests_jitter: 0,
+        max_memory: 0,
+        max_age: Duration::ZERO,
+        graceful_timeout: seconds(30),
+        limit_request_line: 4094,
+        limit_request_fields: 100,
+        limit_request_field_size: 8190,
+        limit_request_head: 65536,
+        limit_request_body: 0,
+        request_buffering: true,
+        body_memory: 65536,
+        spool_directory: PathBuf::from("/tmp"),
+        root_path: String::new(),
+        header_map: HeaderMap::Drop,
+        forwarded_allow: Peers::default(),
+        proxy_protocol: false,
+        proxy_allow: Peers::default(),
+        access_log_format: String::new(),
+        server_header: "ostler".into(),
+        sendfile: true,
+    }
+}
