@@ -28,4 +28,5 @@ mod supervision_8_drain;
 mod supervision_9_control;
 mod supervision_storm;
 
+mod neighbours;
 mod service_manager;
