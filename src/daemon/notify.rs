@@ -22,6 +22,8 @@ pub struct Notify {
     /// How often systemd wants to hear that we live.
     watchdog: Option<Duration>,
     next: Option<Moment>,
+    /// Between [`Notify::reloading`] and what comes of it.
+    reloading: bool,
 }
 
 impl Notify {
@@ -33,16 +35,27 @@ impl Notify {
         let for_us = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
         let watchdog =
             watchdog.filter(|period| for_us && socket.is_some() && !period.is_zero()).map(|period| period / 2);
-        Notify { socket, watchdog, next: watchdog.map(|_| Moment::now()) }
+        Notify { socket, watchdog, next: watchdog.map(|_| Moment::now()), reloading: false }
     }
 
     /// A generation serves.
-    pub fn ready(&self, status: &str) {
+    pub fn ready(&mut self, status: &str) {
+        self.reloading = false;
+        // What an exception says may have several lines, and each would be an assignment.
+        let status = status.lines().next().unwrap_or_default();
         self.send(&format!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()));
     }
 
-    /// A reload or an upgrade begins; ends with [`Notify::ready`].
-    pub fn reloading(&self) {
+    /// What began has failed, and the site goes on as before. It does not if the first generation has failed.
+    pub fn not_reloaded(&mut self, what: &str) {
+        if self.reloading {
+            self.ready(&format!("the previous generation serves; {what}"));
+        }
+    }
+
+    /// A reload or an upgrade begins; ends with [`Notify::ready`] or [`Notify::not_reloaded`].
+    pub fn reloading(&mut self) {
+        self.reloading = true;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", Moment::now().0 * 1000));
     }
 

@@ -36,7 +36,7 @@ fn the_unit_of_several_sites_is_that_of_one_with_a_name() {
     let body = |unit: &'static str| unit.split_once("\n\n").expect("a heading, then the unit").1;
     let named = body(SERVICE)
         .replace("/etc/ostler.toml", "/etc/ostler/%i.toml --name %i")
-        .replace("Directory=ostler", "Directory=ostler/%i")
+        .replace("Directory=ostler", "Directory=ostler-%i")
         .replace("WSGI site served", "WSGI site %i served")
         .replace("User=ostler", "User=ostler-%i")
         .replace("one called ostler if", "one called ostler-NAME if");

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -65,10 +66,10 @@ impl Loop {
         }
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
             Ok(None) => {}
-            Ok(Some(socket)) => {
+            Ok(Some((socket, address))) => {
                 socket::no_delay(socket.as_fd());
                 let left = self.queue_aged > 0 && socket::peer_closed(socket.as_fd()) == PeerState::Gone;
-                let token = self.admit(socket, listener);
+                let token = self.admit(socket, address, listener);
                 if left {
                     return self.close(token);
                 }
@@ -92,8 +93,8 @@ impl Loop {
     /// Takes all that the kernel has queued: nobody else will.
     pub(crate) fn empty_queues(&mut self) {
         for listener in 0..self.listeners.len() {
-            while let Ok(Some(socket)) = socket::accept(self.listeners[listener].as_fd()) {
-                let token = self.admit(socket, listener as u16);
+            while let Ok(Some((socket, address))) = socket::accept(self.listeners[listener].as_fd()) {
+                let token = self.admit(socket, address, listener as u16);
                 self.again.push_back(token);
             }
         }
@@ -101,14 +102,15 @@ impl Loop {
     }
 
     /// Makes a connection of a socket.
-    pub(crate) fn admit(&mut self, socket: OwnedFd, listener: u16) -> Token {
+    pub(crate) fn admit(&mut self, socket: OwnedFd, address: Option<SocketAddr>, listener: u16) -> Token {
         self.serial = (self.serial + 1) % SPECIAL;
-        let proxy_expected = self.proxy_expected(&socket);
+        let proxy_expected = self.proxy_expected(address);
         let entry = self.connections.vacant_entry();
         let token = Token { place: entry.key() as u32, serial: self.serial };
         entry.insert(Connection {
             token,
             socket: Arc::new(socket),
+            address,
             peer: None,
             listener,
             phase: Phase::Head,
@@ -118,7 +120,6 @@ impl Loop {
             readable: true,
             half_closed: false,
             proxy_expected,
-            proxied: None,
             requests: 0,
         });
         self.slot().connections.store(self.connections.len() as u32, Relaxed);

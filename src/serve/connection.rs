@@ -19,6 +19,8 @@ pub(crate) const BUFFER: usize = 16 * 1024;
 pub(crate) struct Connection {
     pub token: Token,
     pub socket: Arc<OwnedFd>,
+    /// The peer's as the socket said when it was accepted, or as a PROXY header said; none on a Unix socket.
+    pub address: Option<SocketAddr>,
     pub peer: Option<Peer>,
     pub listener: u16,
     pub phase: Phase,
@@ -33,8 +35,6 @@ pub(crate) struct Connection {
     pub half_closed: bool,
     /// A PROXY header must come first.
     pub proxy_expected: bool,
-    /// Who the PROXY header says is the client.
-    pub proxied: Option<SocketAddr>,
     /// Requests so far.
     pub requests: u32,
 }

@@ -1,6 +1,9 @@
 //! Who asks: as the socket says, as a PROXY header says, as the fields of a trusted proxy say.
 
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ostler_http::{
     Refusal,
@@ -15,15 +18,14 @@ use crate::{
     application::Client,
     connection::{Incoming, Peer},
     event_loop::Loop,
-    socket,
     timers::Token,
 };
 
 impl Loop {
     /// Whether a new connection must begin with a PROXY header.
-    pub(crate) fn proxy_expected(&self, socket: &OwnedFd) -> bool {
+    pub(crate) fn proxy_expected(&self, address: Option<SocketAddr>) -> bool {
         let worker = &self.shared.boot.worker;
-        worker.proxy_protocol && contains(&worker.proxy_allow, socket::peer_address(socket).map(|address| address.ip()))
+        worker.proxy_protocol && contains(&worker.proxy_allow, address.map(|address| address.ip()))
     }
 
     /// Takes the PROXY header from the beginning of a connection's bytes; `false` while it is not complete.
@@ -34,7 +36,7 @@ impl Loop {
         let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
         bytes.drain(..length);
         connection.proxy_expected = false;
-        connection.proxied = addresses.map(|(source, _)| source);
+        connection.address = addresses.map(|(source, _)| source).or(connection.address);
         connection.peer = None;
         Ok(true)
     }
@@ -44,11 +46,10 @@ impl Loop {
         let forwarded_allow = &self.shared.boot.worker.forwarded_allow;
         let connection = crate::event_loop::find(&mut self.connections, token)?;
         Some(connection.peer.get_or_insert_with(|| {
-            let address = connection.proxied.or_else(|| socket::peer_address(&connection.socket));
-            let ip = address.map(|address| address.ip().to_canonical());
+            let ip = connection.address.map(|address| address.ip().to_canonical());
             let client = Client {
                 address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                port: address.map(|address| address.port()),
+                port: connection.address.map(|address| address.port()),
                 listener: connection.listener,
                 ..Client::default()
             };

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -26,8 +27,8 @@ pub(crate) struct Moved {
     pub socket: OwnedFd,
     /// As in [`ostler_wire::Listener::name`]: another generation may count its listeners otherwise.
     pub listener: String,
-    /// The client's address and port as a PROXY header told them; else empty.
-    pub proxied: String,
+    /// The client's address, as in [`crate::connection::Connection::address`]: the socket of one that has left says none.
+    pub address: Option<SocketAddr>,
     pub bytes: Vec<u8>,
 }
 
@@ -45,9 +46,9 @@ impl Exchange {
     }
 
     /// Puts a connection there; `false` while it is full.
-    pub fn give(&self, socket: BorrowedFd, listener: &str, proxied: &str, bytes: &[u8]) -> io::Result<bool> {
-        let mut packet = Vec::with_capacity(listener.len() + proxied.len() + 2 + bytes.len());
-        for part in [listener.as_bytes(), b"\0", proxied.as_bytes(), b"\0", bytes] {
+    pub fn give(&self, socket: BorrowedFd, listener: &str, address: &str, bytes: &[u8]) -> io::Result<bool> {
+        let mut packet = Vec::with_capacity(listener.len() + address.len() + 2 + bytes.len());
+        for part in [listener.as_bytes(), b"\0", address.as_bytes(), b"\0", bytes] {
             packet.extend_from_slice(part);
         }
         match channel::send(self.give.as_fd(), &packet, &[socket]) {
@@ -67,8 +68,8 @@ impl Exchange {
         };
         let mut parts = scratch[..length].splitn(3, |byte| *byte == 0);
         let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-        let (listener, proxied) = (text(), text());
+        let (listener, address) = (text(), text().parse().ok());
         let bytes = parts.next().unwrap_or_default().to_vec();
-        Ok(descriptors.into_iter().next().map(|socket| Moved { socket, listener, proxied, bytes }))
+        Ok(descriptors.into_iter().next().map(|socket| Moved { socket, listener, address, bytes }))
     }
 }

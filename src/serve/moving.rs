@@ -211,8 +211,8 @@ impl Loop {
             return false;
         }
         let listener = &self.shared.boot.listeners[usize::from(connection.listener)].name;
-        let proxied = connection.proxied.map(|address| address.to_string()).unwrap_or_default();
-        match self.exchange.give(connection.socket.as_fd(), listener, &proxied, bytes) {
+        let address = connection.address.map(|address| address.to_string()).unwrap_or_default();
+        match self.exchange.give(connection.socket.as_fd(), listener, &address, bytes) {
             Ok(true) => {
                 let slot = self.slot();
                 slot.given.store(slot.given.load(Relaxed) + 1, Relaxed);
@@ -287,14 +287,13 @@ impl Loop {
     fn adopt(&mut self, moved: Moved) {
         let listeners = &self.shared.boot.listeners;
         let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
-        let token = self.admit(moved.socket, listener as u16);
+        let token = self.admit(moved.socket, moved.address, listener as u16);
         let slot = self.slot();
         slot.taken.store(slot.taken.load(Relaxed) + 1, Relaxed);
         let Some(connection) = self.connection(token) else { return };
         connection.requests = 1;
         // Its first bytes, and with them its PROXY header, were read by the worker that it comes from.
         connection.proxy_expected = false;
-        connection.proxied = moved.proxied.parse().ok();
         if !moved.bytes.is_empty() {
             connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
         }

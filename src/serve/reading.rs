@@ -128,12 +128,12 @@ impl Loop {
 
     /// Waits for the rest of a head.
     fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
-        // A CRLF too many behind a body begins no request (RFC 9112 §2.2).
-        if b"\r\n".starts_with(&partial.bytes) {
-            return self.rest(token);
-        }
         let since = partial.since.unwrap_or(self.now);
         let Some(connection) = self.connection(token) else { return };
+        // A CRLF too many behind a body begins no request (RFC 9112 §2.2); it does begin a PROXY header.
+        if partial.bytes == b"\r\n" && !connection.proxy_expected {
+            return self.rest(token);
+        }
         connection.partial = Some(partial);
         self.rest(token);
         self.bound(token, since, self.shared.boot.worker.header_timeout);

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -11,13 +12,19 @@ use nix::{
     sys::socket::{self, MsgFlags, Shutdown, SockFlag, sockopt},
 };
 
-/// Takes one connection from a listener's queue.
-pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<OwnedFd>> {
-    let accepted = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC);
-    let Some(raw) = unless_blocked(accepted)? else { return Ok(None) };
-    // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
-    #[allow(unsafe_code)]
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
+/// Takes one connection from a listener's queue, and says who is at its other end.
+pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+    loop {
+        let accepted = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC);
+        let Some(raw) = unless_blocked(accepted)? else { return Ok(None) };
+        // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
+        #[allow(unsafe_code)]
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        // Fails if the client has reset it in the queue: nobody waits for an answer, and nobody knows who it was.
+        if let Ok(address) = peer_address(&socket) {
+            return Ok(Some((socket, address)));
+        }
+    }
 }
 
 /// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end.
@@ -93,9 +100,9 @@ pub(crate) fn no_delay(socket: BorrowedFd) {
     let _ = socket::setsockopt(&socket, sockopt::TcpNoDelay, &true);
 }
 
-/// The peer's address; `None` on a Unix socket.
-pub(crate) fn peer_address(socket: &OwnedFd) -> Option<std::net::SocketAddr> {
-    socket2::SockRef::from(&socket.as_fd()).peer_addr().ok()?.as_socket()
+/// The peer's address; `None` on a Unix socket. An error once the peer has reset the connection.
+pub(crate) fn peer_address(socket: &OwnedFd) -> io::Result<Option<SocketAddr>> {
+    Ok(socket2::SockRef::from(&socket.as_fd()).peer_addr()?.as_socket())
 }
 
 fn unless_blocked<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {

@@ -27,3 +27,6 @@ mod supervision_7_recycling;
 mod supervision_8_drain;
 mod supervision_9_control;
 mod supervision_storm;
+
+mod neighbours;
+mod service_manager;

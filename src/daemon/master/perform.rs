@@ -305,7 +305,10 @@ impl<'a> Performer<'a> {
         match note {
             Note::ReloadAsked | Note::RollbackAsked(_) | Note::UpgradeAsked => self.notify.reloading(),
             Note::Stopping(_) => self.notify.stopping(),
-            Note::Discarded(..) | Note::UpgradeFailed(_) => self.notify.ready("the previous generation serves"),
+            Note::Discarded(number, failure) => {
+                self.notify.not_reloaded(&format!("generation {number} was discarded: {}", failure.message));
+            }
+            Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
             _ => {}
         }
         let cause = match note {

@@ -45,8 +45,8 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
         invocation.variable("RUNTIME_DIRECTORY").map(|ours| PathBuf::from(ours.split(':').next().unwrap_or(ours))),
         invocation.variable("XDG_RUNTIME_DIR").map(|session| Path::new(session).join("ostler")),
         Some("/run/ostler".into()),
-        // RuntimeDirectory=ostler/%i of the unit.
-        Some(Path::new("/run/ostler").join(&name)),
+        // RuntimeDirectory=ostler-%i of the unit.
+        Some(Path::new("/run").join(format!("ostler-{name}"))),
         Some(Path::new("/tmp").join(format!("ostler-{}", geteuid()))),
     ];
     let places: Vec<_> = places.into_iter().flatten().map(|directory| directory.join(&file)).collect();
