@@ -34,8 +34,8 @@ class Wrong(Exception):
 
 
 @contextlib.contextmanager
-def serving(name, workload, **how):
-    """Runs the server for this workload; yields its process and its site."""
+def serving(name, workload, options=(), **how):
+    """Runs the server for this workload, with options of its own; yields its process and its site."""
     if name in HELLO_ONLY and workload is not WORKLOADS["hello"]:
         raise Cannot("it has one fixed answer")
     folder = TARGET / "bench"
@@ -43,11 +43,12 @@ def serving(name, workload, **how):
     site = Site(workload.application, processes.free_port(), access_log=log, **how)
     # Servers disagree on whether the current directory is on sys.path.
     environment = {"PYTHONPATH": str(HERE / "apps")}
-    command = SERVERS[name](site)
+    command = [*SERVERS[name](site), *options]
     with processes.running(command, site.port, folder / f"{name}.log", SERVER_CORE, environment) as process:
         yield process, site
     if log:
         log.unlink(missing_ok=True)
+    site.control.unlink(missing_ok=True)
 
 
 def once(name, workload, seconds):

@@ -34,6 +34,11 @@ class Site:
         return self.application.partition(":")[0]
 
     @property
+    def control(self):
+        """Where the server listens to its operator, if it does."""
+        return TARGET / "bench" / f"{self.port}.control"
+
+    @property
     def workers_text(self):
         return str(self.workers)
 
@@ -55,8 +60,8 @@ def loop(site):
 def ostler(site):
     """As it comes."""
     log = ["--access-logfile", str(site.access_log)] if site.access_log else []
-    command = [str(RELEASE / "ostler"), "-b", site.address, "-w", site.workers_text, "--python", tool("python")]
-    return [*command, *log, site.application]
+    command = [str(RELEASE / "ostler"), "-b", site.address, "-w", site.workers_text, "--control", str(site.control)]
+    return [*command, "--python", tool("python"), *log, site.application]
 
 
 def bjoern(site):
@@ -108,7 +113,7 @@ def uwsgi(site):
     if site.application == "plain:stream":
         entry = ["--http", site.address, "--http-keepalive", "--http-auto-chunked"]
     log = ["--logto", str(site.access_log)] if site.access_log else ["--disable-logging"]
-    command = [tool("uwsgi"), *entry, "--master", "--die-on-term", "-p", site.workers_text, *log]
+    command = [tool("uwsgi"), *entry, "--master", "--master-fifo", str(site.control), "--die-on-term", "-p", site.workers_text, *log]
     return [*command, "--need-app", "--single-interpreter", "--module", site.application]
 
 

@@ -3,6 +3,8 @@
 import statistics
 
 import instructions
+import memory
+import reload
 import tail
 from servers import HELLO_ONLY
 from workloads import WORKLOADS
@@ -34,6 +36,10 @@ def text(report):
         parts.append(grid(tail.TITLE, *tail_rows(report)))
     if "instructions" in report:
         parts.append(grid(instructions.TITLE, *instruction_rows(report)))
+    if "memory" in report:
+        parts.append(grid(memory.TITLE, *memory_rows(report)))
+    if "reload" in report:
+        parts.append(grid(reload.TITLE, *reload_rows(report)))
     return "\n\n".join(parts)
 
 
@@ -67,6 +73,33 @@ def instruction_rows(report):
     return ["", "instructions"], [[name, value if isinstance(value, str) else f"{value:,.0f}"] for name, value in its.items()]
 
 
+def memory_rows(report):
+    """In MB; the ratio is to ostler."""
+    ours = report["memory"].get("ostler")
+    header = ["", "processes", "MB at first", "MB", "× ostler"]
+    rows = []
+    for name, its in report["memory"].items():
+        if isinstance(its, str):
+            rows.append([name, its])
+            continue
+        ratio = f"{its['after'] / ours['after']:.2f}" if isinstance(ours, dict) else "–"
+        rows.append([name, str(its["processes"]), f"{its['before']:.1f}", f"{its['after']:.1f}", ratio])
+    return header, rows
+
+
+def reload_rows(report):
+    """`ended` are the connections that a client wanted to keep."""
+    header = ["", "answers", "median ms", "longest ms", "lost", "connections ended", "old code for s"]
+    rows = []
+    for name, its in report["reload"].items():
+        if isinstance(its, str):
+            rows.append([name, its])
+            continue
+        times = [f"{its[key]:,.1f}" for key in ("median", "longest")]
+        rows.append([name, f"{its['answers']:,}", *times, str(its["lost"]), str(its["ended"]), f"{its['seconds']:.1f}"])
+    return header, rows
+
+
 def grid(title, header, rows):
     """Columns as wide as they must be; a row of two cells under a longer header is a remark."""
     full = [row for row in [header, *rows] if len(row) == len(header)]
@@ -91,6 +124,10 @@ def markdown(report):
         header, rows = tail_rows(report)
         whole = [row for row in rows if len(row) == len(header)]
         parts.append(marked([tail.TITLE[0].upper() + tail.TITLE[1:], *header[1:]], whole))
+    for key, title, rows_of in (("memory", memory.TITLE, memory_rows), ("reload", reload.TITLE, reload_rows)):
+        if key in report:
+            header, rows = rows_of(report)
+            parts.append(marked([title[0].upper() + title[1:], *header[1:]], [row for row in rows if len(row) == len(header)]))
     if "instructions" in report:
         header, rows = instruction_rows(report)
         parts.append(marked(["User-space instructions per hello request", "callgrind"], rows))

@@ -1,4 +1,4 @@
-"""A page as Django's users write it: the middleware that `startproject` switches on, sessions in signed cookies, a template."""
+"""A page as Django's users write it: the applications and middleware of `startproject`, sessions in signed cookies, a template."""
 
 from pathlib import Path
 
@@ -11,7 +11,15 @@ settings.configure(
     SECRET_KEY="only for the bench",
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.messages"],
+    INSTALLED_APPS=[
+        "django.contrib.admin",
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "django.contrib.messages",
+        "django.contrib.staticfiles",
+    ],
+    STATIC_URL="static/",
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
@@ -26,6 +34,7 @@ settings.configure(
         {
             "BACKEND": "django.template.backends.django.DjangoTemplates",
             "DIRS": [Path(__file__).parent / "templates"],
+            "APP_DIRS": True,
             "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
         }
     ],
@@ -36,5 +45,8 @@ def page(request):
     return render(request, "page.html", {"name": request.GET.get("name", "world"), "rows": range(20)})
 
 
-urlpatterns = [path("", page)]
 app = get_wsgi_application()
+# The admin's models need the settings.
+from django.contrib import admin
+
+urlpatterns = [path("", page), path("admin/", admin.site.urls)]

@@ -6,7 +6,8 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
+    socketpair,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -35,11 +36,13 @@ impl Channel {
 
     /// Receives one message and its descriptors; `None` when the other end is closed.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut packet = vec![0; LARGEST];
-        let (length, descriptors) = receive(self.as_fd(), &mut packet)?;
+        // A process that waits holds no room for the largest: what a template touches is copied for each worker.
+        let length = length_of_next(self.as_fd())?;
         if length == 0 {
             return Ok(None);
         }
+        let mut packet = vec![0; length.min(LARGEST)];
+        let (length, descriptors) = receive(self.as_fd(), &mut packet)?;
         Ok(Some((serde_json::from_slice(&packet[..length])?, descriptors)))
     }
 }
@@ -72,6 +75,17 @@ pub fn send(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd]) -> io
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits for a packet, leaves it there, and gives its length: 0 when the other end is closed.
+fn length_of_next(socket: BorrowedFd) -> io::Result<usize> {
+    loop {
+        // unix(7): with MSG_TRUNC the whole length, however small the buffer is.
+        match recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            outcome => return Ok(outcome?),
         }
     }
 }

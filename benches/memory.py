@@ -1,0 +1,77 @@
+"""What four Django workers weigh when they have answered ten thousand requests, with all the processes around them.
+
+The proportional set size of each process is added up, so that memory which several of them share counts once.
+"""
+
+import contextlib
+import http.client
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import measure
+import processes
+from servers import HELLO_ONLY, Cannot
+from workloads import Workload
+
+TITLE = "memory of four Django workers after 10,000 requests"
+DJANGO = Workload("Django with its admin", "django_site:app", 827)
+REQUESTS, CLIENTS = 10_000, 10
+# After so many questions a client comes back on a new connection, perhaps to another worker.
+VISIT = 20
+# Servers that weigh less with an option that their manuals name for it.
+VARIANTS = {"gunicorn-gthread": ["--preload"]}
+
+
+def measure_all(servers):
+    """{server: its figures, or why there are none}"""
+    print(f"\n{TITLE}", file=sys.stderr)
+    rows = {}
+    for name in servers:
+        if name not in HELLO_ONLY:
+            rows[name] = figures(name, [])
+            if name in VARIANTS:
+                rows[" ".join([name, *VARIANTS[name]])] = figures(name, VARIANTS[name])
+    return rows
+
+
+def figures(name, options):
+    try:
+        with measure.serving(name, DJANGO, options, workers=4, only_thread=True) as (process, site):
+            measure.check(DJANGO, site.port)
+            before = weights(process.pid)
+            ask(site.port)
+            after = weights(process.pid)
+            used = [(int(fields[11]) + int(fields[12])) * processes.TICK for _, fields in processes.tree(process.pid)]
+    except Cannot as why:
+        return f"left out: {why}"
+    except (measure.Wrong, processes.NotUp, OSError, http.client.HTTPException) as why:
+        return f"failed: {why}"
+    result = {"processes": len(after), "before": sum(before), "after": sum(after)}
+    # The time shows whether all workers had their share.
+    each = " + ".join(f"{weight:.1f} ({seconds:.1f} s)" for weight, seconds in zip(after, used))
+    print(f"  {' '.join([name, *options]):27} {sum(before):.1f} MB, then {sum(after):.1f} = {each}", file=sys.stderr, flush=True)
+    return result
+
+
+def weights(root):
+    """The proportional set size of each process below `root`, in MB (of a million bytes)."""
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid, _ in processes.tree(root)]
+    return [int(re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)[1]) * 1024 / 1e6 for text in texts]
+
+
+def ask(port):
+    """All the questions, from clients that keep their connections for a while where the server lets them."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(visit, [port] * (REQUESTS // VISIT)))
+
+
+def visit(port):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        for _ in range(VISIT):
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise measure.Wrong(f"it answered {answer.status}")
