@@ -29,7 +29,8 @@ tools:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments: install venv (on Debian: apt-get install python3-venv)'; exit 1; }
 
 build: tools
-	$(BUILD)
+	@echo 'building ostler ($(PROFILE)); the first time takes a few minutes'
+	@$(BUILD)
 
 .venv/holds: examples/requirements.txt | tools
 	@echo 'preparing .venv with Flask, Django and Pyramid'
@@ -39,7 +40,7 @@ build: tools
 
 serve: build .venv/holds
 	@echo 'open http://$(BIND)/ (Ctrl-C ends it)'
-	@exec $(BUILT)/ostler --python .venv --bind $(BIND) --access-logfile - $(SITE)
+	@exec $(BUILT)/ostler --name example --python .venv --bind $(BIND) --access-logfile - $(SITE)
 
 test: tools
 	$(CARGO) build --locked --workspace
