@@ -188,6 +188,19 @@ impl Client {
         self.buffer.is_empty() && events == Ok(0)
     }
 
+    /// Waits until the other side has reset the connection, and reads nothing meanwhile.
+    pub fn is_reset(self) {
+        let descriptor = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        };
+        let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
+        // Errors are told without being asked for.
+        let mut descriptors = [PollFd::new(descriptor, PollFlags::empty())];
+        assert_eq!(poll(&mut descriptors, patience), Ok(1), "the connection was not reset");
+        assert!(descriptors[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)), "{descriptors:?}");
+    }
+
     /// Waits for the end of the connection, before which nothing may come.
     pub fn ending(self) -> Ending {
         let (rest, ending) = self.rest();

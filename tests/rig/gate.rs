@@ -49,6 +49,13 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Whether somebody is at the gate now.
+    pub fn has_visitor(&self) -> bool {
+        poll(&mut [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
+    }
+}
+
 /// Somebody who waits at a gate.
 pub struct Visitor(UnixStream);
 
