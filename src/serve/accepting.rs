@@ -67,7 +67,6 @@ impl Loop {
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
             Ok(None) => {}
             Ok(Some((socket, address))) => {
-                socket::no_delay(socket.as_fd());
                 let left = self.queue_aged > 0 && socket::peer_closed(socket.as_fd()) == PeerState::Gone;
                 let token = self.admit(socket, address, listener);
                 if left {

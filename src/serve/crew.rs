@@ -32,6 +32,10 @@ use crate::{
 
 /// How long a call may last before the stand-by takes the loop over: between one and two of these.
 const TICK: Duration = Duration::from_millis(1);
+/// The same under a steady load of short calls, where each tick costs the calls a context switch.
+const STEADY_TICK: Duration = Duration::from_millis(3);
+/// A load is steady when so many ticks in a row have each seen a call end.
+const STEADY_TICKS: u32 = 16;
 /// After so many ticks without a call the stand-by sleeps until there is one.
 const QUIET_TICKS: u32 = 16;
 
@@ -224,16 +228,18 @@ impl<'a, A: Application> Crew<'a, A> {
     /// The life of the stand-by thread.
     fn stand_by(&self) {
         self.standby.get_or_init(thread::current);
-        let (mut last, mut quiet) = (0, 0);
+        let (mut last, mut quiet, mut steady) = (0, 0, 0);
         while !self.over.load(Acquire) {
             let now = self.right.load(SeqCst);
             if now % 2 == 1 && now == last && self.right.compare_exchange(now, now + 1, SeqCst, SeqCst).is_ok() {
                 self.take_over();
             }
+            // A call counts twice: when it begins and when it ends.
+            steady = if now >= last + 2 { steady + 1 } else { 0 };
             quiet = if now == last { quiet + 1 } else { 0 };
             last = now;
             if quiet < QUIET_TICKS || now % 2 == 1 {
-                thread::park_timeout(TICK);
+                thread::park_timeout(if steady < STEADY_TICKS { TICK } else { STEADY_TICK });
                 continue;
             }
             self.standby_sleeps.store(true, SeqCst);

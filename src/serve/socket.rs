@@ -94,10 +94,11 @@ pub(crate) fn reset_on_close(socket: BorrowedFd) {
     let _ = socket::setsockopt(&socket, sockopt::Linger, &linger);
 }
 
-/// Sends small packets at once: a response's head must not wait for the client's acknowledgement of the last one.
-pub(crate) fn no_delay(socket: BorrowedFd) {
+/// Lets the connections that a listener accepts send small packets at once: a response's head must not wait for the client's
+/// acknowledgement of the last one.
+pub(crate) fn no_delay(listener: BorrowedFd) {
     // Fails on Unix sockets, which never delay.
-    let _ = socket::setsockopt(&socket, sockopt::TcpNoDelay, &true);
+    let _ = socket::setsockopt(&listener, sockopt::TcpNoDelay, &true);
 }
 
 /// The peer's address; `None` on a Unix socket. An error once the peer has reset the connection.
