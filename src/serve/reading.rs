@@ -340,3 +340,17 @@ impl Loop {
 pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
     rate > 0 && time > RATE_GRACE && (bytes as f64) < rate as f64 * time.as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_client_has_time_to_show_its_rate() {
+        let seconds = Duration::from_secs;
+        assert!(!too_slow(0, 240, RATE_GRACE));
+        assert!(too_slow(11 * 240 - 1, 240, seconds(11)));
+        assert!(!too_slow(11 * 240, 240, seconds(11)));
+        assert!(!too_slow(0, 0, seconds(1000)), "no bound");
+    }
+}

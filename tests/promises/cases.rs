@@ -5,6 +5,16 @@ use std::{collections::BTreeMap, fs};
 use ostler_tests::{Answer, Client, Ending, Framing, Rig, repository};
 use serde_json::Value;
 
+/// How a client sends: the bytes of a step together, or each by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    ByteByByte,
+}
+
+/// Up to here a step is short enough to be sent byte by byte.
+const SHORT: usize = 2000;
+
 const KEYS: [&str; 17] = [
     "name",
     "section",
@@ -25,11 +35,11 @@ const KEYS: [&str; 17] = [
     "wire_lacks",
 ];
 
-/// Plays a file's cases, each group of options against a daemon of its own, and fails with all that went wrong. Then again what the
-/// application does rightly, with the standard library's validator between it and the daemon.
+/// Plays a file's cases, each group of options against a daemon of its own, whole and byte by byte, and fails with all that went
+/// wrong. Then again what the application does rightly, with the standard library's validator between it and the daemon.
 pub fn play_all(file: &str) {
-    play_some(file, "application", |_| true);
-    play_some(file, "validated", |case| is_well_behaved(case) && !upsets_the_validator(case));
+    play_some(file, "application", &[Sent::Whole, Sent::ByteByByte], |_| true);
+    play_some(file, "validated", &[Sent::Whole], |case| is_well_behaved(case) && !upsets_the_validator(case));
 }
 
 /// Whether the application answers, and with 200 only.
@@ -45,7 +55,7 @@ fn upsets_the_validator(case: &Value) -> bool {
     ["/echo", "/length", "read ", "read;", "GET /blocks?count=1 "].iter().any(|text| request.contains(text))
 }
 
-fn play_some(file: &str, application: &str, wanted: impl Fn(&Value) -> bool) {
+fn play_some(file: &str, application: &str, ways: &[Sent], wanted: impl Fn(&Value) -> bool) {
     let text = fs::read_to_string(repository("tests/cases").join(file)).expect("the file of the cases is there");
     let group: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
     for (name, key) in list(&group["case"])
@@ -70,11 +80,11 @@ fn play_some(file: &str, application: &str, wanted: impl Fn(&Value) -> bool) {
             rig = rig.flag(string(word));
         }
         let site = rig.start();
-        for case in cases {
+        for (case, way) in cases.iter().flat_map(|case| ways.iter().map(move |way| (case, *way))) {
             let name = format!("{}: {}", string(&case["section"]), string(&case["name"]));
-            match play(case, site.address()) {
-                Ok(()) => println!("{name}, for {application}: ok"),
-                Err(why) => failures.push(format!("{name}: {why}")),
+            match play(case, way, site.address()) {
+                Ok(()) => println!("{name}, {way:?} for {application}: ok"),
+                Err(why) => failures.push(format!("{name}, {way:?}: {why}")),
             }
         }
         assert!(application != "validated" || site.logged("AssertionError") == 0, "the validator complains");
@@ -90,7 +100,7 @@ struct Seen {
     last: Option<Answer>,
 }
 
-fn play(case: &Value, address: &str) -> Result<(), String> {
+fn play(case: &Value, way: Sent, address: &str) -> Result<(), String> {
     let client = Client::try_connect(address).map_err(|error| error.to_string())?;
     let mut seen = Seen { client, wire: vec![], last: None };
     let mut expected = list(&case["answers"]).iter();
@@ -106,7 +116,9 @@ fn play(case: &Value, address: &str) -> Result<(), String> {
         } else {
             let times = step["times"].as_u64().unwrap_or(1) as usize;
             // A server that has refused the request may close before all of it is sent.
-            let _ = seen.client.try_send(bytes(step["repeat"].as_str().unwrap_or_else(|| string(step))).repeat(times));
+            let bytes = bytes(step["repeat"].as_str().unwrap_or_else(|| string(step))).repeat(times);
+            let together = if way == Sent::Whole || bytes.len() > SHORT { bytes.len().max(1) } else { 1 };
+            let _ = bytes.chunks(together).try_for_each(|piece| seen.client.try_send(piece));
         }
     }
     for expected in expected.filter(|expected| **expected != "end") {

@@ -101,3 +101,13 @@ fn rfc9112_9_5_an_idle_connection_ends_in_silence_and_one_that_begins_does_not()
     assert_eq!(begun.send("G").answer().status, 408);
     assert_eq!(begun.ending(), Ending::Closed);
 }
+
+#[test]
+fn rfc9112_9_6_a_client_that_never_stops_sending_is_cut() {
+    let site = Rig::with_source(SOURCE).option("--limit-request-body", "10").start();
+    let mut client = site.connect();
+    client.send("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n");
+    // What it goes on sending is read for a while, so that it can see the answer, and then no more.
+    while client.try_send([b'x'; 65536]).is_ok() {}
+    assert_eq!(site.get("/hello").text(), "hello");
+}
