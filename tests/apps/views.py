@@ -1,83 +1,96 @@
-"""What frameworks make of a request, as JSON: the path's first segment says which of them."""
+"""What each framework makes of a request: method, addresses, query, form, files, JSON, cookies, fields."""
 
 import hashlib
+import io
 import json
 
-import django.conf
+import django
+import flask
 import webob
 import werkzeug
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 
-django.conf.settings.configure(ALLOWED_HOSTS=["*"], DEFAULT_CHARSET="utf-8")
-
-
-def application(environ, start_response):
-    view = VIEWS[environ["PATH_INFO"].split("/")[1]]
-    body = json.dumps(view(environ), default=repr).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def view_of(**parts):
-    """Each part's value, or the exception that asking for it raises."""
-    seen = {}
-    for name, part in parts.items():
-        try:
-            seen[name] = part()
-        except Exception as error:
-            seen[name] = f"{type(error).__name__}: {error}"
-    return seen
-
-
-def upload(name, filename, content_type, content):
-    return [name, filename, content_type, len(content), hashlib.sha256(content).hexdigest()]
+settings.configure(ALLOWED_HOSTS=["*"], DATA_UPLOAD_MAX_NUMBER_FIELDS=None)
+django.setup()
+site = flask.Flask(__name__)
 
 
 def of_werkzeug(environ):
-    request = werkzeug.Request(environ)
-    return view_of(
-        line=lambda: [request.method, request.path, request.full_path, request.root_path, request.url, request.host],
-        arguments=lambda: list(request.args.lists()),
-        headers=lambda: sorted(request.headers.items()),
-        cookies=lambda: list(request.cookies.lists()),
-        json=lambda: request.get_json(silent=True),
-        form=lambda: list(request.form.lists()),
-        files=lambda: [upload(name, file.filename, file.content_type, file.read()) for name, file in request.files.items(multi=True)],
-        body=lambda: request.get_data().decode("latin-1"),
-        length=lambda: [request.content_length, request.mimetype, request.mimetype_params],
-        languages=lambda: list(request.accept_languages),
-        client=lambda: [request.remote_addr, request.scheme, request.is_secure],
-    )
+    return shown(werkzeug.Request(environ))
+
+
+def of_flask(environ):
+    with site.request_context(environ):
+        return shown(flask.request)
+
+
+def shown(request):
+    return {
+        "method": request.method,
+        "url": request.url,
+        "path": request.path,
+        "root": request.root_url,
+        "remote": request.remote_addr,
+        "query": list(request.args.items(multi=True)),
+        "cookies": list(request.cookies.items(multi=True)),
+        "form": list(request.form.items(multi=True)),
+        "files": [[name, file.filename, file.content_type, digest(file.read())] for name, file in request.files.items(multi=True)],
+        "json": request.get_json(silent=True),
+        "length": request.content_length,
+        "fields": sorted(map(list, request.headers)),
+        "languages": list(request.accept_languages),
+    }
 
 
 def of_django(environ):
     request = WSGIRequest(environ)
-    return view_of(
-        line=lambda: [request.method, request.path, request.get_full_path(), request.build_absolute_uri(), request.get_host()],
-        arguments=lambda: list(request.GET.lists()),
-        headers=lambda: sorted(request.headers.items()),
-        cookies=lambda: request.COOKIES,
-        type=lambda: [request.content_type, request.content_params, request.encoding],
-        form=lambda: list(request.POST.lists()),
-        files=lambda: [upload(name, file.name, file.content_type, file.read()) for name, files in request.FILES.lists() for file in files],
-        body=lambda: request.body.decode("latin-1"),
-        client=lambda: [request.META["REMOTE_ADDR"], request.scheme, request.is_secure()],
-    )
+    return {
+        "method": request.method,
+        "url": request.build_absolute_uri(),
+        "path": request.path,
+        "query": sorted(request.GET.lists()),
+        "cookies": request.COOKIES,
+        "form": sorted(request.POST.lists()),
+        "files": [[name, file.name, file.content_type, digest(file.read())] for name, file in sorted(request.FILES.items())],
+        "encoding": request.encoding,
+        "type": request.content_type,
+        "fields": dict(request.headers),
+    }
 
 
 def of_webob(environ):
     request = webob.Request(environ)
-    return view_of(
-        line=lambda: [request.method, request.path, request.path_info, request.path_qs, request.url, request.host],
-        arguments=lambda: list(request.GET.items()),
-        headers=lambda: sorted(request.headers.items()),
-        cookies=lambda: sorted(request.cookies.items()),
-        form=lambda: [upload(name, value.filename, value.type, value.file.read()) if hasattr(value, "file") else [name, value] for name, value in request.POST.items()],
-        body=lambda: request.body.decode("latin-1"),
-        json=lambda: request.json,
-        length=lambda: [request.content_length, request.content_type, request.charset],
-        client=lambda: [request.client_addr, request.scheme, request.is_body_readable],
-    )
+    files = [[name, item.filename, item.type, digest(item.file.read())] for name, item in request.POST.items() if hasattr(item, "filename")]
+    return {
+        "method": request.method,
+        "url": request.url,
+        "path": request.path,
+        "query": list(request.GET.items()),
+        "cookies": sorted(request.cookies.items()),
+        "form": [[name, value] for name, value in request.POST.items() if not hasattr(value, "filename")],
+        "files": files,
+        "charset": request.charset,
+        "body": digest(request.body),
+        "fields": sorted(request.headers.items()),
+    }
 
 
-VIEWS = {"werkzeug": of_werkzeug, "django": of_django, "webob": of_webob}
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def application(environ, start_response):
+    body = environ["wsgi.input"].read()
+    seen = {}
+    for view in (of_werkzeug, of_flask, of_django, of_webob):
+        # Each reads the body for itself.
+        own = {key: value for key, value in environ.items() if isinstance(value, (str, bool, tuple))}
+        own |= {"wsgi.input": io.BytesIO(body), "wsgi.errors": environ["wsgi.errors"], "CONTENT_LENGTH": str(len(body))}
+        try:
+            seen[view.__name__] = view(own)
+        except Exception as error:
+            seen[view.__name__] = repr(error)
+    answer = json.dumps(seen, sort_keys=True, default=repr).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
+    return [answer]

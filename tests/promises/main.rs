@@ -18,7 +18,6 @@ mod conformance_4_bodies;
 mod conformance_5_responses;
 mod conformance_6_slow_and_greedy;
 mod conformance_7_error_answers;
-mod conformance_8_frameworks;
 
 mod no_request_waits;
 
