@@ -20,8 +20,8 @@ DJANGO = Workload("Django with its admin", "django_site:app", 827)
 REQUESTS, CLIENTS = 10_000, 10
 # After so many questions a client comes back on a new connection, perhaps to another worker.
 VISIT = 20
-# Servers that weigh less with an option that their manuals name for it.
-VARIANTS = {"gunicorn-gthread": ["--preload"]}
+# Options that their manuals name for weighing less.
+VARIANTS = {"ostler": ["--warm-up=/"], "gunicorn-gthread": ["--preload"]}
 
 
 def measure_all(servers):

@@ -89,14 +89,14 @@ def memory_rows(report):
 
 def reload_rows(report):
     """`ended` are the connections that a client wanted to keep."""
-    header = ["", "answers", "median ms", "longest ms", "lost", "connections ended", "old code for s"]
+    header = ["", "answers", "median ms", "before: longest ms", "longest ms", "lost", "connections ended", "old code for s"]
     rows = []
     for name, its in report["reload"].items():
         if isinstance(its, str):
             rows.append([name, its])
             continue
-        times = [f"{its[key]:,.1f}" for key in ("median", "longest")]
-        rows.append([name, f"{its['answers']:,}", *times, str(its["lost"]), str(its["ended"]), f"{its['seconds']:.1f}"])
+        times = [f"{its[key]:,.1f}" for key in ("median", "longest before", "longest")]
+        rows.append([name, f"{its['answers']:,}", *times, str(its["lost"]), str(its["ended"]), f"{its['seconds']:.2f}"])
     return header, rows
 
 

@@ -70,6 +70,7 @@ fn boot(address: &str, port: u16) -> Boot {
         chdir: "/".into(),
         pythonpath: Vec::new(),
         preload: Preload::Off,
+        warm_up: None,
         check_only: false,
         slots: 1,
         workers: 1,

@@ -45,9 +45,10 @@ const TO_WORKERS: &str = "The signals are for the master. A worker that gets TER
 const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
                    and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
-const PHRASES: [(&str, &str); 14] = [
+const PHRASES: [(&str, &str); 15] = [
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
+    ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),
     ("generation serving", "All of its workers are ready; a reload has come to its good end."),
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn the_phrases_are_those_of_the_log() {
-        let source = [include_str!("master/notes.rs"), include_str!("master/perform.rs")].concat();
+        let master = [include_str!("master/notes.rs"), include_str!("master/perform.rs")];
+        let source = [&master[..], &[include_str!("../engine/template.rs")]].concat().concat();
         for (phrase, _) in PHRASES {
             assert!(source.contains(&format!("log, \"{phrase}\"")), "nobody logs {phrase:?}");
         }

@@ -33,6 +33,8 @@ const fn terminated(text: &'static str) -> &'static CStr {
 pub const LOADING: Embedded = embedded!("loading");
 /// Looks at what an import left behind.
 pub const LEFTOVERS: Embedded = embedded!("leftovers");
+/// Asks the application for a page.
+pub const WARMING: Embedded = embedded!("warming");
 /// Parts of WSGI.
 pub const SERVING: Embedded = embedded!("serving");
 

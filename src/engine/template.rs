@@ -16,10 +16,10 @@ use ostler_wire::{
     scoreboard::Scoreboard,
 };
 use pyo3::{prelude::*, types::PyList};
-use slog::{Level, Logger, error};
+use slog::{Level, Logger, error, info, warn};
 
 use crate::{
-    embedded::{self, LEFTOVERS, SERVING, unexpected},
+    embedded::{self, LEFTOVERS, SERVING, WARMING, unexpected},
     fork::{self, Side},
     restart::{self, Kept, Origin},
     signals,
@@ -116,8 +116,12 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
     let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
     let started = Instant::now();
-    let application = Some(embedded::load(py, &boot.application)?.unbind());
+    let application = embedded::load(py, &boot.application)?;
     let took = started.elapsed();
+    if let Some(url) = &boot.warm_up {
+        warm_up(&application, url, given);
+    }
+    let application = Some(application.unbind());
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {
         fork::trial().map_err(|error| broken("fork", &error))?;
@@ -129,6 +133,20 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     }
     let kept = Kept { boot: boot.clone(), descriptors: given.descriptors(), unsafe_to_fork, import: took };
     Err(broken("execute itself again", &origin.execute(&executable, &kept)))
+}
+
+/// Has the application load what it only loads when it is asked. What that leaves behind counts as the import's.
+fn warm_up(application: &Bound<'_, PyAny>, url: &str, given: &Given) {
+    let (py, boot, log) = (application.py(), &given.boot, given.template_logger());
+    let started = Instant::now();
+    let arguments = (application, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
+    let asked = WARMING.import(py).and_then(|warming| warming.call_method1("warm_up", arguments));
+    match asked.and_then(|status| status.extract::<String>()) {
+        Ok(status) => {
+            info!(log, "warmed up"; "url" => url, "status" => status, "took" => format!("{:.3}", started.elapsed().as_secs_f64()))
+        }
+        Err(error) => warn!(log, "not warmed up"; "url" => url, "traceback" => embedded::traceback(py, &error)),
+    }
 }
 
 fn executable(py: Python<'_>) -> PyResult<String> {
@@ -187,6 +205,10 @@ impl Given {
         }
     }
 
+    fn template_logger(&self) -> Logger {
+        self.logger(&format!("template g{}", self.boot.generation))
+    }
+
     /// The log of a process of this generation.
     pub fn logger(&self, process: &str) -> Logger {
         log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
@@ -196,7 +218,7 @@ impl Given {
 impl Template {
     /// Tells the master that workers can be forked.
     fn new(py: Python<'_>, channel: Channel, given: Given, import: Import, title: Option<Title>) -> Template {
-        let log = given.logger(&format!("template g{}", given.boot.generation));
+        let log = given.template_logger();
         let version = py.version_info();
         let loaded = Loaded {
             wire: VERSION,

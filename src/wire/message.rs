@@ -155,6 +155,8 @@ pub struct Boot {
     pub pythonpath: Vec<PathBuf>,
     /// Whether to import before forking.
     pub preload: Preload,
+    /// What to ask of the application in the template before it forks: a path, or an http or https URL.
+    pub warm_up: Option<String>,
     /// Import, report, and expect no [`ToTemplate::Fork`] (`ostler check`).
     pub check_only: bool,
     /// The scoreboard's measures.

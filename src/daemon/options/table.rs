@@ -79,6 +79,11 @@ pub static SETTINGS: &[Setting] = &[
             "`auto` does so unless the import leaves something behind that processes must not share (threads, sockets, \
              files open for writing); the log names it then. A reload brings the new code with each of them.",
         ),
+    one(PROCESSES, "warm-up", "URL", "Ask the application for this page before forking workers").more(
+        "What a first request loads is then shared by all workers, which saves memory, and none of them is slow to give \
+         its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \
+         http://shop.example.com/. Not asked where each worker imports for itself (see --preload).",
+    ),
     one(PROCESSES, "worker-class", "WORD", "gunicorn's name for a sort of worker; ostler has one")
         .short('k')
         .preset("gthread")

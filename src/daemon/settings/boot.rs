@@ -28,6 +28,7 @@ pub fn boot(
             "off" => wire::Preload::Off,
             _ => wire::Preload::Auto,
         },
+        warm_up: options.optional("warm-up", page)?,
         check_only: false,
         slots: 0,
         workers: workers.get(),
@@ -100,6 +101,16 @@ fn root_path(text: &str) -> Result<String, String> {
     match path.is_empty() || path.starts_with('/') {
         true => Ok(path.into()),
         false => Err("expected a path that begins with /".into()),
+    }
+}
+
+/// What a browser would ask: a path, or a whole URL.
+fn page(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http:/").or_else(|| text.strip_prefix("https:/")).unwrap_or(text);
+    let is_path = rest.starts_with('/') && (rest.len() < text.len() || !rest.starts_with("//"));
+    match is_path && text.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(text.into()),
+        false => Err("expected a path that begins with /, or a URL that begins with http:// or https://".into()),
     }
 }
 

@@ -42,6 +42,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "chdir" | "spool-directory" | "pythonpath" => ("sub", &[]),
         "env" => ("A=b", &[]),
         "preload" => ("off", &[]),
+        "warm-up" => ("/first", &[]),
         "header-map" => ("refuse", &[]),
         "proxy-protocol" => ("auto", &[]),
         "log-level" => ("debug", &[]),

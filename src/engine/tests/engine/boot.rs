@@ -139,6 +139,26 @@ fn preload_on_forks_whatever_was_left() {
 }
 
 #[test]
+fn a_template_asks_for_the_page_that_warms_it_up() {
+    let warm = |url: &str| {
+        let url = Some(url.to_owned());
+        plan("warm").with(|boot| {
+            boot.warm_up = url;
+            boot.worker.root_path = "/shop".into();
+        })
+    };
+    let site = warm("https://example.com:8443/shop/a%C3%A9?x=1").serve();
+    let asked = site.get("/shop").body;
+    assert!(asked.starts_with("https example.com:8443 /shop|/aÃ©?x=1 then http "), "{asked}");
+    let site = warm("/shopping").serve();
+    let asked = site.get("/shop").body;
+    assert!(asked.starts_with("http localhost |/shopping? then http "), "{asked}");
+    let site = warm("/shop/raise").serve();
+    assert!(site.log("not warmed up").contains("LookupError: no warmth"));
+    assert!(site.get("/shop").body.starts_with("http localhost /shop|/raise? then http "));
+}
+
+#[test]
 fn a_check_imports_and_says_what_it_found() {
     for preload in [Preload::Auto, Preload::Off] {
         let check = |spec| {

@@ -230,6 +230,7 @@ impl Site {
             chdir: "/".into(),
             pythonpath: Vec::new(),
             preload: Preload::Off,
+            warm_up: None,
             check_only: false,
             slots: self.board.slots(),
             workers: 1,

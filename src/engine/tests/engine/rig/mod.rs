@@ -341,6 +341,7 @@ fn boot(application: &str) -> Boot {
         chdir: apps(),
         pythonpath: Vec::new(),
         preload: Preload::Auto,
+        warm_up: None,
         check_only: false,
         slots: 4,
         workers: 1,
