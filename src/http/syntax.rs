@@ -56,10 +56,32 @@ pub fn run(bytes: &[u8], of: u8) -> usize {
     bytes.iter().position(|&byte| class(byte) & of == 0).unwrap_or(bytes.len())
 }
 
+/// How many bytes at the beginning are of a token, and the classes that all of these have.
+#[inline]
+pub fn token(bytes: &[u8]) -> (usize, u8) {
+    let mut classes = u8::MAX;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if class(byte) & TOKEN == 0 {
+            return (at, classes);
+        }
+        classes &= class(byte);
+    }
+    (bytes.len(), classes)
+}
+
 /// Whether it is a token: one character or more.
 #[inline]
 pub fn is_token_text(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && bytes.iter().fold(TOKEN, |classes, &byte| classes & class(byte)) != 0
+}
+
+/// Whether a token is this name, which is in lower case; names compare without case. Of a token's characters the bit makes small
+/// letters of letters alone, and hyphens of hyphens.
+#[inline]
+pub fn is_name<const N: usize>(token: &[u8], name: &[u8; N]) -> bool {
+    let differences =
+        |token: &[u8; N]| token.iter().zip(name).fold(0, |all, (byte, small)| all | ((byte | 0x20) ^ small));
+    token.try_into().is_ok_and(|token| differences(token) == 0)
 }
 
 /// Whether it may be a field's value: no control character but the horizontal tab (RFC 9110 §5.5).
@@ -127,10 +149,22 @@ pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<Lin
 
 /// Without white space (space, horizontal tab) at either end.
 #[inline]
-pub fn trim(mut bytes: &[u8]) -> &[u8] {
+pub fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// Without white space at the beginning.
+#[inline]
+pub fn trim_start(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }
+    bytes
+}
+
+/// Without white space at the end.
+#[inline]
+pub fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
@@ -190,6 +224,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_token_is_a_name_in_any_case_and_no_other_token_is() {
+        let tokens = (0..=255).filter(|&byte| is_token_text(&[byte]));
+        let names = || (b'a'..=b'z').chain(b'0'..=b'9').chain([b'-']);
+        for (byte, small) in tokens.flat_map(|byte| names().map(move |small| (byte, small))) {
+            assert_eq!(is_name(&[byte], &[small]), byte.eq_ignore_ascii_case(&small), "{byte:#x} {small:#x}");
+        }
+        assert!(!is_name(b"hos", b"host") && !is_name(b"hosts", b"host"));
     }
 
     #[test]
