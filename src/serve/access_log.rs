@@ -72,13 +72,8 @@ fn parse(format: &str) -> Vec<Piece> {
 
 impl AccessLog {
     pub fn new(format: &str, file: Option<OwnedFd>) -> AccessLog {
-        let mut log = AccessLog {
-            pieces: parse(format),
-            file: None,
-            is_pipe: false,
-            batch: Vec::new(),
-            time: String::new(),
-        };
+        let mut log =
+            AccessLog { pieces: parse(format), file: None, is_pipe: false, batch: Vec::new(), time: String::new() };
         log.reopen(file);
         log
     }
