@@ -218,7 +218,8 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     candidates.iter().any(|candidate| name.eq_ignore_ascii_case(candidate))
 }
 
-#[inline]
+// Always, because a constant name is then moved rather than copied by a call.
+#[inline(always)]
 pub(crate) fn append(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
