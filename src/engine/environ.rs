@@ -198,14 +198,20 @@ impl Entry {
     }
 
     /// Makes the pattern hold this value; whether that changed it.
+    #[inline]
     fn put(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<bool> {
         if self.present && same(&self.value, value) {
             return Ok(false);
         }
+        self.replace(pattern, value)?;
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn replace(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<()> {
         self.value.clear();
         self.value.extend_from_slice(value);
-        self.write(pattern)?;
-        Ok(true)
+        self.write(pattern)
     }
 
     fn write(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -270,12 +276,16 @@ impl Fields {
     }
 
     /// The index of a name. A client sends the same names in the same order again and again.
+    #[inline]
     fn find(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
-        if let Some(&index) = self.at.get(position)
-            && same(&self.names[index].spelled, name)
-        {
-            return index;
+        match self.at.get(position) {
+            Some(&index) if same(&self.names[index].spelled, name) => index,
+            _ => self.look_up(py, position, name),
         }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
         let key = cgi_name(name);
         let index = match self.by_key.get(&key) {
             Some(&index) => index,

@@ -100,20 +100,21 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
 
 /// Offset of the first control character (0 to 31, 127) from `at` on, or the length. Reads eight bytes at a time.
 #[inline]
-fn control(bytes: &[u8], mut at: usize) -> usize {
+fn control(bytes: &[u8], at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+    let (words, rest) = bytes[at..].as_chunks::<8>();
+    for (place, eight) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*eight);
         let delete = word ^ (ONES * 0x7f);
         // The classic test for bytes below a bound; the borrow can only mark bytes above the first one found.
         let low = word.wrapping_sub(ONES * 0x20) & !word;
         let found = (low | (delete.wrapping_sub(ONES) & !delete)) & (ONES * 0x80);
         if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
+            return at + 8 * place + (found.trailing_zeros() / 8) as usize;
         }
-        at += 8;
     }
-    at + bytes[at..].iter().position(u8::is_ascii_control).unwrap_or(bytes.len() - at)
+    let behind = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
+    bytes.len() - rest.len() + behind
 }
 
 /// What was found of a line.
