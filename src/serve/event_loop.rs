@@ -113,6 +113,8 @@ pub(crate) struct Loop {
     pub(crate) life: Life,
     /// A moving average of how long calls take.
     pub(crate) service: Duration,
+    /// When siblings are next looked at, if none was idle.
+    pub(crate) look_again: Instant,
     /// Requests after which the worker asks to be replaced.
     pub(crate) requests_left: Option<u64>,
     born: Instant,
@@ -165,6 +167,7 @@ impl Loop {
             scratch: vec![0; exchange::PACKET],
             life: Life::Waiting,
             service: Duration::ZERO,
+            look_again: now,
             requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
             born: now,
             memory_look: None,
