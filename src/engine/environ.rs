@@ -33,6 +33,8 @@ pub struct Environ {
     /// The path as sent and the prefix that SCRIPT_NAME and PATH_INFO were last made of.
     path: (Vec<u8>, Option<String>),
     port: Option<u16>,
+    /// Listener, port and scheme that SERVER_NAME and SERVER_PORT were last made of.
+    server: Option<(u16, Option<u16>, bool)>,
     version: Version,
     https: bool,
     fields: Fields,
@@ -99,6 +101,7 @@ impl Environ {
             server_port: entry("SERVER_PORT"),
             path: (Vec::new(), None),
             port: None,
+            server: None,
             version: Version::Http11,
             https: false,
             fields: Fields::default(),
@@ -163,7 +166,7 @@ impl Environ {
         if self.port != client.port {
             self.port = client.port;
             match client.port {
-                Some(port) => pattern.set_item(intern!(py, "REMOTE_PORT"), port.to_string())?,
+                Some(port) => pattern.set_item(intern!(py, "REMOTE_PORT"), latin1(py, decimal(port, &mut [0; 5])))?,
                 None => pattern.del_item(intern!(py, "REMOTE_PORT"))?,
             }
         }
@@ -171,12 +174,20 @@ impl Environ {
             self.https = client.https;
             pattern.set_item(intern!(py, "wsgi.url_scheme"), if client.https { "https" } else { "http" })?;
         }
+        let server = (client.listener, client.server_port, client.https);
+        if self.server != Some(server) {
+            self.server(pattern, client)?;
+            self.server = Some(server);
+        }
+        Ok(())
+    }
+
+    fn server(&mut self, pattern: &Bound<'_, PyDict>, client: &Client) -> PyResult<()> {
         let listener = self.listeners.get(usize::from(client.listener));
         self.server_name.put(pattern, listener.map_or("localhost", |listener| &listener.host).as_bytes())?;
         let usual = if client.https { 443 } else { 80 };
         let port = client.server_port.or_else(|| listener?.port).unwrap_or(usual);
-        let mut text = [0; 5];
-        self.server_port.put(pattern, decimal(port, &mut text))?;
+        self.server_port.put(pattern, decimal(port, &mut [0; 5]))?;
         Ok(())
     }
 }
@@ -187,14 +198,20 @@ impl Entry {
     }
 
     /// Makes the pattern hold this value; whether that changed it.
+    #[inline]
     fn put(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<bool> {
         if self.present && same(&self.value, value) {
             return Ok(false);
         }
+        self.replace(pattern, value)?;
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn replace(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<()> {
         self.value.clear();
         self.value.extend_from_slice(value);
-        self.write(pattern)?;
-        Ok(true)
+        self.write(pattern)
     }
 
     fn write(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -259,12 +276,16 @@ impl Fields {
     }
 
     /// The index of a name. A client sends the same names in the same order again and again.
+    #[inline]
     fn find(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
-        if let Some(&index) = self.at.get(position)
-            && same(&self.names[index].spelled, name)
-        {
-            return index;
+        match self.at.get(position) {
+            Some(&index) if same(&self.names[index].spelled, name) => index,
+            _ => self.look_up(py, position, name),
         }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
         let key = cgi_name(name);
         let index = match self.by_key.get(&key) {
             Some(&index) => index,

@@ -139,7 +139,7 @@ impl Reply {
             None if self.head.begun() => {
                 return Err(PyAssertionError::new_err("start_response was called a second time without exc_info"));
             }
-            _ => self.head.clear(),
+            _ => {}
         }
         fill(&mut self.head, status, headers).inspect_err(|_| self.head.clear())?;
         Ok(self.write.as_ref().expect("there while the reply has a response").clone_ref(py))
@@ -301,6 +301,7 @@ fn each_field(headers: &Bound<'_, PyAny>, mut take: impl FnMut(&[u8], &[u8]) -> 
     Ok(())
 }
 
+#[inline]
 fn string<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
     object.cast().map_err(|_| PyTypeError::new_err(format!("{what} must be a str, not {}", type_name(object))))
 }

@@ -16,11 +16,17 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
 }
 
 /// The bytes of a `str` whose characters all are latin-1. `what` names it in the exception.
+#[inline]
 pub fn bytes_of<'a>(string: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8]>> {
-    let refuse = || PyValueError::new_err(format!("{what} holds a character that is not latin-1 (PEP 3333)"));
-    let text = string.to_str().map_err(|_| refuse())?;
-    if text.is_ascii() {
-        return Ok(Cow::Borrowed(text.as_bytes()));
+    match string.to_str() {
+        Ok(text) if text.is_ascii() => Ok(Cow::Borrowed(text.as_bytes())),
+        text => beyond_ascii(text.ok(), what).map(Cow::Owned),
     }
-    text.chars().map(|c| u8::try_from(c).map_err(|_| refuse())).collect::<PyResult<Vec<u8>>>().map(Cow::Owned)
+}
+
+/// `text` is none where a lone surrogate stands in the string.
+#[cold]
+fn beyond_ascii(text: Option<&str>, what: &str) -> PyResult<Vec<u8>> {
+    let bytes = text.and_then(|text| text.chars().map(|c| u8::try_from(c).ok()).collect());
+    bytes.ok_or_else(|| PyValueError::new_err(format!("{what} holds a character that is not latin-1 (PEP 3333)")))
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     Refusal,
-    syntax::{self, Line, PLAIN, TARGET, TOKEN, class, run, trim},
+    syntax::{self, Line, PLAIN, TARGET, TOKEN, run, trim_end, trim_start},
     target,
 };
 
@@ -245,20 +245,14 @@ impl RequestHead {
     #[inline]
     fn field(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
         let line = &input[start..end];
-        let mut kinds = PLAIN;
-        let length = line.iter().position(|&byte| {
-            let kind = class(byte);
-            let ends = kind & TOKEN == 0;
-            kinds &= if ends { PLAIN } else { kind };
-            ends
-        });
-        let length = match length {
-            Some(length) if length > 0 && line[length] == b':' => length,
-            place => return Err(no_name(line, place)),
-        };
-        let (name, value) = (&line[..length], trim(&line[length + 1..]));
-        self.odd_name |= kinds == 0;
-        let begin = start + length + 1 + leading_space(&line[length + 1..]);
+        let (length, classes) = syntax::token(line);
+        if length == 0 || line.get(length) != Some(&b':') {
+            return Err(no_name(line, length));
+        }
+        let name = &line[..length];
+        let rest = trim_start(&line[length + 1..]);
+        let (begin, value) = (end - rest.len(), trim_end(rest));
+        self.odd_name |= classes & PLAIN == 0;
         self.fields
             .push(Field { name: Span::new(start, start + length), value: Span::new(begin, begin + value.len()) });
         self.note(name, value)
@@ -269,20 +263,16 @@ fn bound(limit: usize) -> usize {
     if limit == 0 { usize::MAX } else { limit }
 }
 
-/// Says what is wrong with a field line whose first character that is no token's stands at `place`.
+/// Says what is wrong with a field line that begins with a token of this length.
 #[cold]
-fn no_name(line: &[u8], place: Option<usize>) -> Refusal {
-    Refusal::malformed(match place.map(|place| (place, line[place])) {
-        Some((0, b' ' | b'\t')) => "folded field line",
-        Some((0, _)) => "field without a name",
-        Some((_, b' ' | b'\t')) => "white space behind a field's name",
-        Some(_) => "field's name with a character that has no place there",
-        None => "field line without a colon",
+fn no_name(line: &[u8], length: usize) -> Refusal {
+    Refusal::malformed(match (length, line.get(length)) {
+        (_, None) => "field line without a colon",
+        (0, Some(b' ' | b'\t')) => "folded field line",
+        (0, Some(_)) => "field without a name",
+        (_, Some(b' ' | b'\t')) => "white space behind a field's name",
+        (_, Some(_)) => "field's name with a character that has no place there",
     })
-}
-
-fn leading_space(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| b" \t".contains(byte)).count()
 }
 
 #[cfg(test)]

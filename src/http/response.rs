@@ -7,7 +7,7 @@ use std::ops::Range;
 pub use crate::answer::error_answer;
 use crate::{
     RequestHead, Version,
-    syntax::{decimal, is_field_value, is_token_text},
+    syntax::{decimal, is_field_value, is_name, is_token_text},
 };
 
 /// What an application may not put into a head. The text says what and why, for a Python exception.
@@ -67,9 +67,9 @@ impl ResponseHead {
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Misuse> {
         check(name, value)?;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"date") => self.has_date = true,
-            6 if name.eq_ignore_ascii_case(b"server") => self.has_server = true,
-            14 if name.eq_ignore_ascii_case(b"content-length") => return self.length_field(name, value),
+            4 if is_name(name, b"date") => self.has_date = true,
+            6 if is_name(name, b"server") => self.has_server = true,
+            14 if is_name(name, b"content-length") => return self.length_field(name, value),
             _ => {}
         }
         append(&mut self.lines, name, value);
@@ -218,7 +218,8 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     candidates.iter().any(|candidate| name.eq_ignore_ascii_case(candidate))
 }
 
-#[inline]
+// Always, because a constant name is then moved rather than copied by a call.
+#[inline(always)]
 pub(crate) fn append(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);

@@ -56,10 +56,32 @@ pub fn run(bytes: &[u8], of: u8) -> usize {
     bytes.iter().position(|&byte| class(byte) & of == 0).unwrap_or(bytes.len())
 }
 
+/// How many bytes at the beginning are of a token, and the classes that all of these have.
+#[inline]
+pub fn token(bytes: &[u8]) -> (usize, u8) {
+    let mut classes = u8::MAX;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if class(byte) & TOKEN == 0 {
+            return (at, classes);
+        }
+        classes &= class(byte);
+    }
+    (bytes.len(), classes)
+}
+
 /// Whether it is a token: one character or more.
 #[inline]
 pub fn is_token_text(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && bytes.iter().fold(TOKEN, |classes, &byte| classes & class(byte)) != 0
+}
+
+/// Whether a token is this name, which is in lower case; names compare without case. Of a token's characters the bit makes small
+/// letters of letters alone, and hyphens of hyphens.
+#[inline]
+pub fn is_name<const N: usize>(token: &[u8], name: &[u8; N]) -> bool {
+    let differences =
+        |token: &[u8; N]| token.iter().zip(name).fold(0, |all, (byte, small)| all | ((byte | 0x20) ^ small));
+    token.try_into().is_ok_and(|token| differences(token) == 0)
 }
 
 /// Whether it may be a field's value: no control character but the horizontal tab (RFC 9110 §5.5).
@@ -78,20 +100,21 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
 
 /// Offset of the first control character (0 to 31, 127) from `at` on, or the length. Reads eight bytes at a time.
 #[inline]
-fn control(bytes: &[u8], mut at: usize) -> usize {
+fn control(bytes: &[u8], at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+    let (words, rest) = bytes[at..].as_chunks::<8>();
+    for (place, eight) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*eight);
         let delete = word ^ (ONES * 0x7f);
         // The classic test for bytes below a bound; the borrow can only mark bytes above the first one found.
         let low = word.wrapping_sub(ONES * 0x20) & !word;
         let found = (low | (delete.wrapping_sub(ONES) & !delete)) & (ONES * 0x80);
         if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
+            return at + 8 * place + (found.trailing_zeros() / 8) as usize;
         }
-        at += 8;
     }
-    at + bytes[at..].iter().position(u8::is_ascii_control).unwrap_or(bytes.len() - at)
+    let behind = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
+    bytes.len() - rest.len() + behind
 }
 
 /// What was found of a line.
@@ -127,10 +150,22 @@ pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<Lin
 
 /// Without white space (space, horizontal tab) at either end.
 #[inline]
-pub fn trim(mut bytes: &[u8]) -> &[u8] {
+pub fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// Without white space at the beginning.
+#[inline]
+pub fn trim_start(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }
+    bytes
+}
+
+/// Without white space at the end.
+#[inline]
+pub fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
@@ -190,6 +225,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_token_is_a_name_in_any_case_and_no_other_token_is() {
+        let tokens = (0..=255).filter(|&byte| is_token_text(&[byte]));
+        let names = || (b'a'..=b'z').chain(b'0'..=b'9').chain([b'-']);
+        for (byte, small) in tokens.flat_map(|byte| names().map(move |small| (byte, small))) {
+            assert_eq!(is_name(&[byte], &[small]), byte.eq_ignore_ascii_case(&small), "{byte:#x} {small:#x}");
+        }
+        assert!(!is_name(b"hos", b"host") && !is_name(b"hosts", b"host"));
     }
 
     #[test]

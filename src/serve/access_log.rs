@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use crate::connection::Work;
@@ -30,8 +30,7 @@ pub(crate) struct AccessLog {
     file: Option<OwnedFd>,
     is_pipe: bool,
     batch: Vec<u8>,
-    /// The second that `time` shows.
-    second: u64,
+    /// `%(t)s`
     time: String,
 }
 
@@ -73,14 +72,8 @@ fn parse(format: &str) -> Vec<Piece> {
 
 impl AccessLog {
     pub fn new(format: &str, file: Option<OwnedFd>) -> AccessLog {
-        let mut log = AccessLog {
-            pieces: parse(format),
-            file: None,
-            is_pipe: false,
-            batch: Vec::new(),
-            second: 0,
-            time: String::new(),
-        };
+        let mut log =
+            AccessLog { pieces: parse(format), file: None, is_pipe: false, batch: Vec::new(), time: String::new() };
         log.reopen(file);
         log
     }
@@ -99,6 +92,13 @@ impl AccessLog {
         self.file.is_some()
     }
 
+    /// A new second has begun.
+    pub fn tell_time(&mut self) {
+        if self.is_on() {
+            self.time = jiff::Zoned::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+        }
+    }
+
     /// Notes a request that was answered.
     pub fn record(&mut self, work: &Work, took: Duration) {
         if self.file.is_none() {
@@ -113,14 +113,7 @@ impl AccessLog {
                     quoted(&mut batch, work.incoming.head.value(&work.incoming.bytes, name.as_bytes()));
                 }
                 Piece::Noted(index) => quoted(&mut batch, work.outgoing.noted[*index].as_deref()),
-                Piece::Atom(b't') => {
-                    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                    if second != self.second {
-                        self.second = second;
-                        self.time = jiff::Zoned::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
-                    }
-                    batch.extend_from_slice(self.time.as_bytes());
-                }
+                Piece::Atom(b't') => batch.extend_from_slice(self.time.as_bytes()),
                 Piece::Atom(letter) => atom(&mut batch, *letter, work, took),
             }
         }
@@ -154,14 +147,14 @@ impl AccessLog {
 fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
     let (incoming, outgoing) = (&work.incoming, &work.outgoing);
     let head = &incoming.head;
-    let mut number = |value: u128| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    let mut number = |value: u64| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     match letter {
         b's' => number(outgoing.status.into()),
-        b'B' => number(outgoing.body_bytes.into()),
-        b'b' if outgoing.body_bytes > 0 => number(outgoing.body_bytes.into()),
-        b'T' => number(took.as_secs().into()),
-        b'M' => number(took.as_millis()),
-        b'D' => number(took.as_micros()),
+        b'B' => number(outgoing.body_bytes),
+        b'b' if outgoing.body_bytes > 0 => number(outgoing.body_bytes),
+        b'T' => number(took.as_secs()),
+        b'M' => number(took.as_millis() as u64),
+        b'D' => number(took.as_micros() as u64),
         b'L' => batch.extend_from_slice(format!("{:.6}", took.as_secs_f64()).as_bytes()),
         b'p' => batch.extend_from_slice(format!("<{}>", std::process::id()).as_bytes()),
         b'h' => quoted(batch, Some(incoming.client.address.as_bytes()).filter(|address| !address.is_empty())),
@@ -183,19 +176,17 @@ fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
 /// A value from outside: nothing in it can end the line or the quotes around it. `-` where there is none.
 fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else { return batch.push(b'-') };
-    let mut plain_from = 0;
-    for (at, byte) in value.iter().enumerate() {
-        if matches!(byte, b' '..=b'~') && *byte != b'"' {
-            continue;
-        }
-        batch.extend_from_slice(&value[plain_from..at]);
-        plain_from = at + 1;
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"';
+    if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
+        return batch.extend_from_slice(value);
+    }
+    for &byte in value {
         match byte {
             b'"' => batch.extend_from_slice(b"\\\""),
+            byte if is_plain(byte) => batch.push(byte),
             byte => batch.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
         }
     }
-    batch.extend_from_slice(&value[plain_from..]);
 }
 
 /// The user's name in Basic credentials (RFC 7617).

@@ -140,6 +140,8 @@ pub(crate) struct Incoming {
     pub whole: bool,
     pub body: Body,
     pub client: Arc<Client>,
+    /// See [`Peer::trusted`].
+    pub trusted: bool,
     pub hidden: Vec<u16>,
 }
 
@@ -163,7 +165,7 @@ impl Incoming {
 }
 
 impl Work {
-    pub fn new(outgoing: Outgoing, client: Arc<Client>, now: Instant) -> Box<Work> {
+    pub fn new(outgoing: Outgoing, peer: Peer, now: Instant) -> Box<Work> {
         let incoming = Incoming {
             bytes: vec![0; BUFFER],
             filled: 0,
@@ -171,7 +173,8 @@ impl Work {
             head: RequestHead::default(),
             whole: true,
             body: Body::Empty,
-            client,
+            client: peer.client,
+            trusted: peer.trusted,
             hidden: Vec::new(),
         };
         Box::new(Work { incoming, outgoing, ready: now, started: now, waited: false, panicked: false })

@@ -16,7 +16,7 @@ use ostler_wire::{HeaderMap, Peers};
 
 use crate::{
     application::Client,
-    connection::{Incoming, Peer},
+    connection::{Connection, Incoming, Peer},
     event_loop::Loop,
     timers::Token,
 };
@@ -41,25 +41,9 @@ impl Loop {
         Ok(true)
     }
 
-    /// Who is at the other end of a connection.
-    pub(crate) fn peer(&mut self, token: Token) -> Option<&Peer> {
-        let forwarded_allow = &self.shared.boot.worker.forwarded_allow;
-        let connection = crate::event_loop::find(&mut self.connections, token)?;
-        Some(connection.peer.get_or_insert_with(|| {
-            let ip = connection.address.map(|address| address.ip().to_canonical());
-            let client = Client {
-                address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                port: connection.address.map(|address| address.port()),
-                listener: connection.listener,
-                ..Client::default()
-            };
-            Peer { client: Arc::new(client), trusted: contains(forwarded_allow, ip) }
-        }))
-    }
-
     /// Fills in what the application may see of a request's fields, and who asks.
-    pub(crate) fn describe(&mut self, token: Token, incoming: &mut Incoming) -> Result<(), Refusal> {
-        let trusted = self.peer(token).is_some_and(|peer| peer.trusted);
+    pub(crate) fn describe(&self, incoming: &mut Incoming) -> Result<(), Refusal> {
+        let trusted = incoming.trusted;
         let worker = &self.shared.boot.worker;
         let (head, bytes) = (&incoming.head, &incoming.bytes);
         let odd_names = match worker.header_map {
@@ -84,6 +68,22 @@ impl Loop {
             return Err(Refusal { status: 404, why: "path outside of --root-path" });
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Who is at the other end, and whether it is among `forwarded_allow`.
+    pub(crate) fn peer(&mut self, forwarded_allow: &Peers) -> &Peer {
+        self.peer.get_or_insert_with(|| {
+            let ip = self.address.map(|address| address.ip().to_canonical());
+            let client = Client {
+                address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                port: self.address.map(|address| address.port()),
+                listener: self.listener,
+                ..Client::default()
+            };
+            Peer { client: Arc::new(client), trusted: contains(forwarded_allow, ip) }
+        })
     }
 }
 

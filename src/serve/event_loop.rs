@@ -93,7 +93,8 @@ pub(crate) struct Loop {
     pub(crate) channel: Channel,
     terminated: OwnedFd,
     pub(crate) access_log: AccessLog,
-    second: u64,
+    /// When the wall clock's next second begins.
+    next_second: Instant,
     pub(crate) date: [u8; 29],
     pub(crate) now: Instant,
     /// `now` of the beginning, on both clocks.
@@ -112,6 +113,8 @@ pub(crate) struct Loop {
     pub(crate) life: Life,
     /// A moving average of how long calls take.
     pub(crate) service: Duration,
+    /// When siblings are next looked at, if none was idle.
+    pub(crate) look_again: Instant,
     /// Requests after which the worker asks to be replaced.
     pub(crate) requests_left: Option<u64>,
     born: Instant,
@@ -152,7 +155,7 @@ impl Loop {
             channel: setup.channel,
             terminated: setup.terminated,
             access_log: AccessLog::new(&worker.access_log_format, setup.access_log),
-            second: 0,
+            next_second: now,
             date: [b' '; 29],
             now,
             epoch: (now, ostler_wire::scoreboard::now()),
@@ -164,6 +167,7 @@ impl Loop {
             scratch: vec![0; exchange::PACKET],
             life: Life::Waiting,
             service: Duration::ZERO,
+            look_again: now,
             requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
             born: now,
             memory_look: None,
@@ -351,14 +355,16 @@ impl Loop {
         }
     }
 
-    fn tell_time(&mut self) {
-        let now = SystemTime::now();
-        let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        if second != self.second {
-            self.second = second;
-            let text = httpdate::fmt_http_date(now);
-            self.date.copy_from_slice(text.as_bytes());
+    /// Looks at the wall clock when a second of it is over.
+    pub fn tell_time(&mut self) {
+        if self.now < self.next_second {
+            return;
         }
+        let now = SystemTime::now();
+        let into_second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+        self.date.copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
+        self.access_log.tell_time();
     }
 
     fn handle(&mut self, event: EpollEvent) {

@@ -30,6 +30,7 @@ impl Loop {
     /// Takes up a connection whose call is over.
     pub(crate) fn finish(&mut self, mut work: Box<Work>) {
         self.now = std::time::Instant::now();
+        self.tell_time();
         self.calls -= 1;
         let took = took(work.started, self.now);
         self.service = (self.service * 7 + took) / 8;

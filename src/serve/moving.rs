@@ -20,6 +20,8 @@ use crate::{
 
 /// A connection moves if its request would otherwise wait about so long while a sibling is idle.
 const WORTH_MOVING: Duration = Duration::from_micros(500);
+/// A worker that has no idle sibling, but a thread free, looks again so much later.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,16 +187,28 @@ impl Loop {
     // The exchange ---------------------------------------------------------------------------------------------------
 
     /// Whether a connection had better be served by a sibling: its request would wait here, and there is an idle one.
-    pub(crate) fn better_elsewhere(&self) -> bool {
+    pub(crate) fn better_elsewhere(&mut self) -> bool {
         let wait = match self.thread_free() {
             true => self.service * (self.events_left() + self.ready.len()) as u32,
             false => Duration::MAX,
         };
         match self.life {
-            Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.sibling_idle(),
+            Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.look_for_idle(),
             Life::Draining(drain) => drain.hand_over,
             Life::Over(_) => false,
         }
+    }
+
+    /// To look is to read a line of memory for each slot: too much for each request of a busy worker.
+    fn look_for_idle(&mut self) -> bool {
+        if self.thread_free() && self.now < self.look_again {
+            return false;
+        }
+        let idle = self.sibling_idle();
+        if !idle {
+            self.look_again = self.now + BETWEEN_LOOKS;
+        }
+        idle
     }
 
     fn sibling_idle(&self) -> bool {

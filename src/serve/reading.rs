@@ -166,7 +166,7 @@ impl Loop {
     /// The head is whole: is there a body?
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
-        if let Err(refusal) = self.describe(token, &mut work.incoming) {
+        if let Err(refusal) = self.describe(&mut work.incoming) {
             return self.refuse(token, work, refusal);
         }
         let Some(connection) = self.connection(token) else { return };
@@ -311,19 +311,18 @@ impl Loop {
 
     /// Work for a connection's next request.
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
-        let client = self.peer(token)?.client.clone();
-        let now = self.now;
-        let shared = &self.shared;
-        let spare = self.spare.pop();
-        let socket = find(&mut self.connections, token)?.socket.clone();
-        Some(match spare {
+        let connection = find(&mut self.connections, token)?;
+        let peer = connection.peer(&self.shared.boot.worker.forwarded_allow).clone();
+        let socket = connection.socket.clone();
+        Some(match self.spare.pop() {
             Some(mut work) => {
                 work.outgoing.token = token;
                 work.outgoing.socket = Some(socket);
-                work.incoming.client = client;
+                work.incoming.client = peer.client;
+                work.incoming.trusted = peer.trusted;
                 work
             }
-            None => Work::new(Outgoing::new(shared.clone(), token, socket), client, now),
+            None => Work::new(Outgoing::new(self.shared.clone(), token, socket), peer, self.now),
         })
     }
 

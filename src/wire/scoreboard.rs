@@ -126,10 +126,14 @@ impl Activity {
         self.sequence.store(sequence.wrapping_add(1), Relaxed);
         fence(Release);
         self.started.store(now, Relaxed);
-        for (word, bytes) in self.line.iter().zip(line.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(whole), Relaxed);
+        let (whole, rest) = line.as_chunks::<8>();
+        for (word, bytes) in self.line.iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
+        if let Some(word) = self.line.get(whole.len()) {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            word.store(u64::from_ne_bytes(bytes), Relaxed);
         }
         self.length.store(line.len() as u32, Relaxed);
         self.sequence.store(sequence.wrapping_add(2), Release);

@@ -28,9 +28,9 @@ impl RequestHead {
     #[inline]
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expectation(value),
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            4 if syntax::is_name(name, b"host") => self.note_host(value),
+            6 if syntax::is_name(name, b"expect") => self.note_expectation(value),
+            10 if syntax::is_name(name, b"connection") => {
                 self.note_connection(value);
                 Ok(())
             }
