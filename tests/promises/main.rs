@@ -13,7 +13,6 @@ mod backbone_7_logs;
 mod bad_input;
 
 mod clean_requests;
-mod clean_views;
 mod conformance_4_bodies;
 mod conformance_5_responses;
 mod conformance_6_slow_and_greedy;
