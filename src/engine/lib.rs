@@ -2,13 +2,15 @@
 //!
 //! boot.py → `template` (imports, forks) → `worker` (serves, ends) → `site` (one call of the application): `environ` goes in,
 //! `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
-//! `text` and `lock`; what forking needs is in `fork` and `restart`. Python code that is shorter than Rust stands in the
+//! `text` and `lock`; what forking needs is in `fork` and `restart`, and for
+//! what the application forks in `children`. Python code that is shorter than Rust stands in the
 //! `.py` files, and `embedded` compiles it in.
 
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
+mod children;
 mod delivery;
 mod embedded;
 mod environ;

@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
 
-use crate::{lock, object::references, text::bytes_of};
+use crate::{children, lock, object::references, text::bytes_of};
 
 /// One call's answer, as far as it is made.
 #[pyclass(module = "ostler", name = "Reply")]
@@ -256,6 +256,11 @@ impl Reply {
     }
 
     fn parts(&mut self) -> PyResult<(&mut Response<'static>, &ResponseHead)> {
+        if children::is_one() {
+            return Err(PyRuntimeError::new_err(
+                "a process that was forked in a request came back from it; the response is its parent's",
+            ));
+        }
         let Some(way) = &mut self.way else {
             return Err(PyRuntimeError::new_err("the request that this belongs to is over"));
         };

@@ -4,12 +4,14 @@ use ostler_http::RequestHead;
 use ostler_serve::{Application, Request, Response};
 use ostler_wire::Boot;
 use pyo3::{
+    exceptions::PySystemExit,
     prelude::*,
     types::{PyDict, PyList, PyTuple},
 };
 use slog::{Logger, debug, error, warn};
 
 use crate::{
+    children,
     delivery::{Fault, deliver},
     embedded::{self, SERVING},
     environ::Environ,
@@ -93,6 +95,9 @@ impl Site {
             Ok(environ) => self.call_application(reply, environ, start_response, line),
             Err(error) => self.explain(reply, line, Fault::Raised(error.clone_ref(py))),
         });
+        if children::is_one() {
+            children::end(py, None)
+        }
         drop(environ);
         desk.put_away(py);
     }
@@ -121,6 +126,11 @@ impl Site {
 
     /// Ends a response that is not whole so that the client sees it, and logs why.
     fn explain(&self, reply: &Bound<'_, Reply>, line: Line, fault: Fault) {
+        if let Fault::Raised(error) = &fault
+            && children::is_one()
+        {
+            self.end_child(reply.py(), line, error);
+        }
         let mut left = false;
         let request = || request_line(line);
         if !matches!(fault, Fault::Length(_))
@@ -154,6 +164,13 @@ impl Site {
         if let Err(error) = closed {
             self.log_exception(py, line, &error);
         }
+    }
+
+    fn end_child(&self, py: Python<'_>, line: Line, error: &PyErr) -> ! {
+        if !error.is_instance_of::<PySystemExit>(py) {
+            self.log_exception(py, line, error);
+        }
+        children::end(py, Some(error))
     }
 
     fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {

@@ -1,6 +1,10 @@
 //! The life of a worker, from the fork to its last word.
 
-use std::{io, sync::atomic::Ordering::Relaxed};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use ostler_serve::{Ending, Setup};
 use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
@@ -8,6 +12,7 @@ use pyo3::prelude::*;
 use slog::{Logger, error};
 
 use crate::{
+    children,
     embedded::{self, unexpected},
     fork,
     leaving::leave,
@@ -69,6 +74,10 @@ fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
 }
 
 fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> io::Result<Ending> {
+    let terminated = signals::terminated()?;
+    let exchange = [given.exchange_give.as_fd(), given.exchange_take.as_fd(), channel.as_fd()];
+    let own = given.listeners.iter().map(AsFd::as_fd).chain(exchange);
+    children::guard(own.map(|descriptor| descriptor.as_raw_fd()).collect())?;
     let setup = Setup {
         boot: given.boot,
         slot,
@@ -78,7 +87,7 @@ fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site,
         exchange_take: given.exchange_take,
         access_log: given.access_log,
         scoreboard: given.scoreboard,
-        terminated: signals::terminated()?,
+        terminated,
         log: log.clone(),
     };
     py.detach(|| ostler_serve::run(setup, site))

@@ -31,5 +31,6 @@ mod supervision_8_drain;
 mod supervision_9_control;
 mod supervision_storm;
 
+mod children;
 mod neighbours;
 mod service_manager;
