@@ -2,6 +2,7 @@
 //! process one is taken from them before the application's own code goes on, and one that comes back from its request ends.
 
 use std::{
+    cell::Cell,
     io,
     os::fd::RawFd,
     sync::{
@@ -10,6 +11,7 @@ use std::{
     },
 };
 
+use nix::sys::signal::SigSet;
 use pyo3::prelude::*;
 
 use crate::{embedded::SERVING, fork, signals};
@@ -21,9 +23,9 @@ static DESCRIPTORS: OnceLock<Vec<RawFd>> = OnceLock::new();
 /// had them.
 pub fn guard(descriptors: Vec<RawFd>) -> io::Result<()> {
     DESCRIPTORS.get_or_init(|| descriptors);
-    // SAFETY: the function makes system calls only, as it must in the child of a process with threads, and stays loaded:
+    // SAFETY: the functions make system calls only, as they must in the child of a process with threads, and stay loaded:
     // Python never unloads an extension module.
-    match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
+    match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
@@ -41,9 +43,28 @@ pub fn end(py: Python<'_>, error: Option<&PyErr>) -> ! {
     fork::exit(1)
 }
 
+thread_local! {
+    /// The signal mask of a thread that is forking.
+    static MASK: Cell<Option<SigSet>> = const { Cell::new(None) };
+}
+
+/// A signal for the child must find what it means there, not the worker's handlers: it waits until they are gone.
+extern "C" fn before() {
+    MASK.set(SigSet::thread_get_mask().ok());
+    let _ = SigSet::all().thread_block();
+}
+
+/// The mask as it was.
+extern "C" fn in_parent() {
+    if let Some(mask) = MASK.take() {
+        let _ = mask.thread_set_mask();
+    }
+}
+
 extern "C" fn in_child() {
     FORKED.store(true, Relaxed);
     signals::give_back();
+    in_parent();
     for descriptor in DESCRIPTORS.get().into_iter().flatten() {
         // SAFETY: closes this process's copy; whoever owns the descriptor is code that never runs here again.
         unsafe { libc::close(*descriptor) };
