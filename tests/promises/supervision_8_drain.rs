@@ -1,9 +1,9 @@
 //! A drain has a bound that nothing in the application can stretch, and loses nobody who is queued already.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal::SIGTERM;
-use ostler_tests::{Gate, Rig};
+use ostler_tests::{Client, Gate, PATIENCE, Rig};
 
 use crate::pages::{page, page_with};
 
@@ -59,6 +59,28 @@ fn who_is_queued_already_is_answered() {
     for client in &mut queued {
         assert_eq!(client.answer().text(), "hello\n");
     }
+    assert_eq!(site.wait(), 0);
+}
+
+#[test]
+fn who_comes_later_is_refused_and_not_kept_waiting() {
+    let rig = Rig::new("corners.py");
+    let path = format!("unix:{}", rig.folder().join("site.sock").display());
+    let mut site = rig.bind("127.0.0.1:0").bind(&path).start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    site.signal(SIGTERM);
+    site.log("stopping");
+    let begun = Instant::now();
+    for address in site.addresses() {
+        while Client::try_connect(address).is_ok() {
+            assert!(begun.elapsed() < PATIENCE, "{address} still takes connections");
+        }
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
     assert_eq!(site.wait(), 0);
 }
 

@@ -163,6 +163,8 @@ pub enum Action {
     EndTemplate(Number),
     /// A generation is complete and serves from now on.
     Serve(Number),
+    /// Let go of the listening sockets: once the workers have, too, nobody is kept waiting for a site that has ended.
+    StopListening,
     /// A generation is gone: close all that only it used.
     Forget(Number),
     /// Start the new executable as a child that reads our state; answered by TrialStarted or UpgradeFailed.

@@ -151,6 +151,7 @@ impl<'a> Performer<'a> {
                 }
             }
             Action::Serve(generation) => self.serve(generation),
+            Action::StopListening => self.listeners.keep(|_| false),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade => self.upgrade = Some(Upgrade::Try),
             Action::Execute => self.upgrade = Some(Upgrade::Execute),

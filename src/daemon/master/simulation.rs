@@ -91,6 +91,8 @@ struct World {
     trial: Option<i32>,
     booted: u32,
     served: bool,
+    /// It has let go of its listeners.
+    deaf: bool,
     stopped: bool,
     left_behind: Vec<i32>,
     ended: Option<Result<(), Failure>>,
@@ -116,6 +118,7 @@ impl World {
             trial: None,
             booted: 0,
             served: false,
+            deaf: false,
             stopped: false,
             left_behind: Vec::new(),
             ended: None,

@@ -52,6 +52,8 @@ enum Phase {
     Stopping {
         how: Stop,
         result: Result<(), Failure>,
+        /// Until when we keep the listening sockets, too; none once we have let go of them.
+        listens: Option<Moment>,
         /// When processes that cannot be killed are left behind.
         give_up: Option<Moment>,
     },
@@ -113,8 +115,8 @@ impl State {
         if let Upgrade::Trying { deadline, .. } = self.upgrade {
             deadlines.push(deadline);
         }
-        if let Phase::Stopping { give_up: Some(moment), .. } = self.phase {
-            deadlines.push(moment);
+        if let Phase::Stopping { listens, give_up, .. } = self.phase {
+            deadlines.extend(listens.into_iter().chain(give_up));
         }
         if self.template_lost() && self.free() {
             deadlines.push(self.recovery.until);
@@ -414,7 +416,7 @@ impl State {
         turn.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         turn.note(Note::Discarded(number, failure.clone()));
         if self.phase == Phase::Starting {
-            self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), give_up: None };
+            self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
             self.refuse_waiting(turn);
         }
     }
@@ -467,9 +469,12 @@ impl State {
             Phase::Starting | Phase::Serving | Phase::Ended => how,
         };
         turn.note(Note::Stopping(how));
+        let delay = self.serving().filter(|_| how == Stop::Graceful).map(|serving| serving.plan.drain_delay);
+        let listens = turn.now + delay.unwrap_or_default();
         match &mut self.phase {
+            Phase::Stopping { how: earlier, listens: Some(until), .. } => (*earlier, *until) = (how, listens),
             Phase::Stopping { how: earlier, .. } => *earlier = how,
-            phase => *phase = Phase::Stopping { how, result: Ok(()), give_up: None },
+            phase => *phase = Phase::Stopping { how, result: Ok(()), listens: Some(listens), give_up: None },
         }
         self.refuse_waiting(turn);
         for generation in &mut self.generations {
@@ -493,7 +498,10 @@ impl State {
     }
 
     fn end(&mut self, turn: &mut Turn) {
-        let Phase::Stopping { result, give_up, .. } = &mut self.phase else { return };
+        let Phase::Stopping { result, listens, give_up, .. } = &mut self.phase else { return };
+        if listens.take_if(|until| *until <= turn.now).is_some() {
+            turn.act(Action::StopListening);
+        }
         if !self.generations.is_empty() {
             if !self.generations.iter().all(Generation::only_killed) {
                 *give_up = None;

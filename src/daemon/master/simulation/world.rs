@@ -55,6 +55,7 @@ impl World {
                 self.end(pid, 5, Ending::Status(0));
             }
             Action::Serve(_) => self.served = true,
+            Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true), "told twice"),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade | Action::Execute => unreachable!("kept for the end of the turn"),
             Action::Answer(asker, _) => {
