@@ -44,7 +44,7 @@ serve: build .venv/holds
 
 test: tools
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 lint: tools
 	$(CARGO) fmt --all --check

@@ -125,7 +125,8 @@ fn ten_thousand_idle_connections_cost_little_and_survive_a_reload() {
 #[test]
 fn an_idle_site_sleeps() {
     let site = Rig::new("corners.py").workers(2).start();
-    let quiet = site.connect();
+    let mut quiet = site.connect();
+    quiet.get("/hello");
     assert!(quiet.is_quiet(Duration::from_secs(1)), "what follows the start is over");
     let before = wake_ups(&site);
     assert!(quiet.is_quiet(Duration::from_secs(3)));

@@ -90,8 +90,16 @@ impl Drop for Process {
 }
 
 fn is_marked(pid: i32, mark: &[u8]) -> bool {
-    // The environment of a zombie is empty, and one that has gone cannot be read.
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.split(|b| *b == 0).any(|v| v == mark))
+    let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    loop {
+        let environment = read("environ");
+        // Both are empty in the middle of execve(2), and for good in what has no program: a zombie, a thread of the kernel.
+        let executing = environment.is_empty() && read("cmdline").is_empty();
+        if !executing || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return environment.split(|byte| *byte == 0).any(|variable| variable == mark);
+        }
+        thread::yield_now();
+    }
 }
 
 /// Waits until any process, a child or not, has ended.
