@@ -177,7 +177,7 @@ impl Loop {
         };
         for listener in &event_loop.listeners {
             socket2::SockRef::from(listener).set_nonblocking(true)?;
-            socket::no_delay(listener.as_fd());
+            socket::prepare_listener(listener.as_fd());
         }
         let watch =
             |descriptor, place| event_loop.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, special(place)));

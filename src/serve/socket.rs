@@ -8,7 +8,9 @@ use std::{
 
 use nix::{
     errno::Errno,
+    getsockopt_impl, libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    setsockopt_impl, sockopt_impl,
     sys::socket::{self, MsgFlags, Shutdown, SockFlag, sockopt},
 };
 
@@ -63,7 +65,7 @@ pub(crate) fn send_file(
 
 /// Whether the peer has closed its side, or the connection is broken.
 pub(crate) fn peer_closed(socket: BorrowedFd) -> PeerState {
-    let mut descriptors = [PollFd::new(socket, PollFlags::from_bits_retain(nix::libc::POLLRDHUP))];
+    let mut descriptors = [PollFd::new(socket, PollFlags::from_bits_retain(libc::POLLRDHUP))];
     match poll(&mut descriptors, PollTimeout::ZERO) {
         Ok(1..) => match descriptors[0].revents() {
             Some(flags) if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) => PeerState::Gone,
@@ -90,15 +92,23 @@ pub(crate) fn finish_sending(socket: BorrowedFd) {
 
 /// Makes closing send RST, so that the peer cannot take a cut response for a whole one.
 pub(crate) fn reset_on_close(socket: BorrowedFd) {
-    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let _ = socket::setsockopt(&socket, sockopt::Linger, &linger);
 }
 
-/// Lets the connections that a listener accepts send small packets at once: a response's head must not wait for the client's
-/// acknowledgement of the last one.
-pub(crate) fn no_delay(listener: BorrowedFd) {
-    // Fails on Unix sockets, which never delay.
+// A connection is in the listener's queue when its first bytes are there (tcp(7)): who only connects costs a worker nothing, and
+// accepting never ends in waiting.
+sockopt_impl!(DeferAccept, Both, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize);
+
+/// Seconds after which a connection is accepted although nothing has come.
+const DEFER_ACCEPT: usize = 1;
+
+/// What connections inherit from their listener, and when it hands them over.
+pub(crate) fn prepare_listener(listener: BorrowedFd) {
+    // A response's head must not wait for the client's acknowledgement of the last one. Both fail on Unix sockets, which neither
+    // delay nor defer.
     let _ = socket::setsockopt(&listener, sockopt::TcpNoDelay, &true);
+    let _ = socket::setsockopt(&listener, DeferAccept, &DEFER_ACCEPT);
 }
 
 /// The peer's address; `None` on a Unix socket. An error once the peer has reset the connection.
@@ -111,5 +121,27 @@ fn unless_blocked<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_accepted_with_its_first_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare_listener(listener.as_fd());
+        assert_eq!(socket::getsockopt(&listener, DeferAccept), Ok(DEFER_ACCEPT));
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET").unwrap();
+        let (accepted, address) = accept(listener.as_fd()).unwrap().expect("blocks until there is one");
+        assert_eq!(address, Some(client.local_addr().unwrap()));
+        assert_eq!(receive(accepted.as_raw_fd(), &mut [0; 8]).unwrap(), Some(3));
     }
 }
