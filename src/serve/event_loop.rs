@@ -109,6 +109,9 @@ pub(crate) struct Loop {
     /// Boxed, because work is handed from place to place.
     #[allow(clippy::vec_box)]
     pub(crate) spare: Vec<Box<Work>>,
+    /// Finished calls whose responses wait for each other.
+    #[allow(clippy::vec_box)]
+    pub(crate) group: Vec<Box<Work>>,
     pub(crate) scratch: Vec<u8>,
     pub(crate) life: Life,
     /// A moving average of how long calls take.
@@ -164,6 +167,7 @@ impl Loop {
             calls: 0,
             stuck: Vec::new(),
             spare: Vec::new(),
+            group: Vec::new(),
             scratch: vec![0; exchange::PACKET],
             life: Life::Waiting,
             service: Duration::ZERO,
@@ -255,6 +259,8 @@ impl Loop {
                 self.handle(event);
             } else if let Some((token, popped)) = self.timers.pop(self.now) {
                 self.timer(token, popped);
+            } else if !self.group.is_empty() {
+                self.finish_group();
             } else {
                 return Step::Wait;
             }
@@ -432,7 +438,10 @@ impl Loop {
                 }
                 Note::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
-                        place.get_or_insert_with(|| Backlog::new(outbox));
+                        // There may be one of the connection's last call, which has nothing to say any more.
+                        if !place.as_ref().is_some_and(|backlog| Arc::ptr_eq(&backlog.outbox, &outbox)) {
+                            *place = Some(Backlog::new(outbox));
+                        }
                         self.drain_outbox(token);
                     }
                 }

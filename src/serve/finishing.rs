@@ -28,15 +28,8 @@ const LINGER_TIME: Duration = Duration::from_secs(3);
 
 impl Loop {
     /// Takes up a connection whose call is over.
-    pub(crate) fn finish(&mut self, mut work: Box<Work>) {
-        self.now = std::time::Instant::now();
-        self.tell_time();
+    pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
         self.calls -= 1;
-        let took = took(work.started, self.now);
-        self.service = (self.service * 7 + took) / 8;
-        if let Some(seat) = work.outgoing.thread {
-            self.shared.scoreboard.activity(self.shared.slot, seat).end();
-        }
         let slot = self.slot();
         slot.requests.store(slot.requests.load(Relaxed) + 1, Relaxed);
         if work.outgoing.status >= 500 {
@@ -69,7 +62,7 @@ impl Loop {
             if work.outgoing.status == 0 {
                 work.outgoing.status = 504;
             }
-            self.access_log.record(&work, took);
+            self.access_log.record(&work, took(work.started, self.now));
             self.retire(work);
             return self.close(token);
         }

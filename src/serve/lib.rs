@@ -15,6 +15,7 @@ mod describing;
 mod event_loop;
 mod exchange;
 mod finishing;
+mod grouping;
 mod moving;
 mod outbox;
 mod queue;

@@ -106,6 +106,7 @@ impl Loop {
         work.started = self.now;
         work.outgoing.date = self.date;
         work.outgoing.thread = Some(seat);
+        work.outgoing.may_wait = self.may_group();
         self.shared.seats[usize::from(seat)].begin();
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
         activity.begin(work.incoming.line_bytes(), self.milliseconds());

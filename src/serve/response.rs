@@ -47,6 +47,8 @@ pub(crate) struct Outgoing {
     pub body_bytes: u64,
     /// Values of the response's fields and of the environ that the access log wants.
     pub noted: Vec<Option<Vec<u8>>>,
+    /// A short response may wait in the outbox for those of other calls (see grouping.rs).
+    pub may_wait: bool,
     buffer: Vec<u8>,
 }
 
@@ -88,7 +90,7 @@ impl Response<'_> {
         let mut buffer = self.start(head, framing);
         let sent = if body.len() <= COPIED {
             buffer.extend_from_slice(body);
-            self.out.transmit(&[&buffer], &mut |wait| wait())
+            self.out.transmit_last(&buffer, &mut |wait| wait())
         } else {
             self.out.transmit(&[&buffer, body], &mut |wait| wait())
         };
@@ -233,7 +235,7 @@ impl Response<'_> {
     fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let out = &mut *self.out;
         let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone) };
-        let block = match (*framing, left) {
+        let block = match (*framing, &mut *left) {
             (ResponseFraming::Bodiless, _) => &[],
             (ResponseFraming::Length(_), Some(left)) => {
                 let block = &block[..block.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
@@ -253,7 +255,10 @@ impl Response<'_> {
         let sent = if block.len() <= COPIED {
             buffer.extend_from_slice(block);
             buffer.extend_from_slice(tail);
-            out.transmit(&[&buffer], wait)
+            match left {
+                Some(0) => out.transmit_last(&buffer, wait),
+                _ => out.transmit(&[&buffer], wait),
+            }
         } else {
             out.transmit(&[&buffer, block, tail], wait)
         };
@@ -284,6 +289,7 @@ impl Outgoing {
             framing: None,
             body_bytes: 0,
             noted,
+            may_wait: false,
             buffer: Vec::new(),
         }
     }
@@ -302,6 +308,7 @@ impl Outgoing {
         self.status = 0;
         self.framing = None;
         self.body_bytes = 0;
+        self.may_wait = false;
         self.noted.fill(None);
     }
 
@@ -323,6 +330,14 @@ impl Outgoing {
         self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };
         self.status = status;
         self.buffer = buffer;
+    }
+
+    /// Sends what makes a short response whole, or leaves that to the loop.
+    fn transmit_last(&mut self, bytes: &[u8], wait: Waiting) -> Result<(), Gone> {
+        if self.may_wait {
+            self.outbox.get_or_insert_default();
+        }
+        self.transmit(&[bytes], wait)
     }
 
     /// Sends the parts, or puts what the kernel does not take into the outbox.

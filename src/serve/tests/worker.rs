@@ -110,6 +110,43 @@ fn the_loop_is_retaken_from_a_call_that_lasts() {
 }
 
 #[test]
+fn responses_wait_for_short_calls_only() {
+    let site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..7).map(|_| site.client()).collect();
+    for _ in 0..10 {
+        for client in &mut clients {
+            assert_eq!(client.asks("/brief"), (200, b"brief".to_vec()));
+        }
+    }
+    // The calls being short by now, responses may wait while there is more to do; and there is.
+    let paths = ["/gate/first", "/brief", "/brief", "/early/second", "/brief", "/gate/third", "/brief"];
+    clients[0].get(paths[0]);
+    site.script.arrived("first", 1);
+    for (client, path) in clients.iter_mut().zip(paths).skip(1) {
+        client.get(path);
+        site.settled(0);
+    }
+    while site.board.slot(0).queued.load(Relaxed) < 6 {
+        site.settled(0);
+    }
+    site.script.open("first");
+    site.script.arrived("second", 1);
+    let answers: Vec<_> = clients[..4].iter_mut().map(Client::answer).collect();
+    let said = |text: &str| (200, text.as_bytes().to_vec());
+    assert_eq!(answers, [said("first"), said("brief"), said("brief"), said("early")], "while a call lasts");
+    site.script.open("second");
+    site.script.arrived("third", 1);
+    assert_eq!(clients[4].answer(), said("brief"), "while another lasts");
+    site.script.open("third");
+    assert_eq!(clients[5].answer(), said("third"));
+    assert_eq!(clients[6].answer(), said("brief"));
+    // And on the same connections, with nothing left over.
+    for client in &mut clients {
+        assert_eq!(client.asks("/brief"), said("brief"));
+    }
+}
+
+#[test]
 fn with_one_thread_all_calls_are_made_on_it() {
     let site = Site::start(1, settings());
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Condvar, Mutex},
     thread::{self, JoinHandle, ThreadId},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ostler_http::ResponseHead;
@@ -18,8 +18,10 @@ use ostler_wire::{
 
 /// Far beyond what anything here takes: only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
+const BRIEF: Duration = Duration::from_micros(100);
 
-/// Answers by path: `/hello` at once; `/gate/NAME` when the test opens that gate; `/size/N` with N bytes;
+/// Answers by path: `/hello` at once; `/brief` after a tenth of a millisecond; `/gate/NAME` when the test opens that gate;
+/// `/early/NAME` with all that it has to say, before its call waits for the gate; `/size/N` with N bytes;
 /// `/stream/N` with N blocks; `/echo` with the body; `/panic` not at all.
 #[derive(Default)]
 pub struct Script {
@@ -78,6 +80,19 @@ impl Application for Script {
             "gate" => {
                 self.pass(argument);
                 response.whole(head, argument.as_bytes()).unwrap();
+            }
+            "brief" => {
+                let start = Instant::now();
+                while start.elapsed() < BRIEF {
+                    std::hint::spin_loop();
+                }
+                response.whole(head, b"brief").unwrap();
+            }
+            "early" => {
+                head.field(b"Content-Length", b"5").unwrap();
+                response.begin(head, b"early", &mut |wait| wait()).unwrap();
+                self.pass(argument);
+                response.end(head).unwrap();
             }
             "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()]).unwrap(),
             "stream" => {
