@@ -1,5 +1,6 @@
 //! The loop: waits for descriptors, deadlines and messages, and turns them into steps. Whoever holds the baton runs it (see crew.rs).
-//! Reading requests is in reading.rs, what follows a call in finishing.rs, where connections begin and end in accepting.rs, drains and hand-overs in moving.rs.
+//! Where connections begin and end is in accepting.rs, then follow reading.rs, queue.rs, grouping.rs and finishing.rs; drains and hand-overs
+//! are in moving.rs.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,7 @@ use ostler_wire::{
     scoreboard::{Slot, State},
 };
 use slab::Slab;
-use slog::{debug, error, info, warn};
+use slog::{debug, error, warn};
 
 use crate::{
     Ending, Setup,
@@ -26,6 +27,7 @@ use crate::{
     crew::{Note, Shared},
     exchange::{self, Exchange},
     moving::Life,
+    recycling::Recycling,
     socket,
     timers::{Timers, Token},
 };
@@ -34,11 +36,6 @@ use crate::{
 const EVENTS: usize = 256;
 /// How often a waiting request looks for an idle sibling, and a full exchange is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// In so many looks in a row it must be over the limit: a single large request is no leak.
-const MEMORY_LOOKS: u32 = 3;
-/// How long after a request, and how often then, a worker looks at its own memory.
-const MEMORY_LOOK: Duration = Duration::from_secs(1);
-
 /// Serial number of tokens that are no connections.
 pub(crate) const SPECIAL: u32 = u32::MAX;
 const WAKE: u32 = u32::MAX;
@@ -118,12 +115,7 @@ pub(crate) struct Loop {
     pub(crate) service: Duration,
     /// When siblings are next looked at, if none was idle.
     pub(crate) look_again: Instant,
-    /// Requests after which the worker asks to be replaced.
-    pub(crate) requests_left: Option<u64>,
-    born: Instant,
-    memory_look: Option<Instant>,
-    memory_over: u32,
-    replacement_asked: bool,
+    pub(crate) recycling: Recycling,
 }
 
 impl Loop {
@@ -172,11 +164,7 @@ impl Loop {
             life: Life::Waiting,
             service: Duration::ZERO,
             look_again: now,
-            requests_left: requests_before_replacement(worker.max_requests, worker.max_requests_jitter),
-            born: now,
-            memory_look: None,
-            memory_over: 0,
-            replacement_asked: false,
+            recycling: Recycling::new(worker, now),
             shared: shared.clone(),
         };
         for listener in &event_loop.listeners {
@@ -302,8 +290,7 @@ impl Loop {
         if !self.ready.is_empty() || self.life.retries() {
             at_most(RETRY);
         }
-        for due in [self.paused_until, self.life.due(), self.replacement_due(), self.memory_look].into_iter().flatten()
-        {
+        for due in [self.paused_until, self.life.due(), self.recycling.due()].into_iter().flatten() {
             at_most(due.saturating_duration_since(self.now));
         }
         // Rounded up: waking before the deadline would only mean waiting again.
@@ -320,45 +307,7 @@ impl Loop {
         }
         self.shed();
         self.drain_goes_on();
-        if self.replacement_asked {
-            return;
-        }
-        if self.replacement_due().is_some_and(|due| due <= self.now) {
-            self.ask_replacement(Recycle::Age);
-        } else if self.memory_look.is_some_and(|due| due <= self.now) {
-            self.look_at_memory();
-        }
-    }
-
-    /// Requests cost memory: a while after one it is looked at, and again while there is too much. An idle worker does not look.
-    pub fn expect_memory(&mut self) {
-        let looks = self.shared.boot.worker.max_memory > 0 && !self.replacement_asked;
-        if looks && self.memory_look.is_none() {
-            self.memory_look = Some(self.now + MEMORY_LOOK);
-        }
-    }
-
-    fn look_at_memory(&mut self) {
-        let over = resident_memory().is_some_and(|bytes| bytes > self.shared.boot.worker.max_memory);
-        self.memory_over = if over { self.memory_over + 1 } else { 0 };
-        self.memory_look = over.then(|| self.now + MEMORY_LOOK);
-        if self.memory_over >= MEMORY_LOOKS {
-            self.memory_look = None;
-            self.ask_replacement(Recycle::Memory);
-        }
-    }
-
-    fn replacement_due(&self) -> Option<Instant> {
-        let age = self.shared.boot.worker.max_age;
-        (!age.is_zero() && !self.replacement_asked).then(|| self.born + age)
-    }
-
-    /// Tells the master, once, that this worker should be replaced.
-    pub fn ask_replacement(&mut self, why: Recycle) {
-        if !std::mem::replace(&mut self.replacement_asked, true) {
-            info!(self.shared.log, "replacement asked for"; "why" => ?why);
-            self.tell(FromWorker::Replace(why));
-        }
+        self.look_at_age_and_memory();
     }
 
     /// Looks at the wall clock when a second of it is over.
@@ -530,20 +479,4 @@ pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&
 
 pub(crate) fn special(place: u32) -> u64 {
     u64::from(place) | u64::from(SPECIAL) << 32
-}
-
-/// `--max-requests` with its jitter; none for no limit.
-fn requests_before_replacement(limit: u64, jitter: u64) -> Option<u64> {
-    use std::hash::{BuildHasher, RandomState};
-    // Each worker's own random keys: what this program needs of chance is no more than that.
-    let chance = RandomState::new().hash_one(std::process::id());
-    (limit > 0).then(|| limit + if jitter > 0 { chance % (jitter + 1) } else { 0 })
-}
-
-/// Resident memory in bytes (proc(5), statm).
-fn resident_memory() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * page as u64)
 }

@@ -39,13 +39,7 @@ impl Loop {
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
-        self.expect_memory();
-        if let Some(left) = &mut self.requests_left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.ask_replacement(Recycle::Requests);
-            }
-        }
+        self.count_request();
         let token = work.outgoing.token;
         if let Some(live) = work.outgoing.live.take() {
             let (complete, behind) = live.take_back();

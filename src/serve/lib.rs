@@ -20,6 +20,7 @@ mod moving;
 mod outbox;
 mod queue;
 mod reading;
+mod recycling;
 pub mod response;
 mod socket;
 mod spool;

@@ -1,0 +1,110 @@
+//! When a worker has served long enough: by requests, age and memory. It asks to be replaced, and goes on until it is.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use ostler_wire::{FromWorker, Recycle, Worker};
+use slog::info;
+
+use crate::event_loop::Loop;
+
+/// In so many looks in a row it must be over the limit: a single large request is no leak.
+const MEMORY_LOOKS: u32 = 3;
+/// How long after a request, and how often then, a worker looks at its own memory.
+const MEMORY_LOOK: Duration = Duration::from_secs(1);
+
+/// What brings a worker's replacement nearer.
+pub(crate) struct Recycling {
+    /// None without `--max-requests`, and when there are none left.
+    requests_left: Option<u64>,
+    /// By `--max-age`.
+    old: Option<Instant>,
+    /// Bytes (`--max-memory`); 0 for no limit.
+    max_memory: u64,
+    look: Option<Instant>,
+    looks_over: u32,
+    asked: bool,
+}
+
+impl Recycling {
+    pub fn new(settings: &Worker, now: Instant) -> Recycling {
+        Recycling {
+            requests_left: requests_left(settings.max_requests, settings.max_requests_jitter),
+            old: (!settings.max_age.is_zero()).then(|| now + settings.max_age),
+            max_memory: settings.max_memory,
+            look: None,
+            looks_over: 0,
+            asked: false,
+        }
+    }
+
+    /// When time alone may bring something about.
+    pub fn due(&self) -> Option<Instant> {
+        let due = self.old.into_iter().chain(self.look).min();
+        due.filter(|_| !self.asked)
+    }
+
+    /// Counts a request. Requests cost memory: a while after one it is looked at; an idle worker does not look.
+    fn count(&mut self, now: Instant) -> Option<Recycle> {
+        if self.max_memory > 0 {
+            self.look.get_or_insert(now + MEMORY_LOOK);
+        }
+        let left = self.requests_left.as_mut()?;
+        *left = left.saturating_sub(1);
+        (*left == 0).then_some(Recycle::Requests)
+    }
+
+    fn look(&mut self, now: Instant) -> Option<Recycle> {
+        if self.old.is_some_and(|old| old <= now) {
+            return Some(Recycle::Age);
+        }
+        if self.look.is_none_or(|look| look > now) {
+            return None;
+        }
+        let over = resident_memory().is_some_and(|bytes| bytes > self.max_memory);
+        self.looks_over = if over { self.looks_over + 1 } else { 0 };
+        self.look = over.then(|| now + MEMORY_LOOK);
+        (self.looks_over >= MEMORY_LOOKS).then_some(Recycle::Memory)
+    }
+}
+
+impl Loop {
+    pub(crate) fn count_request(&mut self) {
+        if let Some(why) = self.recycling.count(self.now) {
+            self.ask_replacement(why);
+        }
+    }
+
+    pub(crate) fn look_at_age_and_memory(&mut self) {
+        if self.recycling.due().is_some_and(|due| due <= self.now)
+            && let Some(why) = self.recycling.look(self.now)
+        {
+            self.ask_replacement(why);
+        }
+    }
+
+    /// Tells the master, once, that this worker should be replaced.
+    pub(crate) fn ask_replacement(&mut self, why: Recycle) {
+        if !std::mem::replace(&mut self.recycling.asked, true) {
+            info!(self.shared.log, "replacement asked for"; "why" => ?why);
+            self.tell(FromWorker::Replace(why));
+        }
+    }
+}
+
+/// `--max-requests` with its jitter; none for no limit.
+fn requests_left(limit: u64, jitter: u64) -> Option<u64> {
+    // Each worker's own random keys: what this program needs of chance is no more than that.
+    let chance = RandomState::new().hash_one(std::process::id());
+    (limit > 0).then(|| limit + if jitter > 0 { chance % (jitter + 1) } else { 0 })
+}
+
+/// Resident memory in bytes (proc(5), statm).
+fn resident_memory() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page as u64)
+}
