@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     io,
     os::fd::RawFd,
+    ptr,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -17,12 +18,12 @@ use pyo3::prelude::*;
 use crate::{embedded::SERVING, fork, signals};
 
 static FORKED: AtomicBool = AtomicBool::new(false);
-static DESCRIPTORS: OnceLock<Vec<RawFd>> = OnceLock::new();
+static LISTENERS: OnceLock<Vec<RawFd>> = OnceLock::new();
 
-/// From now on, whatever this process forks has neither its signals nor these descriptors. Programs that it executes never
+/// From now on, whatever this process forks has neither its signals nor these listeners. Programs that it executes never
 /// had them.
-pub fn guard(descriptors: Vec<RawFd>) -> io::Result<()> {
-    DESCRIPTORS.get_or_init(|| descriptors);
+pub fn guard(listeners: Vec<RawFd>) -> io::Result<()> {
+    LISTENERS.get_or_init(|| listeners);
     // SAFETY: the functions make system calls only, as they must in the child of a process with threads, and stay loaded:
     // Python never unloads an extension module.
     match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
@@ -65,8 +66,17 @@ extern "C" fn in_child() {
     FORKED.store(true, Relaxed);
     signals::give_back();
     in_parent();
-    for descriptor in DESCRIPTORS.get().into_iter().flatten() {
+    for listener in LISTENERS.get().into_iter().flatten().filter(|number| listens(**number)) {
         // SAFETY: closes this process's copy; whoever owns the descriptor is code that never runs here again.
-        unsafe { libc::close(*descriptor) };
+        unsafe { libc::close(*listener) };
     }
+}
+
+/// A worker that drains has closed them, and the application may have files of those numbers.
+fn listens(number: RawFd) -> bool {
+    let (mut listens, mut size) = (0_i32, size_of::<i32>() as u32);
+    let answer = ptr::from_mut(&mut listens).cast();
+    // SAFETY: asks only, and there is room for the answer.
+    let asked = unsafe { libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, answer, &mut size) };
+    asked == 0 && listens != 0
 }

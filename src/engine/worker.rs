@@ -1,10 +1,6 @@
 //! The life of a worker, from the fork to its last word.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::{io, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 
 use ostler_serve::{Ending, Setup};
 use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
@@ -75,9 +71,7 @@ fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
 
 fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> io::Result<Ending> {
     let terminated = signals::terminated()?;
-    let exchange = [given.exchange_give.as_fd(), given.exchange_take.as_fd(), channel.as_fd()];
-    let own = given.listeners.iter().map(AsFd::as_fd).chain(exchange);
-    children::guard(own.map(|descriptor| descriptor.as_raw_fd()).collect())?;
+    children::guard(given.listeners.iter().map(AsRawFd::as_raw_fd).collect())?;
     let setup = Setup {
         boot: given.boot,
         slot,

@@ -151,8 +151,11 @@ impl Loop {
                     self.rest(token);
                 }
             }
-            Next::Close if connection.partial.is_none() && !connection.readable => self.close(token),
-            Next::Close if connection.half_closed => self.close(token),
+            Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
+                // Closing alone says nothing to the client while a child of the application has the same socket.
+                socket::finish_sending(connection.socket.as_fd());
+                self.close(token);
+            }
             Next::Close => self.begin_lingering(token),
             Next::Reset => {
                 socket::reset_on_close(connection.socket.as_fd());
