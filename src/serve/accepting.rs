@@ -22,8 +22,8 @@ use crate::{
 pub(crate) const ACCEPTS: u32 = 8;
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
-/// A busy site says only so often that it is full.
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+/// A busy site says only so often that it, or its disk, is full.
+pub(crate) const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 /// Descriptors that connections leave to the worker itself and to the application's files.
 const OTHER_DESCRIPTORS: u64 = 64;
 

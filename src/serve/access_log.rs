@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use slog::{Logger, warn};
+
 use crate::connection::Work;
 
 /// A batch is written when it is this long, and before the worker sleeps.
@@ -30,6 +32,9 @@ pub(crate) struct AccessLog {
     file: Option<OwnedFd>,
     is_pipe: bool,
     batch: Vec<u8>,
+    /// The error log, where it is said that lines are lost: once, until one can be written again.
+    log: Logger,
+    failing: bool,
     /// `%(t)s`
     time: String,
 }
@@ -71,9 +76,16 @@ fn parse(format: &str) -> Vec<Piece> {
 }
 
 impl AccessLog {
-    pub fn new(format: &str, file: Option<OwnedFd>) -> AccessLog {
-        let mut log =
-            AccessLog { pieces: parse(format), file: None, is_pipe: false, batch: Vec::new(), time: String::new() };
+    pub fn new(format: &str, file: Option<OwnedFd>, log: Logger) -> AccessLog {
+        let mut log = AccessLog {
+            pieces: parse(format),
+            file: None,
+            is_pipe: false,
+            batch: Vec::new(),
+            log,
+            failing: false,
+            time: String::new(),
+        };
         log.reopen(file);
         log
     }
@@ -134,10 +146,18 @@ impl AccessLog {
         let mut rest = &self.batch[..];
         while let (Some(file), false) = (&self.file, rest.is_empty()) {
             match nix::unistd::write(file, rest) {
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.failing = false;
+                }
                 Err(nix::errno::Errno::EINTR) => {}
                 // A full disk or a reader that left must not stop the site; the lines are lost.
-                Err(_) => break,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        warn!(self.log, "access log not written"; "reason" => error.desc());
+                    }
+                    break;
+                }
             }
         }
         self.batch.clear();

@@ -9,6 +9,7 @@ use ostler_http::{Parse, Refusal, response::CONTINUE};
 use slog::{debug, warn};
 
 use crate::{
+    accepting::BETWEEN_COMPLAINTS,
     access_log::took,
     body::{BodyReader, LiveHandle, Problem},
     connection::{Interest, Partial, Phase, Work},
@@ -303,7 +304,10 @@ impl Loop {
         match problem {
             Problem::Refused(refusal) => self.refuse(token, work, refusal),
             Problem::Failed(error) => {
-                warn!(self.shared.log, "a body could not be kept"; "error" => %error);
+                if self.complained_of_room.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
+                    self.complained_of_room = Some(self.now);
+                    warn!(self.shared.log, "a body could not be kept"; "error" => %error);
+                }
                 self.refuse(token, work, Refusal { status: 500, why: "no spool file" });
             }
         }

@@ -154,3 +154,14 @@ fn on_a_terminal_the_log_is_for_people() {
     let line = terminal.output.find("generation serving");
     assert!(line.text().contains("\x1b[") && !line.text().contains('T'), "{:?}", line.text());
 }
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_said_once() {
+    let site = Rig::new("corners.py").option("--access-logfile", "/dev/full").start();
+    for _ in 0..3 {
+        assert_eq!(site.get("/hello").text(), "hello\n");
+    }
+    let line = site.log("access log not written");
+    assert!(line.text().contains("No space left on device"), "{}", line.text());
+    assert_eq!(site.logged("access log not written"), 1);
+}
