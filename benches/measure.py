@@ -1,4 +1,4 @@
-"""Drives one server with one workload, once. The server has core 0 to itself, the load core 1."""
+"""Drives one server with one workload. The servers have core 0, one at a time, and the load has core 1."""
 
 import contextlib
 import http.client
@@ -39,7 +39,7 @@ def serving(name, workload, options=(), **how):
     if name in HELLO_ONLY and workload is not WORKLOADS["hello"]:
         raise Cannot("it has one fixed answer")
     folder = TARGET / "bench"
-    log = folder / "access.log" if workload.access_log else None
+    log = folder / f"{name}.access.log" if workload.access_log else None
     site = Site(workload.application, processes.free_port(), access_log=log, **how)
     # Servers disagree on whether the current directory is on sys.path.
     environment = {"PYTHONPATH": str(HERE / "apps")}
@@ -51,13 +51,17 @@ def serving(name, workload, options=(), **how):
     site.control.unlink(missing_ok=True)
 
 
-def once(name, workload, seconds):
-    with serving(name, workload) as (process, site):
-        check(workload, site.port)
-        wrk(workload, site.port, min(1, seconds))
-        before = processes.time_of(process.pid)
-        result = wrk(workload, site.port, seconds)
-        used = processes.time_of(process.pid) - before
+def warm(server, workload):
+    _, site = server
+    check(workload, site.port)
+    wrk(workload, site.port, 1)
+
+
+def turn(server, workload, seconds):
+    process, site = server
+    before = processes.time_of(process.pid)
+    result = wrk(workload, site.port, seconds)
+    used = processes.time_of(process.pid) - before
     requests = result["requests"]
     if result["errors"] or not requests:
         raise Wrong(f"{result['errors']} errors in {requests} requests")

@@ -1,5 +1,6 @@
 """Prints what was measured, for a terminal or for the README."""
 
+import operator
 import statistics
 
 import instructions
@@ -10,18 +11,20 @@ from servers import HELLO_ONLY
 from workloads import WORKLOADS
 
 
-def median(rounds, key):
-    return statistics.median(key(each) for each in rounds)
+VALUES = {key: operator.itemgetter(key) for key in ("rate", "user", "system")}
+VALUES["total"] = lambda each: each["user"] + each["system"]
 
 
 def figures(rounds):
     """The medians of one server on one workload."""
-    return {
-        "rate": median(rounds, lambda each: each["rate"]),
-        "user": median(rounds, lambda each: each["user"]),
-        "system": median(rounds, lambda each: each["system"]),
-        "total": median(rounds, lambda each: each["user"] + each["system"]),
-    }
+    return {key: statistics.median(map(value, rounds)) for key, value in VALUES.items()}
+
+
+def ratio(rounds, ours, key):
+    """The median of the rounds' own ratios: what the machine did meanwhile fell on both."""
+    if not isinstance(ours, list):
+        return "–"
+    return f"{statistics.median(VALUES[key](its) / VALUES[key](our) for its, our in zip(rounds, ours)):.2f}"
 
 
 def number(value):
@@ -45,7 +48,7 @@ def text(report):
 
 def workload_text(title, results):
     """One line a server; the ratios are to ostler: above 1 means more requests, or more processor time, than ostler."""
-    ours = figures(results["ostler"]) if isinstance(results.get("ostler"), list) else None
+    ours = results.get("ostler")
     header = ["", "req/s", "× ostler", "user µs", "system µs", "CPU µs/req", "× ostler"]
     rows = []
     for name, rounds in results.items():
@@ -53,7 +56,7 @@ def workload_text(title, results):
             rows.append([name, rounds])
             continue
         its = figures(rounds)
-        rate, total = ((f"{its[key] / ours[key]:.2f}" if ours else "–") for key in ("rate", "total"))
+        rate, total = (ratio(rounds, ours, key) for key in ("rate", "total"))
         rows.append([name, number(its["rate"]), rate, number(its["user"]), number(its["system"]), number(its["total"]), total])
     return grid(title, header, rows)
 
