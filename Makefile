@@ -74,11 +74,6 @@ install: build
 	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler
 	$(BUILT)/ostler completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ostler
 	$(BUILT)/ostler completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ostler.fish
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-	install -d $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler
-	$(BUILT)/ostler completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ostler
-	$(BUILT)/ostler completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ostler.fish
 
 clean:
 	rm -rf .venv target

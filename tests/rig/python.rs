@@ -14,10 +14,11 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::{built, repository};
 
 /// Asked of every candidate. A virtual environment is not an interpreter of its own.
-const QUESTION: &str = "import os, sys, sysconfig
+const QUESTION: &str = "import importlib.util, os, sys, sysconfig
 if sys.implementation.name == 'cpython' and sys.version_info >= (3, 10) and sys.prefix == sys.base_prefix \
 and not sysconfig.get_config_var('Py_GIL_DISABLED'):
-    print('%d.%d.%d' % sys.version_info[:3], os.path.realpath(sys.executable))";
+    usable = importlib.util.find_spec('ensurepip') is not None
+    print('%d.%d.%d' % sys.version_info[:3], 'usable' if usable else 'bare', os.path.realpath(sys.executable))";
 
 /// A CPython, 3.10 or later.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Python {
         static EVERY: OnceLock<Vec<Python>> = OnceLock::new();
         EVERY.get_or_init(|| {
             let found: BTreeMap<PathBuf, String> = candidates().iter().filter_map(|path| ask(path)).collect();
-            assert!(!found.is_empty(), "there is no CPython 3.10 or later on this machine: install python3");
+            assert!(!found.is_empty(), "there is no CPython 3.10 or later with venv on this machine: install it");
             let mut every: Vec<Python> = found
                 .into_iter()
                 .map(|(executable, version)| Python { version, executable, environment: OnceLock::new() })
@@ -156,7 +157,11 @@ fn is_python(path: &Path) -> bool {
 fn ask(path: &Path) -> Option<(PathBuf, String)> {
     let answer = Command::new(path).args(["-I", "-c", QUESTION]).output().ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
-    let (version, executable) = text.trim_end().split_once(' ')?;
+    let [version, usable, executable] = text.trim_end().splitn(3, ' ').collect::<Vec<_>>().try_into().ok()?;
+    if usable == "bare" {
+        eprintln!("left out: CPython {version} at {executable}, which has no venv (on Debian: python3-venv)");
+        return None;
+    }
     Some((executable.into(), version.into()))
 }
 
