@@ -1,10 +1,11 @@
 //! A private folder that lives as long as its test.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use nix::{
@@ -40,12 +41,20 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file into it, whole: a reader sees the old content or the new.
+    /// Writes a file into it, whole: a reader sees the old content or the new. Each is a second younger than the one before:
+    /// CPython tells by seconds and size whether the bytecode that it has kept is of this source.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.0.join(name);
         let draft = self.0.join(format!("{name}.draft"));
         fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a private folder is writable");
         fs::write(&draft, content).expect("a private folder is writable");
+        static SECONDS: AtomicU64 = AtomicU64::new(1_000_000_000);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(SECONDS.fetch_add(1, Ordering::Relaxed));
+        File::options()
+            .append(true)
+            .open(&draft)
+            .and_then(|file| file.set_modified(time))
+            .expect("it was just written");
         fs::rename(&draft, &path).expect("a private folder is writable");
         path
     }

@@ -18,14 +18,16 @@ use nix::sys::signal::Signal;
 use crate::{Answer, Client, Folder, Line, PATIENCE, Process, Python, application, built};
 
 /// What the machine or the person who runs the tests may have set, and the daemon would obey.
-pub const UNSET: [&str; 12] = [
+pub const UNSET: [&str; 14] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
     "OSTLER_CONFIG",
     "PORT",
+    "PYTHONDONTWRITEBYTECODE",
     "PYTHONHOME",
     "PYTHONPATH",
+    "PYTHONUNBUFFERED",
     "RUNTIME_DIRECTORY",
     "VIRTUAL_ENV",
     "WATCHDOG_USEC",
