@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// Connections accepted for one event of a listener.
-pub(crate) const ACCEPTS: u32 = 8;
+const ACCEPTS: u32 = 8;
+/// Connections taken for one event of the exchange: their requests have waited already, and no sibling may be idle by now.
+pub(crate) const TAKES: u32 = 64;
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// A busy site says only so often that it, or its disk, is full.
@@ -61,23 +63,25 @@ impl Loop {
     }
 
     pub(crate) fn accept(&mut self, listener: u16) {
-        if !self.armed {
-            return;
+        if self.armed {
+            let one = self.accept_one(listener);
+            self.brought(one, ACCEPTS);
         }
+    }
+
+    /// `false` if there was none.
+    fn accept_one(&mut self, listener: u16) -> bool {
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => {}
+            Ok(None) => return false,
             Ok(Some((socket, address))) => {
                 let left = self.queue_aged > 0 && socket::peer_closed(socket.as_fd()) == PeerState::Gone;
                 let token = self.admit(socket, address, listener);
                 if left {
-                    return self.close(token);
+                    self.close(token);
+                } else {
+                    self.again.push_back(token);
                 }
-                self.accepts -= 1;
-                if self.accepts > 0 {
-                    // The same event again, when this connection's first request is answered: there may be more in the queue.
-                    self.cursor -= 1;
-                }
-                self.again.push_back(token);
+                return true;
             }
             Err(error) if out_of_descriptors(&error) => {
                 self.complain(&error.to_string());
@@ -86,6 +90,25 @@ impl Loop {
             }
             // The client gave up before it was accepted, or the network said so: nothing is lost.
             Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
+        }
+        false
+    }
+
+    /// Lets in at least as many from each side as were called since the last look outside. A worker whose queue never empties,
+    /// because the stand-by leads whenever it waits, would otherwise serve those that it has, and nobody else.
+    pub(crate) fn let_in(&mut self) {
+        let most = ACCEPTS + std::mem::take(&mut self.called);
+        for listener in 0..self.listeners.len() {
+            let _all = (0..most).all(|_| self.armed && self.accept_one(listener as u16));
+        }
+        let _all = (0..most).all(|_| self.armed && self.take_one_moved());
+    }
+
+    /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
+    pub(crate) fn brought(&mut self, one: bool, most: u32) {
+        self.brought = if one { (self.brought + 1) % most } else { 0 };
+        if self.brought > 0 {
+            self.cursor -= 1;
         }
     }
 

@@ -21,7 +21,7 @@ use slog::{debug, error, warn};
 
 use crate::{
     Ending, Setup,
-    accepting::{ACCEPTS, most_connections},
+    accepting::most_connections,
     access_log::AccessLog,
     connection::{Backlog, Connection, Interest, Phase, Work},
     crew::{Note, Shared},
@@ -70,7 +70,10 @@ pub(crate) struct Loop {
     /// Events from the last wait, and how many of them are dealt with.
     pub(crate) filled: usize,
     pub(crate) cursor: usize,
-    pub(crate) accepts: u32,
+    /// How many connections the event at hand has brought.
+    pub(crate) brought: u32,
+    /// How many requests were called since connections from outside were last let in.
+    pub(crate) called: u32,
     pub(crate) connections: Slab<Connection>,
     pub(crate) serial: u32,
     /// Requests that are complete, oldest first.
@@ -135,7 +138,8 @@ impl Loop {
             events: vec![EpollEvent::empty(); EVENTS],
             filled: 0,
             cursor: 0,
-            accepts: 0,
+            brought: 0,
+            called: 0,
             connections: Slab::new(),
             serial: 0,
             ready: VecDeque::new(),
@@ -214,6 +218,10 @@ impl Loop {
             }
         }
         self.arm();
+        let at_hand = self.ready.len() + self.again.len() + self.events_left();
+        if leader.is_some() && at_hand > 0 {
+            self.let_in();
+        }
     }
 
     /// Whether a request would be dispatched now.
@@ -278,7 +286,10 @@ impl Loop {
             Err(error) => panic!("epoll_wait on our own descriptors: {error}"),
         };
         self.cursor = 0;
-        self.accepts = ACCEPTS;
+        self.brought = 0;
+        if self.armed {
+            self.called = 0;
+        }
         if at_rest == State::Idle {
             self.slot().enter(State::Working);
         }

@@ -11,6 +11,7 @@ use slog::{debug, info, warn};
 
 use crate::{
     Ending,
+    accepting::TAKES,
     connection::{Connection, Interest, Partial, Phase},
     event_loop::{Loop, Step, find},
     exchange::{self, Moved},
@@ -276,7 +277,8 @@ impl Loop {
     /// Takes a connection from the exchange and goes on with it.
     pub(crate) fn take_moved(&mut self) {
         if self.life.accepts() && self.thread_free() {
-            self.take_one_moved();
+            let taken = self.take_one_moved();
+            self.brought(taken, TAKES);
         }
     }
 

@@ -111,6 +111,7 @@ impl Loop {
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
         activity.begin(work.incoming.line_bytes(), self.milliseconds());
         self.calls += 1;
+        self.called += 1;
         let Some(connection) = self.connection(token) else { return Step::Wait };
         connection.phase = Phase::Called(seat, None);
         self.bound(token, self.now, bound);

@@ -172,6 +172,58 @@ fn a_request_whose_client_has_gone_never_reaches_the_application() {
 }
 
 #[test]
+fn who_comes_anew_waits_no_longer_than_those_who_are_there() {
+    let site = Rig::new("corners.py").start();
+    let gates = [Gate::new(), Gate::new()];
+    let mut there = [site.connect(), site.connect()];
+    let ask = |client: &mut Client, gate: &Gate| {
+        client.ask(&format!("/gated?{}", gate.path()));
+    };
+    for (client, gate) in there.iter_mut().zip(&gates) {
+        ask(client, gate);
+        gate.arrival().let_go("on");
+        assert_eq!(client.answer().text(), "on");
+    }
+    ask(&mut there[0], &gates[0]);
+    let mut visitor = gates[0].arrival();
+    let mut new = site.connect();
+    new.ask("/hello");
+    ask(&mut there[1], &gates[1]);
+    wait_until_queued(&site, 1);
+    // From here on, a request of these two always waits when a call ends.
+    for round in 0..4 {
+        let (held, next) = (round % 2, (round + 1) % 2);
+        visitor.let_go("on");
+        assert_eq!(there[held].answer().text(), "on");
+        visitor = gates[next].arrival();
+        ask(&mut there[held], &gates[held]);
+        wait_until_queued(&site, if round == 0 { 2 } else { 1 });
+    }
+    assert_eq!(new.answer().text(), "hello\n");
+    visitor.let_go("on");
+    gates[1].arrival().let_go("on");
+}
+
+#[test]
+fn two_addresses_are_accepted_from_side_by_side() {
+    let site = Rig::new("corners.py").bind("127.0.0.1:0").bind("127.0.0.2:0").start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    let mut clients: Vec<Client> =
+        (0..20).flat_map(|_| site.addresses()).map(|address| Client::connect(address)).collect();
+    for client in &mut clients {
+        client.ask("/hello");
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "hello\n");
+    }
+}
+
+#[test]
 fn when_connections_run_out_the_next_ones_wait() {
     let site = Rig::new("corners.py").option("--worker-connections", "10").start();
     let mut clients: Vec<Client> = (0..10).map(|_| site.connect()).collect();
