@@ -114,6 +114,8 @@ pub(crate) struct Loop {
     /// Finished calls whose responses wait for each other.
     #[allow(clippy::vec_box)]
     pub(crate) group: Vec<Box<Work>>,
+    /// Until then every response leaves at once.
+    pub(crate) single_until: Instant,
     pub(crate) scratch: Vec<u8>,
     pub(crate) life: Life,
     /// A moving average of how long calls take.
@@ -167,6 +169,7 @@ impl Loop {
             stuck: Vec::new(),
             spare: Vec::new(),
             group: Vec::new(),
+            single_until: now,
             scratch: vec![0; exchange::PACKET],
             life: Life::Waiting,
             service: Duration::ZERO,
@@ -213,8 +216,10 @@ impl Loop {
         match leader {
             Some(seat) => self.free.retain(|free| *free != seat),
             None => {
+                self.now = Instant::now();
                 self.slot().enter(State::Busy);
                 self.queue_aged = 2;
+                self.call_is_long();
             }
         }
         self.arm();
