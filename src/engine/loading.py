@@ -59,7 +59,7 @@ def import_target(target):
 def import_file(path):
     path = os.path.abspath(path)
     name = os.path.basename(path)[: -len(".py")]
-    sys.path.insert(0, os.path.dirname(path))
+    sys.path.insert(0, os.path.realpath(os.path.dirname(path)))
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

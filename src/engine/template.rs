@@ -98,8 +98,12 @@ fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     sys.setattr("argv", [&boot.application])?;
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
-    for (index, directory) in [&boot.chdir].into_iter().chain(&boot.pythonpath).enumerate() {
-        path.insert(index, directory.as_os_str())?;
+    // What is imported later comes from the same release: --chdir, through which the working directory was reached, may be a
+    // symbolic link, and point elsewhere by then.
+    let here = std::env::current_dir()?;
+    for (index, directory) in [&here].into_iter().chain(&boot.pythonpath).enumerate() {
+        let real = std::fs::canonicalize(directory);
+        path.insert(index, real.as_ref().unwrap_or(directory).as_os_str())?;
     }
     py.import("faulthandler")?.call_method1("enable", (2,))?;
     SERVING.import(py).map(drop)

@@ -111,6 +111,26 @@ fn a_symbolic_link_is_followed_anew() {
 }
 
 #[test]
+fn what_is_imported_late_comes_from_the_release_that_serves() {
+    const LATE: &str = "def application(environ, start_response):\n    import part\n    start_response('200 OK', [])\n    return [part.WHICH]\n";
+    let rig = Rig::new("corners.py").application("app");
+    for (release, which) in [("release-1", "one"), ("release-2", "two")] {
+        rig.folder().write(&format!("{release}/app.py"), LATE);
+        rig.folder().write(&format!("{release}/part.py"), &format!("WHICH = b'{which}'\n"));
+    }
+    let current = rig.folder().join("current");
+    symlink("release-1", &current).expect("a private folder is writable");
+    let site = rig.option("--chdir", current.to_str().expect("plain")).start();
+    let next = site.folder().join("next");
+    symlink("release-2", &next).expect("a private folder is writable");
+    fs::rename(next, current).expect("a private folder is writable");
+    assert_eq!(site.get("/").text(), "one");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(1);
+    assert_eq!(site.get("/").text(), "two");
+}
+
+#[test]
 fn no_kept_connection_is_closed_and_none_waits_for_the_import() {
     let site = Rig::with_source(&page("one")).workers(2).start();
     let mut clients: Vec<Client> = (0..20).map(|_| site.connect()).collect();
