@@ -45,7 +45,7 @@ const TO_WORKERS: &str = "The signals are for the master. A worker that gets TER
 const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
                    and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
-const PHRASES: [(&str, &str); 15] = [
+const PHRASES: [(&str, &str); 20] = [
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
     ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),
@@ -58,6 +58,11 @@ const PHRASES: [(&str, &str); 15] = [
     ("worker replaced", "A worker reached a limit; its successor is ready."),
     ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
     ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
+    ("application raised", "An exception left the application: the request and the traceback."),
+    ("slow request", "A call lasts for longer than --slow-request: the request and the stacks of all threads."),
+    ("request timed out", "A call has lasted for --timeout: the same; the client was answered, the worker is replaced."),
+    ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
+    ("access log not written", "The disk is full or the reader has left; said once, until lines can be written again."),
     ("upgraded", "Another executable runs in the master's process."),
     ("logs reopened", "After USR1."),
     ("stopped", "The last line."),
