@@ -60,7 +60,7 @@ const PHRASES: [(&str, &str); 20] = [
     ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
     ("application raised", "An exception left the application: the request and the traceback."),
     ("slow request", "A call lasts for longer than --slow-request: the request and the stacks of all threads."),
-    ("request timed out", "A call has lasted for --timeout: the same; the client was answered, the worker is replaced."),
+    ("request timed out", "A call has lasted for --timeout: the same; the client gets 504, the worker is replaced."),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     ("access log not written", "The disk is full or the reader has left; said once, until lines can be written again."),
     ("upgraded", "Another executable runs in the master's process."),
