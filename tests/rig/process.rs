@@ -90,16 +90,26 @@ impl Drop for Process {
 }
 
 fn is_marked(pid: i32, mark: &[u8]) -> bool {
-    let read = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let path = |name| format!("/proc/{pid}/{name}");
     loop {
-        let environment = read("environ");
-        // Both are empty in the middle of execve(2), and for good in what has no program: a zombie, a thread of the kernel.
-        let executing = environment.is_empty() && read("cmdline").is_empty();
-        if !executing || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+        let environment = fs::read(path("environ")).unwrap_or_default();
+        if !environment.is_empty() || has_none(&fs::read_to_string(path("stat")).unwrap_or_default()) {
             return environment.split(|byte| *byte == 0).any(|variable| variable == mark);
+        }
+        // In the middle of execve(2) there is no environment; a zombie and a thread of the kernel have no program either.
+        if fs::read_link(path("exe")).is_err() {
+            return false;
         }
         thread::yield_now();
     }
+}
+
+/// Whether /proc/PID/stat tells of an environment that is empty for good: it lies somewhere, and ends there (proc(5), fields 50 and 51).
+fn has_none(stat: &str) -> bool {
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let mut bounds = behind_name.split_ascii_whitespace().skip(47);
+    let (start, end) = (bounds.next(), bounds.next());
+    start == end && start.is_some_and(|start| start != "0")
 }
 
 /// Waits until any process, a child or not, has ended.
@@ -222,6 +232,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Folder;
 
     fn shell(script: &str, mark: &str) -> Process {
         Process::start(Command::new("sh").args(["-c", script]), &format!("{mark} {}", std::process::id()))
@@ -238,7 +249,9 @@ mod tests {
 
     #[test]
     fn descendants_are_found_and_killed() {
-        let mut process = shell("sleep 1000 & echo started; wait", "descendants");
+        let folder = Folder::new();
+        let pipe = folder.join("pipe").display().to_string();
+        let mut process = shell(&format!("mkfifo {pipe}; (echo started; read line <>{pipe}) & wait"), "descendants");
         process.output.find("started");
         assert_eq!(process.descendants().len(), 1);
         process.kill_all();
