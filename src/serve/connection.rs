@@ -152,6 +152,15 @@ impl Incoming {
         String::from_utf8_lossy(&self.bytes[..end.min(2048)]).into_owned()
     }
 
+    /// Puts the beginning of the next request behind this one, whose spans stay good for the log.
+    pub fn append(&mut self, behind: &[u8]) {
+        if !behind.is_empty() {
+            self.bytes.truncate(self.filled);
+            self.bytes.extend_from_slice(behind);
+            self.filled = self.bytes.len();
+        }
+    }
+
     /// Method and target as they came, with the version: what the scoreboard and the access log show. Empty where no head could be read.
     pub fn line_bytes(&self) -> &[u8] {
         if self.head.target.end == 0 {

@@ -48,9 +48,7 @@ impl Loop {
                 // The rest of the body may be on its way, and must not be met by a reset.
                 connection.readable |= !complete;
             }
-            work.incoming.bytes = behind;
-            work.incoming.filled = work.incoming.bytes.len();
-            work.incoming.consumed = 0;
+            work.incoming.append(&behind);
         }
         if self.given_up(token) {
             if work.outgoing.status == 0 {

@@ -12,6 +12,7 @@ mod backbone_6_http_and_wsgi;
 mod backbone_7_logs;
 mod bad_input;
 
+mod a_client_is_not_trusted;
 mod clean_requests;
 mod conformance_4_bodies;
 mod conformance_5_responses;
