@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ostler_http::{RequestHead, Version, target::decode_path};
+use ostler_http::{Framing, RequestHead, Version, target::decode_path};
 use ostler_serve::{Client, Request};
 use ostler_wire::Listener;
 use pyo3::{
@@ -116,12 +116,18 @@ impl Environ {
         self.pattern.bind(py).set_item(PyString::intern(py, key), value)
     }
 
-    /// The environ of this request.
-    pub fn build<'py>(&mut self, py: Python<'py>, request: &Request<'_>) -> PyResult<Bound<'py, PyDict>> {
+    /// The environ of this request. It describes what `wsgi.input` gives, not the wire: a chunked body that was read has the `length`
+    /// that it was found to have, and no Transfer-Encoding; without one the application reads on to the input's end.
+    pub fn build<'py>(
+        &mut self,
+        py: Python<'py>,
+        request: &Request<'_>,
+        length: Option<u64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let pattern = self.pattern.bind(py).clone();
         self.request_line(&pattern, request.head, request.bytes, request.client)?;
         self.client(&pattern, request.client)?;
-        if self.fields.put_all(&pattern, request)? {
+        if self.fields.put_all(&pattern, request, length)? {
             self.pattern = pattern.copy()?.unbind();
         }
         self.pattern.bind(py).copy()
@@ -231,16 +237,18 @@ impl Entry {
 
 impl Fields {
     /// Makes the pattern hold this request's fields and no others; whether it should be copied to be compact again.
-    fn put_all(&mut self, pattern: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<bool> {
+    fn put_all(&mut self, pattern: &Bound<'_, PyDict>, request: &Request<'_>, length: Option<u64>) -> PyResult<bool> {
         if self.names.len() > MOST_NAMES {
             self.forget(pattern)?;
         }
         self.stamp += 1;
         self.seen = 0;
+        let chunked = request.head.framing == Framing::Chunked;
         let mut hidden = request.hidden.iter().peekable();
         for (position, field) in request.head.fields.iter().enumerate() {
             if hidden.next_if(|&&index| usize::from(index) == position).is_some()
                 || (request.client.host.is_some() && request.head.host == Some(position as u16))
+                || (chunked && field.name.of(request.bytes).eq_ignore_ascii_case(b"transfer-encoding"))
             {
                 continue;
             }
@@ -248,6 +256,9 @@ impl Fields {
         }
         if let Some(host) = &request.client.host {
             self.put(pattern, request.head.fields.len(), b"Host", host.as_bytes())?;
+        }
+        if let Some(length) = length.filter(|_| chunked) {
+            self.put(pattern, request.head.fields.len() + 1, b"Content-Length", length.to_string().as_bytes())?;
         }
         if self.seen != self.present {
             self.sweep(pattern)?;

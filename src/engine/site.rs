@@ -192,6 +192,7 @@ impl Desk {
     /// Makes the environ of a request, of things that earlier requests have let go of where possible.
     fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyDict>> {
         let body = std::mem::take(&mut request.body);
+        let length = body.length();
         let free = self.callables.ours_alone(py);
         let drained = self.input_is_free(py);
         if !free {
@@ -206,7 +207,7 @@ impl Desk {
         if !free || !drained {
             self.lay_out(py)?;
         }
-        self.environ.build(py, request)
+        self.environ.build(py, request, length)
     }
 
     /// Lets go of the body when the call is over, unless the application has kept the input.

@@ -80,6 +80,18 @@ pub enum Body {
     Live(LiveBody),
 }
 
+impl Body {
+    /// How many bytes there are to read; `None` where that is not known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Body::Empty => Some(0),
+            Body::Memory(bytes) => Some(bytes.len() as u64),
+            Body::File(_, length) => Some(*length),
+            Body::Live(body) => body.length,
+        }
+    }
+}
+
 /// A body that is read from the connection while the application runs. Reading blocks: give the interpreter lock back first.
 pub struct LiveBody {
     pub(crate) source: Box<dyn io::Read + Send>,

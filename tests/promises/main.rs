@@ -35,3 +35,4 @@ mod supervision_storm;
 mod children;
 mod neighbours;
 mod service_manager;
+mod the_application_is_served_as_it_is;

@@ -1,0 +1,34 @@
+//! What applications do that is odd, large or a liberty does not keep them from being served, nor hides what went wrong.
+
+use ostler_tests::Rig;
+
+/// Reads a body in Django's two ways.
+const DJANGO: &str = "
+import django
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+def body(request):
+    return HttpResponse(request.body)
+
+def form(request):
+    return HttpResponse(f\"{request.POST['a']} {request.POST['b']}\")
+
+urlpatterns = [path('body', body), path('form', form)]
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=['*'], SECRET_KEY='-')
+application = get_wsgi_application()
+";
+
+#[test]
+fn django_reads_a_chunked_body() {
+    let site = Rig::with_source(DJANGO).start();
+    let head = "Host: a\r\nTransfer-Encoding: chunked\r\n";
+    let mut client = site.connect();
+    client.send(format!("POST /body HTTP/1.1\r\n{head}\r\n3\r\nby \r\n6\r\nchunks\r\n0\r\n\r\n"));
+    assert_eq!(client.answer().text(), "by chunks");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    client.send(format!("POST /form HTTP/1.1\r\n{head}{form}\r\n5\r\na=one\r\n6\r\n&b=two\r\n0\r\n\r\n"));
+    assert_eq!(client.answer().text(), "one two");
+}
