@@ -116,5 +116,6 @@ fn worker() -> Worker {
         access_log_format: String::new(),
         server_header: "ostler".into(),
         sendfile: true,
+        strict_application: false,
     }
 }

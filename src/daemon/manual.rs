@@ -45,7 +45,7 @@ const TO_WORKERS: &str = "The signals are for the master. A worker that gets TER
 const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
                    and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
-const PHRASES: [(&str, &str); 20] = [
+const PHRASES: [(&str, &str); 21] = [
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
     ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),
@@ -59,6 +59,10 @@ const PHRASES: [(&str, &str); 20] = [
     ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
     ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
     ("application raised", "An exception left the application: the request and the traceback."),
+    (
+        "field left out",
+        "The application sent a field that is the server's own, such as Connection; each is named once.",
+    ),
     ("slow request", "A call lasts for longer than --slow-request: the request and the stacks of all threads."),
     ("request timed out", "A call has lasted for --timeout: the same; the client gets 504, the worker is replaced."),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
@@ -189,6 +193,7 @@ mod tests {
         let source = [
             include_str!("master/notes.rs"),
             include_str!("master/perform.rs"),
+            include_str!("../engine/given.rs"),
             include_str!("../engine/site.rs"),
             include_str!("../engine/template.rs"),
             include_str!("../serve/accepting.rs"),

@@ -14,7 +14,7 @@ use pyo3::{
 
 use crate::{
     object::length,
-    reply::{Reply, block_of, held},
+    reply::{Reply, held},
     site::Parts,
 };
 
@@ -77,8 +77,8 @@ fn only_block<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault> {
     check_started(reply)?;
-    let block = block_of(block, "the application's result must hold")?;
     let mut reply = held(reply)?;
+    let block = reply.block_of(block, "the application's result must hold")?;
     if reply.begun() {
         // By write().
         reply.send(block.py(), block.as_bytes())?;
@@ -108,8 +108,9 @@ fn iterate(reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>, single: bool) ->
 /// Whether there was something to send.
 fn send(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
     check_started(reply)?;
-    let block = block_of(block, "the application must yield")?;
-    held(reply)?.send(block.py(), block.as_bytes())?;
+    let mut reply = held(reply)?;
+    let block = reply.block_of(block, "the application must yield")?;
+    reply.send(block.py(), block.as_bytes())?;
     Ok(!block.as_bytes().is_empty())
 }
 

@@ -1,7 +1,7 @@
 //! The only code that knows Python: an extension module that turns its interpreter into a template, and forks workers.
 //!
 //! boot.py → `template` (imports, forks) → `worker` (serves, ends) → `site` (one call of the application): `environ` goes in,
-//! `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
+//! `given`, `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
 //! `text` and `lock`; what forking needs is in `fork` and `restart`, and for
 //! what the application forks in `children`. Python code that is shorter than Rust stands in the
 //! `.py` files, and `embedded` compiles it in.
@@ -15,6 +15,7 @@ mod delivery;
 mod embedded;
 mod environ;
 mod fork;
+mod given;
 mod input;
 mod leaving;
 mod lock;

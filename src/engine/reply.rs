@@ -1,20 +1,25 @@
 //! The callables that an application gets: `start_response` and the `write` it returns, `wsgi.early_hints`, and
 //! `ostler.client_disconnected`. They belong to one call, and are used again for the next if nobody has kept them.
 
-use std::{os::fd::OwnedFd, ptr::NonNull, time::Duration};
+use std::{borrow::Cow, os::fd::OwnedFd, ptr::NonNull, sync::Arc, time::Duration};
 
-use ostler_http::{Misuse, ResponseHead};
+use ostler_http::ResponseHead;
 use ostler_serve::{
     Response,
     application::{BodyLength, Gone},
 };
 use pyo3::{
-    exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError},
+    exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError},
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+    types::{PyBytes, PyDict},
 };
 
-use crate::{children, lock, object::references, text::bytes_of};
+use crate::{
+    children,
+    given::{Rules, misused},
+    lock,
+    object::references,
+};
 
 /// One call's answer, as far as it is made.
 #[pyclass(module = "ostler", name = "Reply")]
@@ -25,6 +30,7 @@ pub struct Reply {
     gone: bool,
     /// The bound method, which start_response returns.
     write: Option<Py<PyAny>>,
+    rules: Arc<Rules>,
 }
 
 /// The loop's response, while the call lasts.
@@ -53,8 +59,8 @@ pub struct Callables {
 }
 
 impl Callables {
-    pub fn new(py: Python<'_>) -> PyResult<Callables> {
-        let new = Reply { way: None, head: ResponseHead::default(), gone: false, write: None };
+    pub fn new(py: Python<'_>, rules: Arc<Rules>) -> PyResult<Callables> {
+        let new = Reply { way: None, head: ResponseHead::default(), gone: false, write: None, rules };
         let reply = Bound::new(py, new)?;
         let write = reply.getattr("write")?.unbind();
         reply.borrow_mut().write = Some(write.clone_ref(py));
@@ -141,14 +147,14 @@ impl Reply {
             }
             _ => {}
         }
-        fill(&mut self.head, status, headers).inspect_err(|_| self.head.clear())?;
+        self.fill(status, headers).inspect_err(|_| self.head.clear())?;
         Ok(self.write.as_ref().expect("there while the reply has a response").clone_ref(py))
     }
 
     /// PEP 3333, "The write() Callable".
     #[pyo3(signature = (block, /))]
     fn write(&mut self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
-        let block = block_of(block, "write() wants")?;
+        let block = self.block_of(block, "write() wants")?;
         self.response()?;
         self.send(py, block.as_bytes()).map_err(|_| PyBrokenPipeError::new_err("the client is gone"))
     }
@@ -159,12 +165,17 @@ impl Reply {
         let mut checked = ResponseHead::default();
         checked.begin(b"200 OK").map_err(misused)?;
         let mut lines = Vec::new();
-        each_field(headers, |name, value| {
-            checked.field(name, value)?;
-            lines.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
-            Ok(())
-        })?;
-        let sent = self.response()?.early_hints(&lines);
+        let (response, _, rules) = self.parts()?;
+        rules.each_field(
+            headers,
+            || response.request_line(),
+            |name, value| {
+                checked.field(name, value)?;
+                lines.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
+                Ok(())
+            },
+        )?;
+        let sent = response.early_hints(&lines);
         self.gone |= sent.is_err();
         Ok(())
     }
@@ -177,6 +188,11 @@ impl Reply {
 }
 
 impl Reply {
+    /// A block of the body as bytes; `who` begins an exception's sentence.
+    pub fn block_of<'a, 'py>(&self, block: &'a Bound<'py, PyAny>, who: &str) -> PyResult<Cow<'a, Bound<'py, PyBytes>>> {
+        self.rules.block(block, who)
+    }
+
     /// Whether start_response was called, and not in vain.
     pub fn has_head(&self) -> bool {
         self.head.begun()
@@ -203,7 +219,7 @@ impl Reply {
 
     /// Sends a whole body, and ends the response.
     pub fn whole(&mut self, body: &[u8]) -> PyResult<Result<(), BodyLength>> {
-        let (response, head) = self.parts()?;
+        let (response, head, _) = self.parts()?;
         Ok(response.whole(head, body))
     }
 
@@ -213,7 +229,7 @@ impl Reply {
             return Ok(());
         }
         let wait = &mut |work: &mut dyn FnMut()| lock::without(py, work);
-        let (response, head) = self.parts().map_err(|_| Gone)?;
+        let (response, head, _) = self.parts().map_err(|_| Gone)?;
         let sent = if response.begun() { response.block(block, wait) } else { response.begin(head, block, wait) };
         self.gone |= sent.is_err();
         sent
@@ -221,13 +237,13 @@ impl Reply {
 
     /// Leaves the body to the kernel, and ends the response.
     pub fn file(&mut self, file: OwnedFd, offset: u64, length: u64) -> PyResult<Result<(), BodyLength>> {
-        let (response, head) = self.parts()?;
+        let (response, head, _) = self.parts()?;
         Ok(response.file(head, file, offset, length))
     }
 
     /// Ends the response.
     pub fn end(&mut self) -> PyResult<Result<(), BodyLength>> {
-        let (response, head) = self.parts()?;
+        let (response, head, _) = self.parts()?;
         Ok(response.end(head))
     }
 
@@ -255,7 +271,12 @@ impl Reply {
         Ok(self.parts()?.0)
     }
 
-    fn parts(&mut self) -> PyResult<(&mut Response<'static>, &ResponseHead)> {
+    fn fill(&mut self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (response, head, rules) = self.parts()?;
+        rules.begin(head, status, headers, || response.request_line())
+    }
+
+    fn parts(&mut self) -> PyResult<(&mut Response<'static>, &mut ResponseHead, &Rules)> {
         if children::is_one() {
             return Err(PyRuntimeError::new_err(
                 "a process that was forked in a request came back from it; the response is its parent's",
@@ -266,7 +287,7 @@ impl Reply {
         };
         // SAFETY: `during` has put the pointer there and takes it away before the response's borrow ends; `&mut self` makes this
         // the only reference that is made of it. The lifetime is a lie that the signature repairs.
-        Ok((unsafe { way.0.as_mut() }, &self.head))
+        Ok((unsafe { way.0.as_mut() }, &mut self.head, &self.rules))
     }
 }
 
@@ -276,50 +297,4 @@ fn raise_again(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let (_, error, traceback) =
         exc_info.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>().map_err(wrong)?;
     Ok(PyErr::from_value(error.call_method1("with_traceback", (traceback,))?))
-}
-
-fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-    let status = string(status, "the status")?;
-    head.begin(&bytes_of(status, "the status")?).map_err(misused)?;
-    each_field(headers, |name, value| head.field(name, value))
-}
-
-/// PEP 3333: "a list of (header_name, header_value) tuples".
-fn each_field(headers: &Bound<'_, PyAny>, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Misuse>) -> PyResult<()> {
-    let list = headers
-        .cast::<PyList>()
-        .map_err(|_| PyTypeError::new_err(format!("the headers must be a list, not {}", type_name(headers))))?;
-    for pair in list {
-        let Some((name, value)) = pair
-            .cast::<PyTuple>()
-            .ok()
-            .filter(|pair| pair.len() == 2)
-            .and_then(|pair| Some((pair.get_borrowed_item(0).ok()?, pair.get_borrowed_item(1).ok()?)))
-        else {
-            return Err(PyTypeError::new_err("each header must be a tuple of a name and a value"));
-        };
-        let name = string(&name, "a header's name")?;
-        let name = bytes_of(name, "a header's name")?;
-        let value = string(&value, "a header's value")?;
-        take(&name, &bytes_of(value, "a header's value")?).map_err(misused)?;
-    }
-    Ok(())
-}
-
-#[inline]
-fn string<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
-    object.cast().map_err(|_| PyTypeError::new_err(format!("{what} must be a str, not {}", type_name(object))))
-}
-
-/// A block of the body; `who` begins the exception's sentence.
-pub fn block_of<'a, 'py>(block: &'a Bound<'py, PyAny>, who: &str) -> PyResult<&'a Bound<'py, PyBytes>> {
-    block.cast().map_err(|_| PyTypeError::new_err(format!("{who} bytes, not {}", type_name(block))))
-}
-
-fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "this".to_owned(), |name| name.to_string())
-}
-
-fn misused(misuse: Misuse) -> PyErr {
-    PyValueError::new_err(misuse.0)
 }

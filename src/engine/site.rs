@@ -1,5 +1,7 @@
 //! The application as the loop calls it.
 
+use std::sync::Arc;
+
 use ostler_http::RequestHead;
 use ostler_serve::{Application, Request, Response};
 use ostler_wire::Boot;
@@ -16,6 +18,7 @@ use crate::{
     embedded::{self, SERVING},
     environ::Environ,
     fork,
+    given::Rules,
     input::Input,
     lock::Lock,
     object::{self, references},
@@ -41,6 +44,8 @@ pub struct Parts {
     pub plain_file: Py<PyAny>,
     /// The type of generators.
     pub generator: Py<PyAny>,
+    /// How much is taken from the application.
+    pub rules: Arc<Rules>,
     /// `--no-sendfile` was not given.
     pub sendfile: bool,
 }
@@ -81,6 +86,7 @@ impl Site {
             file_wrapper: file_wrapper.unbind(),
             plain_file: serving.getattr("plain_file")?.unbind(),
             generator: py.import("types")?.getattr("GeneratorType")?.unbind(),
+            rules: Arc::new(Rules::new(boot.worker.strict_application, log.clone())),
             sendfile: boot.worker.sendfile,
         };
         Ok(Site { parts, constant: constant.unbind(), boot: boot.clone(), stacks, log })
@@ -89,7 +95,7 @@ impl Site {
     /// One request, from its environ to the end of its call.
     fn answer(&self, py: Python<'_>, desk: &mut Desk, request: &mut Request<'_>, response: &mut Response<'_>) {
         let line = (request.head, request.bytes);
-        let environ = desk.prepare(py, request);
+        let environ = desk.prepare(py, request, &self.parts.rules);
         let start_response = desk.callables.start_response.bind(py);
         desk.callables.during(py, response, |reply| match &environ {
             Ok(environ) => self.call_application(reply, environ, start_response, line),
@@ -180,7 +186,7 @@ impl Site {
 
     fn desk(&self, py: Python<'_>) -> PyResult<Desk> {
         let environ = Environ::new(py, self.constant.bind(py), &self.boot.listeners, &self.boot.worker.root_path)?;
-        let callables = Callables::new(py)?;
+        let callables = Callables::new(py, self.parts.rules.clone())?;
         let input = Py::new(py, Input::new(Default::default()))?;
         let desk = Desk { environ, callables, input };
         desk.lay_out(py)?;
@@ -190,14 +196,19 @@ impl Site {
 
 impl Desk {
     /// Makes the environ of a request, of things that earlier requests have let go of where possible.
-    fn prepare<'py>(&mut self, py: Python<'py>, request: &mut Request<'_>) -> PyResult<Bound<'py, PyDict>> {
+    fn prepare<'py>(
+        &mut self,
+        py: Python<'py>,
+        request: &mut Request<'_>,
+        rules: &Arc<Rules>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let body = std::mem::take(&mut request.body);
         let length = body.length();
         let free = self.callables.ours_alone(py);
         let drained = self.input_is_free(py);
         if !free {
             self.callables.leave(py)?;
-            self.callables = Callables::new(py)?;
+            self.callables = Callables::new(py, rules.clone())?;
         }
         if drained {
             self.input.bind(py).borrow_mut().refill(body);

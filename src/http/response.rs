@@ -10,9 +10,14 @@ use crate::{
     syntax::{decimal, is_field_value, is_name, is_token_text},
 };
 
-/// What an application may not put into a head. The text says what and why, for a Python exception.
+/// What an application may not put into a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misuse(pub String);
+pub struct Misuse {
+    /// What and why, for a Python exception.
+    pub text: String,
+    /// It is a sound field that only the server may send: without it the response is right.
+    pub hop_by_hop: bool,
+}
 
 /// A response head while the application builds it: status line and fields in the order given, checked one by one.
 /// Reused from response to response, so that its buffer is allocated once.
@@ -197,7 +202,7 @@ fn check(name: &[u8], value: &[u8]) -> Result<(), Misuse> {
         return Err(misuse("field's value has a control character", name));
     }
     if is_hop_by_hop(name) {
-        return Err(misuse("field is the server's own (PEP 3333, hop-by-hop)", name));
+        return Err(Misuse { hop_by_hop: true, ..misuse("field is the server's own (PEP 3333, hop-by-hop)", name) });
     }
     Ok(())
 }
@@ -230,7 +235,7 @@ pub(crate) fn append(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cold]
 fn misuse(what: &str, culprit: &[u8]) -> Misuse {
-    Misuse(format!("{what}: '{}'", culprit.escape_ascii()))
+    Misuse { text: format!("{what}: '{}'", culprit.escape_ascii()), hop_by_hop: false }
 }
 
 /// `HTTP/1.1 100 Continue`

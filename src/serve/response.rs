@@ -205,6 +205,12 @@ impl Response<'_> {
         gone(self.out.socket(), self.out.half_closed)
     }
 
+    /// `GET /path`, for the log.
+    pub fn request_line(&self) -> String {
+        let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(self.bytes)).into_owned();
+        format!("{} {}", part(self.request.method), part(self.request.target))
+    }
+
     fn head_request(&self) -> bool {
         self.request.method.of(self.bytes) == b"HEAD"
     }

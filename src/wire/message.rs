@@ -284,6 +284,8 @@ pub struct Worker {
     pub server_header: String,
     /// `--no-sendfile` was not given.
     pub sendfile: bool,
+    /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
+    pub strict_application: bool,
 }
 
 impl Peers {

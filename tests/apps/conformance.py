@@ -4,6 +4,7 @@ Every answer of the application carries `X-Application: reached`, so that it can
 /validated/ the standard library's validator of PEP 3333 stands between server and application.
 """
 
+import array
 import io
 import json
 import tempfile
@@ -110,19 +111,34 @@ def status(environ, start_response):
 def types(environ, start_response):
     """Passes what PEP 3333 does not allow."""
     given = query(environ)["wrong"]
-    start_response(
+    write = start_response(
         {"status bytes": b"200 OK", "status number": 200, "status none": None}.get(given, "200 OK"),
         {
             "fields tuple": tuple(TEXT),
             "fields none": None,
+            "fields items": dict([*TEXT, ("X-A", "b")]).items(),
+            "fields generator": (field for field in [*TEXT, ("X-A", "b")]),
             "field list": [*TEXT, ["X-A", "b"]],
+            "field single": [*TEXT, ("X-A",)],
+            "field triple": [*TEXT, ("X-A", "b", "c")],
+            "field string": [*TEXT, "XA"],
             "name bytes": [*TEXT, (b"X-A", "b")],
             "value bytes": [*TEXT, ("X-A", b"b")],
             "value number": [*TEXT, ("X-A", 1)],
             "value unicode": [*TEXT, ("X-A", "\N{SNOWMAN}")],
         }.get(given, TEXT),
     )
-    return {"body text": ["text"], "body number": [b"a", 1], "body none": None}.get(given, [b"body"])
+    if given == "body written":
+        write(bytearray(b"bo"))
+        return [memoryview(b"dy")]
+    return {
+        "body text": ["text"],
+        "body number": [b"a", 1],
+        "body none": None,
+        "body bytearray": [bytearray(b"body")],
+        "body memoryview": [memoryview(b"b.o.d.y")[::2]],
+        "body array": iter([b"bo", bytearray(), array.array("B", b"dy")]),
+    }.get(given, [b"body"])
 
 
 def never(environ, start_response):
@@ -281,7 +297,8 @@ def file(environ, start_response):
 
 
 def hints(environ, start_response):
-    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload; as=style")])
+    more = [(environ["QUERY_STRING"], "close")] if environ["QUERY_STRING"] else []
+    environ["wsgi.early_hints"]([*more, ("Link", "</style.css>; rel=preload; as=style")])
     return hello(environ, start_response)
 
 

@@ -22,6 +22,26 @@ application = get_wsgi_application()
 ";
 
 #[test]
+fn a_field_that_is_left_out_is_named_once() {
+    let site = Rig::with_source(
+        "def application(environ, start_response):
+    start_response('200', {'Connection': 'keep-alive', 'Keep-Alive': 'timeout=5', 'X-Kept': 'yes'}.items())
+    return [bytearray(b'event: hello')]",
+    )
+    .start();
+    let mut client = site.connect();
+    for _ in 0..3 {
+        let answer = client.get("/events");
+        assert_eq!((answer.text(), answer.field("x-kept")), ("event: hello", Some("yes")));
+        assert_eq!((answer.field("connection"), answer.field("keep-alive")), (None, None));
+    }
+    let line = site.log("field left out");
+    assert_eq!((line.key("field"), line.key("request")), (Some("connection"), Some("GET /events")));
+    assert_eq!(site.log("field left out").key("field"), Some("keep-alive"));
+    assert_eq!(site.logged("field left out"), 2);
+}
+
+#[test]
 fn django_reads_a_chunked_body() {
     let site = Rig::with_source(DJANGO).start();
     let head = "Host: a\r\nTransfer-Encoding: chunked\r\n";

@@ -172,6 +172,11 @@ pub static SETTINGS: &[Setting] = &[
     one(RESPONSES, "server-header", "TEXT", "The Server field of responses; empty for none").preset("ostler"),
     switch(RESPONSES, "sendfile", "on", "Do not let the kernel send the files of wsgi.file_wrapper")
         .foreign("SENDFILE"),
+    switch(RESPONSES, "strict-application", "off", "Hold the application to the letter of PEP 3333, for development").more(
+        "Without it the server takes what leaves the response right: fields as any iterable of pairs, a status without a \
+         phrase, blocks that are bytes-like, and hop-by-hop fields such as Connection, which it leaves out and names once \
+         in the log. With it each of these is an exception.",
+    ),
     one(LOGS, "error-logfile", "FILE", "The error log; - for standard error")
         .alias(&["log-file", "errorlog"])
         .preset("-")

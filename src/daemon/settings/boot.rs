@@ -82,6 +82,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
         access_log_format: options.value("access-logformat", log_format::check)?,
         server_header: options.value("server-header", header_value)?,
         sendfile: options.switch("sendfile")?,
+        strict_application: options.switch("strict-application")?,
     })
 }
 

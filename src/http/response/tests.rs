@@ -103,16 +103,18 @@ fn pep3333_fields_that_are_refused() {
     let refused = |name: &str, value: &str| {
         let mut head = head("200 OK", &[("X", "y")]);
         let before = head.lines.clone();
-        let Misuse(text) = head.field(name.as_bytes(), value.as_bytes()).expect_err(name);
+        let misuse = head.field(name.as_bytes(), value.as_bytes()).expect_err(name);
         assert_eq!(head.lines, before, "nothing of it is kept");
-        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(!misuse.text.chars().any(char::is_control), "{:?}", misuse.text);
+        misuse.hop_by_hop
     };
     for name in ["", "X Y", "X:", "X\r\nY", "\u{e9}", "X\0", "(X)", " X"] {
-        refused(name, "a");
+        assert!(!refused(name, "a"), "{name}");
     }
     for value in ["a\r\nX: b", "a\nb", "a\rb", "\0", "a\x7f", "\x0b"] {
-        refused("X-Value", value);
-        refused("Content-Length", value);
+        for name in ["X-Value", "Content-Length", "Connection"] {
+            assert!(!refused(name, value), "{name}");
+        }
     }
     for name in [
         "Connection",
@@ -126,10 +128,10 @@ fn pep3333_fields_that_are_refused() {
         "UPGRADE",
         "Proxy-Connection",
     ] {
-        refused(name, "a");
+        assert!(refused(name, "a"), "{name}");
     }
     for length in ["", "-1", "+1", "1, 1", "0x1", "1_0", " 1", "18446744073709551616"] {
-        refused("Content-Length", length);
+        assert!(!refused("Content-Length", length));
     }
     assert!(head("200 OK", &[("X", "a\tb\u{e9} "), ("Tea", "a"), ("X_Y", "z")]).value(b"x_y").is_some());
 }

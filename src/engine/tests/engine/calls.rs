@@ -206,7 +206,7 @@ fn start_response_obeys_pep_3333() {
 
 #[test]
 fn start_response_refuses_with_an_exception() {
-    let site = cases();
+    let site = plan("cases").with(|boot| boot.worker.strict_application = true).serve();
     for (what, exception) in [
         ("status_type", "TypeError: the status must be a str, not bytes"),
         ("status_shape", "ValueError: "),

@@ -172,6 +172,7 @@ pub fn settings() -> Worker {
         access_log_format: "%(r)s %(s)s".into(),
         server_header: "ostler".into(),
         sendfile: true,
+        strict_application: false,
     }
 }
 

@@ -381,6 +381,7 @@ fn boot(application: &str) -> Boot {
             access_log_format: String::new(),
             server_header: "ostler".into(),
             sendfile: true,
+            strict_application: false,
         },
     }
 }
