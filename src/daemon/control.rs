@@ -4,21 +4,18 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs,
     io::{self, ErrorKind},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt},
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use nix::{
+    errno::Errno,
     sys::{
         socket::{getsockopt, sockopt},
-        stat::Mode,
+        stat::{Mode, fstat, mkdirat},
     },
-    unistd::geteuid,
+    unistd::{UnlinkatFlags, geteuid},
 };
 use ostler_wire::Channel;
 use serde::{Deserialize, Serialize};
@@ -26,8 +23,9 @@ use socket2::{Socket, Type};
 
 use crate::{
     exit::{Exit, Failure, words},
-    listen::{SocketFile, bind_unix_socket, remove_stale},
+    listen::{SocketFile, bind_unix_socket},
     master::event::{self, Asker, Change},
+    names::Place,
 };
 
 /// More connections than this at once are a mistake of somebody's.
@@ -115,10 +113,8 @@ impl Open {
             Failure::new(Exit::System, format!("could not open the control socket {}: {why}", path.display()))
         };
         let directory = make_directory(path, chosen).map_err(failed)?;
-        remove_stale(path).map_err(failed)?;
         let mask = Mode::from_bits_truncate(0o177);
-        let (socket, file) =
-            bind_unix_socket(path, Type::SEQPACKET, 16, mask).map_err(|error| failed(words(&error)))?;
+        let (socket, file) = bind_unix_socket(path, Type::SEQPACKET, 16, mask, None).map_err(failed)?;
         Ok(Open { path: path.to_owned(), socket, file, directory })
     }
 }
@@ -126,26 +122,31 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.file.remove();
-        if let Some(directory) = self.path.parent().filter(|_| self.directory) {
+        if let Some(Ok(directory)) = self.path.parent().filter(|_| self.directory).map(Place::of) {
             // Another master may live there by now.
-            let _ = fs::remove_dir(directory);
+            let _ = directory.remove(UnlinkatFlags::RemoveDir);
         }
     }
 }
 
 /// Whether it had to be made. In /tmp anybody may have made it before.
 fn make_directory(path: &Path, chosen: bool) -> Result<bool, String> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    match fs::DirBuilder::new().mode(0o700).create(directory) {
+    let path = path.parent().unwrap_or(Path::new("/"));
+    if path == Path::new("/") {
+        return Ok(false);
+    }
+    let place = Place::of(path)?;
+    match mkdirat(place.directory(), place.name(), Mode::S_IRWXU) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let owner = fs::symlink_metadata(directory).map_err(|error| words(&error))?.uid();
-            match chosen || owner == 0 || owner == geteuid().as_raw() {
+        Err(Errno::EEXIST) if chosen => Ok(false),
+        Err(Errno::EEXIST) => {
+            let there = place.hold().and_then(|held| Ok(fstat(&held)?)).map_err(|error| words(&error))?;
+            match there.st_uid == 0 || there.st_uid == geteuid().as_raw() {
                 true => Ok(false),
-                false => Err(format!("{} belongs to another user", directory.display())),
+                false => Err(format!("{} belongs to another user", path.display())),
             }
         }
-        Err(error) => Err(words(&error)),
+        Err(error) => Err(words(&error.into())),
     }
 }
 
@@ -244,6 +245,8 @@ fn parts(mut text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {

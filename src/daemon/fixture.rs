@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::options::Invocation;
+use crate::options::{Invocation, USUAL_FILE};
 
 /// A new folder, removed with all that it holds when dropped.
 pub struct Folder(PathBuf);
@@ -61,6 +61,7 @@ impl Folder {
         Invocation {
             arguments: arguments.iter().map(Into::into).collect(),
             directory: self.0.clone(),
+            usual_file: Some(self.0.join(USUAL_FILE)).filter(|path| path.exists()),
             environment: given.chain([(crate::settings::ENGINE_VARIABLE.into(), engine)]).collect(),
         }
     }

@@ -1,21 +1,19 @@
 //! The listening sockets: bound before a generation that wants them boots, shared by all that do, closed when none does.
 
 use std::{
-    fs, io,
+    io,
     net::{SocketAddr, ToSocketAddrs},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, MetadataExt, chown},
-            net::UnixStream,
-        },
-    },
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use nix::sys::{
-    socket::{SockaddrStorage, getsockname},
-    stat::{Mode, umask},
+use nix::{
+    fcntl::AtFlags,
+    sys::{
+        socket::{SockaddrStorage, getsockname},
+        stat::{FileStat, Mode, SFlag, fstat, umask},
+    },
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid},
 };
 use ostler_wire::Listener;
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::{
     exit::{Exit, Failure, words},
     master::event::ListenerId,
-    settings::{Address, Settings},
+    names::Place,
+    settings::{Address, Identity, Settings},
     sys::descriptors,
 };
 
@@ -83,7 +82,9 @@ impl Listeners {
     }
 
     fn open_one(&mut self, address: &Address, settings: &Settings) -> Result<ListenerId, Failure> {
-        if let Some(bound) = self.bound.iter().find(|bound| bound.address == *address) {
+        // Somebody may have removed a socket's file: nobody reaches that one any more.
+        let is_there = |bound: &&Bound| bound.file.as_ref().is_none_or(SocketFile::is_there);
+        if let Some(bound) = self.bound.iter().filter(|bound| bound.address == *address).find(is_there) {
             return Ok(bound.id);
         }
         let (socket, told, file) = match address {
@@ -122,17 +123,20 @@ impl Drop for Bound {
 }
 
 impl SocketFile {
-    /// The file that was bound just now.
-    pub fn made(path: &Path) -> io::Result<SocketFile> {
-        let made = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() })
-    }
-
     /// Removes it, unless another has taken its place.
     pub fn remove(&self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode)) {
-            let _ = fs::remove_file(&self.path);
+        if let Some(place) = self.place() {
+            let _ = place.remove(UnlinkatFlags::NoRemoveDir);
         }
+    }
+
+    fn is_there(&self) -> bool {
+        self.place().is_some()
+    }
+
+    fn place(&self) -> Option<Place> {
+        let place = Place::of(&self.path).ok()?;
+        place.marks().is_ok_and(|marks| marks == (self.device, self.inode)).then_some(place)
     }
 }
 
@@ -182,58 +186,83 @@ fn listen_on(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
 
 fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
     let failed = |why: String| Failure::new(Exit::Bind, format!("could not bind unix:{}: {why}", path.display()));
-    remove_stale(path).map_err(failed)?;
     let mask = Mode::from_bits_truncate(!settings.socket_mode & 0o777);
-    let (socket, file) =
-        bind_unix_socket(path, Type::STREAM, settings.backlog, mask).map_err(|error| failed(words(&error)))?;
-    if let Some(identity) = &settings.identity {
-        chown(path, Some(identity.user), Some(identity.group)).map_err(|error| failed(words(&error)))?;
-    }
+    let owner = settings.identity.as_ref();
+    let (socket, file) = bind_unix_socket(path, Type::STREAM, settings.backlog, mask, owner).map_err(failed)?;
     let name = path.display().to_string();
     Ok((socket.into(), Listener { name: format!("unix:{name}"), host: name, port: None }, Some(file)))
 }
 
-/// Binds a Unix socket whose file has these permissions from its first moment on.
-pub fn bind_unix_socket(path: &Path, kind: Type, backlog: i32, mask: Mode) -> io::Result<(Socket, SocketFile)> {
-    let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
-    let address = SockAddr::unix(path)?;
-    let before = umask(mask);
-    let bound = socket.bind(&address);
-    umask(before);
-    bound?;
-    let file = SocketFile::made(path)?;
-    socket.listen(backlog)?;
-    Ok((socket, file))
+/// Binds a Unix socket whose file has these permissions from its first moment on, and then this owner. A file that was left
+/// behind makes room; one at which somebody answers does not.
+pub fn bind_unix_socket(
+    path: &Path,
+    kind: Type,
+    backlog: i32,
+    mask: Mode,
+    owner: Option<&Identity>,
+) -> Result<(Socket, SocketFile), String> {
+    let place = Place::of(path)?;
+    remove_stale(&place)?;
+    let bound = || {
+        let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
+        let address = SockAddr::unix(place.for_calls())?;
+        let before = umask(mask);
+        let bound = socket.bind(&address);
+        umask(before);
+        bound?;
+        let file = own(&place, owner)?;
+        socket.listen(backlog)?;
+        Ok((socket, SocketFile { path: path.to_owned(), device: file.st_dev, inode: file.st_ino }))
+    };
+    bound().map_err(|error: io::Error| words(&error))
+}
+
+/// The socket file that we have just made, given to its owner. Somebody may have put another one there in the meantime; what
+/// only we can have made is of ours and has one name.
+fn own(place: &Place, owner: Option<&Identity>) -> io::Result<FileStat> {
+    let file = place.hold()?;
+    let stat = fstat(&file)?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    if (kind, stat.st_uid, stat.st_nlink) != (SFlag::S_IFSOCK, geteuid().as_raw(), 1) {
+        return Err(io::Error::other("somebody else has put another file there"));
+    }
+    if let Some(owner) = owner {
+        let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+        fchownat(&file, "", Some(user), Some(group), AtFlags::AT_EMPTY_PATH)?;
+    }
+    Ok(stat)
 }
 
 /// A socket file on which nobody answers was left behind; anything else stays where it is.
-pub fn remove_stale(path: &Path) -> Result<(), String> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(words(&error)),
-        Ok(there) if !there.file_type().is_socket() => Err("there is a file of that name that is not a socket".into()),
-        Ok(_) => match answered(path) {
-            true => Err("another process answers there".into()),
-            false => fs::remove_file(path).map_err(|error| words(&error)),
-        },
+fn remove_stale(place: &Place) -> Result<(), String> {
+    let file = match place.hold() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        held => held.map_err(|error| words(&error))?,
+    };
+    let stat = fstat(&file).map_err(|error| words(&error.into()))?;
+    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFSOCK {
+        return Err("there is a file of that name that is not a socket".into());
+    }
+    match answered(&file) {
+        true => Err("another process answers there".into()),
+        false => place.remove(UnlinkatFlags::NoRemoveDir).map_err(|error| words(&error)),
     }
 }
 
-/// Only a refusal proves that nobody is there. A socket of another kind (EPROTOTYPE) has somebody, too.
-fn answered(path: &Path) -> bool {
-    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    let seqpacket = || {
-        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
+/// Only a refusal proves that nobody is there. A socket of another kind (EPROTOTYPE) has somebody, too, and so has one whose
+/// queue is full.
+fn answered(file: &OwnedFd) -> bool {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let refused = |kind: Type| {
+        let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
+        socket.connect(&SockAddr::unix(&path)?)
     };
-    match UnixStream::connect(path) {
-        Ok(_) => true,
-        Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
-            !seqpacket().is_err_and(|error| refused(&error))
-        }
-        Err(error) => !refused(&error),
-    }
+    [Type::STREAM, Type::SEQPACKET, Type::DGRAM].into_iter().any(|kind| {
+        !refused(kind).is_err_and(|error| {
+            error.kind() == io::ErrorKind::ConnectionRefused || error.raw_os_error() == Some(libc::EPROTOTYPE)
+        })
+    })
 }
 
 fn adopt(number: i32) -> Result<Opened, Failure> {
@@ -248,7 +277,6 @@ fn adopt(number: i32) -> Result<Opened, Failure> {
 }
 
 fn tell(socket: BorrowedFd) -> io::Result<Listener> {
-    use std::os::fd::AsRawFd;
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let internet = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
         (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),

@@ -1,12 +1,15 @@
 //! The log files of a generation: opened for appending, by the master only, and handed to everybody else as descriptors.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use nix::fcntl::OFlag;
+
 use crate::{
     exit::{Exit, Failure, words},
+    names::Place,
     settings::{LogTarget, Settings},
     sys::descriptors,
 };
@@ -91,15 +94,16 @@ impl Logs {
 }
 
 fn open(target: &LogTarget, standard: BorrowedFd, what: &str) -> Result<OwnedFd, Failure> {
+    let append = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
     let opened = match target {
-        LogTarget::Standard => standard.try_clone_to_owned(),
-        LogTarget::File(path) => OpenOptions::new().append(true).create(true).open(path).map(|file: File| file.into()),
+        LogTarget::Standard => standard.try_clone_to_owned().map_err(|error| words(&error)),
+        LogTarget::File(path) => Place::of(path).and_then(|place| place.open(append, 0o666)).map(OwnedFd::from),
     };
-    opened.map_err(|error| {
+    opened.map_err(|why| {
         let what = match target {
             LogTarget::Standard => what.to_owned(),
             LogTarget::File(path) => format!("{what} {}", path.display()),
         };
-        Failure::new(Exit::System, format!("could not open the {what}: {}", words(&error)))
+        Failure::new(Exit::System, format!("could not open the {what}: {why}"))
     })
 }

@@ -12,6 +12,7 @@ mod listen;
 mod logs;
 mod manual;
 mod master;
+mod names;
 mod notify;
 mod options;
 mod pidfile;
@@ -54,7 +55,7 @@ fn here() -> Result<Invocation, Failure> {
 /// An upgrade has put us into a running master's process.
 fn go_on(state: RawFd) -> Result<Exit, Failure> {
     let kept = Kept::read(state)?;
-    let invocation = Invocation { directory: kept.directory.clone(), ..here()? };
+    let invocation = Invocation { directory: kept.directory.clone(), usual_file: kept.settings_file(), ..here()? };
     master::resume(kept, &|| reread(&invocation))
 }
 

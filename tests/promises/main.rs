@@ -34,5 +34,6 @@ mod supervision_storm;
 
 mod children;
 mod neighbours;
+mod root_follows_no_name;
 mod service_manager;
 mod the_application_is_served_as_it_is;

@@ -107,8 +107,14 @@ pub enum Event {
 /// What to do.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Look at settings, binds and interpreter afresh and start a template; answered by Spawned or Unbootable.
-    Boot(Number),
+    /// Start a template; answered by Spawned or Unbootable.
+    Boot {
+        /// The new generation.
+        generation: Number,
+        /// The generation whose settings it has, too; none to look at settings, binds and interpreter afresh, which only an
+        /// operator has done.
+        like: Option<Number>,
+    },
     /// Have the template fork a worker.
     Fork {
         /// Whose.

@@ -88,7 +88,7 @@ impl<'a> Performer<'a> {
         let pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
         let logs = Logs::open(&settings, &standard)?;
         descriptors::become_standard_error(logs.error()).map_err(|error| system("redirect standard error", error))?;
-        let log = wire::log::logger("master", settings.log_level);
+        let log = wire::log::logger("master", settings.log_level());
         info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "pid" => std::process::id(),
             "python" => &settings.python_version, "executable" => %settings.python.display());
         for bound in listeners.iter() {
@@ -134,7 +134,7 @@ impl<'a> Performer<'a> {
     /// Does one thing.
     pub fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Boot(generation) => return Some(self.boot(generation)),
+            Action::Boot { generation, like } => return Some(self.boot(generation, like)),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
             Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
             Action::Drain { generation, slot, within, hand_over, delay } => {
@@ -162,8 +162,8 @@ impl<'a> Performer<'a> {
         None
     }
 
-    fn boot(&mut self, generation: Number) -> Event {
-        match self.try_boot(generation) {
+    fn boot(&mut self, generation: Number, like: Option<Number>) -> Event {
+        match self.try_boot(generation, like) {
             Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
             Err(failure) => {
                 self.close_unused();
@@ -172,10 +172,11 @@ impl<'a> Performer<'a> {
         }
     }
 
-    fn try_boot(&mut self, generation: Number) -> Result<(i32, Plan), Failure> {
-        let settings = match self.first.take() {
+    fn try_boot(&mut self, generation: Number, like: Option<Number>) -> Result<(i32, Plan), Failure> {
+        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
+        let settings = match in_force.or_else(|| self.first.take()) {
             Some(settings) => settings,
-            None => (self.reread)()?,
+            None => self.read_settings()?,
         };
         let plan = self.plan(&settings)?;
         let logs = Logs::open(&settings, &self.standard)?;
@@ -188,14 +189,19 @@ impl<'a> Performer<'a> {
             scoreboard,
             logs,
             listeners: plan.listeners.clone(),
-            pid_file: settings.pid_file,
-            control: settings.control,
-            control_chosen: settings.control_chosen,
-            log_level: settings.log_level,
+            settings,
         };
-        self.send_boot(generation, settings.boot, &plan, &team);
+        self.send_boot(generation, &plan, &team);
         self.teams.insert(generation, team);
         Ok((pid, plan))
+    }
+
+    /// Who must not write the settings file is who the application was until now, too.
+    fn read_settings(&self) -> Result<Settings, exit::Failure> {
+        let settings = (self.reread)()?;
+        let mut identities = self.teams.values().filter_map(|team| team.settings.identity.as_ref());
+        identities.try_for_each(|identity| settings.keep_from(identity))?;
+        Ok(settings)
     }
 
     fn plan(&mut self, settings: &Settings) -> Result<Plan, Failure> {
@@ -217,8 +223,9 @@ impl<'a> Performer<'a> {
     }
 
     /// A template that is dead already will be noticed by its exit.
-    fn send_boot(&self, generation: Number, mut boot: wire::Boot, plan: &Plan, team: &Team) {
+    fn send_boot(&self, generation: Number, plan: &Plan, team: &Team) {
         let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
+        let mut boot = team.settings.boot.clone();
         boot.generation = generation.0;
         boot.slots = plan.slots;
         boot.workers = plan.workers;
@@ -268,14 +275,15 @@ impl<'a> Performer<'a> {
     fn serve(&mut self, generation: Number) {
         self.use_log_of(generation);
         let Some(team) = self.teams.get(&generation) else { return };
-        if team.pid_file.as_deref() != self.pid_file.as_ref().map(PidFile::path) {
+        let pid_file = team.settings.pid_file.as_deref();
+        if pid_file != self.pid_file.as_ref().map(PidFile::path) {
             self.pid_file = None;
-            match team.pid_file.as_deref().map(PidFile::write).transpose() {
+            match pid_file.map(PidFile::write).transpose() {
                 Ok(file) => self.pid_file = file,
                 Err(why) => error!(self.log, "pid file not written"; "reason" => %why),
             }
         }
-        let (control, chosen) = (team.control.clone(), team.control_chosen);
+        let (control, chosen) = (team.settings.control.clone(), team.settings.control_chosen);
         if let Err(why) = self.open_control(control.as_deref(), chosen) {
             error!(self.log, "no control socket"; "reason" => %why);
         }
@@ -289,7 +297,7 @@ impl<'a> Performer<'a> {
     pub fn use_log_of(&mut self, generation: Number) {
         let Some(team) = self.teams.get(&generation) else { return };
         let _ = descriptors::become_standard_error(team.logs.error());
-        self.log = wire::log::logger("master", team.log_level);
+        self.log = wire::log::logger("master", team.settings.log_level());
     }
 
     fn forget(&mut self, generation: Number) {

@@ -127,7 +127,7 @@ impl State {
     fn take(&mut self, event: Event, turn: &mut Turn) {
         match (&self.phase, event) {
             (Phase::Ended, _) => {}
-            (Phase::Starting, Event::Start) => self.boot(Vec::new(), turn),
+            (Phase::Starting, Event::Start) => self.boot(Vec::new(), None, turn),
             (Phase::Serving | Phase::Stopping { .. }, Event::Start) => {}
 
             (_, Event::Stop(how, asker)) => self.stop(how, asker, turn),
@@ -226,11 +226,11 @@ impl State {
         self.serving().is_some_and(|generation| generation.template == Template::Gone)
     }
 
-    fn boot(&mut self, waiting: Vec<Asker>, turn: &mut Turn) {
+    fn boot(&mut self, waiting: Vec<Asker>, like: Option<Number>, turn: &mut Turn) {
         self.last = Number(self.last.0 + 1);
         self.generations.push(Generation::new(self.last, waiting));
         turn.note(Note::Booting(self.last));
-        turn.act(Action::Boot(self.last));
+        turn.act(Action::Boot { generation: self.last, like });
     }
 
     fn queue_reload(&mut self, asker: Option<Asker>, turn: &mut Turn) {
@@ -263,10 +263,12 @@ impl State {
             turn.act(Action::TryUpgrade);
         } else if let Some(waiting) = self.reload.take() {
             turn.note(Note::ReloadAsked);
-            self.boot(waiting, turn);
+            self.boot(waiting, None, turn);
         } else if self.template_lost() && self.recovery.until <= turn.now {
             self.recovery.strike(turn.now);
-            self.boot(Vec::new(), turn);
+            // The application can bring this about, and may have written the settings file before.
+            let like = self.serving().map(|serving| serving.number);
+            self.boot(Vec::new(), like, turn);
         }
     }
 

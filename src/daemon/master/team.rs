@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use serde::Serialize;
 use slog::{Logger, warn};
 
 use super::event::ListenerId;
-use crate::{logs::Logs, sys::descriptors};
+use crate::{logs::Logs, settings::Settings, sys::descriptors};
 
 /// How long the master waits for a channel that is full.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -31,14 +30,8 @@ pub struct Team {
     pub logs: Logs,
     /// Its sockets.
     pub listeners: Vec<ListenerId>,
-    /// `--pid`
-    pub pid_file: Option<PathBuf>,
-    /// `--control`
-    pub control: Option<PathBuf>,
-    /// Whether that path was chosen.
-    pub control_chosen: bool,
-    /// `--log-level`
-    pub log_level: slog::Level,
+    /// What it was booted with, and what a generation that takes its place unasked is booted with.
+    pub settings: Settings,
 }
 
 /// The two ends at which connections are given away and taken.

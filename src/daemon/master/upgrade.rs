@@ -16,7 +16,6 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    str::FromStr,
 };
 
 use nix::{
@@ -40,7 +39,7 @@ use crate::{
     logs::{Logs, Standard},
     notify::Notify,
     pidfile::PidFile,
-    settings::{Address, LogTarget},
+    settings::{Address, LogTarget, Settings},
     sys::{descriptors, process},
 };
 
@@ -49,7 +48,7 @@ pub const VARIABLE: &str = "OSTLER_HANDOVER";
 /// The exit status of a trial that went well.
 pub const PROVEN: u8 = 87;
 /// Of [`Kept`]. A master that writes another cannot be followed by this one, nor follow it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What this process was executed for, if it is part of an upgrade.
 pub enum Handover {
@@ -86,7 +85,8 @@ pub struct Kept {
     exchange: [RawFd; 2],
     listeners: Vec<KeptListener>,
     teams: Vec<KeptTeam>,
-    pid_file: Option<PathBuf>,
+    /// With the descriptor that carries its lock.
+    pid_file: Option<(PathBuf, RawFd)>,
     control: Option<KeptControl>,
     conversations: Vec<(Asker, RawFd)>,
     next_asker: u64,
@@ -113,10 +113,7 @@ struct KeptTeam {
     error: (LogTarget, RawFd),
     access: Option<(LogTarget, RawFd)>,
     listeners: Vec<ListenerId>,
-    pid_file: Option<PathBuf>,
-    control: Option<PathBuf>,
-    control_chosen: bool,
-    log_level: String,
+    settings: Settings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,7 +207,7 @@ impl Kept {
             exchange: [performer.exchange.give.as_raw_fd(), performer.exchange.take.as_raw_fd()],
             listeners: performer.listeners.iter().map(KeptListener::note).collect(),
             teams: performer.teams.iter().map(|(&number, team)| KeptTeam::note(number, team)).collect(),
-            pid_file: performer.pid_file.as_ref().map(|file| file.path().to_owned()),
+            pid_file: performer.pid_file.as_ref().map(|file| (file.path().to_owned(), file.number())),
             control,
             conversations: conversations.map(|(&asker, with)| (asker, with.as_fd().as_raw_fd())).collect(),
             next_asker: performer.control.next,
@@ -218,10 +215,16 @@ impl Kept {
         }
     }
 
+    /// The settings file in force.
+    pub fn settings_file(&self) -> Option<PathBuf> {
+        self.teams.iter().find_map(|team| team.settings.file.clone())
+    }
+
     /// Each descriptor, once.
     fn descriptors(&self) -> Vec<RawFd> {
         let mut all: Vec<RawFd> = self.standard.iter().chain(&self.exchange).copied().collect();
         all.extend(self.listeners.iter().map(|listener| listener.socket));
+        all.extend(self.pid_file.iter().map(|&(_, number)| number));
         all.extend(self.control.iter().map(|control| control.socket));
         all.extend(self.conversations.iter().map(|&(_, number)| number));
         for team in &self.teams {
@@ -275,6 +278,8 @@ impl Kept {
             conversations: conversations.collect::<io::Result<_>>()?,
             next: self.next_asker,
         };
+        let pid_file =
+            self.pid_file.map(|(path, file)| own(file).map(|file| PidFile::written(path, file))).transpose()?;
         let [output, error] = self.standard;
         let [give, take] = self.exchange;
         let performer = Performer {
@@ -286,7 +291,7 @@ impl Kept {
             exchange: Exchange { give: own(give)?, take: own(take)? },
             listeners: Listeners::reclaimed(bound),
             notify: Notify::from_environment(),
-            pid_file: self.pid_file.map(PidFile::written),
+            pid_file,
             control,
             inquiries: Vec::new(),
             restarts: self.restarts,
@@ -327,10 +332,7 @@ impl KeptTeam {
             error: (team.logs.error_target.clone(), team.logs.error().as_raw_fd()),
             access,
             listeners: team.listeners.clone(),
-            pid_file: team.pid_file.clone(),
-            control: team.control.clone(),
-            control_chosen: team.control_chosen,
-            log_level: team.log_level.as_str().to_owned(),
+            settings: team.settings.clone(),
         }
     }
 
@@ -347,10 +349,7 @@ impl KeptTeam {
             scoreboard: Scoreboard::open(own(memory)?, slots, threads)?,
             logs,
             listeners: self.listeners,
-            pid_file: self.pid_file,
-            control: self.control,
-            control_chosen: self.control_chosen,
-            log_level: Level::from_str(&self.log_level).unwrap_or(Level::Info),
+            settings: self.settings,
         };
         Ok((self.generation, team))
     }

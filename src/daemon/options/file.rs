@@ -1,11 +1,12 @@
 //! The settings file: TOML, one key for each setting, becomes the same texts as the command line's.
 
-use std::{fs, path::Path};
+use std::{io::Read, path::Path};
 
+use nix::fcntl::OFlag;
 use toml::{Table, Value};
 
 use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest};
-use crate::exit::Failure;
+use crate::{exit::Failure, names::Place};
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Texts, Failure> {
@@ -17,7 +18,9 @@ pub fn read(path: &Path) -> Result<Texts, Failure> {
         )));
     }
     let fail = |why: String| Failure::usage(format!("could not read {}: {why}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| fail(crate::exit::words(&error)))?;
+    let mut text = String::new();
+    let mut file = Place::anywhere(path).and_then(|place| place.open(OFlag::O_RDONLY, 0)).map_err(fail)?;
+    file.read_to_string(&mut text).map_err(|error| fail(crate::exit::words(&error)))?;
     parse(&text).map_err(fail)
 }
 

@@ -11,12 +11,17 @@ use crate::exit::Failure;
 /// Variables of ours that are no settings.
 const OTHER_VARIABLES: [&str; 1] = [crate::settings::ENGINE_VARIABLE];
 
+/// Read if it lies in the directory of the start and no other is named.
+pub const USUAL_FILE: &str = "ostler.toml";
+
 impl Invocation {
     /// This process's own.
     pub fn here() -> std::io::Result<Invocation> {
+        let directory = start_directory()?;
         Ok(Invocation {
             arguments: env::args_os().skip(1).collect(),
-            directory: start_directory()?,
+            usual_file: Some(directory.join(USUAL_FILE)).filter(|path| path.exists()),
+            directory,
             environment: env::vars_os().filter(|(key, _)| key != crate::master::upgrade::VARIABLE).collect(),
         })
     }
@@ -62,8 +67,8 @@ fn config_file(invocation: &Invocation, typed: &Texts) -> Option<Given> {
     if !named.texts.is_empty() {
         return Some(named);
     }
-    let usual = invocation.directory.join("ostler.toml");
-    usual.exists().then(|| Given { texts: vec![usual.to_string_lossy().into()], source: Source::Default })
+    let usual = invocation.usual_file.as_ref()?;
+    Some(Given { texts: vec![usual.to_string_lossy().into()], source: Source::Default })
 }
 
 fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, file: &Texts, path: &Path) -> Given {

@@ -15,6 +15,8 @@ pub mod parser;
 mod table;
 
 pub use gunicorn::worker_class;
+#[cfg(test)]
+pub use layers::USUAL_FILE;
 pub use table::{GROUPS, SETTINGS, setting};
 
 /// One setting, as it is declared.
@@ -99,6 +101,8 @@ pub struct Invocation {
     pub arguments: Vec<OsString>,
     /// Where it was started: the way there as the shell saw it, so that a symbolic link is followed anew by each reload.
     pub directory: PathBuf,
+    /// The settings file that nobody names, if it was there at the start. One that appears later may be anybody's.
+    pub usual_file: Option<PathBuf>,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
 }

@@ -35,7 +35,9 @@ pub static SETTINGS: &[Setting] = &[
         .more(
             "Keys are the long options without their dashes, `-` or `_` as you like: graceful-timeout = \"2m\". \
              Options that may be repeated take an array. The command line is stronger than the environment (OSTLER_…), \
-             the environment is stronger than the file. A reload reads the file again.",
+             the environment is stronger than the file. A reload reads the file again; what happens without an operator, such as \
+             the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
+             is not read. With --user, neither that user nor everybody may be able to write the file or a directory above it.",
         ),
     many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path or fd://N; may be repeated")
         .short('b')
@@ -211,7 +213,10 @@ pub static SETTINGS: &[Setting] = &[
             "NAME.sock in RUNTIME_DIRECTORY (systemd), /run/ostler (root), XDG_RUNTIME_DIR/ostler or /tmp/ostler-UID",
         )
         .more("Only its owner and root may speak to it. The commands look for it in the same places."),
-    one(HOUSE, "pid", "FILE", "Write the master's process id there").short('p').alias(&["pidfile"]),
+    one(HOUSE, "pid", "FILE", "Write the master's process id there")
+        .short('p')
+        .alias(&["pidfile"])
+        .more("The master holds a lock on it: only another ostler that lives prevents a start."),
     one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common(),
     one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
     one(HOUSE, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")

@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// The port of an address that names none.
 const PORT: u16 = 8000;
 
 /// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// `host:port`; the host may be a name or an address without brackets, and is empty for all addresses.
     Tcp(String, u16),

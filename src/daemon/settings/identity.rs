@@ -1,6 +1,7 @@
 //! Who the application runs as: `--user` and `--group`, looked up.
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure},
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// Who template and workers are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User id.
     pub user: u32,

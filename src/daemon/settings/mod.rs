@@ -12,9 +12,11 @@ use std::{
 };
 
 use ostler_wire::{self as wire, scoreboard::MOST_WORKERS};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure, words},
+    names::{self, Others, Place},
     options::{Invocation, Options},
     python::{self, Interpreter, Surroundings},
 };
@@ -42,8 +44,10 @@ const MASTERS_VARIABLES: [&str; 6] =
     ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
+    /// The settings file.
+    pub file: Option<PathBuf>,
     /// `--bind`, in the order given.
     pub binds: Vec<Address>,
     /// `--backlog`: of listen(2).
@@ -74,8 +78,6 @@ pub struct Settings {
     pub access_log: Option<LogTarget>,
     /// `--capture-output`: standard output of template and workers goes to the error log.
     pub capture_output: bool,
-    /// `--log-level`
-    pub log_level: slog::Level,
     /// `--control`: the path of the control socket; none with `--control=off`.
     pub control: Option<PathBuf>,
     /// Whether `--control` or `--name` chose that path; if not, and another ostler has it, going on without is better
@@ -94,7 +96,7 @@ pub struct Settings {
 }
 
 /// Where a log goes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogTarget {
     /// `-`
     Standard,
@@ -133,6 +135,7 @@ impl Settings {
         let surroundings = Surroundings { directory: &chdir, environment: &environment, identity: identity.as_ref() };
         let python = interpreter(invocation, options, &boot, surroundings)?;
         let settings = Settings {
+            file: options.optional("config", |text| path(&invocation.directory, text))?,
             binds,
             backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
             socket_mode,
@@ -148,7 +151,6 @@ impl Settings {
             error_log,
             access_log,
             capture_output: options.switch("capture-output")?,
-            log_level: log_level(options)?,
             control,
             control_chosen: options.is_given("control") || options.is_given("name"),
             boot_timeout: options.value("boot-timeout", parse::duration)?,
@@ -158,7 +160,28 @@ impl Settings {
             boot,
         };
         settings.go_together(options)?;
+        settings.identity.as_ref().map_or(Ok(()), |identity| settings.keep_from(identity))?;
         Ok(settings)
+    }
+
+    /// `--log-level`
+    pub fn log_level(&self) -> slog::Level {
+        wire::log::level(&self.boot.log_level).unwrap_or(slog::Level::Info)
+    }
+
+    /// Refuses a settings file that an application of this identity, or everybody, could write or replace: it says what the
+    /// master does, who may do more than the application.
+    pub fn keep_from(&self, identity: &Identity) -> Result<(), Failure> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let refuse = |why: &str| {
+            let what = format!("the application could change what {} has root do", file.display());
+            Err(Failure::new(Exit::System, format!("{what}: {why}")))
+        };
+        match Place::anywhere(file).map(|place| place.weaknesses(Others::Application(identity))) {
+            Ok(weaknesses) if weaknesses.is_empty() => Ok(()),
+            Ok(weaknesses) => refuse(&names::mended(&weaknesses)),
+            Err(why) => refuse(&why),
+        }
     }
 
     /// Refuses what excludes each other.

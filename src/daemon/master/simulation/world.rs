@@ -22,7 +22,7 @@ impl World {
             "it acts after the end",
         );
         match action {
-            Action::Boot(generation) => return Some(self.boot(generation)),
+            Action::Boot { generation, .. } => return Some(self.boot(generation)),
             Action::Fork { generation, slot } => return self.order_fork(generation, slot),
             Action::Admit { generation, slot } => {
                 let line = self.line(generation, slot);

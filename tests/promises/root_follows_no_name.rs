@@ -1,0 +1,190 @@
+//! Root follows no name that somebody else can write. What needs root says loudly that it was not tested where there is none.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::Path,
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{Pid, geteuid},
+};
+use ostler_tests::{Folder, Python, Rig, Site};
+
+/// `nobody`, who is the application in these tests.
+const NOBODY: u32 = 65534;
+
+/// Says what it finds in its environment, and does harm where it is asked to.
+const APP: &str = "
+import os
+def application(environ, start_response):
+    path, query = environ['PATH_INFO'], environ['QUERY_STRING']
+    if path == '/kill':
+        os.kill(int(query), 9)
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [os.environ.get(query, 'unset').encode()]
+";
+
+/// The rig of a site that root starts for `nobody`; none where that cannot be.
+fn for_nobody(rig: Rig) -> Option<Rig> {
+    let Some(python) = Python::every().iter().find(|python| python.is_public()).filter(|_| geteuid().is_root()) else {
+        eprintln!("NOT TESTED: this needs root, and an interpreter that everybody may run");
+        return None;
+    };
+    Some(rig.installed().interpreter(&python.executable).option("-u", "nobody").option("-g", "nogroup"))
+}
+
+fn give_to_nobody(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).expect("root may do that");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("plain")
+}
+
+/// The template that the log named last.
+fn template(site: &Site) -> i32 {
+    let status = site.control(&["status", "--json"]).output;
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let generations = status["generations"].as_array().expect("a list");
+    generations.last().expect("one serves")["template"].as_i64().expect("it has a template") as i32
+}
+
+#[test]
+fn settings_that_the_application_could_write_are_refused_with_what_mends_them() {
+    let Some(rig) = for_nobody(Rig::with_source(APP).file("ostler.toml", "threads = 1\n")) else { return };
+    let folder = rig.folder().path().to_owned();
+    give_to_nobody(&folder);
+    let mend = format!("`chown root {}` mends that.", folder.display());
+    rig.run(&["check"]).says(7, &["the application could change what", "belongs to user 65534", &mend]);
+    chown(&folder, Some(0), Some(0)).expect("root may do that");
+    let file = folder.join("ostler.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("root may do that");
+    rig.run(&["check"]).says(7, &[&format!("`chmod go-w {}` mends that.", file.display())]);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).expect("root may do that");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("root may do that");
+    assert_eq!(rig.run(&["check"]).code, 0, "the sticky bit keeps the file where it is");
+}
+
+#[test]
+fn a_reload_refuses_settings_that_the_application_until_now_could_write() {
+    let file = "user = \"nobody\"\ngroup = \"nogroup\"\n";
+    let Some(python) = Python::every().iter().find(|python| python.is_public()).filter(|_| geteuid().is_root()) else {
+        return eprintln!("NOT TESTED: this needs root, and an interpreter that everybody may run");
+    };
+    let rig = Rig::with_source(APP).file("ostler.toml", file).installed().interpreter(&python.executable);
+    let site = rig.start();
+    site.folder().write("ostler.toml", "user = \"root\"\n");
+    give_to_nobody(&site.folder().join("ostler.toml"));
+    let refused = site.control(&["reload", "--name", "ostler"]);
+    refused.says(7, &["the application could change what", "`chown root "]);
+}
+
+#[test]
+fn what_nobody_asked_for_happens_with_the_settings_in_force() {
+    let rig = Rig::with_source(APP).file("ostler.toml", "env = { WHO = \"operator\" }\n");
+    let site = rig.start();
+    site.folder().write("ostler.toml", "env = { WHO = \"application\" }\n");
+    site.get(&format!("/kill?{}", template(&site)));
+    site.log("template lost");
+    site.log("generation serving");
+    site.drained(1);
+    assert_eq!(site.get("/?WHO").text(), "operator");
+    // A generation of its own making is followed by the next one like any other.
+    site.get(&format!("/kill?{}", template(&site)));
+    site.log("generation serving");
+    site.drained(1);
+    assert_eq!(site.get("/?WHO").text(), "operator");
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+    site.log("generation serving");
+    site.drained(1);
+    assert_eq!(site.get("/?WHO").text(), "application", "an operator has looked again");
+}
+
+#[test]
+fn a_settings_file_that_was_not_there_at_the_start_is_nobodys() {
+    let site = Rig::with_source(APP).start();
+    site.folder().write("ostler.toml", "env = { WHO = \"application\" }\n");
+    for command in ["reload", "upgrade", "reload"] {
+        assert_eq!(site.control(&[command]).code, 0, "{command}");
+        site.drained(1);
+        assert_eq!(site.get("/?WHO").text(), "unset", "{command}");
+    }
+}
+
+#[test]
+fn no_log_goes_where_a_link_of_the_application_leads() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let folder = Folder::new();
+    let theirs = folder.join("theirs");
+    let secret = folder.write("secret", "precious\n");
+    fs::create_dir(&theirs).expect("a private folder is writable");
+    symlink(&secret, theirs.join("log")).expect("a private folder is writable");
+    give_to_nobody(&theirs);
+    let refused = rig.option("--error-logfile", text(&theirs.join("log"))).refuse();
+    refused.says(7, &["could not open the error log", "root does not follow the link", "`chown root "]);
+    assert_eq!(fs::read_to_string(&secret).expect("it is there"), "precious\n");
+}
+
+#[test]
+fn what_is_made_in_a_directory_of_the_application_is_made_there() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let theirs = rig.folder().join("theirs");
+    fs::create_dir(&theirs).expect("a private folder is writable");
+    give_to_nobody(&theirs);
+    let at = |name| theirs.join(name);
+    let rig = rig.option("--pid", text(&at("site.pid"))).option("--access-logfile", text(&at("log")));
+    let mut site = rig.bind(&format!("unix:{}", at("site.sock").display())).start();
+    assert_eq!(site.get("/?WHO").text(), "unset");
+    assert_eq!(fs::metadata(at("site.sock")).expect("it is there").uid(), NOBODY);
+    // A directory that leads elsewhere by now is not where the files are removed.
+    let other = site.folder().join("other");
+    fs::rename(&theirs, &other).expect("root may do that");
+    symlink(&other, &theirs).expect("root may do that");
+    std::os::unix::fs::lchown(&theirs, Some(NOBODY), Some(NOBODY)).expect("root may do that");
+    site.stop();
+    assert!(other.join("site.sock").exists() && other.join("site.pid").exists());
+}
+
+#[test]
+fn a_pid_file_is_held_by_a_lock_and_not_by_a_number() {
+    let rig = Rig::with_source(APP);
+    let file = rig.folder().join("site.pid");
+    fs::write(&file, format!("{}\n", std::process::id())).expect("a private folder is writable");
+    let mut site = rig.option("--pid", text(&file)).start();
+    let number = format!("{}\n", site.pid());
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), number);
+    let another = || {
+        let refused = Rig::with_source(APP).option("--pid", text(&file)).refuse();
+        refused.says(7, &[&format!("process {} holds it, which is another ostler", site.pid())]);
+    };
+    another();
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+    another();
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), number);
+    site.kill_master();
+    let mut next = Rig::with_source(APP).option("--pid", text(&file)).start();
+    next.stop();
+    assert!(!file.exists());
+    for pid in site.descendants() {
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn a_socket_file_that_vanished_is_made_again_by_a_reload_and_another_servers_is_not_taken() {
+    let rig = Rig::with_source(APP);
+    let socket = rig.folder().join("site.sock");
+    let site = rig.bind(&format!("unix:{}", socket.display())).start();
+    fs::remove_file(&socket).expect("it is there");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(site.get("/?WHO").text(), "unset");
+    site.drained(1);
+    fs::remove_file(&socket).expect("it is there");
+    let another = std::os::unix::net::UnixListener::bind(&socket).expect("the name is free");
+    site.control(&["reload"]).says(5, &["another process answers there"]);
+    drop(another);
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(site.get("/?WHO").text(), "unset");
+}
