@@ -45,7 +45,7 @@ const TO_WORKERS: &str = "The signals are for the master. A worker that gets TER
 const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
                    and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
-const PHRASES: [(&str, &str); 21] = [
+const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
     ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),
@@ -65,6 +65,10 @@ const PHRASES: [(&str, &str); 21] = [
     ),
     ("slow request", "A call lasts for longer than --slow-request: the request and the stacks of all threads."),
     ("request timed out", "A call has lasted for --timeout: the same; the client gets 504, the worker is replaced."),
+    (
+        "request cut",
+        "The worker ends before it (INT, --graceful-timeout): the request and its client, who gets 503 if nothing was sent yet.",
+    ),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     ("access log not written", "The disk is full or the reader has left; said once, until lines can be written again."),
     ("upgraded", "Another executable runs in the master's process."),
@@ -150,7 +154,7 @@ fn closing() -> Roff {
         entry(&mut page, vec![bold((exit as u8).to_string())], meaning);
     }
     page.control("SH", ["LOG"]).text([roman(LOG)]);
-    entries(&mut page, &PHRASES);
+    entries(&mut page, PHRASES);
     page.control("SH", ["FILES"]);
     entries(&mut page, &FILES);
     page.control("SH", ["ENVIRONMENT"]);
@@ -198,6 +202,7 @@ mod tests {
             include_str!("../engine/template.rs"),
             include_str!("../serve/accepting.rs"),
             include_str!("../serve/access_log.rs"),
+            include_str!("../serve/cutting.rs"),
             include_str!("../serve/finishing.rs"),
         ]
         .concat();

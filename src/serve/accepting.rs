@@ -3,9 +3,9 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -22,6 +22,10 @@ use crate::{
 const ACCEPTS: u32 = 8;
 /// Connections taken for one event of the exchange: their requests have waited already, and no sibling may be idle by now.
 pub(crate) const TAKES: u32 = 64;
+/// Who has waited in a queue for less is as good as new.
+const AGED: Duration = Duration::from_millis(10);
+/// Nobody sends a request, gives up and closes within this time.
+const GIVES_UP: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// A busy site says only so often that it, or its disk, is full.
@@ -30,28 +34,45 @@ pub(crate) const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 const OTHER_DESCRIPTORS: u64 = 64;
 
 impl Loop {
-    /// Listens to listeners and exchange exactly while a connection from there would be served at once.
+    /// Listens to listeners and exchange exactly while a connection from there would be served at once; and to the listeners
+    /// where clients would otherwise wait there for longer than `--max-queue-time`.
     pub(crate) fn arm(&mut self) {
         let room = self.connections.len() < self.most_connections;
         if !room {
             self.complain("as many connections as there may be");
         }
-        let wanted = self.thread_free() && room && self.paused_until.is_none() && self.life.accepts();
-        if wanted == self.armed {
-            return;
-        }
-        self.armed = wanted;
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-        let listeners = self.listeners.iter().enumerate().map(|(index, listener)| (listener.as_fd(), index as u32));
-        for (descriptor, place) in listeners.chain([(self.exchange.taking(), EXCHANGE)]) {
-            let changed = match wanted {
-                true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
-                false => self.epoll.delete(descriptor),
-            };
-            if let Err(error) = changed {
-                error!(self.shared.log, "could not watch a listener"; "error" => %error);
+        let open = room && self.paused_until.is_none() && self.life.accepts();
+        let at_once = open && self.thread_free();
+        let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.now);
+        if wanted != self.armed {
+            self.armed = wanted;
+            for (index, listener) in self.listeners.iter().enumerate() {
+                self.listen(wanted, listener.as_fd(), index as u32);
             }
         }
+        if at_once != self.armed_exchange {
+            self.armed_exchange = at_once;
+            self.listen(at_once, self.exchange.taking(), EXCHANGE);
+        }
+    }
+
+    fn listen(&self, wanted: bool, descriptor: BorrowedFd, place: u32) {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        let changed = match wanted {
+            true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
+            false => self.epoll.delete(descriptor),
+        };
+        if let Err(error) = changed {
+            error!(self.shared.log, "could not watch a listener"; "error" => %error);
+        }
+    }
+
+    /// From when on a busy worker takes in those who wait: half of `--max-queue-time` after it became busy, so that each of them
+    /// is answered in time, by this worker's 503 or by a sibling that has become idle.
+    pub(crate) fn lets_in_at(&self) -> Option<Instant> {
+        let bound = self.shared.boot.worker.max_queue_time;
+        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.armed);
+        busy.map(|since| since + bound / 2)
     }
 
     /// Says, once in a while, why nobody is accepted.
@@ -72,15 +93,18 @@ impl Loop {
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => return false,
+            Ok(None) => self.looked = self.now,
             Ok(Some((socket, address))) => {
-                let left = self.queue_aged > 0 && socket::peer_closed(socket.as_fd()) == PeerState::Gone;
+                let (left, waited) = self.fate_in_queue(socket.as_fd());
                 let token = self.admit(socket, address, listener);
                 if left {
                     self.close(token);
-                } else {
-                    self.again.push_back(token);
+                    return true;
                 }
+                if let Some(connection) = self.connection(token).filter(|_| !waited.is_zero()) {
+                    connection.came = Some(Instant::now() - waited);
+                }
+                self.again.push_back(token);
                 return true;
             }
             Err(error) if out_of_descriptors(&error) => {
@@ -92,6 +116,23 @@ impl Loop {
             Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
         }
         false
+    }
+
+    /// Whether the client of a connection that was just accepted has left, and for how long its bytes have lain in the queue (on a
+    /// Unix socket, nobody knows). Asked only where they can have lain there for long.
+    fn fate_in_queue(&self, socket: BorrowedFd) -> (bool, Duration) {
+        let longest = self.now.saturating_duration_since(self.looked);
+        if longest < AGED {
+            return (false, Duration::ZERO);
+        }
+        let (state, waited) = socket::fate_in_queue(socket);
+        // Who sends no more after a while has given up. Before that, it may only have said that its request is complete.
+        let left = match state {
+            PeerState::There => false,
+            PeerState::SendsNoMore => waited.unwrap_or(longest) >= GIVES_UP,
+            PeerState::Gone => true,
+        };
+        (left, waited.unwrap_or_default())
     }
 
     /// Lets in at least as many from each side as were called since the last look outside. A worker whose queue never empties,
@@ -143,6 +184,7 @@ impl Loop {
             half_closed: false,
             proxy_expected,
             requests: 0,
+            came: None,
         });
         self.slot().connections.store(self.connections.len() as u32, Relaxed);
         self.arm();

@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     pub proxy_expected: bool,
     /// Requests so far.
     pub requests: u32,
+    /// When the bytes came that were read first, if they had lain in the listener's queue.
+    pub came: Option<Instant>,
 }
 
 /// Who is at the other end.

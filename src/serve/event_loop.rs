@@ -36,6 +36,8 @@ use crate::{
 const EVENTS: usize = 256;
 /// How often a waiting request looks for an idle sibling, and a full exchange is tried again.
 const RETRY: Duration = Duration::from_millis(1);
+/// A wait so long was a sleep: nothing had happened when it began.
+const SLEPT: Duration = Duration::from_millis(1);
 /// Serial number of tokens that are no connections.
 pub(crate) const SPECIAL: u32 = u32::MAX;
 const WAKE: u32 = u32::MAX;
@@ -84,8 +86,11 @@ pub(crate) struct Loop {
     pub(crate) timers: Timers,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) armed: bool,
-    /// For so many turns, the next being the last, connections are accepted that may have waited while Python was busy.
-    pub(crate) queue_aged: u8,
+    pub(crate) armed_exchange: bool,
+    /// When nobody was known to wait in the listeners' queues.
+    pub(crate) looked: Instant,
+    /// Since when the stand-by leads.
+    pub(crate) busy_since: Option<Instant>,
     pub(crate) paused_until: Option<Instant>,
     pub(crate) complained: Option<Instant>,
     /// And when that there is no room for a body.
@@ -150,7 +155,9 @@ impl Loop {
             timers: Timers::default(),
             listeners: setup.listeners,
             armed: false,
-            queue_aged: 0,
+            armed_exchange: false,
+            looked: now,
+            busy_since: None,
             paused_until: None,
             complained: None,
             complained_of_room: None,
@@ -214,11 +221,14 @@ impl Loop {
     pub fn led_by(&mut self, leader: Option<u16>) {
         self.leader = leader;
         match leader {
-            Some(seat) => self.free.retain(|free| *free != seat),
+            Some(seat) => {
+                self.free.retain(|free| *free != seat);
+                self.busy_since = None;
+            }
             None => {
                 self.now = Instant::now();
                 self.slot().enter(State::Busy);
-                self.queue_aged = 2;
+                self.busy_since = Some(self.now);
                 self.call_is_long();
             }
         }
@@ -274,9 +284,6 @@ impl Loop {
     /// Waits for something to happen. Everything that was to be done is done.
     pub fn poll(&mut self) {
         self.access_log.flush();
-        if self.leader.is_some() {
-            self.queue_aged = self.queue_aged.saturating_sub(1);
-        }
         let at_rest = match (&self.life, self.leader) {
             (Life::Waiting, _) => State::Booting,
             (Life::Serving, Some(_)) => State::Idle,
@@ -298,7 +305,10 @@ impl Loop {
         if at_rest == State::Idle {
             self.slot().enter(State::Working);
         }
-        self.now = Instant::now();
+        let before = std::mem::replace(&mut self.now, Instant::now());
+        if self.armed && self.now - before >= SLEPT {
+            self.looked = self.now;
+        }
         self.tell_time();
         self.look_around();
     }
@@ -309,7 +319,7 @@ impl Loop {
         if !self.ready.is_empty() || self.life.retries() {
             at_most(RETRY);
         }
-        for due in [self.paused_until, self.life.due(), self.recycling.due()].into_iter().flatten() {
+        for due in [self.paused_until, self.life.due(), self.recycling.due(), self.lets_in_at()].into_iter().flatten() {
             at_most(due.saturating_duration_since(self.now));
         }
         // Rounded up: waking before the deadline would only mean waiting again.
@@ -322,6 +332,9 @@ impl Loop {
     fn look_around(&mut self) {
         if self.paused_until.is_some_and(|until| until <= self.now) {
             self.paused_until = None;
+            self.arm();
+        }
+        if self.lets_in_at().is_some_and(|at| at <= self.now) {
             self.arm();
         }
         self.shed();
@@ -458,6 +471,8 @@ impl Loop {
     /// Watches a connection's socket. What has happened before is reported, too.
     pub fn watch(&mut self, token: Token, interest: Interest) {
         let Some(connection) = find(&mut self.connections, token) else { return };
+        // What is waited for from here on has not lain in a queue.
+        connection.came = None;
         if connection.interest >= interest {
             return;
         }

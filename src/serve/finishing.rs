@@ -69,7 +69,8 @@ impl Loop {
         let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
         let next = match out.progress {
             _ if given_up => Next::Reset,
-            Progress::Ended if out.keep_alive && self.life.keeps_connections() => Next::Request,
+            // Also when the site stops meanwhile: the client was told that it may go on, and may have done so.
+            Progress::Ended if out.keep_alive => Next::Request,
             Progress::Ended => Next::Close,
             // The end of the connection is the end of such a body: only a reset shows that it is not whole.
             _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
@@ -260,18 +261,7 @@ impl Loop {
         self.steps.push_back(Step::Explain(seat, "request timed out"));
         self.stuck.push(token);
         self.ask_replacement(Recycle::Timeout);
-        if self.shared.seats[usize::from(seat)].revoke() {
-            let mut answer = Vec::new();
-            let server = self.shared.boot.worker.server_header.as_bytes();
-            ostler_http::response::error_answer(&mut answer, 504, None, false, false, &self.date, server, &[]);
-            if let Some(connection) = self.connection(token) {
-                let _ = socket::send(connection.socket.as_raw_fd(), &answer);
-            }
-        }
-        if let Some(connection) = self.connection(token) {
-            // Whether answered or in the middle of an answer: there is no more to come.
-            socket::finish_sending(connection.socket.as_fd());
-        }
+        self.answer_for(token, seat, 504);
     }
 
     /// Whether this connection's request was given up before its call ended; forgets it.

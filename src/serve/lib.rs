@@ -11,6 +11,7 @@ pub mod application;
 mod body;
 mod connection;
 mod crew;
+mod cutting;
 mod describing;
 mod event_loop;
 mod exchange;

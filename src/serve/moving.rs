@@ -12,13 +12,15 @@ use slog::{debug, info, warn};
 use crate::{
     Ending,
     accepting::TAKES,
-    connection::{Connection, Interest, Partial, Phase},
+    connection::{Connection, Interest, Next, Partial, Phase},
     event_loop::{Loop, Step, find},
     exchange::{self, Moved},
     socket::{self, PeerState},
     timers::Token,
 };
 
+/// When the site stops, a connection that has rested for less than this is kept for the rest of it: there may be a request under way.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// A connection moves if its request would otherwise wait about so long while a sibling is idle.
 const WORTH_MOVING: Duration = Duration::from_micros(500);
 /// A worker that has no idle sibling, but a thread free, looks again so much later.
@@ -101,6 +103,9 @@ impl Loop {
     pub(crate) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
         let drain = Drain { deadline: self.now + delay + within, hand_over, full: false };
         self.shared.closing.store(!hand_over, Relaxed);
+        if !hand_over {
+            self.listeners.iter().for_each(|listener| socket::accept_the_silent(listener.as_fd()));
+        }
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.life = Life::Leaving { from: self.now + delay, drain };
         self.drain_goes_on();
@@ -108,6 +113,7 @@ impl Loop {
 
     /// Told to end at once.
     pub(crate) fn quit(&mut self) {
+        self.cut_requests("the worker quits");
         self.life = Life::Over(Ending::Quit);
         if self.calls > 0 {
             self.steps.push_back(Step::Abandon(0));
@@ -124,6 +130,9 @@ impl Loop {
                 self.life = Life::Draining(drain);
                 self.arm();
                 self.listeners.clear();
+                if !drain.hand_over {
+                    self.let_have_last_word();
+                }
                 self.look_at_resting();
             }
             Life::Draining(drain) if drain.full => self.look_at_resting(),
@@ -138,6 +147,7 @@ impl Loop {
                     self.steps.push_back(Step::Explain(seat, "request abandoned"));
                 }
             }
+            self.cut_requests("graceful-timeout");
             self.life = Life::Over(Ending::Drained { deadline: self.now });
             self.tell(FromWorker::Drained);
             self.steps.push_back(Step::Abandon(0));
@@ -151,6 +161,32 @@ impl Loop {
         }
         let resting = self.connections.iter().filter(|(_, connection)| matches!(connection.phase, Phase::Head));
         self.again.extend(resting.map(|(_, connection)| connection.token).collect::<Vec<_>>());
+    }
+
+    /// The site stops. A client that was answered just now, or has just come, may have sent its next request before it can know
+    /// of that: its connection is kept until it has rested for [`LAST_WORD`]. One that has rested for longer ends at once.
+    fn let_have_last_word(&mut self) {
+        let worker = &self.shared.boot.worker;
+        let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
+        let rests = |connection: &Connection| matches!(connection.phase, Phase::Head) && connection.partial.is_none();
+        let resting: Vec<(Token, Instant)> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| rests(connection) && !self.again.contains(&connection.token))
+            .filter_map(|(_, connection)| {
+                let wait = if connection.requests == 0 { header } else { keep_alive };
+                Some((connection.token, connection.deadline.due()?.checked_sub(wait)? + LAST_WORD))
+            })
+            .collect();
+        for (token, due) in resting {
+            self.end_rest_at(token, due);
+        }
+    }
+
+    fn end_rest_at(&mut self, token: Token, due: Instant) {
+        if let Some(connection) = find(&mut self.connections, token) {
+            self.timers.set(token, &mut connection.deadline, Some(due));
+        }
     }
 
     /// The step to take if the worker's life is over.
@@ -175,11 +211,19 @@ impl Loop {
         if drain.hand_over {
             return self.give(token);
         }
+        let now = self.now;
         match self.connection(token) {
             // A request has begun: it is waited for, within the drain's bound.
             Some(Connection { partial: Some(_), .. }) => false,
+            Some(connection) if connection.deadline.due().is_none_or(|due| due > now) => {
+                let latest = now + LAST_WORD;
+                let due = connection.deadline.due().map_or(latest, |due| due.min(latest));
+                self.end_rest_at(token, due);
+                self.watch(token, Interest::Read);
+                true
+            }
             _ => {
-                self.close(token);
+                self.after(token, Next::Close);
                 true
             }
         }

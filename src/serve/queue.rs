@@ -15,6 +15,10 @@ impl Loop {
         work.ready = self.now;
         work.waited = !self.thread_free() || !self.ready.is_empty();
         let Some(connection) = self.connection(token) else { return };
+        if let Some(came) = connection.came.take() {
+            work.ready = came;
+            work.waited = true;
+        }
         if work.waited && connection.half_closed {
             // It left in the same moment: the event that told of its request told of that, too.
             return self.close(token);
@@ -75,7 +79,7 @@ impl Loop {
         self.count_queue();
     }
 
-    fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
+    pub(crate) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
         self.slot().errors.fetch_add(1, Relaxed);
         work.outgoing.date = self.date;
         work.started = work.ready;

@@ -4,10 +4,12 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
     getsockopt_impl, libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     setsockopt_impl, sockopt_impl,
@@ -17,6 +19,7 @@ use nix::{
 /// Takes one connection from a listener's queue, and says who is at its other end.
 pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
     loop {
+        ensure_nonblocking(listener)?;
         let accepted = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC);
         let Some(raw) = unless_blocked(accepted)? else { return Ok(None) };
         // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
@@ -27,6 +30,16 @@ pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option
             return Ok(Some((socket, address)));
         }
     }
+}
+
+/// accept(2) cannot be asked for no wait in each call, and the flag is that of all who share the listener: an application in any
+/// of them can have cleared it. Whoever clears it between this look and the call makes that call wait for the next connection.
+fn ensure_nonblocking(listener: BorrowedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
+    if !flags.contains(OFlag::O_NONBLOCK) {
+        fcntl(listener, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    Ok(())
 }
 
 /// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end.
@@ -75,6 +88,24 @@ pub(crate) fn peer_closed(socket: BorrowedFd) -> PeerState {
     }
 }
 
+// tcp(7): whatever the kernel knows of a connection.
+sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
+
+/// The kernel's numbers of TCP's states (include/net/tcp_states.h).
+const CLOSED: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
+
+/// How the peer of a connection is that was just accepted, and for how long its last bytes have lain there: `None` on a Unix socket.
+pub(crate) fn fate_in_queue(socket: BorrowedFd) -> (PeerState, Option<Duration>) {
+    let Ok(info) = socket::getsockopt(&socket, TcpInfo) else { return (peer_closed(socket), None) };
+    let state = match info.tcpi_state {
+        CLOSED => PeerState::Gone,
+        CLOSE_WAIT => PeerState::SendsNoMore,
+        _ => PeerState::There,
+    };
+    (state, Some(Duration::from_millis(info.tcpi_last_data_recv.into())))
+}
+
 /// See [`peer_closed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerState {
@@ -109,6 +140,11 @@ pub(crate) fn prepare_listener(listener: BorrowedFd) {
     // delay nor defer.
     let _ = socket::setsockopt(&listener, sockopt::TcpNoDelay, &true);
     let _ = socket::setsockopt(&listener, DeferAccept, &DEFER_ACCEPT);
+}
+
+/// No more waiting for first bytes: the listener is about to close, and who has only connected would be reset by that.
+pub(crate) fn accept_the_silent(listener: BorrowedFd) {
+    let _ = socket::setsockopt(&listener, DeferAccept, &0);
 }
 
 /// The peer's address; `None` on a Unix socket. An error once the peer has reset the connection.

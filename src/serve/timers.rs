@@ -25,6 +25,10 @@ impl Deadline {
     pub fn clear(&mut self) {
         self.due = None;
     }
+
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
 }
 
 /// When a time is over that began at `since`; zero stands for no bound.

@@ -32,6 +32,8 @@ mod supervision_8_drain;
 mod supervision_9_control;
 mod supervision_storm;
 
+mod the_queue_is_seen;
+
 mod children;
 mod neighbours;
 mod root_follows_no_name;

@@ -1,8 +1,12 @@
 //! A drain has a bound that nothing in the application can stretch, and loses nobody who is queued already.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use nix::sys::signal::Signal::SIGTERM;
+use nix::sys::signal::Signal::{SIGINT, SIGTERM};
 use ostler_tests::{Client, Gate, PATIENCE, Rig};
 
 use crate::pages::{page, page_with};
@@ -30,7 +34,53 @@ fn a_stuck_request_is_named_when_the_bound_passes() {
     site.stop();
     let log = site.whole_log();
     assert!(log.contains("GET /sleeping?1000") && log.contains("in sleeping"), "{log}");
-    stuck.try_answer().expect_err("it was cut");
+    assert!(log.contains("request cut") && log.contains("client=127.0.0.1:"), "{log}");
+    assert_eq!(stuck.answer().status, 503);
+}
+
+#[test]
+fn a_quick_stop_names_what_it_cuts() {
+    let mut site = Rig::new("corners.py").start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let _visitor = gate.arrival();
+    site.signal(SIGINT);
+    assert_eq!(site.wait(), 0);
+    let log = site.whole_log();
+    let cut = log.lines().find(|line| line.contains("request cut")).expect("it is named");
+    assert!(cut.contains("/gated?") && cut.contains("client=127.0.0.1:"), "{cut}");
+    assert_eq!(held.answer().status, 503);
+}
+
+#[test]
+fn fast_clients_on_kept_connections_lose_nothing() {
+    let mut site = Rig::new("corners.py").workers(2).start();
+    let (under_way, begun) = mpsc::channel();
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let (mut client, under_way) = (site.connect(), under_way.clone());
+            thread::spawn(move || {
+                for number in 0.. {
+                    let answer = client.ask("/hello").try_answer();
+                    let answer = answer.unwrap_or_else(|error| panic!("request {number} was lost: {error}"));
+                    assert_eq!(answer.text(), "hello\n");
+                    if answer.field("connection") == Some("close") {
+                        return;
+                    }
+                    if number == 20 {
+                        under_way.send(()).expect("the test waits for it");
+                    }
+                }
+            })
+        })
+        .collect();
+    clients.iter().for_each(|_| begun.recv_timeout(PATIENCE).expect("all clients are served"));
+    site.signal(SIGTERM);
+    for client in clients {
+        client.join().expect("its last answer was whole, and said that it is the last");
+    }
+    assert_eq!(site.wait(), 0);
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! What a worker that ends before its requests do still owes: their names in the log, and 503 to those that had no answer.
+
+use std::{net::SocketAddr, os::fd::AsRawFd};
+
+use ostler_http::Refusal;
+use slog::warn;
+
+use crate::{
+    connection::{Connection, Phase},
+    event_loop::Loop,
+    socket,
+    timers::Token,
+};
+
+/// So many requests are named; of the rest the log has the number.
+const NAMED: usize = 100;
+
+impl Loop {
+    /// The worker ends now, whatever is under way.
+    pub(crate) fn cut_requests(&mut self, because: &'static str) {
+        let tokens: Vec<Token> = self.connections.iter().map(|(_, connection)| connection.token).collect();
+        let mut cut = 0;
+        for token in tokens {
+            let Some(connection) = self.connection(token) else { continue };
+            let address = connection.address;
+            let line = match std::mem::replace(&mut connection.phase, Phase::Head) {
+                Phase::Called(seat, backlog) => {
+                    connection.phase = Phase::Called(seat, backlog);
+                    self.cut_call(token, seat)
+                }
+                Phase::Ready(work) => {
+                    let line = work.incoming.line();
+                    self.overloaded(token, work);
+                    Some(line)
+                }
+                Phase::Body(work, _) => {
+                    let line = work.incoming.line();
+                    self.refuse(token, work, Refusal { status: 503, why: "the worker ends" });
+                    Some(line)
+                }
+                other => {
+                    connection.phase = other;
+                    None
+                }
+            };
+            if let Some(line) = line {
+                cut += 1;
+                if cut <= NAMED {
+                    self.name_cut(&line, address, because);
+                }
+            }
+        }
+        if cut > NAMED {
+            warn!(self.shared.log, "requests cut"; "more" => cut - NAMED, "because" => because);
+        }
+    }
+
+    fn name_cut(&self, line: &str, address: Option<SocketAddr>, because: &str) {
+        let client = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
+        warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "because" => because);
+    }
+
+    /// Of a request that the application has: its line.
+    fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
+        let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
+        self.answer_for(token, seat, 503);
+        Some(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// Answers in the place of a call that will not, unless it has begun to, and says that no more will come.
+    pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) {
+        let mut answer = Vec::new();
+        if self.shared.seats[usize::from(seat)].revoke() {
+            let server = self.shared.boot.worker.server_header.as_bytes();
+            ostler_http::response::error_answer(&mut answer, status, None, false, false, &self.date, server, &[]);
+        }
+        if let Some(Connection { socket, .. }) = self.connection(token) {
+            if !answer.is_empty() {
+                let _ = socket::send(socket.as_raw_fd(), &answer);
+            }
+            // Whether answered or in the middle of an answer: there is no more to come.
+            socket::finish_sending(std::os::fd::AsFd::as_fd(&**socket));
+        }
+    }
+}

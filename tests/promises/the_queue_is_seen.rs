@@ -1,0 +1,51 @@
+//! Who waits in the kernel's queue counts as one who waits: seen, bounded, and not called once they have left.
+
+use std::time::Duration;
+
+use ostler_tests::{Client, Gate, Rig, Site};
+
+/// A site whose one thread is held, and how it is let go.
+fn held(rig: Rig) -> (Site, Gate, Client) {
+    let site = rig.start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    (site, gate, held)
+}
+
+#[test]
+fn who_gave_up_in_the_queue_is_not_called() {
+    let folder = ostler_tests::Folder::new();
+    let path = format!("unix:{}", folder.join("site.sock").display());
+    let (site, gate, mut held) = held(Rig::new("corners.py").bind("127.0.0.1:0").bind(&path));
+    let visitor = gate.arrival();
+    let mut waiting: Vec<Client> = (0..30).map(|number| Client::connect(&site.addresses()[number % 2])).collect();
+    waiting.iter_mut().for_each(|client| {
+        client.ask("/errors");
+    });
+    let last = waiting.pop().expect("there are 30");
+    assert!(last.is_quiet(Duration::from_millis(300)));
+    drop(waiting);
+    drop(last);
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.logged("one line to wsgi.errors"), 0);
+}
+
+#[test]
+fn who_waits_in_the_queue_gets_503_in_time() {
+    let (site, gate, mut held) = held(Rig::new("corners.py").option("--max-queue-time", "0.5"));
+    let visitor = gate.arrival();
+    let mut new: Vec<Client> = (0..5).map(|_| site.connect()).collect();
+    new.iter_mut().for_each(|client| {
+        client.ask("/errors");
+    });
+    for client in &mut new {
+        assert_eq!(client.answer().status, 503);
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    assert_eq!(site.logged("one line to wsgi.errors"), 0, "the application never saw it");
+}
