@@ -4,8 +4,7 @@
 use std::{
     cell::Cell,
     io,
-    os::fd::RawFd,
-    ptr,
+    os::fd::{AsRawFd, OwnedFd},
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,14 +14,15 @@ use std::{
 use nix::sys::signal::SigSet;
 use pyo3::prelude::*;
 
-use crate::{embedded::SERVING, fork, signals};
+use crate::{belongings::Belongings, embedded::SERVING, fork, signals};
 
 static FORKED: AtomicBool = AtomicBool::new(false);
-static LISTENERS: OnceLock<Vec<RawFd>> = OnceLock::new();
+static LISTENERS: OnceLock<Belongings> = OnceLock::new();
 
 /// From now on, whatever this process forks has neither its signals nor these listeners. Programs that it executes never
 /// had them.
-pub fn guard(listeners: Vec<RawFd>) -> io::Result<()> {
+pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
+    let listeners = Belongings::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
     LISTENERS.get_or_init(|| listeners);
     // SAFETY: the functions make system calls only, as they must in the child of a process with threads, and stay loaded:
     // Python never unloads an extension module.
@@ -35,6 +35,13 @@ pub fn guard(listeners: Vec<RawFd>) -> io::Result<()> {
 /// Whether this is such a child.
 pub fn is_one() -> bool {
     FORKED.load(Relaxed)
+}
+
+/// Ends this process if it is another than `process`, in which the application's code was called: the application has forked it.
+pub fn end_if_not(py: Python<'_>, process: u32) {
+    if std::process::id() != process {
+        end(py, None)
+    }
 }
 
 /// Ends one that has come back, as Python ends by itself: SystemExit says with which status.
@@ -66,17 +73,8 @@ extern "C" fn in_child() {
     FORKED.store(true, Relaxed);
     signals::give_back();
     in_parent();
-    for listener in LISTENERS.get().into_iter().flatten().filter(|number| listens(**number)) {
+    for listener in LISTENERS.get().into_iter().flat_map(Belongings::left) {
         // SAFETY: closes this process's copy; whoever owns the descriptor is code that never runs here again.
-        unsafe { libc::close(*listener) };
+        unsafe { libc::close(listener) };
     }
-}
-
-/// A worker that drains has closed them, and the application may have files of those numbers.
-fn listens(number: RawFd) -> bool {
-    let (mut listens, mut size) = (0_i32, size_of::<i32>() as u32);
-    let answer = ptr::from_mut(&mut listens).cast();
-    // SAFETY: asks only, and there is room for the answer.
-    let asked = unsafe { libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, answer, &mut size) };
-    asked == 0 && listens != 0
 }

@@ -62,7 +62,8 @@ pub fn deliver(parts: &Parts, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny
         check_started(reply)?;
         return Ok(held(reply)?.file(file, offset, length)??);
     }
-    let single = !is_generator(parts, result) && length(result)? == Some(1);
+    // A length that cannot be had is none.
+    let single = !is_generator(parts, result) && matches!(length(result), Ok(Some(1)));
     iterate(reply, result, single)
 }
 

@@ -1,9 +1,11 @@
 //! The engine's own Python code, compiled into it.
 
-use std::ffi::CStr;
+use std::{ffi::CStr, os::fd::RawFd};
 
 use ostler_wire::{BootFailure, BootFailureKind};
 use pyo3::{prelude::*, types::PyTuple};
+
+use crate::{belongings::Belongings, children, signals, text::shown};
 
 /// A file of Python code.
 pub struct Embedded {
@@ -50,33 +52,45 @@ impl Embedded {
     }
 }
 
-/// Imports the application.
-pub fn load<'py>(py: Python<'py>, named: &str) -> Result<Bound<'py, PyAny>, BootFailure> {
+/// Imports the application, which leaves these descriptors alone.
+pub fn load<'py>(
+    py: Python<'py>,
+    named: &str,
+    descriptors: impl IntoIterator<Item = RawFd>,
+) -> Result<Bound<'py, PyAny>, BootFailure> {
     let loading = LOADING.import(py).map_err(|error| unexpected(py, &error))?;
-    loading
-        .call_method1("load", (named,))
-        .map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
+    let belongings = Belongings::note(descriptors).map_err(|error| unexpected(py, &error.into()))?;
+    let process = std::process::id();
+    let loaded = loading.call_method1("load", (named,));
+    children::end_if_not(py, process);
+    signals::settle();
+    let lost: Vec<_> = belongings.lost().collect();
+    if !lost.is_empty() {
+        let message = format!("the import of {named} has closed descriptors that it had not opened: {lost:?}");
+        return Err(BootFailure::new(BootFailureKind::Import, &message, ""));
+    }
+    loaded.map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
 }
 
 /// What loading.py says of itself.
 fn failure(loading: &Bound<'_, PyModule>, error: &PyErr) -> PyResult<BootFailure> {
     let arguments = error.value(loading.py()).getattr("args")?.cast_into::<PyTuple>()?;
-    let (kind, message, traceback): (String, String, String) = arguments.extract()?;
-    let kind = if kind == "Import" { BootFailureKind::Import } else { BootFailureKind::Application };
-    Ok(BootFailure { kind, message, traceback: ostler_wire::channel::fit(&traceback) })
+    let text = |index| shown(&arguments.get_item(index)?);
+    let kind = if text(0)? == "Import" { BootFailureKind::Import } else { BootFailureKind::Application };
+    Ok(BootFailure::new(kind, &text(1)?, &text(2)?))
 }
 
 /// A failure of the engine itself.
 pub fn unexpected(py: Python<'_>, error: &PyErr) -> BootFailure {
     let message = format!("the interpreter did not do what the engine asked: {error}");
-    BootFailure { kind: BootFailureKind::Interpreter, message, traceback: traceback(py, error) }
+    BootFailure::new(BootFailureKind::Interpreter, &message, &traceback(py, error))
 }
 
-/// An exception as Python prints it.
+/// An exception as Python prints it, cut in the middle where it is very long.
 pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let text = LOADING
         .import(py)
         .and_then(|loading| loading.call_method1("traceback_of", (error.clone_ref(py).into_value(py),)))
-        .and_then(|text| text.extract());
-    text.unwrap_or_else(|_| error.to_string())
+        .and_then(|text| shown(&text));
+    ostler_wire::channel::fit(&text.unwrap_or_else(|_| error.to_string()))
 }

@@ -46,13 +46,33 @@ pub fn worker(_py: Python<'_>) -> io::Result<Side> {
     }
 }
 
+/// Waits for the end of a child. The application's own handler of SIGCHLD may have seen it first, or the kernel, where it is ignored.
+fn bury(child: Pid) -> io::Result<()> {
+    loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Forks for nothing: libraries that put their threads away before a fork have done so afterwards.
 pub fn trial() -> io::Result<()> {
     // SAFETY: the child does nothing but end.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => exit(0),
-        ForkResult::Parent { child } => waitpid(child, None).map(drop).map_err(io::Error::from),
+        ForkResult::Parent { child } => bury(child),
     }
+}
+
+/// The names of this process's threads, apart from the main one.
+pub fn other_threads() -> Vec<String> {
+    let main = std::process::id().to_string();
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let others = tasks.filter(|task| task.file_name().to_string_lossy() != main);
+    let name = |task: std::fs::DirEntry| std::fs::read(task.path().join("comm")).unwrap_or_default();
+    others.map(|task| String::from_utf8_lossy(&name(task)).trim_end().to_owned()).collect()
 }
 
 /// Ends this process at once: no destructors, no hooks, nothing flushed.
@@ -76,7 +96,7 @@ fn middle(tell: OwnedFd) {
 fn template(middle: Pid, answer: OwnedFd) -> io::Result<Side> {
     let mut pid = [0; 4];
     let read = std::fs::File::from(answer).read_exact(&mut pid);
-    waitpid(middle, None)?;
+    bury(middle)?;
     read?;
     match i32::from_ne_bytes(pid) {
         pid if pid > 0 => Ok(Side::Template(Pid::from_raw(pid))),

@@ -7,6 +7,9 @@ import stat
 import threading
 
 
+MOST_PHRASES = 20
+
+
 def descriptors():
     found = set()
     for name in os.listdir("/proc/self/fd"):
@@ -19,7 +22,7 @@ def descriptors():
 
 
 def leftovers(before):
-    """One phrase for each; `before` is what descriptors() said before the import."""
+    """One phrase for each, or for so many; `before` is what descriptors() said before the import."""
     phrases = [*threads()]
     for descriptor in sorted(descriptors() - set(before)):
         try:
@@ -28,6 +31,8 @@ def leftovers(before):
             phrase = f"descriptor {descriptor} ({error.strerror})"
         if phrase and phrase not in phrases:
             phrases.append(phrase)
+    if len(phrases) > MOST_PHRASES:
+        phrases[MOST_PHRASES:] = [f"{len(phrases) - MOST_PHRASES} more"]
     return phrases
 
 

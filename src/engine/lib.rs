@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
+mod belongings;
 mod children;
 mod delivery;
 mod embedded;

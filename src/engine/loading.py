@@ -9,12 +9,24 @@ import sys
 import traceback
 
 
+MOST_FRAMES = 1000
+
+
 class Failure(Exception):
     """Holds the kind of the failure, one sentence, and a traceback or nothing."""
 
 
 def load(spec):
     """`module`, `module:attribute.path`, `module:factory('literal', key=1)` or `path/to/file.py[:...]`."""
+    try:
+        return find(spec)
+    except Failure:
+        raise
+    except BaseException as error:
+        raise Failure("Application", f"looking for {spec} raised {last_line(error)}", traceback_of(error)) from None
+
+
+def find(spec):
     target, attribute = split(spec)
     module = import_target(target)
     if not attribute:
@@ -52,8 +64,7 @@ def import_target(target):
             return import_file(target)
         return importlib.import_module(target)
     except BaseException as error:
-        last = traceback.format_exception_only(type(error), error)[-1].strip()
-        raise Failure("Import", f"could not import {target}: {last}", traceback_of(error)) from None
+        raise Failure("Import", f"could not import {target}: {last_line(error)}", traceback_of(error)) from None
 
 
 def import_file(path):
@@ -100,16 +111,34 @@ def run_factory(named, factory, arguments, keywords):
     try:
         return factory(*arguments, **keywords)
     except BaseException as error:
-        last = traceback.format_exception_only(type(error), error)[-1].strip()
-        raise Failure("Application", f"the factory {named} raised {last}", traceback_of(error)) from None
+        raise Failure("Application", f"the factory {named} raised {last_line(error)}", traceback_of(error)) from None
 
 
 def traceback_of(error):
-    """As Python prints it, without the frames of this file and of the import system above the application's own."""
+    """As Python prints it, without the frames of this file and of the import system above the application's own.
+
+    An exception is the application's: showing it may run its code, which may raise again, and the chain of its causes may be
+    too long to follow.
+    """
     first = error.__traceback__
     while first is not None and is_ours(first.tb_frame.f_code.co_filename):
         first = first.tb_next
-    return "".join(traceback.format_exception(type(error), error, first))
+    for chain in (True, False):
+        try:
+            return "".join(traceback.format_exception(type(error), error, first, limit=-MOST_FRAMES, chain=chain))
+        except BaseException:
+            pass
+    return "".join(traceback.format_tb(first, limit=-MOST_FRAMES)) + last_line(error)
+
+
+def last_line(error):
+    """`ValueError: what it says`, without the notes that somebody has added."""
+    try:
+        told = traceback.TracebackException(type(error), error, None)
+        told.__notes__ = None
+        return list(told.format_exception_only())[-1].strip()
+    except BaseException:
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 def is_ours(filename):

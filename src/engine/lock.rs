@@ -49,17 +49,7 @@ impl Drop for Lock {
     }
 }
 
-/// Runs `work`, which knows nothing of Python, without the lock.
-pub fn without(py: Python<'_>, work: &mut dyn FnMut()) {
-    struct Elsewhere<'a>(&'a mut dyn FnMut());
-    // SAFETY: `detach` runs the work on this very thread; Send is asked for only to keep Python's objects out, and the
-    // callers hand in waits of the loop, which has none.
-    unsafe impl Send for Elsewhere<'_> {}
-    impl Elsewhere<'_> {
-        fn run(self) {
-            (self.0)();
-        }
-    }
-    let work = Elsewhere(work);
-    py.detach(move || work.run());
+/// Runs `work`, which knows nothing of Python (`Send` keeps its objects out), without the lock.
+pub fn without(py: Python<'_>, work: &mut (dyn FnMut() + Send)) {
+    py.detach(work);
 }

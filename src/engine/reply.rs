@@ -228,7 +228,7 @@ impl Reply {
         if block.is_empty() {
             return Ok(());
         }
-        let wait = &mut |work: &mut dyn FnMut()| lock::without(py, work);
+        let wait = &mut |work: &mut (dyn FnMut() + Send)| lock::without(py, work);
         let (response, head, _) = self.parts().map_err(|_| Gone)?;
         let sent = if response.begun() { response.block(block, wait) } else { response.begin(head, block, wait) };
         self.gone |= sent.is_err();

@@ -53,6 +53,16 @@ def error_stream():
     return open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
+def name_thread(name):
+    """Makes the calling thread one that Python has a Thread object for, as threads are that Python has started.
+
+    What Python makes of a thread that it meets is a daemon, and so would be every thread that the application starts in it.
+    """
+    thread = threading.current_thread()
+    thread.name = name
+    thread._daemonic = False
+
+
 def end_child(error):
     """Ends a process that the application has forked, and that has come back to the server."""
     status = 1

@@ -1,11 +1,12 @@
-//! Signals of template and workers: the master is who decides, so those that mean something to it do nothing here.
+//! Signals of template and workers: the master is who decides, so those that mean something to it do nothing here. All others,
+//! and what an application makes of these, are the application's.
 
 use std::{
     io,
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::net::UnixStream},
     ptr,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use nix::sys::signal::{
@@ -16,37 +17,59 @@ use nix::sys::signal::{
 
 const OURS: [Signal; 9] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
 
-/// What they meant before.
-static BEFORE: OnceLock<[SigAction; OURS.len()]> = OnceLock::new();
-/// The handlers that a worker has; those that the application has set since are its own.
-static HANDLERS: OnceLock<[libc::sighandler_t; OURS.len()]> = OnceLock::new();
+/// What signals meant before they were made to do nothing.
+static BEFORE: Mutex<Vec<(Signal, SigAction)>> = Mutex::new(Vec::new());
+/// For the worker's children: the signals, the handlers that the worker has for them, and what they shall mean there.
+static HELD: OnceLock<Vec<(Signal, libc::sighandler_t, SigAction)>> = OnceLock::new();
 
 /// Gives them a handler that does nothing, rather than ignoring them, so that programs the application executes
 /// start with the default. TERM gets its meaning from the worker's loop.
 pub fn disregard() {
+    OURS.into_iter().for_each(make_harmless);
+}
+
+/// After the import: one of these, or SIGPIPE, whose default was set would end the process when its turn comes (a client that leaves
+/// during sendfile(2) is enough), and so would a timer that the import has left running.
+pub fn settle() {
+    for signal in OURS.into_iter().chain([SIGPIPE]).filter(|signal| handler(*signal) == libc::SIG_DFL) {
+        make_harmless(signal);
+    }
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: zero is a value of the structure: it stops the timer.
+        let never = unsafe { MaybeUninit::<libc::itimerval>::zeroed().assume_init() };
+        // SAFETY: reads one structure, and is asked for no other.
+        unsafe { libc::setitimer(timer, &never, ptr::null_mut()) };
+    }
+}
+
+fn make_harmless(signal: Signal) {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
-    BEFORE.get_or_init(|| {
-        // SAFETY: a handler that does nothing is safe at any time.
-        OURS.map(|signal| unsafe { sigaction(signal, &action) }.expect("each of these may be handled"))
-    });
+    // SAFETY: a handler that does nothing is safe at any time.
+    let was = unsafe { sigaction(signal, &action) }.expect("each of these may be handled");
+    let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    before.retain(|(known, _)| *known != signal);
+    before.push((signal, was));
 }
 
 /// A descriptor that can be read from once this process has been sent TERM.
 pub fn terminated() -> io::Result<OwnedFd> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(libc::SIGTERM, write)?;
-    HANDLERS.get_or_init(|| OURS.map(handler));
+    // The import may have blocked it.
+    SigSet::from(SIGTERM).thread_unblock()?;
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    HELD.get_or_init(|| before.iter().map(|(signal, was)| (*signal, handler(*signal), *was)).collect());
     Ok(read.into())
 }
 
 /// In a child of the worker: lets them mean again what they meant to Python. Makes system calls only.
 pub fn give_back() {
-    let (Some(before), Some(handlers)) = (BEFORE.get(), HANDLERS.get()) else { return };
-    for ((signal, before), ours) in OURS.into_iter().zip(before).zip(handlers) {
-        if handler(signal) == *ours {
+    for (signal, ours, before) in HELD.get().into_iter().flatten() {
+        // Those that the application has set since are its own.
+        if handler(*signal) == *ours {
             // SAFETY: CPython's own handler, or none.
-            let _ = unsafe { sigaction(signal, before) };
+            let _ = unsafe { sigaction(*signal, before) };
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ostler_http::RequestHead;
 use ostler_serve::{Application, Request, Response};
-use ostler_wire::Boot;
+use ostler_wire::{Boot, channel::fit};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,
@@ -150,7 +150,7 @@ impl Site {
                 "request" => request(), "promised" => length.promised, "given" => length.given),
             Fault::Gone => debug!(self.log, "client left"; "request" => request()),
             Fault::Raised(error) if left => {
-                debug!(self.log, "client left"; "request" => request(), "raised" => error.to_string());
+                debug!(self.log, "client left"; "request" => request(), "raised" => fit(&error.to_string()));
             }
             Fault::Raised(error) => self.log_exception(reply.py(), line, &error),
         }
@@ -182,6 +182,15 @@ impl Site {
     fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {
         error!(self.log, "application raised";
             "request" => request_line(line), "traceback" => embedded::traceback(py, error));
+    }
+
+    /// The first is the main thread, whose name frameworks know.
+    fn name_thread(&self, py: Python<'_>, thread: u16) {
+        let named =
+            SERVING.import(py).and_then(|serving| serving.call_method1("name_thread", (format!("thread {thread}"),)));
+        if let Err(error) = named {
+            warn!(self.log, "thread not named"; "thread" => thread, "traceback" => embedded::traceback(py, &error));
+        }
     }
 
     fn desk(&self, py: Python<'_>) -> PyResult<Desk> {
@@ -245,9 +254,14 @@ impl Desk {
 impl Application for Site {
     type Caller = Caller;
 
-    fn caller(&self, _thread: u16) -> Caller {
+    fn caller(&self, thread: u16) -> Caller {
         let mut lock = Lock::new();
-        let desk = lock.with(|py| self.desk(py).expect("Python has memory for a handful of objects"));
+        let desk = lock.with(|py| {
+            if thread > 0 {
+                self.name_thread(py, thread);
+            }
+            self.desk(py).expect("Python has memory for a handful of objects")
+        });
         lock.release();
         Caller { lock, desk }
     }

@@ -12,17 +12,19 @@ use nix::{
     unistd::{dup2_stderr, dup2_stdout},
 };
 use ostler_wire::{
-    Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION, log,
-    scoreboard::Scoreboard,
+    Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
+    channel::fit_sentence, log, scoreboard::Scoreboard,
 };
 use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error, info, warn};
 
 use crate::{
+    children,
     embedded::{self, LEFTOVERS, SERVING, WARMING, unexpected},
     fork::{self, Side},
     restart::{self, Kept, Origin},
     signals,
+    text::shown,
     title::Title,
     worker,
 };
@@ -63,7 +65,11 @@ pub fn run(py: Python<'_>, kept: Option<RawFd>) -> ! {
     match boot(py, &channel, kept) {
         Ok((given, import, title)) => Template::new(py, channel, given, import, title).serve(py),
         Err(failure) => {
-            let _ = channel.send(&FromTemplate::Failed(failure), &[]);
+            let reason = failure.message.clone();
+            if let Err(error) = channel.send(&FromTemplate::Failed(failure), &[]) {
+                let log = log::logger("template", Level::Error);
+                error!(log, "master not told"; "reason" => error.to_string(), "of" => reason);
+            }
             fork::exit(1)
         }
     }
@@ -88,7 +94,14 @@ fn boot(py: Python<'_>, channel: &Channel, kept: Option<RawFd>) -> Result<(Given
     dress(py, &given.boot).map_err(|error| unexpected(py, &error))?;
     let import = match earlier {
         Some(import) => import,
-        None => import(py, &given, origin)?,
+        None => match import(py, &given, origin) {
+            Ok(import) => import,
+            Err(failure) => {
+                // The application may have closed them already.
+                std::mem::forget(given);
+                return Err(failure);
+            }
+        },
     };
     Ok((given, import, title))
 }
@@ -120,7 +133,7 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
     let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
     let started = Instant::now();
-    let application = embedded::load(py, &boot.application)?;
+    let application = embedded::load(py, &boot.application, given.descriptors().into_iter().chain([CHANNEL_FD]))?;
     let took = started.elapsed();
     if let Some(url) = &boot.warm_up {
         warm_up(&application, url, given);
@@ -129,8 +142,9 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {
         fork::trial().map_err(|error| broken("fork", &error))?;
-        let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| found.extract());
-        unsafe_to_fork = found.map_err(unexpected)?;
+        // The application may have put its own in the place of what the look-out uses.
+        let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| phrases(&found));
+        unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);
     }
     if unsafe_to_fork.is_empty() || boot.check_only {
         return Ok(Import { application, unsafe_to_fork, took });
@@ -139,13 +153,18 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     Err(broken("execute itself again", &origin.execute(&executable, &kept)))
 }
 
+fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    found.try_iter()?.map(|phrase| Ok(fit_sentence(&shown(&phrase?)?))).collect()
+}
+
 /// Has the application load what it only loads when it is asked. What that leaves behind counts as the import's.
 fn warm_up(application: &Bound<'_, PyAny>, url: &str, given: &Given) {
     let (py, boot, log) = (application.py(), &given.boot, given.template_logger());
-    let started = Instant::now();
+    let (started, process) = (Instant::now(), std::process::id());
     let arguments = (application, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
     let asked = WARMING.import(py).and_then(|warming| warming.call_method1("warm_up", arguments));
-    match asked.and_then(|status| status.extract::<String>()) {
+    children::end_if_not(py, process);
+    match asked.and_then(|status| shown(&status)) {
         Ok(status) => {
             info!(log, "warmed up"; "url" => url, "status" => status, "took" => format!("{:.3}", started.elapsed().as_secs_f64()))
         }
@@ -159,7 +178,7 @@ fn executable(py: Python<'_>) -> PyResult<String> {
 
 fn broken(what: &str, error: &io::Error) -> BootFailure {
     let message = format!("the template could not {what}: {error}");
-    BootFailure { kind: BootFailureKind::Interpreter, message, traceback: String::new() }
+    BootFailure::new(BootFailureKind::Interpreter, &message, "")
 }
 
 impl Given {
@@ -194,7 +213,7 @@ impl Given {
     }
 
     /// In the order of the message that brought them.
-    fn descriptors(&self) -> Vec<RawFd> {
+    pub fn descriptors(&self) -> Vec<RawFd> {
         use std::os::fd::{AsFd, AsRawFd};
         let first = [self.scoreboard.as_fd(), self.exchange_give.as_fd(), self.exchange_take.as_fd()];
         let rest = self.access_log.iter().chain(&self.listeners).map(AsFd::as_fd);
@@ -227,7 +246,7 @@ impl Template {
         let loaded = Loaded {
             wire: VERSION,
             python: format!("{}.{}.{}", version.major, version.minor, version.patch),
-            executable: executable(py).unwrap_or_default(),
+            executable: fit_sentence(&executable(py).unwrap_or_default()),
             preloaded: import.application.is_some() && import.unsafe_to_fork.is_empty(),
             unsafe_to_fork: import.unsafe_to_fork,
             import: import.took,
@@ -250,6 +269,7 @@ impl Template {
                         self.tell(FromTemplate::ForkFailed { slot, error: "its channel is missing".into() });
                         continue;
                     };
+                    self.look_for_threads();
                     match fork::worker(py) {
                         Ok(Side::Worker) => {
                             let Template { given, application, title, .. } = self;
@@ -267,6 +287,19 @@ impl Template {
                     fork::exit(1)
                 }
             }
+        }
+    }
+
+    /// Of a process with several threads only one is in the child, and locks that the others held are held there for ever. The engine
+    /// starts none here; with `--preload=auto` the application has none either, and if it has begun one since, that is told.
+    fn look_for_threads(&self) {
+        let others = fork::other_threads();
+        assert!(
+            !others.iter().any(|name| name.starts_with("ostler-")),
+            "a thread of the engine's in a template: {others:?}"
+        );
+        if self.given.boot.preload == Preload::Auto && !others.is_empty() {
+            error!(self.log, "forking beside other threads"; "threads" => others.join(", "));
         }
     }
 

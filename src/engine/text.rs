@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, ffi::c_char};
 
-use pyo3::{exceptions::PyValueError, ffi, prelude::*, types::PyString};
+use pyo3::{
+    exceptions::PyValueError,
+    ffi,
+    prelude::*,
+    types::{PyBytes, PyString},
+};
 
 /// A `str` of these bytes, each one character.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
@@ -13,6 +18,17 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     let string = unsafe { Bound::from_owned_ptr(py, string) };
     // SAFETY: decoding gives a str.
     unsafe { string.cast_into_unchecked() }
+}
+
+/// What an object says of itself, for people: a lone surrogate is shown as its escape.
+pub fn shown(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = object.str()?;
+    // SAFETY: a live str, two strings that end with zeros, and the lock is held.
+    let bytes =
+        unsafe { ffi::PyUnicode_AsEncodedString(text.as_ptr(), c"utf-8".as_ptr(), c"backslashreplace".as_ptr()) };
+    // SAFETY: a new reference, or null with an exception set.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(object.py(), bytes) }?;
+    Ok(String::from_utf8_lossy(bytes.cast::<PyBytes>()?.as_bytes()).into_owned())
 }
 
 /// The bytes of a `str` whose characters all are latin-1. `what` names it in the exception.

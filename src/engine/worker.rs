@@ -1,6 +1,10 @@
 //! The life of a worker, from the fork to its last word.
 
-use std::{io, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use ostler_serve::{Ending, Setup};
 use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
@@ -39,7 +43,7 @@ pub fn run(
     let record = given.scoreboard.slot(slot);
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(State::Booting);
-    let site: &Site = match site(py, &given, application, &log) {
+    let site: &Site = match site(py, &given, &channel, application, &log) {
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
     };
@@ -53,25 +57,35 @@ pub fn run(
 }
 
 /// The application of the template, or the worker's own.
-fn site(py: Python<'_>, given: &Given, application: Option<Py<PyAny>>, log: &Logger) -> Result<Site, BootFailure> {
+fn site(
+    py: Python<'_>,
+    given: &Given,
+    channel: &Channel,
+    application: Option<Py<PyAny>>,
+    log: &Logger,
+) -> Result<Site, BootFailure> {
     let application = match application {
         Some(application) => application.into_bound(py),
-        None => embedded::load(py, &given.boot.application)?,
+        None => {
+            let descriptors = given.descriptors().into_iter().chain([channel.as_fd().as_raw_fd()]);
+            embedded::load(py, &given.boot.application, descriptors)?
+        }
     };
     let stacks = Stacks::arm(py).map_err(|error| unexpected(py, &error))?;
     Site::new(py, application, &given.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
 }
 
 fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
+    let reason = failure.message.clone();
     if let Err(error) = channel.send(&FromWorker::Failed(failure), &[]) {
-        error!(log, "master not told"; "reason" => error.to_string());
+        error!(log, "master not told"; "reason" => error.to_string(), "of" => reason);
     }
     fork::exit(NOT_BOOTED)
 }
 
 fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> io::Result<Ending> {
     let terminated = signals::terminated()?;
-    children::guard(given.listeners.iter().map(AsRawFd::as_raw_fd).collect())?;
+    children::guard(&given.listeners)?;
     let setup = Setup {
         boot: given.boot,
         slot,

@@ -111,8 +111,8 @@ impl io::Read for LiveBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// Wraps a wait, so that the interpreter lock is given back for its length.
-pub type Waiting<'w> = &'w mut dyn FnMut(&mut dyn FnMut());
+/// Wraps a wait, so that the interpreter lock is given back for its length. What waits holds nothing of Python: it is `Send`.
+pub type Waiting<'w> = &'w mut dyn FnMut(&mut (dyn FnMut() + Send));
 
 /// A body's length was not what the application's Content-Length promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,13 +117,35 @@ pub fn receive(socket: BorrowedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<
 
 /// Cuts a text in the middle so that it fits a message with room to spare. A traceback's end is what matters most.
 pub fn fit(text: &str) -> String {
-    const ROOM: usize = 48 * 1024;
-    if text.len() <= ROOM {
+    cut(text, 48 * 1024, "\n")
+}
+
+/// The same for what should be one sentence.
+pub fn fit_sentence(text: &str) -> String {
+    cut(text, 4 * 1024, " ")
+}
+
+/// `room` counts what JSON makes of the text: a control character is six bytes there.
+fn cut(text: &str, room: usize, around: &str) -> String {
+    let size = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    };
+    let within = |characters: &mut dyn Iterator<Item = char>, room: usize| {
+        let mut left = room;
+        let fits = |c: &char| {
+            left = left.saturating_sub(size(*c));
+            left > 0
+        };
+        characters.take_while(fits).map(char::len_utf8).sum::<usize>()
+    };
+    if within(&mut text.chars(), room) == text.len() {
         return text.to_owned();
     }
-    let head = text.floor_char_boundary(ROOM / 4);
-    let tail = text.ceil_char_boundary(text.len() - ROOM * 3 / 4);
-    format!("{}\n… {} bytes left out …\n{}", &text[..head], tail - head, &text[tail..])
+    let head = within(&mut text.chars(), room / 4);
+    let tail = text.len() - within(&mut text.chars().rev(), room * 3 / 4);
+    format!("{}{around}… {} bytes left out …{around}{}", &text[..head], tail - head, &text[tail..])
 }
 
 #[cfg(test)]
@@ -159,5 +181,16 @@ mod tests {
     fn a_long_text_is_cut_in_the_middle() {
         let cut = fit(&format!("start{}end", "é".repeat(100_000)));
         assert!(cut.len() < 50_000 && cut.starts_with("start") && cut.ends_with("end") && cut.contains("left out"));
+    }
+
+    #[test]
+    fn whatever_is_said_fits_a_packet() {
+        use crate::{BootFailure, BootFailureKind};
+        for character in ["\0", "\"", "\u{ad}", "\u{10ffff}", "\u{7f}"] {
+            let text = character.repeat(1 << 20);
+            let failure = BootFailure::new(BootFailureKind::Import, &text, &text);
+            let packet = serde_json::to_vec(&FromTemplate::Failed(failure)).unwrap();
+            assert!(packet.len() < LARGEST / 2, "{character:?}: {}", packet.len());
+        }
     }
 }

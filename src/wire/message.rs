@@ -4,6 +4,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::channel::{fit, fit_sentence};
+
 /// From the master to a template.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToTemplate {
@@ -72,6 +74,13 @@ pub struct BootFailure {
     pub message: String,
     /// The Python traceback, or empty.
     pub traceback: String,
+}
+
+impl BootFailure {
+    /// One that fits a packet, however much the application has to say.
+    pub fn new(kind: BootFailureKind, message: &str, traceback: &str) -> BootFailure {
+        BootFailure { kind, message: fit_sentence(message), traceback: fit(traceback) }
+    }
 }
 
 /// The kinds of failure that have exit codes of their own.

@@ -1,6 +1,16 @@
 //! What applications do that is odd, large or a liberty does not keep them from being served, nor hides what went wrong.
 
-use ostler_tests::Rig;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use ostler_tests::{Gate, Rig};
+
+const HELLO: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [b'hello']
+";
 
 /// Reads a body in Django's two ways.
 const DJANGO: &str = "
@@ -51,4 +61,211 @@ fn django_reads_a_chunked_body() {
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     client.send(format!("POST /form HTTP/1.1\r\n{head}{form}\r\n5\r\na=one\r\n6\r\n&b=two\r\n0\r\n\r\n"));
     assert_eq!(client.answer().text(), "one two");
+}
+
+#[test]
+fn what_an_import_raises_is_told_whatever_it_is() {
+    let long = "raise ValueError('x' * 150_000 + ' the reason')";
+    let control = "raise ValueError('\\0' * 150_000 + ' the reason')";
+    let unsayable = "
+class Unsayable(Exception):
+    def __str__(self):
+        raise SystemExit(9)
+raise Unsayable";
+    let deep = "
+import sys
+sys.setrecursionlimit(10_000)
+def down(depth):
+    if depth:
+        up(depth - 1)
+    raise ValueError('at the bottom')
+def up(depth):
+    down(depth)
+down(4_000)";
+    let chain = "
+error = ValueError('the first')
+for number in range(2_000):
+    try:
+        raise KeyError(number) from error
+    except KeyError as caught:
+        error = caught
+raise error";
+    let group = "raise BaseExceptionGroup('several', [ValueError('the first'), KeyboardInterrupt()])";
+    let group = format!("import sys\nif sys.version_info < (3, 11): raise ValueError('several')\n{group}");
+    let note = "error = ValueError('the reason')\nerror.__notes__ = ['a note']\nraise error";
+    for (source, phrases) in [
+        (long, vec!["ValueError: xxx", "bytes left out", "the reason\"", "in <module>"]),
+        (control, vec!["bytes left out", "the reason\"", "in <module>"]),
+        ("raise ValueError('\\ud800 is no character')", vec!["ValueError: \\\\ud800 is no character\"", "in <module>"]),
+        (unsayable, vec!["Unsayable: <exception str() failed>", "in <module>"]),
+        ("raise ValueError('Import', b'2', None)", vec!["ValueError: ('Import', b'2', None)", "in <module>"]),
+        (deep, vec!["could not import ./app.py: ValueError: at the bottom", "in down"]),
+        (chain, vec!["could not import ./app.py: KeyError: 1999", "in <module>"]),
+        (&group, vec!["several", "in <module>"]),
+        (note, vec!["could not import ./app.py: ValueError: the reason\""]),
+        ("import sys; sys.exit('no settings')", vec!["SystemExit: no settings", "in <module>"]),
+        ("raise KeyboardInterrupt", vec!["could not import ./app.py: KeyboardInterrupt", "in <module>"]),
+        ("import os; os.closerange(3, 1000)", vec!["closed descriptors that it had not opened"]),
+    ] {
+        let refused = Rig::with_source(source).refuse();
+        for phrase in phrases {
+            assert!(refused.error.contains(phrase), "{phrase:?} is not in\n{}", refused.error);
+        }
+    }
+}
+
+#[test]
+fn what_looking_for_the_application_raises_is_told() {
+    let lazy = "
+class Lazy:
+    @property
+    def application(self):
+        raise RuntimeError('not yet')
+holder = Lazy()";
+    let refused = Rig::with_source(lazy).application("./app.py:holder.application").refuse();
+    refused.says(4, &["looking for ./app.py:holder.application raised RuntimeError: not yet", "in application"]);
+}
+
+#[test]
+fn what_a_call_raises_is_told_whatever_it_is() {
+    let site = Rig::with_source(
+        "
+class Unsayable(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
+RAISES = {'/surrogate': ValueError('\\ud800 is no character'), '/unsayable': Unsayable(), '/exit': SystemExit(3),
+    '/generator': GeneratorExit(), '/interrupt': KeyboardInterrupt(), '/long': ValueError('x' * 200_000 + ' the reason')}
+def application(environ, start_response):
+    raise RAISES[environ['PATH_INFO']]
+",
+    )
+    .start();
+    for (page, last) in [
+        ("/surrogate", r"ValueError: \ud800 is no character"),
+        ("/unsayable", "Unsayable: <exception str() failed>"),
+        ("/exit", "SystemExit: 3"),
+        ("/generator", "GeneratorExit"),
+        ("/interrupt", "KeyboardInterrupt"),
+        ("/long", "the reason"),
+    ] {
+        assert_eq!(site.get(page).status, 500, "{page}");
+        assert_eq!(site.log("application raised").key("request"), Some(&*format!("GET {page}")));
+        site.log("in application");
+        site.log(last);
+    }
+    assert_eq!(site.logged("worker lost"), 0);
+}
+
+#[test]
+fn an_import_may_do_to_signals_what_it_likes() {
+    let all = "
+import signal
+for number in signal.valid_signals():
+    try:
+        signal.signal(number, signal.ACTION)
+    except OSError:
+        pass";
+    let reaping = "
+import os, signal
+def reap(*_):
+    try:
+        os.waitpid(-1, 0)
+    except OSError:
+        pass
+signal.signal(signal.SIGCHLD, reap)";
+    for source in [
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)".to_owned(),
+        all.replace("ACTION", "SIG_IGN"),
+        all.replace("ACTION", "SIG_DFL"),
+        reaping.to_owned(),
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())".to_owned(),
+        "import signal; signal.setitimer(signal.ITIMER_REAL, 0.1)".to_owned(),
+        "import faulthandler; faulthandler.disable()".to_owned(),
+    ] {
+        for preload in ["auto", "off"] {
+            let later = "
+import time
+def application(environ, start_response):
+    time.sleep(0.2)
+    start_response('200 OK', [])
+    return [b'hello']
+";
+            let site = Rig::with_source(&format!("{source}\n{later}")).flag(&format!("--preload={preload}")).start();
+            assert_eq!(site.get("/").text(), "hello");
+            let worker = site.log("worker ready").number("pid");
+            kill(Pid::from_raw(worker), Signal::SIGTERM).expect("it lives");
+            site.log("worker drained");
+            assert_eq!(site.get("/").text(), "hello");
+            assert_eq!(site.logged("template lost") + site.logged("worker lost"), 0, "{source}");
+        }
+    }
+}
+
+#[test]
+fn a_process_that_the_import_has_forked_is_no_second_template() {
+    for preload in ["auto", "off"] {
+        let forks = "import os\nchild = os.fork()\nif child: os.waitpid(child, 0)\n";
+        let mut site = Rig::with_source(&format!("{forks}{HELLO}")).flag(&format!("--preload={preload}")).start();
+        assert_eq!(site.get("/").text(), "hello");
+        site.stop();
+        assert_eq!(site.whole_log().matches("application imported").count(), 1);
+    }
+}
+
+/// The first request waits at a gate, so that the others are not on the main thread.
+const THREADS: &str = "
+import json, sys, threading, time
+sys.setrecursionlimit(100_000)
+
+def work():
+    time.sleep(0.3)
+    print('the work is done', file=sys.stderr)
+
+def application(environ, start_response):
+    thread, page = threading.current_thread(), environ['PATH_INFO']
+    start_response('200 OK', [])
+    if page == '/gate':
+        exec(environ['QUERY_STRING'].replace('%20', ' '))
+    if page == '/begin':
+        threading.Thread(target=work).start()
+    if page == '/deep':
+        try:
+            json.loads('[' * 15_000 + ']' * 15_000)
+        except RecursionError:  # since 3.12, whatever the stack's size
+            pass
+    return [f'{thread.name} {thread.daemon} {thread is threading.main_thread()}'.encode()]
+";
+
+#[test]
+fn a_request_thread_is_as_good_as_the_main_one() {
+    let mut site = Rig::with_source(THREADS).option("--threads", "3").start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gate?{}", gate.statement().replace(' ', "%20")));
+    let visitor = gate.arrival();
+    for page in ["/", "/deep", "/begin"] {
+        let answer = site.get(page);
+        let name = answer.text().strip_suffix(" False False").unwrap_or_else(|| panic!("{}", answer.text()));
+        assert!(matches!(name, "thread 1" | "thread 2"), "{name}");
+    }
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "MainThread False True");
+    site.stop();
+    assert!(site.whole_log().contains("the work is done"), "{}", site.whole_log());
+}
+
+#[test]
+fn a_template_that_forks_has_one_thread() {
+    let site = Rig::with_source(HELLO).workers(2).start();
+    site.control(&["scale", "3"]).says(0, &[]);
+    assert_eq!(site.logged("forking beside other threads"), 0);
+    let begins = "import os, threading
+def begin():
+    threading.Thread(target=threading.Event().wait, daemon=True, name='begun late').start()
+class Late:
+    def __del__(self):
+        begin()
+";
+    let site = Rig::with_source(&format!("{begins}{HELLO}late = Late(); late.itself = late; del late")).start();
+    site.log("forking beside other threads");
 }

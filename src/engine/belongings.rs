@@ -1,0 +1,43 @@
+//! Descriptors that are not the application's, by number and by the file behind them: it may have closed one, and have another of its
+//! number.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, RawFd},
+};
+
+use nix::sys::stat::fstat;
+
+/// Some descriptors of this process as they were.
+pub struct Belongings(Vec<(RawFd, File)>);
+
+/// Device and inode.
+type File = (libc::dev_t, libc::ino_t);
+
+impl Belongings {
+    pub fn note(descriptors: impl IntoIterator<Item = RawFd>) -> io::Result<Belongings> {
+        let note = |number| Ok((number, behind(number)?));
+        descriptors.into_iter().map(note).collect::<io::Result<_>>().map(Belongings)
+    }
+
+    /// Those that are still what they were. Makes system calls only.
+    pub fn left(&self) -> impl Iterator<Item = RawFd> {
+        self.with(true)
+    }
+
+    /// Those that are not.
+    pub fn lost(&self) -> impl Iterator<Item = RawFd> {
+        self.with(false)
+    }
+
+    fn with(&self, same: bool) -> impl Iterator<Item = RawFd> {
+        let is_same = |number, file| behind(number).is_ok_and(|found| found == file);
+        self.0.iter().filter(move |(number, file)| is_same(*number, *file) == same).map(|(number, _)| *number)
+    }
+}
+
+fn behind(number: RawFd) -> io::Result<File> {
+    // SAFETY: borrowed for this call, which only asks; where it is closed, that is the answer.
+    let status = fstat(unsafe { BorrowedFd::borrow_raw(number) }.as_fd())?;
+    Ok((status.st_dev, status.st_ino))
+}
