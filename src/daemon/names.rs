@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn application() -> Identity {
-        Identity { user: STRANGER, group: STRANGER, groups: vec![STRANGER] }
+        Identity { user: STRANGER, group: STRANGER, groups: vec![STRANGER], login: None }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     exit::{Exit, Failure, words},
-    settings::Identity,
+    sys::process::{self, Guise},
 };
 
 /// How long an interpreter may take to say who it is.
@@ -40,12 +40,10 @@ pub struct Interpreter {
 /// As whom, where and with what an interpreter is asked: as the template will be executed.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The working directory.
-    pub directory: &'a Path,
     /// The whole environment.
     pub environment: &'a [(std::ffi::OsString, std::ffi::OsString)],
-    /// Whom to become, if somebody else.
-    pub identity: Option<&'a Identity>,
+    /// Who it is there, and where.
+    pub guise: Guise<'a>,
 }
 
 /// The interpreter that `--python` names: a file, a virtual environment's directory, or a name to look up on PATH.
@@ -146,13 +144,11 @@ fn on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
 
 fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<String, Failure> {
     let mut command = Command::new(path);
-    command.args(["-c", QUESTION]).current_dir(surroundings.directory);
+    command.args(["-c", QUESTION]);
     command.env_clear().envs(surroundings.environment.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(identity) = surroundings.identity {
-        command.uid(identity.user).gid(identity.group);
-    }
-    let mut child = command.spawn().map_err(|error| match surroundings.identity {
+    let spawned = process::disguise(&mut command, surroundings.guise).and_then(|()| command.spawn());
+    let mut child = spawned.map_err(|error| match surroundings.guise.identity {
         None => could_not_run(path, &words(&error)),
         Some(identity) => could_not_run(path, &format!("{}, as the user {}", words(&error), identity.user)),
     })?;
@@ -237,7 +233,8 @@ mod tests {
     use crate::fixture::{Folder, PLAIN};
 
     fn here(folder: &Folder) -> Surroundings<'_> {
-        Surroundings { directory: folder.path(), environment: &[], identity: None }
+        let guise = Guise { identity: None, new_privileges: false, directory: folder.path() };
+        Surroundings { environment: &[], guise }
     }
 
     /// Why an interpreter that answers so is refused.

@@ -1,7 +1,7 @@
 //! Starts a template: the configured interpreter, which loads the engine and then listens on its channel.
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     os::fd::{AsFd, OwnedFd},
     process::{Command, Stdio},
 };
@@ -21,7 +21,8 @@ const BOOT_CODE: &str = include_str!("../engine/boot.py");
 /// Starts one; its process number and our end of its channel, which is non-blocking.
 pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, Channel), Failure> {
     start(settings, logs).map_err(|error| {
-        let text = format!("could not execute {}: {}", settings.python.display(), words(&error));
+        let (python, directory) = (settings.python.display(), settings.boot.chdir.display());
+        let text = format!("could not execute {python} in {directory}: {}", words(&error));
         Failure::new(Exit::Interpreter, text)
     })
 }
@@ -33,9 +34,10 @@ fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, Channel)> {
     let mut command = Command::new(&settings.python);
     command.arg("-c").arg(BOOT_CODE).arg(&settings.engine);
     command.env_clear().envs(settings.environment.iter().cloned());
-    command.current_dir(&settings.boot.chdir).stdin(Stdio::null()).stderr(error()?);
+    // A debugger in a view asks there. Whoever goes into the background has no terminal any more.
+    let input = if io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() };
+    command.stdin(input).stderr(error()?);
     command.stdout(if settings.capture_output { error()? } else { Stdio::inherit() });
-    let child =
-        process::Child { channel: OwnedFd::from(theirs), identity: settings.identity.clone(), umask: settings.umask };
-    Ok((process::spawn(command, child)?, ours))
+    process::disguise(&mut command, settings.guise())?;
+    Ok((process::spawn(command, OwnedFd::from(theirs), settings.umask)?, ours))
 }

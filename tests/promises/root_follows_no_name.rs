@@ -188,3 +188,76 @@ fn a_socket_file_that_vanished_is_made_again_by_a_reload_and_another_servers_is_
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(site.get("/?WHO").text(), "unset");
 }
+
+#[test]
+fn an_application_of_another_user_has_nothing_that_is_roots() {
+    let status = "
+import os
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    lines = open('/proc/self/status').read().splitlines()
+    wanted = ('Uid:', 'Gid:', 'Groups:', 'Cap', 'NoNewPrivs:')
+    lines = [' '.join(line.split()) for line in lines if line.startswith(wanted) and not line.startswith('CapBnd')]
+    lines += [name + '=' + os.environ.get(name, '') for name in ('HOME', 'LOGNAME', 'SHELL', 'USER')]
+    lines += ['own session %s' % (os.getsid(0) != os.getsid(os.getppid())), 'at ' + os.getcwd()]
+    return ['\\n'.join(lines).encode()]
+";
+    let Some(rig) = for_nobody(Rig::with_source(status)) else { return };
+    let user = nix::unistd::User::from_name("nobody").expect("users can be read").expect("there is nobody");
+    let site = rig.option("--env", "SHELL=/bin/mine").start();
+    let answer = site.get("/");
+    let none = "0000000000000000";
+    let expected = [
+        "Uid: 65534 65534 65534 65534".into(),
+        "Gid: 65534 65534 65534 65534".into(),
+        "Groups: 65534".into(),
+        format!("CapInh: {none}"),
+        format!("CapPrm: {none}"),
+        format!("CapEff: {none}"),
+        format!("CapAmb: {none}"),
+        "NoNewPrivs: 1".into(),
+        format!("HOME={}", user.dir.display()),
+        "LOGNAME=nobody".into(),
+        "SHELL=/bin/mine".into(),
+        "USER=nobody".into(),
+        "own session True".into(),
+        format!("at {}", site.folder().path().display()),
+    ];
+    assert_eq!(answer.text().lines().collect::<Vec<_>>(), expected);
+    let site = for_nobody(Rig::with_source(status)).expect("as before").flag("--new-privileges").start();
+    assert!(site.get("/").text().contains("NoNewPrivs: 0"));
+}
+
+#[test]
+fn a_directory_that_only_root_may_enter_is_not_entered_for_the_application() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let secret = rig.folder().join("secret");
+    fs::create_dir_all(secret.join("open")).expect("a private folder is writable");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).expect("root may do that");
+    rig.option("--chdir", text(&secret.join("open"))).refuse().says(6, &["permission denied"]);
+}
+
+#[test]
+fn a_debugger_in_a_view_asks_at_the_terminal() {
+    let source = "
+import pdb
+def application(environ, start_response):
+    said = 'nothing'
+    if environ['PATH_INFO'] == '/ask':
+        pdb.set_trace()
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [said.encode()]
+";
+    let terminal = nix::pty::openpty(None, None).expect("the system has terminals");
+    let rig = Rig::with_source(source).input(terminal.slave);
+    // The daemon is in the foreground of that terminal, as after a shell has started it.
+    let script = format!("#!/bin/sh\nexec setsid --ctty '{}' \"$@\"\n", ostler_tests::built("ostler").display());
+    let start = rig.folder().write("start", &script);
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).expect("a private folder is writable");
+    let site = rig.executable(start).start();
+    let mut client = site.connect();
+    client.ask("/ask");
+    site.output("-> start_response");
+    nix::unistd::write(&terminal.master, b"said = 'at the terminal'\nc\n").expect("the terminal is open");
+    assert_eq!(client.answer().text(), "at the terminal");
+}

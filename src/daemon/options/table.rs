@@ -219,6 +219,10 @@ pub static SETTINGS: &[Setting] = &[
         .more("The master holds a lock on it: only another ostler that lives prevents a start."),
     one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common(),
     one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
+    switch(HOUSE, "new-privileges", "off", "Let the application of another user gain privileges by set-user-ID programs").more(
+        "Where root starts the site for another user, sudo, ping and the like do not work in it (no_new_privs of prctl(2)), \
+         and neither does a sendmail that is set-group-ID. The application has HOME, USER, LOGNAME and SHELL of its user.",
+    ),
     one(HOUSE, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
         .short('m')
         .found("that of the start; everybody may connect to Unix sockets, as far as their directory lets them")

@@ -1,5 +1,10 @@
 //! Who the application runs as: `--user` and `--group`, looked up.
 
+use std::{
+    ffi::{CString, OsStr, OsString},
+    path::PathBuf,
+};
+
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +22,20 @@ pub struct Identity {
     pub group: u32,
     /// Supplementary group ids.
     pub groups: Vec<u32>,
+    /// What the system knows of the user.
+    pub login: Option<Login>,
 }
+
+/// A user as the system knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    name: String,
+    home: PathBuf,
+    shell: PathBuf,
+}
+
+/// What is theirs in the environment.
+pub const VARIABLES: [&str; 4] = ["HOME", "LOGNAME", "SHELL", "USER"];
 
 impl Identity {
     /// Looks up what was given; none if that is who we are already.
@@ -44,7 +62,18 @@ impl Identity {
                 format!("could not become {whom} {name}: ostler was not started by root. Leave --{whom} out."),
             ));
         }
-        Ok(Some(Identity { user: uid.as_raw(), group: gid.as_raw(), groups: supplementary(known, gid) }))
+        let known = known.or_else(|| User::from_uid(uid).ok().flatten());
+        let groups = supplementary(known.as_ref(), gid);
+        let login = known.map(|user| Login { name: user.name, home: user.dir, shell: user.shell });
+        Ok(Some(Identity { user: uid.as_raw(), group: gid.as_raw(), groups, login }))
+    }
+
+    /// [`VARIABLES`], as a login would set them.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        let Some(login) = &self.login else { return Vec::new() };
+        let values =
+            [login.home.as_os_str(), OsStr::new(&login.name), login.shell.as_os_str(), OsStr::new(&login.name)];
+        VARIABLES.into_iter().zip(values).map(|(name, value)| (name.into(), value.into())).collect()
     }
 }
 
@@ -65,8 +94,8 @@ fn group(text: &str) -> Result<Gid, String> {
 }
 
 /// The groups that a login of this user would have; only the primary one for an id without a name.
-fn supplementary(user: Option<User>, gid: Gid) -> Vec<u32> {
-    let name = user.and_then(|user| std::ffi::CString::new(user.name).ok());
+fn supplementary(user: Option<&User>, gid: Gid) -> Vec<u32> {
+    let name = user.and_then(|user| CString::new(user.name.as_str()).ok());
     let groups = name.and_then(|name| getgrouplist(&name, gid).ok()).unwrap_or_else(|| vec![gid]);
     groups.into_iter().map(Gid::as_raw).collect()
 }
@@ -94,7 +123,8 @@ mod tests {
         let found = of(&["a", "-u", "4100000001", "-g", "4100000002"]);
         match geteuid().is_root() {
             true => {
-                let expected = Identity { user: 4_100_000_001, group: 4_100_000_002, groups: vec![4_100_000_002] };
+                let expected =
+                    Identity { user: 4_100_000_001, group: 4_100_000_002, groups: vec![4_100_000_002], login: None };
                 assert_eq!(found, Ok(Some(expected)));
                 assert!(of(&["a", "-u", "4100000001"]).unwrap_err().message.contains("--group is needed too"));
             }

@@ -19,6 +19,7 @@ use crate::{
     names::{self, Others, Place},
     options::{Invocation, Options},
     python::{self, Interpreter, Surroundings},
+    sys::process::Guise,
 };
 
 mod address;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub environment: Vec<(OsString, OsString)>,
     /// `--user` and `--group`, looked up; for template and workers. Supplementary groups are the user's own.
     pub identity: Option<Identity>,
+    /// `--new-privileges`: the application may gain privileges by executing a set-user-ID program.
+    pub new_privileges: bool,
     /// `--umask`
     pub umask: u32,
     /// `--pid`
@@ -126,13 +129,15 @@ impl Settings {
         let binds = binds(invocation, options, &chdir)?;
         let workers = workers(options)?;
         let identity = Identity::of(options)?;
-        let environment = environment(invocation, options)?;
+        let environment = environment(invocation, options, identity.as_ref())?;
+        let new_privileges = options.switch("new-privileges")?;
         let (umask, socket_mode) = masks(options)?;
         let (error_log, access_log) = logs(options, &chdir)?;
         let control = control::choose(invocation, options, &chdir)?;
         let mut boot = boot::boot(options, application, &chdir, workers)?;
         boot.access_log = access_log.is_some();
-        let surroundings = Surroundings { directory: &chdir, environment: &environment, identity: identity.as_ref() };
+        let guise = Guise { identity: identity.as_ref(), new_privileges, directory: &chdir };
+        let surroundings = Surroundings { environment: &environment, guise };
         let python = interpreter(invocation, options, &boot, surroundings)?;
         let settings = Settings {
             file: options.optional("config", |text| path(&invocation.directory, text))?,
@@ -145,6 +150,7 @@ impl Settings {
             engine: engine(invocation)?,
             environment,
             identity,
+            new_privileges,
             umask,
             pid_file: options.optional("pid", |text| path(&chdir, text))?,
             daemon: options.switch("daemon")?,
@@ -182,6 +188,11 @@ impl Settings {
             Ok(weaknesses) => refuse(&names::mended(&weaknesses)),
             Err(why) => refuse(&why),
         }
+    }
+
+    /// As whom and where template and workers run.
+    pub fn guise(&self) -> Guise<'_> {
+        Guise { identity: self.identity.as_ref(), new_privileges: self.new_privileges, directory: &self.boot.chdir }
     }
 
     /// Refuses what excludes each other.
@@ -257,11 +268,20 @@ fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
     Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
 }
 
-fn environment(invocation: &Invocation, options: &Options) -> Result<Vec<(OsString, OsString)>, Failure> {
+/// Beside what the master was given: where somebody else's application is at home, and under what name. systemd does the
+/// same for `User=` (systemd.exec(5)). Of a user who has no name, nothing is said.
+fn environment(
+    invocation: &Invocation,
+    options: &Options,
+    identity: Option<&Identity>,
+) -> Result<Vec<(OsString, OsString)>, Failure> {
     let laid_over = options.list("env", parse::pair)?;
     let is_ours = |key: &OsString| MASTERS_VARIABLES.iter().any(|name| key == name) || key == ENGINE_VARIABLE;
     let is_laid_over = |key: &OsString| laid_over.iter().any(|(name, _)| key.to_str() == Some(name));
-    let kept = invocation.environment.iter().filter(|(key, _)| !is_ours(key) && !is_laid_over(key)).cloned();
+    let is_roots = |key: &OsString| identity.is_some() && identity::VARIABLES.iter().any(|name| key == name);
+    let kept = invocation.environment.iter().filter(|(key, _)| !is_ours(key) && !is_roots(key)).cloned();
+    let login = identity.map(Identity::variables).unwrap_or_default();
+    let kept = kept.chain(login).filter(|(key, _)| !is_laid_over(key));
     // The last of several values of one key counts.
     let last =
         |(place, (key, _)): &(usize, &(String, String))| laid_over[place + 1..].iter().all(|(name, _)| name != key);

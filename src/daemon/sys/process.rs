@@ -5,7 +5,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{OwnedFd, RawFd},
+        fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, process::CommandExt},
     },
     path::Path,
@@ -21,35 +21,50 @@ use nix::{
         stat::{Mode, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Gid, Pid, Uid, execve, setgid, setgroups, setpgid, setuid},
+    unistd::{Gid, Pid, Uid, chdir, execve, setgid, setgroups, setpgid, setsid, setuid},
 };
 use ostler_wire::CHANNEL_FD;
 
 use super::{descriptors, signals::reset_in_child};
 use crate::{master::event::Ending, settings::Identity};
 
-/// What a template gets from between fork and exec.
-pub struct Child {
-    /// Stands at [`CHANNEL_FD`] afterwards.
-    pub channel: OwnedFd,
-    /// Who it becomes.
-    pub identity: Option<Identity>,
-    /// Its umask.
-    pub umask: u32,
+/// As whom and where the application's interpreter runs, from between fork and exec.
+#[derive(Debug, Clone, Copy)]
+pub struct Guise<'a> {
+    /// Who it becomes, if somebody else.
+    pub identity: Option<&'a Identity>,
+    /// Whether it may still gain privileges by executing a set-user-ID program.
+    pub new_privileges: bool,
+    /// Its working directory, entered by whoever it has become then.
+    pub directory: &'a Path,
 }
 
-/// Starts a child in a process group of its own, so that a terminal's Ctrl-C reaches the master only.
-pub fn spawn(mut command: Command, child: Child) -> io::Result<i32> {
-    let groups =
-        child.identity.as_ref().map(|identity| identity.groups.iter().copied().map(Gid::from_raw).collect::<Vec<_>>());
+/// Has a command run so, in a session of its own: a terminal's Ctrl-C reaches the master only, a terminal that it was given
+/// can be read (a debugger does), and what root types there next cannot be put into its mouth (TIOCSTI).
+pub fn disguise(command: &mut Command, guise: Guise) -> io::Result<()> {
+    let directory = CString::new(guise.directory.as_os_str().as_bytes())?;
+    let identity = guise.identity.map(|identity| (identity.user, identity.group));
+    let groups: Vec<Gid> =
+        guise.identity.iter().flat_map(|identity| &identity.groups).map(|&id| Gid::from_raw(id)).collect();
     let prepare = move || {
-        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-        descriptors::place(std::os::fd::AsFd::as_fd(&child.channel), CHANNEL_FD)?;
-        umask(Mode::from_bits_truncate(child.umask));
-        if let (Some(identity), Some(groups)) = (&child.identity, &groups) {
-            become_somebody(identity, groups)?;
+        setsid()?;
+        if let Some((user, group)) = identity {
+            become_somebody(Uid::from_raw(user), Gid::from_raw(group), &groups, guise.new_privileges)?;
         }
+        chdir(directory.as_c_str())?;
         reset_in_child()
+    };
+    // SAFETY: the closure runs between fork and exec of a process with one thread; it makes system calls only, and
+    // allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+    Ok(())
+}
+
+/// Starts a template, which finds its channel at [`CHANNEL_FD`].
+pub fn spawn(mut command: Command, channel: OwnedFd, mask: u32) -> io::Result<i32> {
+    let prepare = move || {
+        umask(Mode::from_bits_truncate(mask));
+        descriptors::place(channel.as_fd(), CHANNEL_FD)
     };
     // SAFETY: the closure runs between fork and exec of a process with one thread; it makes system calls only, and
     // allocates nothing.
@@ -90,13 +105,24 @@ pub fn execute(
     executed
 }
 
-/// Nobody but root may set groups, and an ordinary user need not, who stays who they are.
-fn become_somebody(identity: &Identity, groups: &[Gid]) -> io::Result<()> {
-    if Uid::effective().is_root() {
-        setgroups(groups)?;
+/// Only root is told to become somebody else. What could be kept of root is given up, too: capabilities, which survive if the
+/// master was started so (capabilities(7), SECBIT_NO_SETUID_FIXUP), and the keys of root's session.
+fn become_somebody(user: Uid, group: Gid, groups: &[Gid], new_privileges: bool) -> io::Result<()> {
+    setgroups(groups)?;
+    setgid(group)?;
+    if user.is_root() {
+        return Ok(());
     }
-    setgid(Gid::from_raw(identity.group))?;
-    setuid(Uid::from_raw(identity.user))?;
+    // SAFETY: takes a number and no memory of ours. Without keys in the kernel there are none to keep.
+    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) };
+    setuid(user)?;
+    // Version 3 of struct __user_cap_header_struct: version and process; then twice effective, permitted, inheritable.
+    let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+    // SAFETY: both arrays have the lengths that this version has, and live until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })?;
+    if !new_privileges {
+        prctl::set_no_new_privs()?;
+    }
     Ok(())
 }
 
