@@ -2,24 +2,23 @@
 
 use std::{
     io::{self, IsTerminal},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     process::{Command, Stdio},
 };
-
-use ostler_wire::Channel;
 
 use crate::{
     exit::{Exit, Failure, words},
     logs::Logs,
+    master::line::Line,
     settings::Settings,
-    sys::{descriptors, process},
+    sys::{pidfd::PidFd, process},
 };
 
 /// What the interpreter runs first: it loads the engine, whose path is its first argument, and never returns.
 const BOOT_CODE: &str = include_str!("../engine/boot.py");
 
-/// Starts one; its process number and our end of its channel, which is non-blocking.
-pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, Channel), Failure> {
+/// Starts one; its process and our end of its channel.
+pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, PidFd, Line), Failure> {
     start(settings, logs).map_err(|error| {
         let (python, directory) = (settings.python.display(), settings.boot.chdir.display());
         let text = format!("could not execute {python} in {directory}: {}", words(&error));
@@ -27,9 +26,8 @@ pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, Channel), Failure
     })
 }
 
-fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, Channel)> {
-    let (ours, theirs) = Channel::pair()?;
-    descriptors::nonblocking(ours.as_fd())?;
+fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, PidFd, Line)> {
+    let (ours, theirs) = Line::pair()?;
     let error = || logs.error().try_clone_to_owned().map(Stdio::from);
     let mut command = Command::new(&settings.python);
     command.arg("-c").arg(BOOT_CODE).arg(&settings.engine);
@@ -39,5 +37,6 @@ fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, Channel)> {
     command.stdin(input).stderr(error()?);
     command.stdout(if settings.capture_output { error()? } else { Stdio::inherit() });
     process::disguise(&mut command, settings.guise())?;
-    Ok((process::spawn(command, OwnedFd::from(theirs), settings.umask)?, ours))
+    let (pid, held) = process::spawn(command, OwnedFd::from(theirs), settings.umask)?;
+    Ok((pid, held, ours))
 }

@@ -272,7 +272,9 @@ impl Template {
                     self.look_for_threads();
                     match fork::worker(py) {
                         Ok(Side::Worker) => {
-                            let Template { given, application, title, .. } = self;
+                            // A worker speaks for itself only: it must not hold what the master takes for the template.
+                            let Template { channel: templates, given, application, title, log: _ } = self;
+                            drop(templates);
                             worker::run(py, given, application, title, slot, channel.into())
                         }
                         Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),

@@ -214,7 +214,12 @@ impl Loop {
 
     /// `now` in milliseconds of the scoreboard's clock.
     pub fn milliseconds(&self) -> u64 {
-        self.epoch.1 + self.now.saturating_duration_since(self.epoch.0).as_millis() as u64
+        self.milliseconds_at(self.now)
+    }
+
+    /// The same of another moment.
+    pub fn milliseconds_at(&self, moment: Instant) -> u64 {
+        self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
     }
 
     /// Says who leads from now on.

@@ -2,6 +2,8 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
+use ostler_wire::scoreboard::QUEUE_SHOWN;
+
 use crate::{
     access_log::took,
     connection::{Interest, Phase, Work},
@@ -95,8 +97,27 @@ impl Loop {
         self.count_queue();
     }
 
+    /// Says how many requests wait, and which: if the process dies, nobody else can.
     pub(crate) fn count_queue(&self) {
-        self.slot().queued.store(self.ready.len() as u32, Relaxed);
+        let (board, own) = (&self.shared.scoreboard, self.shared.slot);
+        let (before, queued) = (&board.slot(own).queued, self.ready.len() as u32);
+        if before.load(Relaxed) == 0 && queued == 0 {
+            return;
+        }
+        before.store(queued, Relaxed);
+        let work = |token: &Token| match &self.connections.get(token.place as usize)?.phase {
+            Phase::Ready(work) => Some(work),
+            _ => None,
+        };
+        let mut waiting = self.ready.iter().filter_map(work);
+        for place in 0..QUEUE_SHOWN {
+            match waiting.next() {
+                Some(work) => {
+                    board.waiting(own, place).begin(work.incoming.line_bytes(), self.milliseconds_at(work.ready))
+                }
+                None => board.waiting(own, place).end(),
+            }
+        }
     }
 
     /// Notes that a Python thread makes a call now.

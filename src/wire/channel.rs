@@ -5,9 +5,12 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
-    socketpair,
+use nix::{
+    libc,
+    sys::socket::{
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
+        setsockopt, socketpair, sockopt,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -36,6 +39,12 @@ impl Channel {
 
     /// Receives one message and its descriptors; `None` when the other end is closed.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let Some((packet, descriptors)) = self.packet()? else { return Ok(None) };
+        Ok(Some((serde_json::from_slice(&packet)?, descriptors)))
+    }
+
+    /// The same before it is understood.
+    pub fn packet(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         // A process that waits holds no room for the largest: what a template touches is copied for each worker.
         let length = length_of_next(self.as_fd())?;
         if length == 0 {
@@ -43,7 +52,8 @@ impl Channel {
         }
         let mut packet = vec![0; length.min(LARGEST)];
         let (length, descriptors) = receive(self.as_fd(), &mut packet)?;
-        Ok(Some((serde_json::from_slice(&packet[..length])?, descriptors)))
+        packet.truncate(length);
+        Ok(Some((packet, descriptors)))
     }
 }
 
@@ -109,9 +119,19 @@ pub fn receive(socket: BorrowedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<
             }
         }
         if received.flags.contains(MsgFlags::MSG_TRUNC) {
+            let_go(descriptors);
             return Err(io::Error::other("a packet was longer than its buffer"));
         }
         return Ok((received.bytes, descriptors));
+    }
+}
+
+/// Closes descriptors that nobody asked for. close(2) of a socket may last for as long as its SO_LINGER says.
+pub fn let_go(descriptors: Vec<OwnedFd>) {
+    let at_once = libc::linger { l_onoff: 0, l_linger: 0 };
+    for descriptor in descriptors {
+        // Fails on what is no socket.
+        let _ = setsockopt(&descriptor, sockopt::Linger, &at_once);
     }
 }
 

@@ -13,7 +13,7 @@ pub use channel::Channel;
 pub use message::*;
 
 /// The version of these words. The engine refuses a master that speaks another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The descriptor at which a template finds its channel to the master.
 pub const CHANNEL_FD: i32 = 3;

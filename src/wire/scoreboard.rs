@@ -3,6 +3,10 @@
 //! One page-aligned mapping for each generation: a slot for each worker, and within it a record for each of its
 //! Python threads. A worker writes its own slot only; the master and siblings read. All fields are atomics; a
 //! request line is written between two steps of a sequence number, so that a reader never takes a torn one for true.
+//!
+//! The application shares this memory and may write anything anywhere in it: a reader believes no number that it has not
+//! bounded, waits for no writer, and decides nothing of weight by what it reads. The memory's length is sealed, because a
+//! read beyond a shortened file is a SIGBUS.
 
 use std::{
     io,
@@ -13,6 +17,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
     sys::{
         memfd::{MFdFlags, memfd_create},
         mman::{MapFlags, ProtFlags, mmap, munmap},
@@ -26,6 +31,10 @@ pub const MOST_SLOTS: u16 = 1024;
 pub const MOST_WORKERS: u16 = MOST_SLOTS / 2;
 /// How much of a request line is kept, in bytes.
 pub const REQUEST_LINE: usize = 224;
+/// So many of the requests that wait in a worker are named.
+pub const QUEUE_SHOWN: u16 = 8;
+/// A writer is between the two steps for some nanoseconds. One that an application has put there for ever is not waited for.
+const TRIES: u32 = 100;
 
 /// The mapping.
 pub struct Scoreboard {
@@ -144,21 +153,23 @@ impl Activity {
         self.length.store(0, Relaxed);
     }
 
-    /// The request under way, and when it was dispatched; `None` between requests.
+    /// The request under way, and when it was dispatched; `None` between requests, and of a record that does not come to rest.
     pub fn current(&self) -> Option<(Vec<u8>, u64)> {
-        for _ in 0..1000 {
+        for _ in 0..TRIES {
             let before = self.sequence.load(Acquire);
+            if before % 2 == 1 {
+                std::hint::spin_loop();
+                continue;
+            }
             let length = (self.length.load(Relaxed) as usize).min(REQUEST_LINE);
             if length == 0 {
                 return None;
             }
             let started = self.started.load(Relaxed);
-            let mut line: Vec<u8> = self.line.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).collect();
-            line.truncate(length);
+            let words = std::array::from_fn::<_, { REQUEST_LINE / 8 }, _>(|index| self.line[index].load(Relaxed));
             fence(Acquire);
-            // A writer that died in the middle leaves an odd number: what it wrote is better than nothing.
             if self.sequence.load(Relaxed) == before {
-                return Some((line, started));
+                return Some((words.map(u64::to_ne_bytes).as_flattened()[..length].to_vec(), started));
             }
         }
         None
@@ -168,14 +179,19 @@ impl Activity {
 impl Scoreboard {
     /// Makes an empty one. Memory that is not used is not allocated.
     pub fn new(slots: u16, threads: u16) -> io::Result<Scoreboard> {
-        let descriptor = memfd_create("ostler-scoreboard", MFdFlags::MFD_CLOEXEC)?;
+        let descriptor = memfd_create("ostler-scoreboard", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         ftruncate(&descriptor, size(slots, threads).get() as i64)?;
+        fcntl(&descriptor, FcntlArg::F_ADD_SEALS(seals()))?;
         Scoreboard::open(descriptor, slots, threads)
     }
 
-    /// Maps one that another process has made with the same measures.
+    /// Maps one that another process has made with the same measures. Refuses memory that could be taken away from under
+    /// the mapping.
     pub fn open(descriptor: OwnedFd, slots: u16, threads: u16) -> io::Result<Scoreboard> {
         let length = size(slots, threads);
+        if !SealFlag::from_bits_retain(fcntl(&descriptor, FcntlArg::F_GET_SEALS)?).contains(seals()) {
+            return Err(io::Error::other("the scoreboard is not sealed"));
+        }
         if nix::sys::stat::fstat(&descriptor)?.st_size < length.get() as i64 {
             return Err(io::Error::other("the scoreboard is smaller than its slots"));
         }
@@ -207,13 +223,26 @@ impl Scoreboard {
 
     /// What one Python thread of a worker is doing. Panics where either number is too large.
     pub fn activity(&self, slot: u16, thread: u16) -> &Activity {
-        assert!(slot < self.slots && thread < self.threads, "a thread of a worker that there is");
+        assert!(thread < self.threads, "a thread of a worker that there is");
+        self.record(slot, thread)
+    }
+
+    /// The records of a worker: first those of its threads, then those of its queue.
+    fn record(&self, slot: u16, index: u16) -> &Activity {
+        assert!(slot < self.slots && index < self.threads + QUEUE_SHOWN, "a record of a worker that there is");
         let offset =
-            usize::from(slot) * stride(self.threads) + size_of::<Slot>() + usize::from(thread) * size_of::<Activity>();
+            usize::from(slot) * stride(self.threads) + size_of::<Slot>() + usize::from(index) * size_of::<Activity>();
         // SAFETY: in bounds by the assertion.
         let place = unsafe { self.memory.byte_add(offset) };
         // SAFETY: as in `slot`.
         unsafe { place.cast::<Activity>().as_ref() }
+    }
+
+    /// One of the requests that wait in a worker, the oldest first. Panics where `slot` is not below
+    /// [`Scoreboard::slots`], or `place` not below [`QUEUE_SHOWN`].
+    pub fn waiting(&self, slot: u16, place: u16) -> &Activity {
+        assert!(place < QUEUE_SHOWN, "a place of the queue that there is");
+        self.record(slot, self.threads + place)
     }
 
     /// Makes a slot look as if it had never been used.
@@ -240,8 +269,8 @@ impl Scoreboard {
         for word in [since, requests, errors, refused, waits, waited, taken, given, sent] {
             word.store(0, Relaxed);
         }
-        for thread in 0..self.threads {
-            self.activity(slot, thread).end();
+        for index in 0..self.threads + QUEUE_SHOWN {
+            self.record(slot, index).end();
         }
     }
 }
@@ -265,7 +294,12 @@ unsafe impl Send for Scoreboard {}
 unsafe impl Sync for Scoreboard {}
 
 fn stride(threads: u16) -> usize {
-    size_of::<Slot>() + usize::from(threads) * size_of::<Activity>()
+    size_of::<Slot>() + usize::from(threads + QUEUE_SHOWN) * size_of::<Activity>()
+}
+
+/// Nobody makes the memory shorter or longer, or seals anything else. Each of those who share it may write.
+fn seals() -> SealFlag {
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }
 
 fn size(slots: u16, threads: u16) -> NonZeroUsize {
@@ -296,7 +330,38 @@ mod tests {
         assert_eq!(ours.activity(2, 1).current(), None);
         theirs.activity(2, 1).begin(&[b'x'; 1000], 1);
         assert_eq!(ours.activity(2, 1).current().unwrap().0.len(), REQUEST_LINE);
+        theirs.waiting(2, 7).begin(b"GET /later HTTP/1.1", 2);
+        assert_eq!(ours.waiting(2, 7).current(), Some((b"GET /later HTTP/1.1".to_vec(), 2)));
         ours.clear(2);
         assert_eq!(theirs.slot(2).state(), State::Empty);
+        assert_eq!(theirs.waiting(2, 7).current(), None);
+    }
+
+    #[test]
+    fn nobody_takes_the_memory_away() {
+        let board = Scoreboard::new(3, 2).unwrap();
+        for length in [0, 1 << 20] {
+            assert_eq!(ftruncate(&board.descriptor, length), Err(nix::errno::Errno::EPERM));
+        }
+        assert!(fcntl(&board.descriptor, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE)).is_err());
+        let unsealed = memfd_create("unsealed", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&unsealed, 1 << 20).unwrap();
+        assert!(Scoreboard::open(unsealed, 3, 2).is_err());
+    }
+
+    #[test]
+    fn a_record_full_of_nonsense_is_read_and_one_that_is_being_written_is_not() {
+        let board = Scoreboard::new(1, 1).unwrap();
+        let activity = board.activity(0, 0);
+        activity.begin(b"GET /whole HTTP/1.1", 7);
+        activity.sequence.fetch_add(1, Relaxed);
+        assert_eq!(activity.current(), None, "it is odd for good");
+        activity.sequence.fetch_add(1, Relaxed);
+        activity.length.store(u32::MAX, Relaxed);
+        activity.started.store(u64::MAX, Relaxed);
+        let (line, started) = activity.current().unwrap();
+        assert_eq!((line.len(), started), (REQUEST_LINE, u64::MAX));
+        board.slot(0).state.store(u32::MAX, Relaxed);
+        assert_eq!(board.slot(0).state(), State::Empty);
     }
 }

@@ -3,10 +3,11 @@
 use std::{io, os::fd::AsFd, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{Channel, FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard};
+use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard};
 
 use super::{
     event::{Ending, Failure},
+    line::{self, Line},
     team::Exchange,
 };
 use crate::{
@@ -33,10 +34,10 @@ fn boot(settings: &Settings) -> Result<Loaded, Failure> {
     descriptors::reserve_channel_place().map_err(system)?;
     let standard = Standard::remember().map_err(system)?;
     let logs = Logs::open(settings, &standard)?;
-    let (pid, channel) = template::spawn(settings, &logs)?;
-    let heard = converse(settings, &channel);
+    let (pid, held, mut line) = template::spawn(settings, &logs)?;
+    let heard = converse(settings, &mut line);
     if !matches!(heard, Ok(Heard::End)) {
-        process::kill_child(pid);
+        held.kill().map_err(system)?;
     }
     let ending = process::bury(pid);
     match heard.map_err(system)? {
@@ -62,23 +63,26 @@ enum Heard {
     Nothing,
 }
 
-fn converse(settings: &Settings, channel: &Channel) -> io::Result<Heard> {
+fn converse(settings: &Settings, line: &mut Line) -> io::Result<Heard> {
     let mut boot = settings.boot.clone();
     boot.generation = 1;
     boot.slots = 1;
     let scoreboard = Scoreboard::new(boot.slots, boot.worker.threads)?;
     let exchange = Exchange::new()?;
     let carried = [scoreboard.as_fd(), exchange.give.as_fd(), exchange.take.as_fd()];
-    channel.send(&ToTemplate::Boot(Box::new(boot)), &carried)?;
+    line.send(&ToTemplate::Boot(Box::new(boot)), &carried)?;
     let patience = match settings.boot_timeout {
         Duration::ZERO => PollTimeout::NONE,
         patience => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
     };
-    if poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], patience)? == 0 {
+    if poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], patience)? == 0 {
         return Ok(Heard::Nothing);
     }
     // Its end may come as a reset, if it did not even read what it was sent.
-    Ok(channel.receive::<FromTemplate>().ok().flatten().map_or(Heard::End, |(word, _)| Heard::Word(word)))
+    Ok(match line.hear() {
+        line::Heard::Message(word) => Heard::Word(word),
+        line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => Heard::End,
+    })
 }
 
 fn describe(settings: &Settings, loaded: &Loaded) -> String {

@@ -69,8 +69,19 @@ pub enum Event {
         /// What it says.
         says: FromTemplate,
     },
+    /// A template says that it has forked a worker, but names a process that is no child of the master, or not any more.
+    Alleged {
+        /// Whose.
+        generation: Number,
+        /// As it says.
+        slot: u16,
+        /// As it says.
+        pid: i32,
+    },
     /// A template's channel is closed at its end.
     TemplateClosed(Number),
+    /// A template's channel brought something that no template sends. It is closed.
+    TemplateNonsense(Number, String),
     /// A worker's message.
     Worker {
         /// Whose.
@@ -86,6 +97,15 @@ pub enum Event {
         generation: Number,
         /// Which.
         slot: u16,
+    },
+    /// A worker's channel brought something that no worker sends. It is closed.
+    WorkerNonsense {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+        /// What is wrong with it.
+        why: String,
     },
     /// A child has ended: a template, a worker, a trial, or a stranger.
     Exited {
@@ -167,6 +187,8 @@ pub enum Action {
     Kill(i32),
     /// Send a template [`wire::ToTemplate::Quit`].
     EndTemplate(Number),
+    /// Close a template's channel.
+    CloseTemplate(Number),
     /// A generation is complete and serves from now on.
     Serve(Number),
     /// Let go of the listening sockets: once the workers have, too, nobody is kept waiting for a site that has ended.
@@ -236,6 +258,10 @@ pub enum Note {
         /// When its successor is forked; none if it needs none.
         retry: Option<Duration>,
     },
+    /// What a worker says is not believed any more. It is replaced.
+    WorkerDistrusted(WorkerName, String),
+    /// What a template says is not believed any more. A new generation follows, if it served.
+    TemplateDistrusted(Number, String),
     /// A worker could not import the application.
     WorkerFailed(WorkerName, Failure),
     /// A worker ended because it was told to.

@@ -21,8 +21,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 const PROMPTLY: Duration = Duration::from_secs(2);
 /// How long a process may live on after it closed its channel.
 const CLOSED: Duration = Duration::from_secs(5);
-/// A worker that was ready for this long did not die of its boot.
-const SOUND: Duration = Duration::from_secs(5);
 
 /// The events of one step become actions here.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ pub enum Template {
     Gone,
 }
 
-/// Exponential: the first failure is mended at once, the next ones after 250 ms, 500 ms … 30 s.
+/// For what never became ready; a worker that has served is replaced at once. Exponential: the first failure is mended at once, the next ones after 250 ms, 500 ms … 30 s.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Backoff {
     failures: u32,
@@ -245,6 +243,24 @@ impl Generation {
         }
     }
 
+    /// The application speaks in a worker's name, and its channel is closed. Another takes its place; it ends what it has begun,
+    /// as every worker does whose master is gone.
+    pub fn distrust(&mut self, slot: u16, why: &str, turn: &mut Turn) {
+        let (number, within) = (self.number, self.plan.graceful_timeout + MARGIN);
+        let Some(worker) = self.slots.at(slot) else { return };
+        turn.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
+        self.backoff.strike(turn.now);
+        match worker.stage {
+            slots::Stage::Forking => worker.leaving = true,
+            slots::Stage::Booting => kill(worker, turn),
+            slots::Stage::Ready => {
+                worker.stage = slots::Stage::Draining;
+                worker.deadline = Some(turn.now + within);
+            }
+            slots::Stage::Draining | slots::Stage::Killed => {}
+        }
+    }
+
     /// A worker has ended. Whether it did so by itself.
     pub fn exited(&mut self, slot: u16, exit: Ending, turn: &mut Turn) -> bool {
         let Some(worker) = self.slots.remove(slot) else { return false };
@@ -275,7 +291,7 @@ impl Generation {
     }
 
     fn lost(&mut self, worker: &Worker, exit: Ending, turn: &mut Turn) {
-        if worker.ready.is_none_or(|ready| turn.now - ready < SOUND) {
+        if worker.ready.is_none() {
             self.backoff.strike(turn.now);
         }
         let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
@@ -381,6 +397,9 @@ impl Generation {
 
     fn kill_stragglers(&mut self, turn: &mut Turn) {
         let (number, now) = (self.number, turn.now);
+        for worker in self.slots.iter_mut().filter(|worker| worker.leaving && worker.stage == slots::Stage::Booting) {
+            kill(worker, turn);
+        }
         for worker in self.slots.iter_mut().filter(|worker| worker.deadline.is_some_and(|deadline| deadline <= now)) {
             worker.deadline = None;
             let late = match worker.stage {

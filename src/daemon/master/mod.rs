@@ -15,6 +15,7 @@ use std::os::fd::AsFd;
 
 use self::{
     event::{Asker, Change, Event, Failure, Moment, Number, Stop},
+    line::Line,
     perform::{Performer, Reread, Upgrade},
     state::State,
     status::Status,
@@ -33,6 +34,7 @@ mod check;
 pub mod event;
 mod generation;
 mod inquiry;
+pub mod line;
 mod notes;
 mod perform;
 #[cfg(test)]
@@ -86,6 +88,9 @@ pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, exit::Failure> {
     Ok(master.turn())
 }
 
+/// So many messages of one peer are heard before the others have their turn.
+const ONE_TURN: usize = 16;
+
 struct Master<'a> {
     state: State,
     performer: Performer<'a>,
@@ -132,8 +137,8 @@ impl<'a> Master<'a> {
             for source in self.wait() {
                 match source {
                     Source::Signals => self.take_signals(),
-                    Source::Template(generation) => self.hear_template(generation),
-                    Source::Worker(generation, slot) => self.hear_worker(generation, slot),
+                    Source::Template(generation) => self.hear_template(generation, ONE_TURN),
+                    Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
                 }
@@ -150,9 +155,9 @@ impl<'a> Master<'a> {
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         for (&number, team) in &self.performer.teams {
             sources.extend(team.template.as_ref().map(|_| Source::Template(number)));
-            polled.extend(team.template.as_ref().map(|channel| PollFd::new(channel.as_fd(), PollFlags::POLLIN)));
+            polled.extend(team.template.as_ref().map(polled_line));
             sources.extend(team.workers.keys().map(|&slot| Source::Worker(number, slot)));
-            polled.extend(team.workers.values().map(|channel| PollFd::new(channel.as_fd(), PollFlags::POLLIN)));
+            polled.extend(team.workers.values().map(polled_line));
         }
         let control = &self.performer.control;
         sources.extend(control.open.as_ref().map(|_| Source::Control));
@@ -202,7 +207,10 @@ impl<'a> Master<'a> {
         let kept = |master: &Self| Kept::note(&master.state, &master.performer, &master.directory, master.daemon);
         match step {
             Upgrade::Try => match upgrade::try_out(&kept(self), &self.executable) {
-                Ok(pid) => Event::TrialStarted(pid),
+                Ok((pid, held)) => {
+                    self.performer.children.insert(pid, held);
+                    Event::TrialStarted(pid)
+                }
                 Err(why) => Event::UpgradeFailed(why),
             },
             Upgrade::Execute => {
@@ -303,31 +311,39 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// What the dead have said before they died comes first.
+    /// What the dead have said before they died comes first, however much it is: a line bounds it.
     fn bury_children(&mut self) {
         let numbers: Vec<Number> = self.performer.teams.keys().copied().collect();
         for number in numbers {
-            self.hear_template(number);
+            self.hear_template(number, usize::MAX);
             let team = self.performer.teams.get(&number);
             let slots: Vec<u16> = team.map(|team| team.workers.keys().copied().collect()).unwrap_or_default();
             for slot in slots {
-                self.hear_worker(number, slot);
+                self.hear_worker(number, slot, usize::MAX);
             }
         }
         while let Some((pid, exit)) = process::reap() {
+            self.performer.children.remove(&pid);
             self.handle(Event::Exited { pid, exit });
         }
     }
 
-    fn hear_template(&mut self, generation: Number) {
-        while let Some(event) = self.performer.hear_template(generation) {
+    fn hear_template(&mut self, generation: Number, most: usize) {
+        for _ in 0..most {
+            let Some(event) = self.performer.hear_template(generation) else { return };
             self.handle(event);
         }
     }
 
-    fn hear_worker(&mut self, generation: Number, slot: u16) {
-        while let Some(event) = self.performer.hear_worker(generation, slot) {
+    fn hear_worker(&mut self, generation: Number, slot: u16, most: usize) {
+        for _ in 0..most {
+            let Some(event) = self.performer.hear_worker(generation, slot) else { return };
             self.handle(event);
         }
     }
+}
+
+fn polled_line(line: &Line) -> PollFd<'_> {
+    let writable = if line.is_full() { PollFlags::POLLOUT } else { PollFlags::empty() };
+    PollFd::new(line.as_fd(), PollFlags::POLLIN | writable)
 }

@@ -1,9 +1,14 @@
 //! What the log is told: a stable phrase for each note, and its keys.
 
-use ostler_wire::scoreboard::Scoreboard;
+use std::sync::atomic::Ordering::Relaxed;
+
+use ostler_wire::scoreboard::{Activity, QUEUE_SHOWN, Scoreboard};
 use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
 
 use super::event::{Ending, Failure, Late, Moment, Note, Stop, WorkerName};
+
+/// A template may say that its import left more behind than anybody wants to read.
+const MOST_LEFTOVERS: usize = 32;
 
 /// Writes one note. `scoreboard` is that of the worker in question, if the note is about one.
 pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
@@ -20,7 +25,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
             info!(log, "application imported";
                 "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,
                 "preloaded" => loaded.preloaded, "took" => seconds(loaded.import));
-            for leftover in &loaded.unsafe_to_fork {
+            for leftover in loaded.unsafe_to_fork.iter().take(MOST_LEFTOVERS) {
                 warn!(log, "not preloaded"; "generation" => generation.0, "because" => leftover);
             }
         }
@@ -47,7 +52,16 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
                 if *exit == Ending::Signal(libc::SIGKILL) { " (perhaps the machine is out of memory)" } else { "" };
             error!(log, "worker lost";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "exit" => format!("{exit}{hint}"),
-                "uptime" => seconds(*uptime), "requests" => requests(scoreboard, worker), "retry" => retry);
+                "uptime" => seconds(*uptime), "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker),
+                "retry" => retry);
+        }
+        Note::WorkerDistrusted(worker, why) => {
+            error!(log, "worker distrusted";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "reason" => why,
+                "then" => "its channel is closed, and it is replaced");
+        }
+        Note::TemplateDistrusted(generation, why) => {
+            error!(log, "template distrusted"; "generation" => generation.0, "reason" => why, "then" => "its channel is closed");
         }
         Note::WorkerFailed(worker, failure) => {
             error!(log, "worker could not boot";
@@ -64,7 +78,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
             };
             error!(log, "worker killed";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => because,
-                "requests" => requests(scoreboard, worker));
+                "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker));
         }
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
         Note::TemplateLost(generation, exit) => {
@@ -101,17 +115,36 @@ fn pid(worker: &WorkerName) -> i32 {
     worker.pid.unwrap_or(0)
 }
 
-/// The requests that a worker holds, with their ages.
-pub fn requests(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> String {
-    let Some(scoreboard) = scoreboard.filter(|scoreboard| worker.slot < scoreboard.slots()) else {
-        return "none".into();
-    };
-    let held: Vec<String> = (0..scoreboard.threads())
-        .filter_map(|thread| scoreboard.activity(worker.slot, thread).current())
-        .map(|(line, started)| {
-            let age = Moment::now() - Moment(started);
-            format!("{} ({:.3} s)", String::from_utf8_lossy(&line), age.as_secs_f64())
-        })
-        .collect();
+/// The requests that a worker was called for, with their ages.
+fn requests(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> String {
+    let Some(scoreboard) = of(scoreboard, worker) else { return "none".into() };
+    let held = listed((0..scoreboard.threads()).map(|thread| scoreboard.activity(worker.slot, thread)));
     if held.is_empty() { "none".into() } else { held.join(", ") }
+}
+
+/// How many requests waited in a worker, and the oldest of them.
+fn queued(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> String {
+    let Some(scoreboard) = of(scoreboard, worker) else { return "0".into() };
+    let count = scoreboard.slot(worker.slot).queued.load(Relaxed);
+    let oldest = listed((0..QUEUE_SHOWN).map(|place| scoreboard.waiting(worker.slot, place)));
+    if oldest.is_empty() { count.to_string() } else { format!("{count}: {}", oldest.join(", ")) }
+}
+
+fn of<'a>(scoreboard: Option<&'a Scoreboard>, worker: &WorkerName) -> Option<&'a Scoreboard> {
+    scoreboard.filter(|scoreboard| worker.slot < scoreboard.slots())
+}
+
+fn listed<'a>(activities: impl Iterator<Item = &'a Activity>) -> Vec<String> {
+    let shown = |(line, started): (Vec<u8>, u64)| {
+        let age = Moment::now() - Moment(started);
+        format!("{} ({:.3} s)", String::from_utf8_lossy(&line), age.as_secs_f64())
+    };
+    activities.filter_map(Activity::current).map(shown).collect()
+}
+
+/// What a worker was called for, if it was: the first of it.
+pub fn called(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> Option<String> {
+    let scoreboard = of(scoreboard, worker)?;
+    let lines = (0..scoreboard.threads()).filter_map(|thread| scoreboard.activity(worker.slot, thread).current());
+    lines.map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).next()
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 
 use ostler_wire::{
-    self as wire, Channel, FromTemplate, FromWorker, ToTemplate, ToWorker,
+    self as wire, FromTemplate, FromWorker, ToTemplate, ToWorker,
     scoreboard::{MOST_SLOTS, Scoreboard},
 };
 use slog::{Logger, error, info, warn};
@@ -11,8 +11,9 @@ use slog::{Logger, error, info, warn};
 use super::{
     event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
     inquiry::Inquiry,
+    line::{Heard, Line},
     notes,
-    team::{Exchange, Heard, Team, hear, send_patiently},
+    team::{Crashes, Exchange, Team},
 };
 use crate::{
     background::Announce,
@@ -23,7 +24,7 @@ use crate::{
     notify::Notify,
     pidfile::PidFile,
     settings::Settings,
-    sys::{descriptors, process},
+    sys::{descriptors, pidfd::PidFd},
     template,
 };
 
@@ -45,6 +46,8 @@ pub struct Performer<'a> {
     pub upgrade: Option<Upgrade>,
     /// The generations' descriptors.
     pub teams: BTreeMap<Number, Team>,
+    /// Every child that somebody may have to kill, by its number, until it is reaped.
+    pub children: BTreeMap<i32, PidFd>,
     /// Where connections move.
     pub exchange: Exchange,
     /// The sockets.
@@ -101,6 +104,7 @@ impl<'a> Performer<'a> {
             ended: None,
             upgrade: None,
             teams: BTreeMap::new(),
+            children: BTreeMap::new(),
             exchange: Exchange::new().map_err(|error| system("make a socket pair", error))?,
             listeners,
             notify: Notify::from_environment(),
@@ -144,11 +148,14 @@ impl<'a> Performer<'a> {
             Action::Abandon { generation, slot } | Action::Release { generation, slot } => {
                 self.close_worker(generation, slot);
             }
-            Action::Kill(pid) => process::kill_child(pid),
+            Action::Kill(pid) => self.kill(pid),
             Action::EndTemplate(generation) => {
-                if let Some(channel) = self.teams.get(&generation).and_then(|team| team.template.as_ref()) {
-                    let _ = channel.send(&ToTemplate::Quit, &[]);
+                if let Some(line) = self.teams.get_mut(&generation).and_then(|team| team.template.as_mut()) {
+                    let _ = line.send(&ToTemplate::Quit, &[]);
                 }
+            }
+            Action::CloseTemplate(generation) => {
+                self.teams.entry(generation).and_modify(|team| team.template = None);
             }
             Action::Serve(generation) => self.serve(generation),
             Action::StopListening => self.listeners.keep(|_| false),
@@ -182,16 +189,18 @@ impl<'a> Performer<'a> {
         let logs = Logs::open(&settings, &self.standard)?;
         let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
             .map_err(|error| system("make a scoreboard", error))?;
-        let (pid, channel) = template::spawn(&settings, &logs)?;
-        let team = Team {
-            template: Some(channel),
+        let (pid, held, line) = template::spawn(&settings, &logs)?;
+        self.children.insert(pid, held);
+        let mut team = Team {
+            template: Some(line),
             workers: BTreeMap::new(),
             scoreboard,
             logs,
             listeners: plan.listeners.clone(),
             settings,
+            crashes: Crashes::default(),
         };
-        self.send_boot(generation, &plan, &team);
+        self.send_boot(generation, &plan, &mut team);
         self.teams.insert(generation, team);
         Ok((pid, plan))
     }
@@ -223,7 +232,7 @@ impl<'a> Performer<'a> {
     }
 
     /// A template that is dead already will be noticed by its exit.
-    fn send_boot(&self, generation: Number, plan: &Plan, team: &Team) {
+    fn send_boot(&self, generation: Number, plan: &Plan, team: &mut Team) {
         let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
         let mut boot = team.settings.boot.clone();
         boot.generation = generation.0;
@@ -234,8 +243,8 @@ impl<'a> Performer<'a> {
         let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
         carried.extend(team.logs.access());
         carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
-        if let Some(channel) = &team.template
-            && let Err(error) = channel.send(&ToTemplate::Boot(Box::new(boot)), &carried)
+        if let Some(line) = &mut team.template
+            && let Err(error) = line.send(&ToTemplate::Boot(Box::new(boot)), &carried)
         {
             error!(self.log, "template not told"; "generation" => generation.0, "reason" => words(&error));
         }
@@ -252,19 +261,18 @@ impl<'a> Performer<'a> {
     fn try_fork(&mut self, generation: Number, slot: u16) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let team = self.teams.get_mut(&generation).ok_or_else(gone)?;
-        let template = team.template.as_ref().ok_or_else(gone)?;
-        let (ours, theirs) = Channel::pair()?;
-        descriptors::nonblocking(ours.as_fd())?;
+        let template = team.template.as_mut().ok_or_else(gone)?;
+        let (ours, theirs) = Line::pair()?;
         team.scoreboard.clear(slot);
-        send_patiently(template, &ToTemplate::Fork { slot }, &[theirs.as_fd()])?;
+        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])?;
         team.workers.insert(slot, ours);
         Ok(())
     }
 
     /// A worker that does not read its channel is left to its deadline, one that is gone to its exit.
-    fn tell(&self, generation: Number, slot: u16, message: &ToWorker) {
-        let Some(channel) = self.teams.get(&generation).and_then(|team| team.workers.get(&slot)) else { return };
-        if let Err(error) = channel.send(message, &[])
+    fn tell(&mut self, generation: Number, slot: u16, message: &ToWorker) {
+        let Some(line) = self.teams.get_mut(&generation).and_then(|team| team.workers.get_mut(&slot)) else { return };
+        if let Err(error) = line.send(message, &[])
             && error.kind() == io::ErrorKind::WouldBlock
         {
             warn!(self.log, "worker does not listen"; "generation" => generation.0, "slot" => slot);
@@ -334,6 +342,12 @@ impl<'a> Performer<'a> {
             Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) => Some(worker.generation),
             _ => None,
         };
+        if let Note::WorkerLost { worker, .. } = note
+            && let Some(team) = self.teams.get_mut(&worker.generation)
+        {
+            team.crashes.count += 1;
+            team.crashes.last = notes::called(Some(&team.scoreboard), worker);
+        }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
         notes::write(&self.log, note, scoreboard);
     }
@@ -355,10 +369,10 @@ impl<'a> Performer<'a> {
         for (number, team) in &mut self.teams {
             team.logs = team.logs.reopened(&self.standard)?;
             let carried = team.logs.both();
-            for channel in team.workers.values() {
-                let _ = channel.send(&ToWorker::Reopen, &carried);
+            for line in team.workers.values_mut() {
+                let _ = line.send(&ToWorker::Reopen, &carried);
             }
-            if let Some(template) = &team.template {
+            if let Some(template) = &mut team.template {
                 let _ = template.send(&ToTemplate::Reopen, &carried);
             }
             if Some(*number) == serving {
@@ -372,20 +386,47 @@ impl<'a> Performer<'a> {
     /// The next message of a template, if it has sent one. Closes the channel at its end.
     pub fn hear_template(&mut self, generation: Number) -> Option<Event> {
         let team = self.teams.get_mut(&generation)?;
-        match hear::<FromTemplate>(team.template.as_ref()?, &self.log) {
+        let line = team.template.as_mut()?;
+        line.flush();
+        match line.hear::<FromTemplate>() {
             Heard::Nothing => None,
+            Heard::Message(FromTemplate::Forked { slot, pid }) => Some(self.forked(generation, slot, pid)),
             Heard::Message(says) => Some(Event::Template { generation, says }),
             Heard::End => {
                 team.template = None;
                 Some(Event::TemplateClosed(generation))
             }
+            Heard::Nonsense(why) => {
+                team.template = None;
+                Some(Event::TemplateNonsense(generation, why))
+            }
+        }
+    }
+
+    /// A template may name any process. Only a child is ever killed.
+    fn forked(&mut self, generation: Number, slot: u16, pid: i32) -> Event {
+        match PidFd::of_child(pid) {
+            Ok(held) => {
+                self.children.insert(pid, held);
+                Event::Template { generation, says: FromTemplate::Forked { slot, pid } }
+            }
+            Err(_) => Event::Alleged { generation, slot, pid },
+        }
+    }
+
+    fn kill(&mut self, pid: i32) {
+        let killed = self.children.get(&pid).map(PidFd::kill);
+        if let Some(Err(error)) = killed {
+            error!(self.log, "process not killed"; "pid" => pid, "reason" => words(&error));
         }
     }
 
     /// The next message of a worker, if it has sent one. Closes the channel at its end.
     pub fn hear_worker(&mut self, generation: Number, slot: u16) -> Option<Event> {
         let team = self.teams.get_mut(&generation)?;
-        match hear::<FromWorker>(team.workers.get(&slot)?, &self.log) {
+        let line = team.workers.get_mut(&slot)?;
+        line.flush();
+        match line.hear::<FromWorker>() {
             Heard::Nothing => None,
             Heard::Message(says) => {
                 if let FromWorker::Stacks(stacks) = &says {
@@ -396,6 +437,10 @@ impl<'a> Performer<'a> {
             Heard::End => {
                 self.close_worker(generation, slot);
                 Some(Event::WorkerClosed { generation, slot })
+            }
+            Heard::Nonsense(why) => {
+                self.close_worker(generation, slot);
+                Some(Event::WorkerNonsense { generation, slot, why })
             }
         }
     }

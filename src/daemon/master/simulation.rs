@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use ostler_wire::FromTemplate;
+
 use self::chance::Chance;
 use super::{
     event::{Action, Asker, Ending, Event, Failure, Moment, Number},
@@ -185,6 +187,7 @@ impl World {
         match what {
             Happening::Event(event) => {
                 if self.is_heard(&event) {
+                    let event = self.as_verified(event);
                     self.happen(event);
                 }
             }
@@ -198,6 +201,23 @@ impl World {
         match event {
             Event::Template { generation, .. } => self.templates.get(generation) == Some(&true),
             Event::TemplateClosed(generation) => self.templates.insert(*generation, false) == Some(true),
+            Event::TemplateNonsense(generation, _) => {
+                let heard = self.templates.get(generation) == Some(&true);
+                if heard {
+                    self.close_template(*generation);
+                }
+                heard
+            }
+            Event::WorkerNonsense { generation, slot, .. } => {
+                let line = self.lines.get_mut(&(*generation, *slot)).filter(|line| line.open);
+                let Some(line) = line else { return false };
+                line.open = false;
+                line.dismissed = true;
+                if let Some(pid) = line.pid {
+                    self.end(pid, 10, Ending::Status(0));
+                }
+                true
+            }
             Event::Worker { generation, slot, .. } => self.lines.get(&(*generation, *slot)).is_some_and(|l| l.open),
             Event::WorkerClosed { generation, slot } => {
                 self.lines.get_mut(&(*generation, *slot)).is_some_and(|line| std::mem::take(&mut line.open))
@@ -213,6 +233,18 @@ impl World {
                 true
             }
             _ => true,
+        }
+    }
+
+    /// The performer asks the kernel whether a process that a template names is a child.
+    fn as_verified(&self, event: Event) -> Event {
+        match event {
+            Event::Template { generation, says: FromTemplate::Forked { slot, pid } }
+                if !self.processes.contains_key(&pid) =>
+            {
+                Event::Alleged { generation, slot, pid }
+            }
+            event => event,
         }
     }
 

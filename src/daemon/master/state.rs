@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ostler_wire::{FromTemplate, FromWorker};
+use ostler_wire::{FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
@@ -162,6 +162,8 @@ impl State {
                 self.discard(generation, failure, turn);
             }
             (_, Event::Template { generation, says }) => self.template_says(generation, says, turn),
+            (_, Event::Alleged { generation, slot, pid }) => self.alleged(generation, slot, pid, turn),
+            (_, Event::TemplateNonsense(generation, why)) => self.distrust_template(generation, &why, turn),
             (_, Event::TemplateClosed(generation)) => {
                 if let Some(generation) = self.at(generation) {
                     generation.template_closed(turn.now);
@@ -173,6 +175,7 @@ impl State {
                     generation.closed(slot, turn.now);
                 }
             }
+            (_, Event::WorkerNonsense { generation, slot, why }) => self.distrust_worker(generation, slot, &why, turn),
             (_, Event::Exited { pid, exit }) => self.exited(pid, exit, turn),
             (_, Event::TrialStarted(started)) => {
                 if let Upgrade::Trying { pid, .. } = &mut self.upgrade {
@@ -330,6 +333,7 @@ impl State {
     }
 
     fn template_says(&mut self, number: Number, says: FromTemplate, turn: &mut Turn) {
+        let known = matches!(says, FromTemplate::Forked { pid, .. } if self.knows(pid));
         let Some(generation) = self.at(number) else { return };
         match says {
             FromTemplate::Loaded(loaded) => {
@@ -339,12 +343,13 @@ impl State {
                 }
             }
             FromTemplate::Failed(failure) => self.discard(number, failure.into(), turn),
+            FromTemplate::Forked { slot, pid } if known => {
+                let why = format!("it says that process {pid} is its worker {slot}, and that is another");
+                self.distrust_template(number, &why, turn);
+            }
             FromTemplate::Forked { slot, pid } => {
                 generation.forked(slot, pid, turn);
-                if let Some(index) = self.strangers.iter().position(|&(stranger, _)| stranger == pid) {
-                    let (pid, exit) = self.strangers.remove(index);
-                    self.exited(pid, exit, turn);
-                }
+                self.bury_stranger(pid, turn);
             }
             FromTemplate::ForkFailed { slot, error } => {
                 generation.fork_failed(slot, &error, turn);
@@ -352,6 +357,47 @@ impl State {
                 self.discard(number, failure, turn);
             }
         }
+    }
+
+    /// A worker may have ended before its template has told of it. Nobody else is taken for a worker.
+    fn alleged(&mut self, number: Number, slot: u16, pid: i32, turn: &mut Turn) {
+        if !self.strangers.iter().any(|&(stranger, _)| stranger == pid) {
+            let why = format!("it says that process {pid} is its worker {slot}, and that is no child of the master");
+            return self.distrust_template(number, &why, turn);
+        }
+        if let Some(generation) = self.at(number) {
+            generation.forked(slot, pid, turn);
+        }
+        self.bury_stranger(pid, turn);
+    }
+
+    fn bury_stranger(&mut self, pid: i32, turn: &mut Turn) {
+        if let Some(index) = self.strangers.iter().position(|&(stranger, _)| stranger == pid) {
+            let (pid, exit) = self.strangers.remove(index);
+            self.exited(pid, exit, turn);
+        }
+    }
+
+    /// Whether a process is a template, a worker or a trial already.
+    fn knows(&self, pid: i32) -> bool {
+        let of = |g: &Generation| g.template.pid() == Some(pid) || g.slots.by_pid(pid).is_some();
+        let trial = matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid);
+        trial || self.generations.iter().any(of)
+    }
+
+    /// The application speaks in the template's name. What it has forked so far goes on.
+    fn distrust_template(&mut self, number: Number, why: &str, turn: &mut Turn) {
+        let Some(generation) = self.at(number) else { return };
+        turn.note(Note::TemplateDistrusted(number, why.to_owned()));
+        turn.act(Action::CloseTemplate(number));
+        generation.template_closed(turn.now);
+        self.discard(number, Failure::new(Exit::Interpreter, format!("the template is not believed: {why}")), turn);
+    }
+
+    fn distrust_worker(&mut self, number: Number, slot: u16, why: &str, turn: &mut Turn) {
+        let Some(generation) = self.at(number) else { return };
+        generation.distrust(slot, why, turn);
+        self.discard(number, Failure::new(Exit::Import, format!("a worker is not believed: {why}")), turn);
     }
 
     fn worker_says(&mut self, number: Number, slot: u16, says: FromWorker, turn: &mut Turn) {
@@ -390,9 +436,10 @@ impl State {
         if matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid) {
             return self.trial_ended(exit, turn);
         }
-        if self.strangers.len() < 64 {
-            self.strangers.push((pid, exit));
+        if self.strangers.len() >= usize::from(MOST_SLOTS) {
+            self.strangers.remove(0);
         }
+        self.strangers.push((pid, exit));
     }
 
     fn template_exited(&mut self, index: usize, exit: Ending, turn: &mut Turn) {

@@ -1,29 +1,23 @@
-//! What a generation has in the world: its channels, its memory, its files; and how the master speaks on a channel.
+//! What a generation has in the world: its channels, its memory, its files.
 
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
+    os::fd::{AsFd, OwnedFd},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ostler_wire::{Channel, scoreboard::Scoreboard};
-use serde::Serialize;
-use slog::{Logger, warn};
+use serde::{Deserialize, Serialize};
 
-use super::event::ListenerId;
+use super::{event::ListenerId, line::Line};
 use crate::{logs::Logs, settings::Settings, sys::descriptors};
-
-/// How long the master waits for a channel that is full.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a generation has in the world.
 pub struct Team {
     /// To the template, until it is closed.
-    pub template: Option<Channel>,
+    pub template: Option<Line>,
     /// To each worker, until it is closed.
-    pub workers: BTreeMap<u16, Channel>,
+    pub workers: BTreeMap<u16, Line>,
     /// Its shared memory.
     pub scoreboard: Scoreboard,
     /// Its log files.
@@ -32,6 +26,17 @@ pub struct Team {
     pub listeners: Vec<ListenerId>,
     /// What it was booted with, and what a generation that takes its place unasked is booted with.
     pub settings: Settings,
+    /// What became of its workers.
+    pub crashes: Crashes,
+}
+
+/// The workers that died by themselves.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Crashes {
+    /// How many.
+    pub count: u64,
+    /// What the last of them was called for, if it was.
+    pub last: Option<String>,
 }
 
 /// The two ends at which connections are given away and taken.
@@ -49,40 +54,5 @@ impl Exchange {
         descriptors::nonblocking(give.as_fd())?;
         descriptors::nonblocking(take.as_fd())?;
         Ok(Exchange { give: give.into(), take: take.into() })
-    }
-}
-
-/// What a channel brought.
-pub enum Heard<T> {
-    /// Nothing yet.
-    Nothing,
-    /// A message.
-    Message(T),
-    /// Its end.
-    End,
-}
-
-/// The next message. One that is not understood is passed over.
-pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel, log: &Logger) -> Heard<T> {
-    loop {
-        match channel.receive::<T>() {
-            Ok(Some((message, _))) => return Heard::Message(message),
-            Ok(None) => return Heard::End,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
-            Err(error) if error.raw_os_error().is_some() => return Heard::End,
-            Err(error) => warn!(log, "message not understood"; "reason" => %error),
-        }
-    }
-}
-
-/// Waits a while where a channel is full.
-pub fn send_patiently<T: Serialize>(channel: &Channel, message: &T, carried: &[BorrowedFd]) -> io::Result<()> {
-    match channel.send(message, carried) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-            poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLOUT)], patience)?;
-            channel.send(message, carried)
-        }
-        sent => sent,
     }
 }

@@ -28,9 +28,10 @@ use slog::Level;
 
 use super::{
     event::{Asker, ListenerId, Number},
+    line::Line,
     perform::{Performer, Reread},
     state::State,
-    team::{Exchange, Team},
+    team::{Crashes, Exchange, Team},
 };
 use crate::{
     control::{Control, Conversation, Open},
@@ -40,7 +41,7 @@ use crate::{
     notify::Notify,
     pidfile::PidFile,
     settings::{Address, LogTarget, Settings},
-    sys::{descriptors, process},
+    sys::{descriptors, pidfd::PidFd, process},
 };
 
 /// Tells the new executable where the state is: `prove:N` for the trial, `take:N` in the master's own process.
@@ -85,6 +86,7 @@ pub struct Kept {
     exchange: [RawFd; 2],
     listeners: Vec<KeptListener>,
     teams: Vec<KeptTeam>,
+    children: Vec<(i32, RawFd)>,
     /// With the descriptor that carries its lock.
     pid_file: Option<(PathBuf, RawFd)>,
     control: Option<KeptControl>,
@@ -114,6 +116,7 @@ struct KeptTeam {
     access: Option<(LogTarget, RawFd)>,
     listeners: Vec<ListenerId>,
     settings: Settings,
+    crashes: Crashes,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,7 +128,7 @@ struct KeptControl {
 }
 
 /// Starts the trial.
-pub fn try_out(kept: &Kept, executable: &Path) -> Result<i32, String> {
+pub fn try_out(kept: &Kept, executable: &Path) -> Result<(i32, PidFd), String> {
     let state = kept.seal().map_err(|error| format!("could not write the state: {}", words(&error)))?;
     let mut command = Command::new(executable);
     command.args(env::args_os().skip(1)).stdin(Stdio::null());
@@ -207,6 +210,7 @@ impl Kept {
             exchange: [performer.exchange.give.as_raw_fd(), performer.exchange.take.as_raw_fd()],
             listeners: performer.listeners.iter().map(KeptListener::note).collect(),
             teams: performer.teams.iter().map(|(&number, team)| KeptTeam::note(number, team)).collect(),
+            children: performer.children.iter().map(|(&pid, held)| (pid, held.as_fd().as_raw_fd())).collect(),
             pid_file: performer.pid_file.as_ref().map(|file| (file.path().to_owned(), file.number())),
             control,
             conversations: conversations.map(|(&asker, with)| (asker, with.as_fd().as_raw_fd())).collect(),
@@ -227,6 +231,7 @@ impl Kept {
         all.extend(self.pid_file.iter().map(|&(_, number)| number));
         all.extend(self.control.iter().map(|control| control.socket));
         all.extend(self.conversations.iter().map(|&(_, number)| number));
+        all.extend(self.children.iter().map(|&(_, number)| number));
         for team in &self.teams {
             all.extend(team.template);
             all.extend(team.workers.iter().map(|&(_, number)| number));
@@ -270,6 +275,8 @@ impl Kept {
         let own = descriptors::reclaim;
         let bound = self.listeners.into_iter().map(KeptListener::take).collect::<io::Result<_>>()?;
         let teams = self.teams.into_iter().map(KeptTeam::take).collect::<io::Result<_>>()?;
+        let held = |(pid, number)| Ok((pid, PidFd::kept(own(number)?)?));
+        let children = self.children.into_iter().map(held).collect::<io::Result<_>>()?;
         let conversations = self.conversations.into_iter();
         let conversations =
             conversations.map(|(asker, number)| Ok((asker, Conversation::new(Channel::from(own(number)?)))));
@@ -288,6 +295,7 @@ impl Kept {
             ended: None,
             upgrade: None,
             teams,
+            children,
             exchange: Exchange { give: own(give)?, take: own(take)? },
             listeners: Listeners::reclaimed(bound),
             notify: Notify::from_environment(),
@@ -333,23 +341,29 @@ impl KeptTeam {
             access,
             listeners: team.listeners.clone(),
             settings: team.settings.clone(),
+            crashes: team.crashes.clone(),
         }
     }
 
     fn take(self) -> io::Result<(Number, Team)> {
         let own = descriptors::reclaim;
-        let channel = |(slot, number): (u16, RawFd)| Ok((slot, Channel::from(own(number)?)));
+        let line = |number| Ok::<_, io::Error>(Line::from(Channel::from(own(number)?)));
         let (memory, slots, threads) = self.scoreboard;
         let (access_target, access) = self.access.unzip();
         let (error_target, error) = self.error;
         let logs = Logs::reclaimed(error_target, access_target, own(error)?, access.map(own).transpose()?);
         let team = Team {
-            template: self.template.map(own).transpose()?.map(Channel::from),
-            workers: self.workers.into_iter().map(channel).collect::<io::Result<_>>()?,
+            template: self.template.map(line).transpose()?,
+            workers: self
+                .workers
+                .into_iter()
+                .map(|(slot, number)| Ok((slot, line(number)?)))
+                .collect::<io::Result<_>>()?,
             scoreboard: Scoreboard::open(own(memory)?, slots, threads)?,
             logs,
             listeners: self.listeners,
             settings: self.settings,
+            crashes: self.crashes,
         };
         Ok((self.generation, team))
     }

@@ -82,6 +82,19 @@ pub fn set_inheritable(number: RawFd, inherited: bool) -> io::Result<()> {
     }
 }
 
+/// Nobody can pass descriptors to this socket. Kernels before Linux 6.16 do not know how; who reads from it has to let go of
+/// what comes.
+pub fn refuse_descriptors(socket: BorrowedFd) {
+    // asm-generic/socket.h; libc does not name it yet. The few machines that number otherwise have no such option.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    let length = size_of_val(&no) as libc::socklen_t;
+    // SAFETY: reads one number, of this function, of the length that is given.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), length);
+    }
+}
+
 /// Operations on it fail rather than wait.
 pub fn nonblocking(descriptor: BorrowedFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::CString,
-    io,
+    fs, io,
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -17,15 +17,13 @@ use nix::{
     sys::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
-        signal::{Signal, kill},
         stat::{Mode, umask},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Pid, Uid, chdir, execve, setgid, setgroups, setpgid, setsid, setuid},
 };
 use ostler_wire::CHANNEL_FD;
 
-use super::{descriptors, signals::reset_in_child};
+use super::{descriptors, pidfd::PidFd, signals::reset_in_child};
 use crate::{master::event::Ending, settings::Identity};
 
 /// As whom and where the application's interpreter runs, from between fork and exec.
@@ -61,7 +59,7 @@ pub fn disguise(command: &mut Command, guise: Guise) -> io::Result<()> {
 }
 
 /// Starts a template, which finds its channel at [`CHANNEL_FD`].
-pub fn spawn(mut command: Command, channel: OwnedFd, mask: u32) -> io::Result<i32> {
+pub fn spawn(mut command: Command, channel: OwnedFd, mask: u32) -> io::Result<(i32, PidFd)> {
     let prepare = move || {
         umask(Mode::from_bits_truncate(mask));
         descriptors::place(channel.as_fd(), CHANNEL_FD)
@@ -69,11 +67,11 @@ pub fn spawn(mut command: Command, channel: OwnedFd, mask: u32) -> io::Result<i3
     // SAFETY: the closure runs between fork and exec of a process with one thread; it makes system calls only, and
     // allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    Ok(command.spawn()?.id() as i32)
+    start(command)
 }
 
 /// Starts a child that inherits these descriptors at their own numbers. They must be open until it is started.
-pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<i32> {
+pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<(i32, PidFd)> {
     let prepare = move || {
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
         for &number in &inherited {
@@ -84,7 +82,25 @@ pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<i32
     // SAFETY: the closure runs between fork and exec of a process with one thread; it makes system calls only, and
     // allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    Ok(command.spawn()?.id() as i32)
+    start(command)
+}
+
+/// Takes hold of the child while its number can only be its own: nobody but this thread reaps.
+fn start(mut command: Command) -> io::Result<(i32, PidFd)> {
+    // A lock that another thread holds would be held for ever in the child. Without /proc nobody can tell.
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(io::Error::other(format!("this process has {threads} threads, and must have one when it forks")));
+    }
+    let mut child = command.spawn()?;
+    let pid = child.id() as i32;
+    match PidFd::of_child(pid) {
+        Ok(held) => Ok((pid, held)),
+        Err(error) => {
+            let _ = child.kill();
+            Err(error)
+        }
+    }
 }
 
 /// Executes another program in this process, which keeps these descriptors. Returns only if that cannot be.
@@ -134,31 +150,28 @@ pub fn adopt_orphans() -> io::Result<()> {
 
 /// The next child that has ended, known or not.
 pub fn reap() -> Option<(i32, Ending)> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) => return Some((pid.as_raw(), Ending::Status(status))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => return Some((pid.as_raw(), Ending::Signal(signal as i32))),
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-            Ok(_) | Err(_) => continue,
-        }
-    }
+    wait(-1, libc::WNOHANG)
 }
 
 /// Waits for the end of a child.
 pub fn bury(pid: i32) -> Option<Ending> {
-    loop {
-        match waitpid(Pid::from_raw(pid), None) {
-            Ok(WaitStatus::Exited(_, status)) => return Some(Ending::Status(status)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(Ending::Signal(signal as i32)),
-            Ok(_) | Err(Errno::EINTR) => continue,
-            Err(_) => return None,
-        }
-    }
+    wait(pid, 0).map(|(_, ending)| ending)
 }
 
-/// Sends SIGKILL to a child that has not been reaped, so that its number is still its own.
-pub fn kill_child(pid: i32) {
-    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+/// By the raw status: what ended a child may be a signal that has no name, of those from SIGRTMIN on.
+fn wait(which: i32, options: i32) -> Option<(i32, Ending)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: writes one number, to a variable of this function.
+        match unsafe { libc::waitpid(which, &mut status, options) } {
+            0 => return None,
+            -1 if Errno::last() == Errno::EINTR => continue,
+            -1 => return None,
+            pid if libc::WIFEXITED(status) => return Some((pid, Ending::Status(libc::WEXITSTATUS(status)))),
+            pid if libc::WIFSIGNALED(status) => return Some((pid, Ending::Signal(libc::WTERMSIG(status)))),
+            _ => continue,
+        }
+    }
 }
 
 /// As many descriptors as the administrator allows: connections need them.

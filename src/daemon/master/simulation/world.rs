@@ -54,6 +54,7 @@ impl World {
                 let Some((&pid, _)) = found else { self.fail("a template that is not there is told to end") };
                 self.end(pid, 5, Ending::Status(0));
             }
+            Action::CloseTemplate(generation) => self.close_template(generation),
             Action::Serve(_) => self.served = true,
             Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true), "told twice"),
             Action::Forget(generation) => self.forget(generation),
@@ -136,7 +137,8 @@ impl World {
         }
         let pid = self.spawn(generation, Some(slot));
         let delay = self.delay();
-        self.later(template, delay, says(FromTemplate::Forked { slot, pid }));
+        let named = if self.goes_wrong(3) { self.lie() } else { pid };
+        self.later(template, delay, says(FromTemplate::Forked { slot, pid: named }));
         let line = self.lines.get_mut(&(generation, slot)).filter(|line| line.open && line.pid.is_none());
         let Some(line) = line else { return self.end(pid, 0, Ending::Status(0)) };
         line.pid = Some(pid);
@@ -149,6 +151,23 @@ impl World {
             self.later(pid, delay, Happening::Death(KILLED));
         } else if !self.goes_wrong(4) {
             self.later(pid, delay, says(FromWorker::Ready));
+        }
+    }
+
+    /// A process that is no child of the master, or that it knows as another.
+    fn lie(&mut self) -> i32 {
+        let templates = self.state.generations().iter().filter_map(|generation| generation.template.pid());
+        let workers = self.state.generations().iter().flat_map(|g| g.slots.iter()).filter_map(|worker| worker.pid);
+        let all: Vec<i32> = [-1, 0, 1].into_iter().chain(templates).chain(workers).collect();
+        all[self.chance.below(all.len() as u64) as usize]
+    }
+
+    /// A template that reads no more orders ends.
+    pub fn close_template(&mut self, generation: Number) {
+        self.templates.insert(generation, false);
+        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none() && p.alive);
+        if let Some((&pid, _)) = template.filter(|(pid, _)| self.trial != Some(**pid)) {
+            self.end(pid, 10, Ending::Status(0));
         }
     }
 
@@ -170,7 +189,7 @@ impl World {
     }
 
     /// A process is asked to end; so many times of a hundred it does not.
-    fn end(&mut self, pid: i32, deaf: u64, exit: Ending) {
+    pub fn end(&mut self, pid: i32, deaf: u64, exit: Ending) {
         if !self.goes_wrong(deaf) {
             let delay = self.delay().min(Duration::from_secs(1));
             self.later(pid, delay, Happening::Death(exit));
@@ -309,7 +328,7 @@ impl World {
         if self.ended.is_some() {
             return;
         }
-        let which = self.chance.below(40);
+        let which = self.chance.below(44);
         if which > 21 {
             return self.misfortune(which);
         }
@@ -340,6 +359,13 @@ impl World {
                     self.die(pid, exit);
                 }
             }
+            40 | 41 => {
+                let open: Vec<Number> = self.templates.iter().filter(|(_, open)| **open).map(|(&n, _)| n).collect();
+                if !open.is_empty() {
+                    let generation = open[self.chance.below(open.len() as u64) as usize];
+                    self.later(0, Duration::ZERO, Happening::Event(Event::TemplateNonsense(generation, "?".into())));
+                }
+            }
             other => {
                 let serving = self.lines.iter().filter(|(_, line)| line.admitted && line.open && !line.dismissed);
                 let serving: Vec<_> = serving.filter_map(|(&key, line)| Some((key, line.pid?))).collect();
@@ -355,6 +381,10 @@ impl World {
                     35 => Recycle::Timeout,
                     36 => Recycle::Panic,
                     37 => Recycle::Signal,
+                    42 | 43 => {
+                        let nonsense = Event::WorkerNonsense { generation, slot, why: "?".into() };
+                        return self.later(pid, Duration::ZERO, Happening::Event(nonsense));
+                    }
                     _ => {
                         let closed = Event::WorkerClosed { generation, slot };
                         return self.later(pid, Duration::ZERO, Happening::Event(closed));
