@@ -1,11 +1,14 @@
 //! The log files of a generation: opened for appending, by the master only, and handed to everybody else as descriptors.
+//! Opening one never waits, whatever lies in its place.
 
 use std::{
     fs::OpenOptions,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use nix::fcntl::OFlag;
+use ostler_wire::sink::Kind;
 
 use crate::{
     exit::{Exit, Failure, words},
@@ -59,9 +62,14 @@ impl Logs {
         Logs { error_target, access_target, error, access }
     }
 
-    /// Opens the same paths afresh: somebody has moved the files.
-    pub fn reopened(&self, standard: &Standard) -> Result<Logs, Failure> {
-        Logs::open_targets(self.error_target.clone(), self.access_target.clone(), standard)
+    /// Opens the same paths afresh: somebody has moved the files. One that cannot be opened stays as it was.
+    pub fn reopen(&mut self, standard: &Standard) -> Result<(), Failure> {
+        let error = open(&self.error_target, standard.error.as_fd(), "error log").map(|file| self.error = file);
+        let access = match &self.access_target {
+            Some(target) => open(target, standard.output.as_fd(), "access log").map(|file| self.access = Some(file)),
+            None => Ok(()),
+        };
+        error.and(access)
     }
 
     fn open_targets(
@@ -94,10 +102,9 @@ impl Logs {
 }
 
 fn open(target: &LogTarget, standard: BorrowedFd, what: &str) -> Result<OwnedFd, Failure> {
-    let append = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
     let opened = match target {
         LogTarget::Standard => standard.try_clone_to_owned().map_err(|error| words(&error)),
-        LogTarget::File(path) => Place::of(path).and_then(|place| place.open(append, 0o666)).map(OwnedFd::from),
+        LogTarget::File(path) => open_file(path),
     };
     opened.map_err(|why| {
         let what = match target {
@@ -106,4 +113,16 @@ fn open(target: &LogTarget, standard: BorrowedFd, what: &str) -> Result<OwnedFd,
         };
         Failure::new(Exit::System, format!("could not open the {what}: {why}"))
     })
+}
+
+/// A FIFO that nobody reads can only be opened for writing while it is open for reading, too (fifo(7)). Lines are lost until somebody
+/// reads, and counted. An application that prints there may wait, as it may anywhere else: the flag is for the opening alone.
+fn open_file(path: &Path) -> Result<OwnedFd, String> {
+    let place = Place::of(path)?;
+    let open = |access: OFlag| place.open(access | OFlag::O_APPEND | OFlag::O_NONBLOCK, 0o666);
+    let is_fifo = place.hold().is_ok_and(|found| Kind::of(found.as_fd()) == Kind::Pipe);
+    let _both_ends = is_fifo.then(|| open(OFlag::O_RDWR)).transpose()?;
+    let file = open(OFlag::O_WRONLY | OFlag::O_CREAT)?;
+    descriptors::set_nonblocking(file.as_fd(), false).map_err(|error| words(&error))?;
+    Ok(file.into())
 }

@@ -70,9 +70,15 @@ const PHRASES: &[(&str, &str)] = &[
         "The worker ends before it (INT, --graceful-timeout): the request and its client, who gets 503 if nothing was sent yet.",
     ),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
-    ("access log not written", "The disk is full or the reader has left; said once, until lines can be written again."),
+    (
+        "access log not written",
+        "The disk is full, or the reader is slow or has left; said once, until it is well again.",
+    ),
+    ("access log written again", "It is; how many lines were lost."),
+    ("access log lines lost", "A worker ended before it was well again."),
+    ("log lines lost", "The error log could not be written for a while, and nobody waited for it; how many lines."),
     ("upgraded", "Another executable runs in the master's process."),
-    ("logs reopened", "After USR1."),
+    ("logs reopened", "After USR1. `logs not reopened`: one could not be; the old one stays."),
     ("stopped", "The last line."),
 ];
 
@@ -204,6 +210,7 @@ mod tests {
             include_str!("../serve/access_log.rs"),
             include_str!("../serve/cutting.rs"),
             include_str!("../serve/finishing.rs"),
+            include_str!("../wire/log.rs"),
         ]
         .concat();
         for (phrase, _) in PHRASES {

@@ -22,9 +22,9 @@ use nix::{
         signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
         stat::{Mode, umask},
     },
-    unistd::{chdir, execve},
+    unistd::{chdir, dup2_stderr, execve},
 };
-use ostler_wire::{Boot, CHANNEL_FD};
+use ostler_wire::{Boot, CHANNEL_FD, log};
 use serde::{Deserialize, Serialize};
 
 /// What the fresh start must know.
@@ -84,6 +84,7 @@ impl Origin {
     fn undo(&self, boot: &Boot) -> io::Result<()> {
         umask(self.umask);
         chdir(&boot.chdir)?;
+        dup2_stderr(log::place())?;
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
             // SAFETY: the default action runs no code of this process.

@@ -48,9 +48,28 @@ def plain_file(wrapper):
     return raw.fileno(), offset, max(status.st_size - offset, 0)
 
 
-def error_stream():
+class ErrorLog(io.RawIOBase):
+    """Hands bytes to the error log, which never makes the writer wait, wherever it lies."""
+
+    def __init__(self, write, number):
+        self.hand_over = write
+        self.number = number
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.number
+
+    def write(self, data):
+        data = bytes(data)
+        self.hand_over(data)
+        return len(data)
+
+
+def error_stream(write, number):
     """`environ['wsgi.errors']`: text that goes to the error log line by line, whatever became of sys.stderr."""
-    return open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return io.TextIOWrapper(ErrorLog(write, number), "utf-8", "backslashreplace", line_buffering=True)
 
 
 def name_thread(name):

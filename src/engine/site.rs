@@ -1,10 +1,10 @@
 //! The application as the loop calls it.
 
-use std::sync::Arc;
+use std::{os::fd::AsRawFd, sync::Arc};
 
 use ostler_http::RequestHead;
 use ostler_serve::{Application, Request, Response};
-use ostler_wire::{Boot, channel::fit};
+use ostler_wire::{Boot, channel::fit, log};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,
@@ -62,6 +62,12 @@ struct Desk {
     input: Py<Input>,
 }
 
+/// What `wsgi.errors` brings.
+#[pyfunction]
+fn write_to_log(py: Python<'_>, text: &[u8]) {
+    py.detach(|| log::write_text(text));
+}
+
 impl Site {
     pub fn new(
         py: Python<'_>,
@@ -75,7 +81,8 @@ impl Site {
         let constant = PyDict::new(py);
         constant.set_item("SERVER_SOFTWARE", concat!("ostler/", env!("CARGO_PKG_VERSION")))?;
         constant.set_item("wsgi.version", (1, 0))?;
-        constant.set_item("wsgi.errors", serving.call_method0("error_stream")?)?;
+        let errors = (wrap_pyfunction!(write_to_log, py)?, log::place().as_raw_fd());
+        constant.set_item("wsgi.errors", serving.call_method1("error_stream", errors)?)?;
         constant.set_item("wsgi.multithread", boot.worker.threads > 1)?;
         constant.set_item("wsgi.multiprocess", boot.workers > 1)?;
         constant.set_item("wsgi.run_once", false)?;

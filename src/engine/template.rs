@@ -2,15 +2,11 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::stat::fstat,
-    unistd::{dup2_stderr, dup2_stdout},
-};
 use ostler_wire::{
     Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
     channel::fit_sentence, log, scoreboard::Scoreboard,
@@ -62,6 +58,8 @@ pub fn run(py: Python<'_>, kept: Option<RawFd>) -> ! {
     // SAFETY: the master has put its channel there for this, and nobody else in this process knows of it.
     let channel = Channel::from(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) });
     signals::disregard();
+    // Without a descriptor to spare there is no site either; then it stays at 2.
+    let _ = log::keep();
     match boot(py, &channel, kept) {
         Ok((given, import, title)) => Template::new(py, channel, given, import, title).serve(py),
         Err(failure) => {
@@ -118,7 +116,7 @@ fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
         let real = std::fs::canonicalize(directory);
         path.insert(index, real.as_ref().unwrap_or(directory).as_os_str())?;
     }
-    py.import("faulthandler")?.call_method1("enable", (2,))?;
+    py.import("faulthandler")?.call_method1("enable", (log::place().as_raw_fd(),))?;
     SERVING.import(py).map(drop)
 }
 
@@ -214,7 +212,6 @@ impl Given {
 
     /// In the order of the message that brought them.
     pub fn descriptors(&self) -> Vec<RawFd> {
-        use std::os::fd::{AsFd, AsRawFd};
         let first = [self.scoreboard.as_fd(), self.exchange_give.as_fd(), self.exchange_take.as_fd()];
         let rest = self.access_log.iter().chain(&self.listeners).map(AsFd::as_fd);
         first.into_iter().chain(rest).map(|descriptor| descriptor.as_raw_fd()).collect()
@@ -315,7 +312,7 @@ impl Template {
     fn reopen(&mut self, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
         if let Some(error_log) = descriptors.next()
-            && let Err(error) = replace_standard_error(error_log)
+            && let Err(error) = log::replace(error_log.as_fd(), &[1, 2])
         {
             error!(self.log, "error log not reopened"; "reason" => error.to_string());
         }
@@ -323,18 +320,6 @@ impl Template {
             self.given.access_log = Some(access_log);
         }
     }
-}
-
-/// Standard output goes along where it is the same file.
-fn replace_standard_error(error_log: OwnedFd) -> io::Result<()> {
-    let same = match (fstat(io::stdout()), fstat(io::stderr())) {
-        (Ok(out), Ok(error)) => (out.st_dev, out.st_ino) == (error.st_dev, error.st_ino),
-        _ => false,
-    };
-    if same {
-        dup2_stdout(&error_log)?;
-    }
-    Ok(dup2_stderr(&error_log)?)
 }
 
 fn freeze(py: Python<'_>) -> PyResult<()> {

@@ -1,18 +1,22 @@
-//! The access log: gunicorn's format strings, one line for each request, written in batches.
+//! The access log: gunicorn's format strings, one line for each request, written in batches, and never waited for.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use slog::{Logger, warn};
+use nix::errno::Errno;
+use ostler_wire::sink::{self, Kind};
+use slog::{Logger, info, warn};
 
 use crate::connection::Work;
 
 /// A batch is written when it is this long, and before the worker sleeps.
 const BATCH: usize = 32 * 1024;
-/// One write(2) of at most this much to a pipe is not mixed with another process's (PIPE_BUF).
-const PIPE: usize = 4096;
+/// So much waits for a reader that is slow, or a disk that is full; lines beyond it are lost, and counted.
+const MOST_WAITING: usize = 256 * 1024;
+/// How often it is tried to write what waits, while there is nothing else to do.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// One piece of a format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +34,17 @@ enum Piece {
 pub(crate) struct AccessLog {
     pieces: Vec<Piece>,
     file: Option<OwnedFd>,
-    is_pipe: bool,
+    kind: Kind,
     batch: Vec<u8>,
-    /// The error log, where it is said that lines are lost: once, until one can be written again.
+    /// The file ends with half a line, and what follows does not begin with its other half.
+    torn: bool,
+    /// The error log, where it is said that lines cannot be written: once, until they can be again.
     log: Logger,
+    /// Something waits to be written.
     failing: bool,
+    said: bool,
+    /// Lines that found no room.
+    lost: u64,
     /// `%(t)s`
     time: String,
 }
@@ -80,10 +90,13 @@ impl AccessLog {
         let mut log = AccessLog {
             pieces: parse(format),
             file: None,
-            is_pipe: false,
+            kind: Kind::Device,
             batch: Vec::new(),
+            torn: false,
             log,
             failing: false,
+            said: false,
+            lost: 0,
             time: String::new(),
         };
         log.reopen(file);
@@ -93,10 +106,7 @@ impl AccessLog {
     /// Goes on in another file.
     pub fn reopen(&mut self, file: Option<OwnedFd>) {
         self.flush();
-        self.is_pipe = file
-            .as_ref()
-            .and_then(|file| nix::sys::stat::fstat(file).ok())
-            .is_some_and(|status| status.st_mode & nix::libc::S_IFMT == nix::libc::S_IFIFO);
+        self.kind = file.as_ref().map_or(Kind::Device, |file| Kind::of(file.as_fd()));
         self.file = file;
     }
 
@@ -131,36 +141,85 @@ impl AccessLog {
         }
         batch.push(b'\n');
         self.batch = batch;
-        if self.is_pipe && self.batch.len() > PIPE {
-            let line = self.batch.split_off(line_start);
-            self.flush();
-            self.batch = line;
-        }
         if self.batch.len() >= BATCH {
-            self.flush();
+            self.make_room(line_start);
         }
     }
 
-    /// Writes what there is.
+    /// The batch is long. If what waits for the log is too long for one line more, that line is lost.
+    #[cold]
+    fn make_room(&mut self, line_start: usize) {
+        // While nothing can be written, each sleep tries, not each line.
+        if !self.failing {
+            self.flush();
+        }
+        if self.batch.len() > MOST_WAITING {
+            self.batch.truncate(line_start);
+            self.lost += 1;
+        }
+    }
+
+    /// Writes what there is, as far as it goes without waiting.
     pub fn flush(&mut self) {
-        let mut rest = &self.batch[..];
-        while let (Some(file), false) = (&self.file, rest.is_empty()) {
-            match nix::unistd::write(file, rest) {
-                Ok(written) => {
-                    rest = &rest[written..];
-                    self.failing = false;
-                }
-                Err(nix::errno::Errno::EINTR) => {}
-                // A full disk or a reader that left must not stop the site; the lines are lost.
-                Err(error) => {
-                    if !std::mem::replace(&mut self.failing, true) {
-                        warn!(self.log, "access log not written"; "reason" => error.desc());
-                    }
-                    break;
-                }
-            }
+        let Some(file) = &self.file else { return };
+        if self.batch.is_empty() {
+            return;
+        }
+        let (mut written, mut error) = (0, None);
+        if self.torn {
+            error = sink::write(file.as_fd(), self.kind, b"\n").1;
+            self.torn = error.is_some();
+        }
+        if !self.torn {
+            (written, error) = sink::write(file.as_fd(), self.kind, &self.batch);
+        }
+        match error {
+            None => self.all_written(),
+            Some(error) => self.not_written(written, error),
+        }
+    }
+
+    fn all_written(&mut self) {
+        self.batch.clear();
+        if std::mem::take(&mut self.failing) {
+            self.batch.shrink_to(2 * BATCH);
+        }
+        if std::mem::take(&mut self.said) {
+            info!(self.log, "access log written again"; "lost" => std::mem::take(&mut self.lost));
+        }
+    }
+
+    /// A full disk or a reader that is slow, or has left, must not stop the site. One that is slow is only mentioned once lines are lost.
+    #[cold]
+    fn not_written(&mut self, written: usize, error: Errno) {
+        let whole = match self.kind {
+            // Others may write behind this half of a line: it is ended, and the line comes again.
+            Kind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            Kind::Pipe | Kind::Socket | Kind::Device => written,
+        };
+        self.torn |= whole < written;
+        self.batch.drain(..whole);
+        self.failing = true;
+        if (error != Errno::EAGAIN || self.lost > 0) && !std::mem::replace(&mut self.said, true) {
+            let reason = if error == Errno::EAGAIN { "its reader does not read" } else { error.desc() };
+            warn!(self.log, "access log not written"; "reason" => reason);
+        }
+    }
+
+    /// How long the loop may sleep while something waits to be written.
+    pub fn due(&self) -> Option<Duration> {
+        self.failing.then_some(BETWEEN_TRIES)
+    }
+
+    /// The last try. What cannot be written now is lost.
+    pub fn close(&mut self) {
+        self.flush();
+        let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if self.lost + waiting > 0 {
+            warn!(self.log, "access log lines lost"; "lines" => self.lost + waiting);
         }
         self.batch.clear();
+        self.lost = 0;
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use ostler_http::Limits;
 use ostler_wire::{
-    Channel, FromWorker, Recycle, ToWorker,
+    Channel, FromWorker, Recycle, ToWorker, log,
     scoreboard::{Slot, State},
 };
 use slab::Slab;
@@ -100,6 +100,8 @@ pub(crate) struct Loop {
     pub(crate) channel: Channel,
     terminated: OwnedFd,
     pub(crate) access_log: AccessLog,
+    /// When it was last tried to tell that lines of the error log were lost.
+    lost_told: Instant,
     /// When the wall clock's next second begins.
     next_second: Instant,
     pub(crate) date: [u8; 29],
@@ -166,6 +168,7 @@ impl Loop {
             channel: setup.channel,
             terminated: setup.terminated,
             access_log: AccessLog::new(&worker.access_log_format, setup.access_log, setup.log.clone()),
+            lost_told: now,
             next_second: now,
             date: [b' '; 29],
             now,
@@ -327,6 +330,7 @@ impl Loop {
         for due in [self.paused_until, self.life.due(), self.recycling.due(), self.lets_in_at()].into_iter().flatten() {
             at_most(due.saturating_duration_since(self.now));
         }
+        self.access_log.due().into_iter().chain(log_due()).for_each(at_most);
         // Rounded up: waking before the deadline would only mean waiting again.
         wait.map_or(EpollTimeout::NONE, |wait| {
             EpollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
@@ -345,6 +349,10 @@ impl Loop {
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();
+        if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.now {
+            self.lost_told = self.now;
+            log::tell_lost(&self.shared.log);
+        }
     }
 
     /// Looks at the wall clock when a second of it is over.
@@ -436,7 +444,7 @@ impl Loop {
     }
 
     fn hear(&mut self) {
-        let log = self.shared.log.clone();
+        let logger = self.shared.log.clone();
         match self.channel.receive::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),
             Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
@@ -445,20 +453,20 @@ impl Loop {
             Ok(Some((ToWorker::Reopen, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
                 if let Some(error_log) = descriptors.next()
-                    && let Err(error) = nix::unistd::dup2_stderr(&error_log)
+                    && let Err(error) = log::replace(error_log.as_fd(), &[1, 2])
                 {
-                    warn!(log, "could not reopen the error log"; "error" => %error);
+                    warn!(logger, "could not reopen the error log"; "error" => %error);
                 }
                 if self.access_log.is_on() {
                     self.access_log.reopen(descriptors.next());
                 }
             }
             Ok(None) => {
-                warn!(log, "the master is gone");
+                warn!(logger, "the master is gone");
                 let _ = self.epoll.delete(self.channel.as_fd());
                 self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
             }
-            Err(error) => error!(log, "could not read the master's message"; "error" => %error),
+            Err(error) => error!(logger, "could not read the master's message"; "error" => %error),
         }
     }
 
@@ -506,7 +514,7 @@ impl Loop {
 
     /// The end of everything, for [`crate::run`].
     pub fn ending(&mut self) -> Ending {
-        self.access_log.flush();
+        self.access_log.close();
         self.life.ending()
     }
 }
@@ -514,6 +522,11 @@ impl Loop {
 /// The connection that a token names, if it is still that one.
 pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&mut Connection> {
     connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
+}
+
+/// When lost lines of the error log are to be told.
+fn log_due() -> Option<Duration> {
+    (log::lost() > 0).then_some(log::BETWEEN_TRIES)
 }
 
 pub(crate) fn special(place: u32) -> u64 {

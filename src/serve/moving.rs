@@ -197,7 +197,7 @@ impl Loop {
             Life::Draining(_) if self.connections.len() > self.stuck.len() => None,
             Life::Draining(drain) => {
                 self.life = Life::Over(Ending::Drained { deadline: drain.deadline });
-                self.access_log.flush();
+                self.access_log.close();
                 self.tell(FromWorker::Drained);
                 Some(if self.calls > 0 { Step::Abandon(0) } else { Step::End })
             }

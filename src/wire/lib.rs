@@ -8,6 +8,7 @@ pub mod channel;
 pub mod log;
 pub mod message;
 pub mod scoreboard;
+pub mod sink;
 
 pub use channel::Channel;
 pub use message::*;

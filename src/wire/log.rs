@@ -1,22 +1,124 @@
-//! The error log: one line for each record, written at once to standard error.
+//! The error log: one line for each record, written at once, and never waited for.
 //!
 //! `2026-11-22T13:58:01.123+00:00 info  worker g2.0[4711] worker ready  generation=2 slot=0`. The phrase and the keys
 //! are stable; values that hold anything but plain characters are quoted, so that nobody outside can forge a line.
-//! A line is written by one write(2) to a descriptor opened for appending, so lines of several processes never mix.
+//! A line is written by one write(2) to a descriptor opened for appending, so lines of several processes never mix. A line that
+//! cannot be written is lost, and counted; the count is said as soon as there is room again. Nothing here takes a lock: a fork of a
+//! process with threads logs, too.
 
 use std::{
     fmt::{self, Write as _},
-    io::{IsTerminal, Write as _},
+    io::IsTerminal,
+    os::fd::{AsFd, BorrowedFd, IntoRawFd},
     str::FromStr,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
-use slog::{Drain, KV, Level, Logger, OwnedKVList, Record, o};
+use jiff::{Timestamp, tz::TimeZone};
+use nix::{
+    fcntl::OFlag,
+    sys::stat::fstat,
+    unistd::{dup2_raw, dup3_raw},
+};
+use slog::{Drain, KV, Level, Logger, OwnedKVList, Record, b, o, record, warn};
+
+use crate::sink::{self, Kind};
+
+/// How often it is tried to say that lines were lost, while nothing else is to be said.
+pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// Where the log is: standard error, until [`keep`] gives it a place of its own.
+static PLACE: AtomicI32 = AtomicI32::new(2);
+/// How many lines of this process were lost and not yet told.
+static LOST: AtomicU64 = AtomicU64::new(0);
+/// Whether this process's last line ends in its middle.
+static TORN: AtomicBool = AtomicBool::new(false);
+
+/// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
+const COUNT: &str = "count";
 
 /// Makes the logger of a process; `process` is `master`, `template g1` or `worker g1.0`.
 pub fn logger(process: &str, level: Level) -> Logger {
     let process = format!("{process}[{}]", std::process::id());
-    let terminal = std::io::stderr().is_terminal();
-    Logger::root(StandardError { process, terminal }.filter_level(level).ignore_res(), o!())
+    // Known once, because jiff looks it up under a lock.
+    let zone = TimeZone::system();
+    Logger::root(Lines { process, terminal: place().is_terminal(), zone }.filter_level(level).ignore_res(), o!())
+}
+
+/// The log's descriptor.
+pub fn place() -> BorrowedFd<'static> {
+    // SAFETY: what stands there is replaced, but never closed. Standard error may be: then writes fail, and lines are lost.
+    unsafe { BorrowedFd::borrow_raw(PLACE.load(Relaxed)) }
+}
+
+/// Gives the log a descriptor of its own. What stands at 2 is the application's from then on: it may close it, or open its own files
+/// there.
+pub fn keep() -> std::io::Result<()> {
+    let own = sink::own(std::io::stderr().as_fd())?;
+    PLACE.store(own.into_raw_fd(), Relaxed);
+    Ok(())
+}
+
+/// Goes on in another file. `along`: which of the descriptors 1 and 2 go with it, if they lead to the log now.
+pub fn replace(file: BorrowedFd, along: &[i32]) -> std::io::Result<()> {
+    let now = identity(place());
+    for &number in along {
+        // SAFETY: asks only; a number that is not open is told from one that is.
+        if identity(unsafe { BorrowedFd::borrow_raw(number) }) == now {
+            // SAFETY: standard output and standard error have no owner in this process that could mind.
+            let _stays_open = unsafe { dup2_raw(file, number) }?.into_raw_fd();
+        }
+    }
+    if PLACE.load(Relaxed) > 2 {
+        let own = sink::own(file)?;
+        // SAFETY: the place is the log's alone.
+        let _stays_open = unsafe { dup3_raw(own, PLACE.load(Relaxed), OFlag::O_CLOEXEC) }?.into_raw_fd();
+    }
+    Ok(())
+}
+
+/// Which file it is; none if it is not open.
+fn identity(descriptor: BorrowedFd) -> Option<(u64, u64)> {
+    fstat(descriptor).ok().map(|status| (status.st_dev, status.st_ino))
+}
+
+/// How many lines were lost and not yet told.
+pub fn lost() -> u64 {
+    LOST.load(Relaxed)
+}
+
+/// Tells how many lines were lost, if there is room again. To be called every [`BETWEEN_TRIES`] while [`lost`] is not zero.
+pub fn tell_lost(log: &Logger) {
+    let lines = lost();
+    if lines > 0 {
+        warn!(log, #COUNT, "log lines lost"; "lines" => lines);
+    }
+}
+
+/// Writes text as it is, which the application sends to the log (`wsgi.errors`).
+pub fn write_text(text: &[u8]) {
+    let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
+    if !write(text) {
+        LOST.fetch_add(lines as u64, Relaxed);
+    }
+}
+
+/// Whether all of it could be written.
+fn write(text: &[u8]) -> bool {
+    let place = place();
+    let kind = Kind::of(place);
+    if TORN.load(Relaxed) {
+        if sink::write(place, kind, b"\n").1.is_some() {
+            return false;
+        }
+        TORN.store(false, Relaxed);
+    }
+    let (written, error) = sink::write(place, kind, text);
+    if written > 0 && text[written - 1] != b'\n' && error.is_some() {
+        TORN.store(true, Relaxed);
+    }
+    error.is_none()
 }
 
 /// Reads a level as it is typed: gunicorn's names (`critical`, `error`, `warning`, `info`, `debug`) in any case.
@@ -27,25 +129,43 @@ pub fn level(name: &str) -> Option<Level> {
     }
 }
 
-struct StandardError {
+struct Lines {
     process: String,
     terminal: bool,
+    zone: TimeZone,
 }
 
-impl Drain for StandardError {
+impl Drain for Lines {
     type Ok = ();
     type Err = std::io::Error;
 
     fn log(&self, record: &Record, values: &OwnedKVList) -> std::io::Result<()> {
         let line = self.line(record, values).map_err(std::io::Error::other)?;
-        std::io::stderr().lock().write_all(line.as_bytes())
+        let is_count = record.tag() == COUNT;
+        let lost = LOST.swap(0, Relaxed);
+        let counted = match lost {
+            0 => true,
+            _ if is_count => write(line.as_bytes()),
+            _ => self.count(lost).is_ok_and(|count| write(count.as_bytes())),
+        };
+        if !counted {
+            LOST.fetch_add(lost, Relaxed);
+        }
+        if !(is_count || counted && write(line.as_bytes())) {
+            LOST.fetch_add(1, Relaxed);
+        }
+        Ok(())
     }
 }
 
-impl StandardError {
+impl Lines {
+    fn count(&self, lines: u64) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        self.line(&record!(Level::Warning, COUNT, &format_args!("log lines lost"), b!("lines" => lines)), &o!().into())
+    }
+
     fn line(&self, record: &Record, values: &OwnedKVList) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let mut line = String::with_capacity(200);
-        let now = jiff::Zoned::now();
+        let now = Timestamp::now().to_zoned(self.zone.clone());
         let name = match record.level() {
             Level::Critical => "critical",
             Level::Error => "error",
@@ -119,7 +239,7 @@ mod tests {
 
     #[test]
     fn nobody_can_forge_a_line() {
-        let drain = StandardError { process: "master[1]".into(), terminal: false };
+        let drain = Lines { process: "master[1]".into(), terminal: false, zone: TimeZone::UTC };
         let list = OwnedKVList::from(o!("slot" => 3));
         let shown = drain
             .line(

@@ -17,8 +17,8 @@ pub enum ToTemplate {
         /// The slot of the scoreboard that the worker writes.
         slot: u16,
     },
-    /// Dup this descriptor over standard error (and standard output where it is the same file); then the
-    /// second, if there is one, replaces the access log. For workers forked from now on.
+    /// Go on in this error log (standard output and standard error go along where they lead to the one before);
+    /// the second, if there is one, replaces the access log. For workers forked from now on.
     Reopen,
     /// End. Workers that it forked are not its children any more and live on.
     Quit,
@@ -111,7 +111,7 @@ pub enum ToWorker {
     },
     /// End at once, without waiting for requests.
     Quit,
-    /// The log files were rotated. Descriptors: the new standard error and then, if there is one, the access log.
+    /// The log files were rotated. Descriptors: as in [`ToTemplate::Reopen`].
     Reopen,
     /// Send back the Python stacks of all threads.
     Stacks,

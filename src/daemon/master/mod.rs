@@ -10,6 +10,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::Signal,
 };
+use ostler_wire::log;
 use slog::{error, warn};
 use std::os::fd::AsFd;
 
@@ -78,6 +79,7 @@ pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, exit::Failure> {
     let signals = Signals::collect().map_err(system)?;
     let (directory, daemon) = (kept.directory.clone(), kept.daemon);
     let executable = upgrade::executable(&directory);
+    log::keep().map_err(system)?;
     let (state, performer) = kept.take(reread).map_err(system)?;
     let mut master = Master { state, performer, signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
@@ -145,6 +147,7 @@ impl<'a> Master<'a> {
             }
             self.performer.close_inquiries(Moment::now());
             self.performer.notify.alive(Moment::now());
+            log::tell_lost(&self.performer.log);
             self.handle(Event::Tick);
         }
     }
@@ -179,7 +182,8 @@ impl<'a> Master<'a> {
     fn timeout(&self) -> PollTimeout {
         let now = Moment::now();
         let inquiry = self.performer.inquiries.iter().map(|inquiry| inquiry.deadline).min();
-        let deadlines = [self.state.deadline(now), self.performer.notify.deadline(), inquiry];
+        let lost = (log::lost() > 0).then(|| now + log::BETWEEN_TRIES);
+        let deadlines = [self.state.deadline(now), self.performer.notify.deadline(), inquiry, lost];
         let deadline = deadlines.into_iter().flatten().min();
         match deadline {
             None => PollTimeout::NONE,
@@ -236,11 +240,8 @@ impl<'a> Master<'a> {
             Signal::SIGTERM => self.handle(Event::Stop(Stop::Graceful, None)),
             Signal::SIGINT | Signal::SIGQUIT => self.handle(Event::Stop(Stop::Quick, None)),
             Signal::SIGHUP => self.handle(Event::Reload(None)),
-            Signal::SIGUSR1 => {
-                if let Err(why) = self.reopen_logs() {
-                    error!(self.performer.log, "logs not reopened"; "reason" => %why);
-                }
-            }
+            // What comes of it is in the log.
+            Signal::SIGUSR1 => drop(self.reopen_logs()),
             Signal::SIGUSR2 => self.handle(Event::Upgrade(None)),
             Signal::SIGTTIN => self.handle(Event::Scale(Change::By(1), None)),
             Signal::SIGTTOU => self.handle(Event::Scale(Change::By(-1), None)),

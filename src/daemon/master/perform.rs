@@ -91,6 +91,7 @@ impl<'a> Performer<'a> {
         let pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
         let logs = Logs::open(&settings, &standard)?;
         descriptors::become_standard_error(logs.error()).map_err(|error| system("redirect standard error", error))?;
+        wire::log::keep().map_err(|error| system("copy the error log", error))?;
         let log = wire::log::logger("master", settings.log_level());
         info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "pid" => std::process::id(),
             "python" => &settings.python_version, "executable" => %settings.python.display());
@@ -304,7 +305,9 @@ impl<'a> Performer<'a> {
     /// Makes a generation's error log and level the master's own.
     pub fn use_log_of(&mut self, generation: Number) {
         let Some(team) = self.teams.get(&generation) else { return };
-        let _ = descriptors::become_standard_error(team.logs.error());
+        if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
+            error!(self.log, "log not replaced"; "reason" => words(&error));
+        }
         self.log = wire::log::logger("master", team.settings.log_level());
     }
 
@@ -364,10 +367,11 @@ impl<'a> Performer<'a> {
         self.ended = Some(result);
     }
 
-    /// The log files were moved: opens them afresh, and hands them to everybody.
+    /// The log files were moved: opens them afresh, and hands them to everybody. Fails if one stays as it was.
     pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), exit::Failure> {
+        let mut outcome = Ok(());
         for (number, team) in &mut self.teams {
-            team.logs = team.logs.reopened(&self.standard)?;
+            outcome = outcome.and(team.logs.reopen(&self.standard));
             let carried = team.logs.both();
             for line in team.workers.values_mut() {
                 let _ = line.send(&ToWorker::Reopen, &carried);
@@ -375,12 +379,17 @@ impl<'a> Performer<'a> {
             if let Some(template) = &mut team.template {
                 let _ = template.send(&ToTemplate::Reopen, &carried);
             }
-            if Some(*number) == serving {
-                let _ = descriptors::become_standard_error(team.logs.error());
+            if Some(*number) == serving
+                && let Err(error) = wire::log::replace(team.logs.error(), &[2])
+            {
+                outcome = outcome.and(Err(system("go on in the error log", error)));
             }
         }
-        info!(self.log, "logs reopened");
-        Ok(())
+        match &outcome {
+            Ok(()) => info!(self.log, "logs reopened"),
+            Err(why) => error!(self.log, "logs not reopened"; "reason" => %why),
+        }
+        outcome
     }
 
     /// The next message of a template, if it has sent one. Closes the channel at its end.

@@ -97,7 +97,13 @@ pub fn refuse_descriptors(socket: BorrowedFd) {
 
 /// Operations on it fail rather than wait.
 pub fn nonblocking(descriptor: BorrowedFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
-    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    set_nonblocking(descriptor, true)
+}
+
+/// Whether operations on it fail rather than wait; for everybody who has the same open file.
+pub fn set_nonblocking(descriptor: BorrowedFd, set: bool) -> io::Result<()> {
+    let mut flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+    flags.set(OFlag::O_NONBLOCK, set);
+    fcntl(descriptor, FcntlArg::F_SETFL(flags))?;
     Ok(())
 }
