@@ -77,6 +77,20 @@ const PHRASES: &[(&str, &str)] = &[
     ("access log written again", "It is; how many lines were lost."),
     ("access log lines lost", "A worker ended before it was well again."),
     ("log lines lost", "The error log could not be written for a while, and nobody waited for it; how many lines."),
+    (
+        "request refused",
+        "A request that the application does not see: the status, why, the client and the request line.",
+    ),
+    (
+        "response cut",
+        "A client paused for --write-timeout or fell below --min-rate: how much it has taken, what was left.",
+    ),
+    (
+        "more clients refused or cut",
+        "How many lines of these two kinds were left out: only the first of a second are written.",
+    ),
+    ("a body could not be kept", "There was no room in --spool-directory; said at most once a minute."),
+    ("a response could not be kept", "The same for what a slow client had still to take; its connection is reset."),
     ("upgraded", "Another executable runs in the master's process."),
     ("logs reopened", "After USR1. `logs not reopened`: one could not be; the old one stays."),
     ("stopped", "The last line."),
@@ -211,6 +225,9 @@ mod tests {
             include_str!("../serve/cutting.rs"),
             include_str!("../serve/finishing.rs"),
             include_str!("../wire/log.rs"),
+            include_str!("../serve/reading.rs"),
+            include_str!("../serve/recording.rs"),
+            include_str!("../serve/response.rs"),
         ]
         .concat();
         for (phrase, _) in PHRASES {

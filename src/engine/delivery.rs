@@ -27,8 +27,8 @@ pub enum Fault {
     Raised(PyErr),
     /// The application's Content-Length does not fit its body.
     Length(BodyLength),
-    /// The client's.
-    Gone,
+    /// There is nobody to send to.
+    Gone(Gone),
 }
 
 impl From<PyErr> for Fault {
@@ -44,8 +44,8 @@ impl From<BodyLength> for Fault {
 }
 
 impl From<Gone> for Fault {
-    fn from(_: Gone) -> Fault {
-        Fault::Gone
+    fn from(gone: Gone) -> Fault {
+        Fault::Gone(gone)
     }
 }
 
@@ -121,7 +121,7 @@ fn look(reply: &Bound<'_, Reply>, looked: &mut Option<Instant>) -> Result<(), Fa
         return Ok(());
     }
     *looked = Some(now);
-    if held(reply)?.is_gone() { Err(Fault::Gone) } else { Ok(()) }
+    if held(reply)?.is_gone() { Err(Gone::Left.into()) } else { Ok(()) }
 }
 
 fn end(reply: &Bound<'_, Reply>) -> Result<(), Fault> {

@@ -26,8 +26,8 @@ use crate::{
 pub struct Reply {
     way: Option<Way>,
     head: ResponseHead,
-    /// A block could not be sent because nobody is there.
-    gone: bool,
+    /// Why a block could not be sent.
+    gone: Option<Gone>,
     /// The bound method, which start_response returns.
     write: Option<Py<PyAny>>,
     rules: Arc<Rules>,
@@ -60,7 +60,7 @@ pub struct Callables {
 
 impl Callables {
     pub fn new(py: Python<'_>, rules: Arc<Rules>) -> PyResult<Callables> {
-        let new = Reply { way: None, head: ResponseHead::default(), gone: false, write: None, rules };
+        let new = Reply { way: None, head: ResponseHead::default(), gone: None, write: None, rules };
         let reply = Bound::new(py, new)?;
         let write = reply.getattr("write")?.unbind();
         reply.borrow_mut().write = Some(write.clone_ref(py));
@@ -91,7 +91,7 @@ impl Callables {
             let mut open = reply.borrow_mut();
             open.way = Some(Way(NonNull::from(response).cast()));
             open.head.clear();
-            open.gone = false;
+            open.gone = None;
         }
         let until = Until(reply);
         work(until.0)
@@ -176,7 +176,7 @@ impl Reply {
             },
         )?;
         let sent = response.early_hints(&lines);
-        self.gone |= sent.is_err();
+        self.gone = self.gone.or(sent.err());
         Ok(())
     }
 
@@ -203,18 +203,17 @@ impl Reply {
         self.response().is_ok_and(|response| response.begun())
     }
 
-    /// Whether a block could not be sent.
-    pub fn was_gone(&self) -> bool {
+    /// Why a block could not be sent, if one could not.
+    pub fn was_gone(&self) -> Option<Gone> {
         self.gone
     }
 
     /// Asks whether the client is there. One system call.
     pub fn is_gone(&mut self) -> bool {
-        if self.gone {
-            return true;
+        if self.gone.is_none() && self.response().map_or(true, |response| response.client_gone()) {
+            self.gone = Some(Gone::Left);
         }
-        self.gone = self.response().map_or(true, |response| response.client_gone());
-        self.gone
+        self.gone.is_some()
     }
 
     /// Sends a whole body, and ends the response.
@@ -229,9 +228,9 @@ impl Reply {
             return Ok(());
         }
         let wait = &mut |work: &mut (dyn FnMut() + Send)| lock::without(py, work);
-        let (response, head, _) = self.parts().map_err(|_| Gone)?;
+        let (response, head, _) = self.parts().map_err(|_| Gone::GivenUp)?;
         let sent = if response.begun() { response.block(block, wait) } else { response.begin(head, block, wait) };
-        self.gone |= sent.is_err();
+        self.gone = self.gone.or(sent.err());
         sent
     }
 

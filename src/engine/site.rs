@@ -3,7 +3,7 @@
 use std::{os::fd::AsRawFd, sync::Arc};
 
 use ostler_http::RequestHead;
-use ostler_serve::{Application, Request, Response};
+use ostler_serve::{Application, Gone, Request, Response};
 use ostler_wire::{Boot, channel::fit, log};
 use pyo3::{
     exceptions::PySystemExit,
@@ -144,20 +144,23 @@ impl Site {
         {
             self.end_child(reply.py(), line, error);
         }
-        let mut left = false;
+        let mut gone = None;
         let request = || request_line(line);
         if !matches!(fault, Fault::Length(_))
             && let Ok(mut reply) = held(reply)
         {
             reply.fail();
-            left = reply.was_gone();
+            gone = reply.was_gone();
         }
         match fault {
             Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
                 "request" => request(), "promised" => length.promised, "given" => length.given),
-            Fault::Gone => debug!(self.log, "client left"; "request" => request()),
-            Fault::Raised(error) if left => {
-                debug!(self.log, "client left"; "request" => request(), "raised" => fit(&error.to_string()));
+            Fault::Gone(Gone::Left) => debug!(self.log, "client left"; "request" => request()),
+            // The worker has said why.
+            Fault::Gone(Gone::GivenUp) => {}
+            Fault::Raised(error) if gone.is_some() => {
+                let what = if gone == Some(Gone::Left) { "client left" } else { "response given up" };
+                debug!(self.log, "{}", what; "request" => request(), "raised" => fit(&error.to_string()));
             }
             Fault::Raised(error) => self.log_exception(reply.py(), line, &error),
         }

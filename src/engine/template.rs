@@ -60,6 +60,8 @@ pub fn run(py: Python<'_>, kept: Option<RawFd>) -> ! {
     signals::disregard();
     // Without a descriptor to spare there is no site either; then it stays at 2.
     let _ = log::keep();
+    // While TZ is what the daemon was started with.
+    log::now();
     match boot(py, &channel, kept) {
         Ok((given, import, title)) => Template::new(py, channel, given, import, title).serve(py),
         Err(failure) => {

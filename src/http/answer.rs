@@ -3,7 +3,7 @@
 use crate::{response::append, syntax::trim};
 
 /// Appends a whole answer of the server's own, small and without version or path, in JSON or HTML as `accept` prefers; without
-/// the body where `head_request`. `fields` are written as they are.
+/// the body where `head_request`. `fields` are written as they are. Returns how many bytes of body there are.
 #[expect(clippy::too_many_arguments, reason = "each is a part of the answer, and all callers have all of them at hand")]
 pub fn error_answer(
     out: &mut Vec<u8>,
@@ -14,7 +14,7 @@ pub fn error_answer(
     date: &[u8; 29],
     server: &[u8],
     fields: &[(&str, &str)],
-) {
+) -> u64 {
     let phrase = phrase(status);
     let (kind, body) = if prefers_json(accept.unwrap_or_default()) {
         ("application/json", format!("{{\"status\": {status}, \"error\": \"{phrase}\"}}\n"))
@@ -35,9 +35,11 @@ pub fn error_answer(
     }
     append(out, b"Connection", if keep_alive { b"keep-alive" } else { b"close" });
     out.extend_from_slice(b"\r\n");
-    if !head_request {
-        out.extend_from_slice(body.as_bytes());
+    if head_request {
+        return 0;
     }
+    out.extend_from_slice(body.as_bytes());
+    body.len() as u64
 }
 
 /// Of the statuses that the server itself answers with (RFC 9110 §15, RFC 6585 §5).

@@ -12,8 +12,10 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use slog::{debug, error, warn};
 
 use crate::{
+    application::Gone,
     connection::{Connection, Interest, Phase},
     event_loop::{EXCHANGE, Loop, SPECIAL, special},
+    saying::BETWEEN_COMPLAINTS,
     socket::{self, PeerState},
     timers::{Deadline, Token},
 };
@@ -28,8 +30,6 @@ const AGED: Duration = Duration::from_millis(10);
 const GIVES_UP: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
-/// A busy site says only so often that it, or its disk, is full.
-pub(crate) const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 /// Descriptors that connections leave to the worker itself and to the application's files.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -201,8 +201,13 @@ impl Loop {
         }
         let connection = self.connections.remove(token.place as usize);
         match connection.phase {
-            Phase::Body(work, _) | Phase::Ready(work) => self.retire(work),
-            Phase::Called(_, Some(backlog)) | Phase::Writing(backlog, _) => backlog.outbox.give_up(),
+            Phase::Body(work, reader) => self.dropped(work, reader.started),
+            Phase::Ready(work) => {
+                let since = work.ready;
+                self.dropped(work, since);
+            }
+            Phase::Called(_, Some(backlog)) => backlog.outbox.give_up(Gone::Left),
+            Phase::Writing(work, ..) => self.over(work),
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
         drop(connection.socket);

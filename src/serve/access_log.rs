@@ -117,11 +117,11 @@ impl AccessLog {
     /// A new second has begun.
     pub fn tell_time(&mut self) {
         if self.is_on() {
-            self.time = jiff::Zoned::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+            self.time = ostler_wire::log::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
         }
     }
 
-    /// Notes a request that was answered.
+    /// Notes a request that is over.
     pub fn record(&mut self, work: &Work, took: Duration) {
         if self.file.is_none() {
             return;
@@ -228,17 +228,17 @@ fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
     let head = &incoming.head;
     let mut number = |value: u64| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     match letter {
-        b's' => number(outgoing.status.into()),
-        b'B' => number(outgoing.body_bytes),
-        b'b' if outgoing.body_bytes > 0 => number(outgoing.body_bytes),
+        b's' if outgoing.status > 0 => number(outgoing.status.into()),
+        b'B' => number(outgoing.body_sent()),
+        b'b' if outgoing.body_sent() > 0 => number(outgoing.body_sent()),
         b'T' => number(took.as_secs()),
         b'M' => number(took.as_millis() as u64),
         b'D' => number(took.as_micros() as u64),
         b'L' => batch.extend_from_slice(format!("{:.6}", took.as_secs_f64()).as_bytes()),
         b'p' => batch.extend_from_slice(format!("<{}>", std::process::id()).as_bytes()),
-        b'h' => quoted(batch, Some(incoming.client.address.as_bytes()).filter(|address| !address.is_empty())),
-        b'r' => quoted(batch, Some(incoming.line_bytes())),
-        b'm' => quoted(batch, Some(head.method.of(&incoming.bytes))),
+        b'h' => quoted(batch, told(incoming.client.address.as_bytes())),
+        b'r' => quoted(batch, told(incoming.line_bytes())),
+        b'm' => quoted(batch, told(head.method.of(&incoming.bytes))),
         b'U' => quoted(batch, Some(head.path.of(&incoming.bytes))),
         b'q' => quoted(batch, Some(head.query.of(&incoming.bytes))),
         b'H' => batch.extend_from_slice(match head.version {
@@ -252,16 +252,21 @@ fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
     }
 }
 
+/// What could not be read of a request is not known, rather than empty.
+fn told(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty()).then_some(value)
+}
+
 /// A value from outside: nothing in it can end the line or the quotes around it. `-` where there is none.
 fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else { return batch.push(b'-') };
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"';
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
     if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
         return batch.extend_from_slice(value);
     }
     for &byte in value {
         match byte {
-            b'"' => batch.extend_from_slice(b"\\\""),
+            b'"' | b'\\' => batch.extend_from_slice(&[b'\\', byte]),
             byte if is_plain(byte) => batch.push(byte),
             byte => batch.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
         }
@@ -323,8 +328,8 @@ mod tests {
     #[test]
     fn nobody_can_forge_a_line() {
         let mut batch = Vec::new();
-        quoted(&mut batch, Some(b"a\"b\nc\xff d"));
-        assert_eq!(batch, b"a\\\"b\\x0ac\\xff d");
+        quoted(&mut batch, Some(b"a\"b\nc\xff d \\x0a\\"));
+        assert_eq!(batch, b"a\\\"b\\x0ac\\xff d \\\\x0a\\\\");
     }
 
     #[test]

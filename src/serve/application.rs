@@ -107,9 +107,14 @@ impl io::Read for LiveBody {
     }
 }
 
-/// The client is gone, or the request was given up (`--timeout`): there is nobody to send to.
+/// Why there is nobody to send to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
+pub enum Gone {
+    /// The client has left.
+    Left,
+    /// This worker has given the request up, and has said why in the log: `--timeout`, a client that was too slow, a full disk.
+    GivenUp,
+}
 
 /// Wraps a wait, so that the interpreter lock is given back for its length. What waits holds nothing of Python: it is `Send`.
 pub type Waiting<'w> = &'w mut dyn FnMut(&mut (dyn FnMut() + Send));

@@ -68,7 +68,7 @@ pub(crate) enum Phase {
     /// Its call is under way on this thread.
     Called(u16, Option<Backlog>),
     /// The call is over, and the client has still to take the rest.
-    Writing(Backlog, Next),
+    Writing(Box<Work>, Backlog, Next),
     /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
     /// rather than a reset (RFC 9112 §9.6). How many bytes more.
     Lingering(u64),
@@ -148,10 +148,21 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// The request line, for the log.
+    /// The request line, or of one that cannot be read what has come of it, for the log.
     pub fn line(&self) -> String {
-        let end = self.bytes.iter().position(|byte| *byte == b'\r').unwrap_or(self.filled.min(self.bytes.len()));
-        String::from_utf8_lossy(&self.bytes[..end.min(2048)]).into_owned()
+        let line = match self.line_bytes() {
+            b"" => self.bytes[..self.filled].split(|&byte| byte == b'\r').next().unwrap_or_default(),
+            line => line,
+        };
+        String::from_utf8_lossy(&line[..line.len().min(2048)]).into_owned()
+    }
+
+    /// Gives back the memory that only reading needed; what the access log shows stays.
+    pub fn slim(&mut self) {
+        let length = if self.head.length > 0 { self.head.length } else { self.filled };
+        self.bytes.truncate(length);
+        self.bytes.shrink_to_fit();
+        self.filled = length;
     }
 
     /// Puts the beginning of the next request behind this one, whose spans stay good for the log.
@@ -189,6 +200,12 @@ impl Work {
             hidden: Vec::new(),
         };
         Box::new(Work { incoming, outgoing, ready: now, started: now, waited: false, panicked: false })
+    }
+
+    /// Keeps, while a client takes its time, only what the access log shows.
+    pub fn slim(&mut self) {
+        self.incoming.slim();
+        self.outgoing.slim();
     }
 
     /// Makes it ready for another connection's request.

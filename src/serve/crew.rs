@@ -30,6 +30,7 @@ use crate::{
     event_loop::{Loop, Step},
     outbox::Outbox,
     response::{Progress, Response},
+    saying::Rarely,
     timers::Token,
 };
 
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub logged_environ: Vec<String>,
     /// Nobody is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
+    /// That there is no room for a body or a response.
+    pub no_room: Rarely,
     /// For the thread that runs the loop. Wakes it.
     notes: Mutex<Vec<Note>>,
     pub wake: EventFd,
@@ -97,9 +100,16 @@ impl Shared {
             logged_fields,
             logged_environ,
             closing: AtomicBool::new(false),
+            no_room: Rarely::default(),
             notes: Mutex::default(),
             wake,
         })
+    }
+
+    /// The line of the request that a Python thread is answering, as the scoreboard has it.
+    pub fn line(&self, seat: u16) -> String {
+        let current = self.scoreboard.activity(self.slot, seat).current();
+        current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
     }
 
     pub fn notify(&self, note: Note) {

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, os::fd::AsRawFd};
 
-use ostler_http::Refusal;
+use ostler_http::{Refusal, response::error_answer};
 use slog::warn;
 
 use crate::{
     connection::{Connection, Phase},
-    event_loop::Loop,
+    event_loop::{Loop, Stuck},
     socket,
     timers::Token,
 };
@@ -63,16 +63,20 @@ impl Loop {
     /// Of a request that the application has: its line.
     fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
         let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
-        self.answer_for(token, seat, 503);
+        let answered = self.answer_for(token, seat, 503);
+        self.stuck.push(Stuck { token, answered });
         Some(String::from_utf8_lossy(&line).into_owned())
     }
 
     /// Answers in the place of a call that will not, unless it has begun to, and says that no more will come.
-    pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) {
+    /// Returns whether it did answer; then the access log has it, too.
+    pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
         let mut answer = Vec::new();
         if self.shared.seats[usize::from(seat)].revoke() {
             let server = self.shared.boot.worker.server_header.as_bytes();
-            ostler_http::response::error_answer(&mut answer, status, None, false, false, &self.date, server, &[]);
+            let head = self.shared.line(seat).starts_with("HEAD ");
+            let body = error_answer(&mut answer, status, None, head, false, &self.date, server, &[]);
+            self.log_unended(token, seat, status, body);
         }
         if let Some(Connection { socket, .. }) = self.connection(token) {
             if !answer.is_empty() {
@@ -81,5 +85,6 @@ impl Loop {
             // Whether answered or in the middle of an answer: there is no more to come.
             socket::finish_sending(std::os::fd::AsFd::as_fd(&**socket));
         }
+        !answer.is_empty()
     }
 }

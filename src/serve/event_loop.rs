@@ -28,6 +28,7 @@ use crate::{
     exchange::{self, Exchange},
     moving::Life,
     recycling::Recycling,
+    saying::ClientLines,
     socket,
     timers::{Timers, Token},
 };
@@ -44,6 +45,13 @@ const WAKE: u32 = u32::MAX;
 const CHANNEL: u32 = u32::MAX - 1;
 pub(crate) const EXCHANGE: u32 = u32::MAX - 2;
 const TERMINATED: u32 = u32::MAX - 3;
+
+/// A call that was given up.
+pub(crate) struct Stuck {
+    pub token: Token,
+    /// The client was told so, and the access log has it.
+    pub answered: bool,
+}
 
 /// What the thread that runs the loop has to do outside of it.
 pub(crate) enum Step {
@@ -93,8 +101,8 @@ pub(crate) struct Loop {
     pub(crate) busy_since: Option<Instant>,
     pub(crate) paused_until: Option<Instant>,
     pub(crate) complained: Option<Instant>,
-    /// And when that there is no room for a body.
-    pub(crate) complained_of_room: Option<Instant>,
+    /// What is said of single clients.
+    pub(crate) client_lines: ClientLines,
     pub(crate) most_connections: usize,
     pub(crate) exchange: Exchange,
     pub(crate) channel: Channel,
@@ -114,7 +122,9 @@ pub(crate) struct Loop {
     free: Vec<u16>,
     /// Calls under way, and how many of them were given up.
     pub(crate) calls: u16,
-    pub(crate) stuck: Vec<Token>,
+    pub(crate) stuck: Vec<Stuck>,
+    /// The head of each Python thread's request, while there is an access log.
+    pub(crate) heads: Vec<Vec<u8>>,
     /// Boxed, because work is handed from place to place.
     #[allow(clippy::vec_box)]
     pub(crate) spare: Vec<Box<Work>>,
@@ -162,7 +172,7 @@ impl Loop {
             busy_since: None,
             paused_until: None,
             complained: None,
-            complained_of_room: None,
+            client_lines: ClientLines::default(),
             most_connections: most_connections(worker.connections)?,
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
             channel: setup.channel,
@@ -177,6 +187,7 @@ impl Loop {
             free: (1..worker.threads).rev().collect(),
             calls: 0,
             stuck: Vec::new(),
+            heads: vec![Vec::new(); worker.threads.into()],
             spare: Vec::new(),
             group: Vec::new(),
             single_until: now,
@@ -327,7 +338,8 @@ impl Loop {
         if !self.ready.is_empty() || self.life.retries() {
             at_most(RETRY);
         }
-        for due in [self.paused_until, self.life.due(), self.recycling.due(), self.lets_in_at()].into_iter().flatten() {
+        let others = [self.paused_until, self.life.due(), self.recycling.due(), self.lets_in_at()];
+        for due in others.into_iter().chain([self.client_lines.due()]).flatten() {
             at_most(due.saturating_duration_since(self.now));
         }
         self.access_log.due().into_iter().chain(log_due()).for_each(at_most);
@@ -353,6 +365,7 @@ impl Loop {
             self.lost_told = self.now;
             log::tell_lost(&self.shared.log);
         }
+        self.say_left_out();
     }
 
     /// Looks at the wall clock when a second of it is over.
@@ -415,10 +428,10 @@ impl Loop {
         if timers.is_due(token, &mut connection.deadline, popped, now) {
             return self.timed_out(token);
         }
-        if let Phase::Called(_, Some(backlog)) | Phase::Writing(backlog, _) = &mut connection.phase
+        if let Phase::Called(_, Some(backlog)) | Phase::Writing(_, backlog, _) = &mut connection.phase
             && timers.is_due(token, &mut backlog.deadline, popped, now)
         {
-            self.too_slow_to_answer(token);
+            self.too_slow_to_answer(token, "the client paused for --write-timeout");
         }
     }
 
@@ -514,6 +527,7 @@ impl Loop {
 
     /// The end of everything, for [`crate::run`].
     pub fn ending(&mut self) -> Ending {
+        self.log_the_rest();
         self.access_log.close();
         self.life.ending()
     }

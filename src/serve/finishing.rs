@@ -8,12 +8,13 @@ use std::{
 
 use ostler_http::{Refusal, response::ResponseFraming};
 use ostler_wire::Recycle;
-use slog::{debug, info};
+use slog::info;
 
 use crate::{
     access_log::took,
+    application::Gone,
     connection::{Backlog, Interest, Next, Pace, Partial, Phase, Work},
-    event_loop::{Loop, Step},
+    event_loop::{Loop, Step, Stuck},
     outbox::Drained,
     reading::too_slow,
     response::Progress,
@@ -25,6 +26,8 @@ use crate::{
 const LINGER_BYTES: u64 = 4 << 20;
 /// And for so long.
 const LINGER_TIME: Duration = Duration::from_secs(3);
+const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come within --header-timeout" };
+const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
 
 impl Loop {
     /// Takes up a connection whose call is over.
@@ -50,22 +53,21 @@ impl Loop {
             }
             work.incoming.append(&behind);
         }
-        if self.given_up(token) {
-            if work.outgoing.status == 0 {
-                work.outgoing.status = 504;
+        if let Some(stuck) = self.given_up(token) {
+            if stuck.answered {
+                self.retire(work)
+            } else {
+                self.over(work)
             }
-            self.access_log.record(&work, took(work.started, self.now));
-            self.retire(work);
             return self.close(token);
         }
         self.answered(token, work);
     }
 
     /// A response was made: what the client has not taken is drained, then comes the next request.
-    pub(crate) fn answered(&mut self, token: Token, mut work: Box<Work>) {
-        self.access_log.record(&work, took(work.started, self.now));
-        let out = &mut work.outgoing;
-        let outbox = out.outbox.take();
+    pub(crate) fn answered(&mut self, token: Token, work: Box<Work>) {
+        let out = &work.outgoing;
+        let outbox = out.outbox.clone();
         let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
         let next = match out.progress {
             _ if given_up => Next::Reset,
@@ -79,19 +81,23 @@ impl Loop {
         let incoming = &work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
         let Some(connection) = crate::event_loop::find(&mut self.connections, token) else {
-            return self.retire(work);
+            return self.over(work);
         };
         connection.requests = connection.requests.saturating_add(1);
         if !behind.is_empty() {
             connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
         }
-        let waits = outbox.is_some() && !given_up;
-        if let Some(outbox) = outbox.filter(|_| waits) {
-            connection.deadline.clear();
-            connection.phase = Phase::Writing(Backlog::new(outbox), next);
+        match outbox.filter(|_| !given_up) {
+            Some(outbox) => {
+                connection.deadline.clear();
+                connection.phase = Phase::Writing(work, Backlog::new(outbox), next);
+                self.drain_outbox(token);
+            }
+            None => {
+                self.over(work);
+                self.after(token, next);
+            }
         }
-        self.retire(work);
-        if waits { self.drain_outbox(token) } else { self.after(token, next) }
     }
 
     /// Hands the kernel more of a response.
@@ -99,17 +105,20 @@ impl Loop {
         let (now, worker) = (self.now, &self.shared.boot.worker);
         let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
         let (backlog, next) = match &mut connection.phase {
-            Phase::Writing(backlog, next) => (backlog, Some(*next)),
+            Phase::Writing(work, backlog, next) => (backlog, Some((work, *next))),
             Phase::Called(_, Some(backlog)) => (backlog, None),
             _ => return,
         };
         match (backlog.outbox.drain(&connection.socket), next) {
-            (Ok(Drained::Empty), Some(next)) => self.after(token, next),
+            (Ok(Drained::Empty), Some((_, next))) => self.written(token, next),
             (Ok(Drained::Empty), None) => {
                 backlog.pace = None;
                 backlog.deadline.clear();
             }
-            (Ok(Drained::Blocked { taken }), _) => {
+            (Ok(Drained::Blocked { taken }), call_over) => {
+                if let Some((work, _)) = call_over {
+                    work.slim();
+                }
                 let mut progress = backlog.pace.is_none();
                 let pace = backlog.pace.get_or_insert(Pace { since: now, from: taken, taken });
                 progress |= std::mem::replace(&mut pace.taken, taken) < taken;
@@ -119,23 +128,43 @@ impl Loop {
                 }
                 self.watch(token, Interest::ReadWrite);
                 if slow {
-                    self.too_slow_to_answer(token);
+                    self.too_slow_to_answer(token, "the client took its response more slowly than --min-rate");
                 }
             }
             (Err(_), Some(_)) => self.close(token),
             // The call finds out at its next block.
-            (Err(_), None) => backlog.outbox.give_up(),
+            (Err(_), None) => backlog.outbox.give_up(Gone::Left),
         }
     }
 
     /// A client takes its response too slowly, or not at all. A call that is still under way finds out at its next block.
-    pub(crate) fn too_slow_to_answer(&mut self, token: Token) {
-        debug!(self.shared.log, "a client is too slow for its response");
-        match self.connection(token).map(|connection| &connection.phase) {
-            Some(Phase::Called(_, Some(backlog))) => backlog.outbox.give_up(),
-            Some(Phase::Writing(..)) => self.after(token, Next::Reset),
-            _ => {}
+    pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
+        let shared = self.shared.clone();
+        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
+        let client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
+        let (request, backlog, call_over) = match &connection.phase {
+            Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
+            Phase::Writing(work, backlog, _) => (work.incoming.line(), backlog, true),
+            _ => return,
+        };
+        backlog.outbox.give_up(Gone::GivenUp);
+        if self.client_lines.admit(self.now) {
+            info!(shared.log, "response cut"; "why" => why, "client" => &client.address, "request" => request,
+                "taken" => backlog.pace.map_or(0, |pace| pace.taken), "left" => backlog.outbox.left());
         }
+        if call_over {
+            self.written(token, Next::Reset);
+        }
+    }
+
+    /// The client has all of its response, or gets no more of it.
+    fn written(&mut self, token: Token, next: Next) {
+        if let Some(connection) = self.connection(token)
+            && let Phase::Writing(work, ..) = std::mem::replace(&mut connection.phase, Phase::Head)
+        {
+            self.over(work);
+        }
+        self.after(token, next);
     }
 
     /// A response is out.
@@ -194,8 +223,11 @@ impl Loop {
 
     /// Answers what the application shall not see, and closes.
     pub(crate) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
-        let client = work.incoming.client.address.clone();
-        info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why, "client" => client);
+        if self.client_lines.admit(self.now) {
+            let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
+            info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why,
+                "client" => client, "request" => request);
+        }
         let slot = self.slot();
         slot.refused.fetch_add(1, Relaxed);
         let incoming = &work.incoming;
@@ -217,11 +249,21 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         match &mut connection.phase {
             Phase::Head => match connection.partial.take() {
-                Some(_) => self.refuse_late(token, "the head did not come within --header-timeout"),
+                Some(partial) => {
+                    let Some(mut work) = self.work_for(token) else { return };
+                    work.incoming.filled = partial.bytes.len();
+                    work.incoming.bytes = partial.bytes;
+                    work.incoming.head = partial.head;
+                    self.refuse(token, work, LATE_HEAD);
+                }
                 // Nothing was asked: nothing is answered.
                 None => self.close(token),
             },
-            Phase::Body(..) => self.refuse_late(token, "the body paused for --body-timeout"),
+            Phase::Body(..) => {
+                if let Phase::Body(work, _) = std::mem::replace(&mut connection.phase, Phase::Head) {
+                    self.refuse(token, work, LATE_BODY);
+                }
+            }
             Phase::Called(seat, _) => {
                 let seat = *seat;
                 self.call_is_late(token, seat);
@@ -229,19 +271,6 @@ impl Loop {
             Phase::Lingering(_) => self.close(token),
             // Waiting is bounded by --max-queue-time, writing by the backlog's own deadline.
             Phase::Ready(_) | Phase::Writing(..) => {}
-        }
-    }
-
-    fn refuse_late(&mut self, token: Token, why: &'static str) {
-        let refusal = Refusal { status: 408, why };
-        let Some(connection) = self.connection(token) else { return };
-        match std::mem::replace(&mut connection.phase, Phase::Head) {
-            Phase::Body(work, _) => self.refuse(token, work, refusal),
-            _ => {
-                if let Some(work) = self.work_for(token) {
-                    self.refuse(token, work, refusal);
-                }
-            }
         }
     }
 
@@ -259,15 +288,14 @@ impl Loop {
             return self.steps.push_back(Step::Explain(seat, "slow request"));
         }
         self.steps.push_back(Step::Explain(seat, "request timed out"));
-        self.stuck.push(token);
         self.ask_replacement(Recycle::Timeout);
-        self.answer_for(token, seat, 504);
+        let answered = self.answer_for(token, seat, 504);
+        self.stuck.push(Stuck { token, answered });
     }
 
     /// Whether this connection's request was given up before its call ended; forgets it.
-    fn given_up(&mut self, token: Token) -> bool {
-        let before = self.stuck.len();
-        self.stuck.retain(|stuck| *stuck != token);
-        self.stuck.len() < before
+    fn given_up(&mut self, token: Token) -> Option<Stuck> {
+        let place = self.stuck.iter().position(|stuck| stuck.token == token)?;
+        Some(self.stuck.swap_remove(place))
     }
 }

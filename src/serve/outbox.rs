@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ struct State {
     spool: Spool,
     file: Option<FilePart>,
     taken: u64,
-    broken: bool,
+    broken: Option<Gone>,
 }
 
 /// A part of a file that follows everything else.
@@ -46,29 +46,37 @@ pub(crate) struct FilePart {
 pub(crate) enum Drained {
     /// The kernel has it all.
     Empty,
-    /// The client must take some first. How many bytes it has taken since the beginning.
+    /// The client must take some first. How many bytes it has taken since the response began.
     Blocked { taken: u64 },
 }
 
 impl Outbox {
+    /// For what is left of a response of which the kernel has taken so many bytes already.
+    pub fn behind(taken: u64) -> Arc<Outbox> {
+        let outbox = Outbox::default();
+        outbox.state().taken = taken;
+        Arc::new(outbox)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held can only have left bytes out or in twice: the panicking call's response is cut anyway.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends bytes; waits, inside `wait`, while there are too many.
-    pub fn push(&self, bytes: &[u8], directory: &Path, wait: Waiting) -> Result<(), Gone> {
+    /// Appends bytes; waits, inside `wait`, while there are too many. The outer error is the spool file's.
+    pub fn push(&self, bytes: &[u8], directory: &Path, wait: Waiting) -> io::Result<Result<(), Gone>> {
         if self.state().spool.length() > LARGEST {
             wait(&mut || {
-                let full = |state: &mut State| state.spool.length() > LARGEST / 2 && !state.broken;
+                let full = |state: &mut State| state.spool.length() > LARGEST / 2 && state.broken.is_none();
                 drop(self.drained.wait_while(self.state(), full));
             });
         }
         let mut state = self.state();
-        if state.broken || state.spool.push(bytes, ROOM, directory).is_err() {
-            return Err(Gone);
+        if let Some(why) = state.broken {
+            return Ok(Err(why));
         }
-        Ok(())
+        // After a failure the file may end with a part of these bytes: nothing may follow them.
+        state.spool.push(bytes, ROOM, directory).inspect_err(|_| state.broken = Some(Gone::GivenUp)).map(Ok)
     }
 
     /// Appends a part of a file; nothing can follow it.
@@ -93,12 +101,18 @@ impl Outbox {
 
     /// Whether nobody may wait for the client any more.
     pub fn is_given_up(&self) -> bool {
-        self.state().broken
+        self.state().broken.is_some()
+    }
+
+    /// How many bytes wait.
+    pub fn left(&self) -> u64 {
+        let state = self.state();
+        state.spool.length() + state.file.as_ref().map_or(0, |part| part.left)
     }
 
     /// The client is gone, or given up: nobody may wait for it.
-    pub fn give_up(&self) {
-        self.state().broken = true;
+    pub fn give_up(&self, why: Gone) {
+        self.state().broken.get_or_insert(why);
         self.drained.notify_all();
     }
 }

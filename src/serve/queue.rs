@@ -23,6 +23,8 @@ impl Loop {
         }
         if work.waited && connection.half_closed {
             // It left in the same moment: the event that told of its request told of that, too.
+            let since = work.ready;
+            self.dropped(work, since);
             return self.close(token);
         }
         connection.phase = Phase::Ready(work);
@@ -135,6 +137,7 @@ impl Loop {
         self.shared.seats[usize::from(seat)].begin();
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
         activity.begin(work.incoming.line_bytes(), self.milliseconds());
+        self.keep_head(seat, &work.incoming);
         self.calls += 1;
         self.called += 1;
         let Some(connection) = self.connection(token) else { return Step::Wait };

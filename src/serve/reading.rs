@@ -9,7 +9,6 @@ use ostler_http::{Parse, Refusal, response::CONTINUE};
 use slog::{debug, warn};
 
 use crate::{
-    accepting::BETWEEN_COMPLAINTS,
     access_log::took,
     body::{BodyReader, LiveHandle, Problem},
     connection::{Interest, Partial, Phase, Work},
@@ -203,7 +202,7 @@ impl Loop {
             // 25 bytes always fit an idle connection's send buffer.
             incoming.whole = false;
             if socket::send(connection.socket.as_raw_fd(), CONTINUE).is_err() {
-                self.retire(work);
+                self.dropped(work, self.now);
                 return self.close(token);
             }
         }
@@ -260,7 +259,7 @@ impl Loop {
                 }
                 Err(error) => {
                     debug!(shared.log, "a client is gone"; "request" => work.incoming.line(), "error" => %error);
-                    self.retire(work);
+                    self.dropped(work, reader.started);
                     return self.close(token);
                 }
             };
@@ -304,9 +303,9 @@ impl Loop {
         match problem {
             Problem::Refused(refusal) => self.refuse(token, work, refusal),
             Problem::Failed(error) => {
-                if self.complained_of_room.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
-                    self.complained_of_room = Some(self.now);
-                    warn!(self.shared.log, "a body could not be kept"; "error" => %error);
+                if self.shared.no_room.is_due(self.now) {
+                    let request = work.incoming.line();
+                    warn!(self.shared.log, "a body could not be kept"; "request" => request, "error" => %error);
                 }
                 self.refuse(token, work, Refusal { status: 500, why: "no spool file" });
             }

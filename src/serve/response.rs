@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, atomic::Ordering::*},
+    time::Instant,
 };
 
 use ostler_http::{
@@ -10,6 +11,7 @@ use ostler_http::{
     body::{LAST_CHUNK, chunk_start},
     response::{ResponseFraming, error_answer},
 };
+use slog::warn;
 
 use crate::{
     application::{BodyLength, Gone, Waiting},
@@ -43,8 +45,12 @@ pub(crate) struct Outgoing {
     pub status: u16,
     /// Of the head that was sent.
     pub framing: Option<ResponseFraming>,
-    /// Bytes of body that were given to the client's connection.
+    /// Bytes of body that were made.
     pub body_bytes: u64,
+    /// How many of the response's last bytes were lost when there was nobody any more to give them to.
+    pub lost: u64,
+    /// Bytes that the kernel took before there was an outbox.
+    direct: u64,
     /// Values of the response's fields and of the environ that the access log wants.
     pub noted: Vec<Option<Vec<u8>>>,
     /// A short response may wait in the outbox for those of other calls (see grouping.rs).
@@ -240,7 +246,7 @@ impl Response<'_> {
     /// Sends what is in `buffer` and then the block in its framing.
     fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let out = &mut *self.out;
-        let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone) };
+        let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone::GivenUp) };
         let block = match (*framing, &mut *left) {
             (ResponseFraming::Bodiless, _) => &[],
             (ResponseFraming::Length(_), Some(left)) => {
@@ -294,6 +300,8 @@ impl Outgoing {
             status: 0,
             framing: None,
             body_bytes: 0,
+            lost: 0,
+            direct: 0,
             noted,
             may_wait: false,
             buffer: Vec::new(),
@@ -302,6 +310,11 @@ impl Outgoing {
 
     pub fn socket(&self) -> &Arc<OwnedFd> {
         self.socket.as_ref().expect("a request belongs to a connection")
+    }
+
+    /// Gives back its buffer's memory.
+    pub fn slim(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// Makes it ready for another request, its buffer kept.
@@ -314,6 +327,8 @@ impl Outgoing {
         self.status = 0;
         self.framing = None;
         self.body_bytes = 0;
+        self.lost = 0;
+        self.direct = 0;
         self.may_wait = false;
         self.noted.fill(None);
     }
@@ -331,7 +346,9 @@ impl Outgoing {
         buffer.clear();
         let server = self.shared.boot.worker.server_header.as_bytes();
         self.keep_alive &= self.may_go_on();
-        error_answer(&mut buffer, status, accept, head_request, self.keep_alive, &self.date, server, fields);
+        let keep_alive = self.keep_alive;
+        self.body_bytes =
+            error_answer(&mut buffer, status, accept, head_request, keep_alive, &self.date, server, fields);
         let sent = self.transmit(&[&buffer], &mut |wait| wait());
         self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };
         self.status = status;
@@ -349,21 +366,50 @@ impl Outgoing {
     /// Sends the parts, or puts what the kernel does not take into the outbox.
     fn transmit(&mut self, parts: &[&[u8]], wait: Waiting) -> Result<(), Gone> {
         if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
-            return Err(Gone);
+            return Err(self.lose(parts, Gone::GivenUp));
         }
         let mut skip = match &self.outbox {
             Some(_) => 0,
-            None => socket::send_parts(self.socket().as_raw_fd(), parts).map_err(|_| Gone)?.unwrap_or(0),
+            None => match socket::send_parts(self.socket().as_raw_fd(), parts) {
+                Ok(sent) => sent.unwrap_or(0),
+                Err(_) => return Err(self.lose(parts, Gone::Left)),
+            },
         };
-        for part in parts {
+        self.direct += skip as u64;
+        for (index, part) in parts.iter().enumerate() {
             let rest = &part[skip.min(part.len())..];
             skip = skip.saturating_sub(part.len());
             if !rest.is_empty() {
-                let directory = &self.shared.boot.worker.spool_directory;
-                self.outbox.get_or_insert_default().push(rest, directory, wait)?;
+                self.keep(rest, wait).map_err(|why| {
+                    self.lose(&parts[index + 1..], why);
+                    self.lose(&[rest], why)
+                })?;
             }
         }
         Ok(())
+    }
+
+    /// Puts bytes into the outbox.
+    fn keep(&mut self, bytes: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let directory = &self.shared.boot.worker.spool_directory;
+        let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
+        outbox.push(bytes, directory, wait).unwrap_or_else(|error| {
+            if self.shared.no_room.is_due(Instant::now()) {
+                warn!(self.shared.log, "a response could not be kept"; "error" => %error,
+                    "request" => self.thread.map(|seat| self.shared.line(seat)).unwrap_or_default());
+            }
+            Err(Gone::GivenUp)
+        })
+    }
+
+    fn lose(&mut self, parts: &[&[u8]], why: Gone) -> Gone {
+        self.lost += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        why
+    }
+
+    /// Bytes of body that the kernel has taken for the client, as far as the framing between them lets that be known.
+    pub fn body_sent(&self) -> u64 {
+        self.body_bytes.saturating_sub(self.lost + self.outbox.as_ref().map_or(0, |outbox| outbox.left()))
     }
 
     /// The call goes on while bytes wait: the loop must drain them meanwhile.

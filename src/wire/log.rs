@@ -11,11 +11,14 @@ use std::{
     io::IsTerminal,
     os::fd::{AsFd, BorrowedFd, IntoRawFd},
     str::FromStr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use nix::{
     fcntl::OFlag,
     sys::stat::fstat,
@@ -41,8 +44,7 @@ const COUNT: &str = "count";
 /// Makes the logger of a process; `process` is `master`, `template g1` or `worker g1.0`.
 pub fn logger(process: &str, level: Level) -> Logger {
     let process = format!("{process}[{}]", std::process::id());
-    // Known once, because jiff looks it up under a lock.
-    let zone = TimeZone::system();
+    let zone = zone().clone();
     Logger::root(Lines { process, terminal: place().is_terminal(), zone }.filter_level(level).ignore_res(), o!())
 }
 
@@ -119,6 +121,17 @@ fn write(text: &[u8]) -> bool {
         TORN.store(true, Relaxed);
     }
     error.is_none()
+}
+
+/// Local time, as the daemon's environment or /etc/localtime says.
+pub fn now() -> Zoned {
+    Timestamp::now().to_zoned(zone().clone())
+}
+
+/// Known once: an application may set TZ for itself, while other threads write lines; and jiff looks it up under a lock.
+fn zone() -> &'static TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system)
 }
 
 /// Reads a level as it is typed: gunicorn's names (`critical`, `error`, `warning`, `info`, `debug`) in any case.
