@@ -57,7 +57,16 @@ const PHRASES: &[(&str, &str)] = &[
     ("generation gone", "They have ended."),
     ("worker replaced", "A worker reached a limit; its successor is ready."),
     ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
-    ("worker killed", "A worker did not become ready, or did not end, in time; the requests that it held."),
+    (
+        "worker killed",
+        "A worker did not become ready, did not end, or made no progress, in time; the requests that it held.",
+    ),
+    ("worker stopped by a signal", "It is killed unless it continues within --timeout and 5 s more."),
+    ("template killed", "It was to fork, and is stopped by a signal or does not answer; a new generation follows."),
+    (
+        "site saturated",
+        "Clients wait in a listener's queue, how many of how many, and no worker is idle; said at most once a minute.",
+    ),
     ("application raised", "An exception left the application: the request and the traceback."),
     (
         "field left out",
@@ -216,6 +225,7 @@ mod tests {
     fn the_phrases_are_those_of_the_log() {
         let source = [
             include_str!("master/notes.rs"),
+            include_str!("master/watch.rs"),
             include_str!("master/perform.rs"),
             include_str!("../engine/given.rs"),
             include_str!("../engine/site.rs"),

@@ -93,9 +93,9 @@ impl Loop {
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => self.looked = self.now,
+            Ok(None) => self.looked[usize::from(listener)] = self.now,
             Ok(Some((socket, address))) => {
-                let (left, waited) = self.fate_in_queue(socket.as_fd());
+                let (left, waited) = self.fate_in_queue(socket.as_fd(), listener);
                 let token = self.admit(socket, address, listener);
                 if left {
                     self.close(token);
@@ -120,8 +120,8 @@ impl Loop {
 
     /// Whether the client of a connection that was just accepted has left, and for how long its bytes have lain in the queue (on a
     /// Unix socket, nobody knows). Asked only where they can have lain there for long.
-    fn fate_in_queue(&self, socket: BorrowedFd) -> (bool, Duration) {
-        let longest = self.now.saturating_duration_since(self.looked);
+    fn fate_in_queue(&self, socket: BorrowedFd, listener: u16) -> (bool, Duration) {
+        let longest = self.now.saturating_duration_since(self.looked[usize::from(listener)]);
         if longest < AGED {
             return (false, Duration::ZERO);
         }

@@ -95,8 +95,8 @@ pub(crate) struct Loop {
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) armed: bool,
     pub(crate) armed_exchange: bool,
-    /// When nobody was known to wait in the listeners' queues.
-    pub(crate) looked: Instant,
+    /// Of each listener: when nobody was known to wait in its queue.
+    pub(crate) looked: Vec<Instant>,
     /// Since when the stand-by leads.
     pub(crate) busy_since: Option<Instant>,
     pub(crate) paused_until: Option<Instant>,
@@ -168,7 +168,7 @@ impl Loop {
             listeners: setup.listeners,
             armed: false,
             armed_exchange: false,
-            looked: now,
+            looked: Vec::new(),
             busy_since: None,
             paused_until: None,
             complained: None,
@@ -198,6 +198,7 @@ impl Loop {
             recycling: Recycling::new(worker, now),
             shared: shared.clone(),
         };
+        event_loop.looked.resize(event_loop.listeners.len(), now);
         for listener in &event_loop.listeners {
             socket2::SockRef::from(listener).set_nonblocking(true)?;
             socket::prepare_listener(listener.as_fd());
@@ -324,12 +325,23 @@ impl Loop {
         if at_rest == State::Idle {
             self.slot().enter(State::Working);
         }
+        self.count_turn();
         let before = std::mem::replace(&mut self.now, Instant::now());
         if self.armed && self.now - before >= SLEPT {
-            self.looked = self.now;
+            self.looked.fill(self.now);
         }
         self.tell_time();
         self.look_around();
+    }
+
+    /// The loop turns: the master sees that, and is woken if it does not look.
+    fn count_turn(&self) {
+        let slot = self.slot();
+        slot.turns.store(slot.turns.load(Relaxed).wrapping_add(1).max(1), Relaxed);
+        if slot.watched.load(Relaxed) == 0 {
+            slot.watched.store(1, Relaxed);
+            self.tell(FromWorker::AtWork);
+        }
     }
 
     fn longest_wait(&self) -> EpollTimeout {
@@ -463,6 +475,8 @@ impl Loop {
             Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
+            // This turn is the answer.
+            Ok(Some((ToWorker::Nudge, _))) => {}
             Ok(Some((ToWorker::Reopen, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
                 if let Some(error_log) = descriptors.next()

@@ -115,6 +115,8 @@ pub enum ToWorker {
     Reopen,
     /// Send back the Python stacks of all threads.
     Stacks,
+    /// The loop has not turned for a while: a turn on the scoreboard is the answer.
+    Nudge,
 }
 
 /// From a worker to the master.
@@ -130,6 +132,8 @@ pub enum FromWorker {
     Drained,
     /// The answer to [`ToWorker::Stacks`].
     Stacks(String),
+    /// The worker has something to do, and the master does not look (see [`crate::scoreboard::Slot::watched`]).
+    AtWork,
 }
 
 /// Why a worker asks to be replaced.

@@ -75,6 +75,11 @@ pub struct Slot {
     pub given: AtomicU64,
     /// Bytes of responses.
     pub sent: AtomicU64,
+    /// Turns of the worker's loop; 0 before the first.
+    pub turns: AtomicU32,
+    /// 0 while the master does not look at the turns: a worker that finds something to do then sends [`crate::FromWorker::AtWork`].
+    /// The only field that the master writes, too.
+    pub watched: AtomicU32,
 }
 
 /// What one Python thread is doing.
@@ -261,9 +266,11 @@ impl Scoreboard {
             taken,
             given,
             sent,
+            turns,
+            watched,
         } = self.slot(slot);
         pid.store(0, Relaxed);
-        for word in [state, connections, queued] {
+        for word in [state, connections, queued, turns, watched] {
             word.store(0, Relaxed);
         }
         for word in [since, requests, errors, refused, waits, waited, taken, given, sent] {

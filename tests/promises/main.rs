@@ -32,6 +32,7 @@ mod supervision_8_drain;
 mod supervision_9_control;
 mod supervision_storm;
 
+mod a_frozen_worker_is_noticed;
 mod the_queue_is_seen;
 
 mod children;

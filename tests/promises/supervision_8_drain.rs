@@ -142,3 +142,13 @@ fn with_a_delay_it_goes_on_accepting_for_a_while() {
     assert_eq!(site.get("/").text(), "served");
     assert_eq!(site.wait(), 0);
 }
+
+#[test]
+fn who_has_only_connected_has_a_moment_to_ask() {
+    let mut site = Rig::new("corners.py").start();
+    let mut early = site.connect();
+    site.signal(SIGTERM);
+    site.log("worker draining");
+    assert_eq!(early.get("/hello").text(), "hello\n");
+    assert_eq!(site.wait(), 0);
+}

@@ -49,3 +49,29 @@ fn who_waits_in_the_queue_gets_503_in_time() {
     assert_eq!(site.get("/hello").text(), "hello\n");
     assert_eq!(site.logged("one line to wsgi.errors"), 0, "the application never saw it");
 }
+
+#[test]
+fn status_and_log_tell_how_many_wait() {
+    let folder = ostler_tests::Folder::new();
+    let path = format!("unix:{}", folder.join("site.sock").display());
+    let rig = Rig::new("corners.py").bind("127.0.0.1:0").bind(&path).option("--backlog", "64");
+    let (site, gate, mut held) = held(rig);
+    let visitor = gate.arrival();
+    let mut waiting: Vec<Client> = (0..7).map(|number| Client::connect(&site.addresses()[number % 2])).collect();
+    waiting.iter_mut().for_each(|client| {
+        client.ask("/hello");
+    });
+    let status: serde_json::Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+    let queue = |index: usize| (status["queues"][index]["waiting"].as_u64(), status["queues"][index]["room"].as_u64());
+    assert_eq!([queue(0), queue(1)], [(Some(4), Some(64)), (Some(3), Some(64))]);
+    let people = site.control(&["status"]).output;
+    assert!(people.contains(": 4 wait to be accepted, of at most 64"), "{people}");
+    let saturated = site.log("site saturated");
+    assert_eq!((saturated.key("waiting"), saturated.key("room")), (Some("4"), Some("64")));
+    assert_eq!((saturated.key("workers"), saturated.key("idle")), (Some("1"), Some("0")));
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    for client in &mut waiting {
+        assert_eq!(client.answer().text(), "hello\n");
+    }
+}

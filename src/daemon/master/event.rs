@@ -107,6 +107,22 @@ pub enum Event {
         /// What is wrong with it.
         why: String,
     },
+    /// A worker was looked at.
+    Pulse {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+        /// It has nothing to do, or its loop has turned since it was last looked at.
+        alive: bool,
+    },
+    /// A child was stopped by a signal, or continued.
+    Stopped {
+        /// Which.
+        pid: i32,
+        /// Continued, if not.
+        stopped: bool,
+    },
     /// A child has ended: a template, a worker, a trial, or a stranger.
     Exited {
         /// Which.
@@ -161,6 +177,13 @@ pub enum Action {
         hand_over: bool,
         /// Accept for this long first.
         delay: Duration,
+    },
+    /// Send a worker [`wire::ToWorker::Nudge`].
+    Nudge {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
     },
     /// Send a worker [`wire::ToWorker::Quit`].
     Quit {
@@ -268,6 +291,12 @@ pub enum Note {
     WorkerDrained(WorkerName),
     /// A worker is killed because it did not end, or become ready, in time.
     Straggler(WorkerName, Late),
+    /// A worker was stopped by a signal, or continued.
+    Stopped(WorkerName, bool),
+    /// A template was stopped by a signal, or continued.
+    TemplateStopped(Number, bool),
+    /// A template is killed because it did not fork in time.
+    TemplateLate(Number),
     /// The template could not fork.
     ForkFailed(Number, String),
     /// The serving generation's template died; a reload follows.
@@ -300,6 +329,10 @@ pub enum Late {
     Drain,
     /// Its channel is closed, and yet it lives.
     Closed,
+    /// A turn of its loop: `--timeout` and a little more have passed without one.
+    Turn,
+    /// SIGCONT, for as long.
+    Stopped,
 }
 
 /// Why a worker is replaced.
@@ -344,6 +377,9 @@ pub struct Plan {
     pub graceful_timeout: Duration,
     /// `--drain-delay`
     pub drain_delay: Duration,
+    /// How long a worker that has something to do may make no progress, or be stopped by a signal; zero for no bound.
+    #[serde(default)]
+    pub patience: Duration,
     /// `--keep-previous`
     pub keep_previous: bool,
     /// What it listens on.

@@ -42,6 +42,9 @@ pub struct Generation {
     pub plan: Plan,
     /// Its template.
     pub template: Template,
+    /// Since when a signal has stopped that.
+    #[serde(default)]
+    template_stopped: Option<Moment>,
     /// Its workers.
     pub slots: Slots,
     /// How many workers there should be.
@@ -177,6 +180,7 @@ impl Generation {
             stage: Stage::Booting,
             plan: Plan::default(),
             template: Template::Awaited,
+            template_stopped: None,
             slots: Slots::default(),
             wanted: 0,
             backoff: Backoff::NONE,
@@ -232,6 +236,52 @@ impl Generation {
             worker.stage = slots::Stage::Draining;
             worker.deadline = Some(now + within);
         }
+    }
+
+    /// A worker was looked at. One that does not turn may only have nothing to turn for: it is asked.
+    pub fn pulse(&mut self, slot: u16, alive: bool, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) else { return };
+        if alive {
+            worker.silent = None;
+        } else if worker.silent.is_none() {
+            worker.silent = Some(turn.now);
+            turn.act(Action::Nudge { generation: number, slot });
+        }
+    }
+
+    /// A child, of this generation or not, was stopped by a signal or continued.
+    pub fn stopped(&mut self, pid: i32, stopped: bool, turn: &mut Turn) {
+        let (number, since) = (self.number, stopped.then_some(turn.now));
+        if self.template.pid() == Some(pid) {
+            self.template_stopped = since;
+            turn.note(Note::TemplateStopped(number, stopped));
+        }
+        if let Some(worker) = self.slots.iter_mut().find(|worker| worker.pid == Some(pid)) {
+            worker.stopped = since;
+            turn.note(Note::Stopped(worker.name(number), stopped));
+        }
+    }
+
+    /// When patience with a worker ends, and with what it is late then.
+    fn due(&self, worker: &Worker) -> Option<(Moment, Late)> {
+        let within = |since: Moment| (!self.plan.patience.is_zero()).then(|| since + self.plan.patience);
+        let ready = |late: Option<Moment>| late.filter(|_| worker.stage == slots::Stage::Ready).and_then(within);
+        let forking = self.template_stopped.filter(|_| worker.stage == slots::Stage::Forking);
+        let late = match worker.stage {
+            slots::Stage::Forking | slots::Stage::Booting => Late::Boot,
+            slots::Stage::Ready => Late::Closed,
+            slots::Stage::Draining | slots::Stage::Killed => Late::Drain,
+        };
+        [
+            worker.deadline.map(|due| (due, late)),
+            ready(worker.stopped).map(|due| (due, Late::Stopped)),
+            ready(worker.silent).map(|due| (due, Late::Turn)),
+            forking.and_then(|since| within(since.max(worker.since))).map(|due| (due, Late::Boot)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(due, _)| *due)
     }
 
     /// A worker's channel is closed: its end is near, or something is wrong with it.
@@ -331,6 +381,7 @@ impl Generation {
     /// The template has ended. What it was told to fork may live or not; without a channel it will not live for long.
     pub fn template_exited(&mut self, turn: &mut Turn) {
         self.template = Template::Gone;
+        self.template_stopped = None;
         let orphans: Vec<u16> = self
             .slots
             .iter()
@@ -400,20 +451,24 @@ impl Generation {
         for worker in self.slots.iter_mut().filter(|worker| worker.leaving && worker.stage == slots::Stage::Booting) {
             kill(worker, turn);
         }
-        for worker in self.slots.iter_mut().filter(|worker| worker.deadline.is_some_and(|deadline| deadline <= now)) {
+        let late =
+            |worker: &Worker| self.due(worker).filter(|(due, _)| *due <= now).map(|(_, late)| (worker.slot, late));
+        let stragglers: Vec<(u16, Late)> = self.slots.iter().filter_map(late).collect();
+        for (slot, late) in stragglers {
+            let Some(worker) = self.slots.at(slot) else { continue };
             worker.deadline = None;
-            let late = match worker.stage {
+            match worker.stage {
                 slots::Stage::Forking => {
+                    self.template_stopped = None;
+                    turn.note(Note::TemplateLate(number));
                     self.template.kill(turn);
-                    continue;
                 }
-                slots::Stage::Booting => Late::Boot,
-                slots::Stage::Ready => Late::Closed,
-                slots::Stage::Draining => Late::Drain,
-                slots::Stage::Killed => continue,
-            };
-            turn.note(Note::Straggler(worker.name(number), late));
-            kill(worker, turn);
+                slots::Stage::Booting | slots::Stage::Ready | slots::Stage::Draining => {
+                    turn.note(Note::Straggler(worker.name(number), late));
+                    kill(worker, turn);
+                }
+                slots::Stage::Killed => {}
+            }
         }
         if matches!(self.template, Template::Ending { deadline, .. } if deadline <= now) {
             self.template.kill(turn);
@@ -536,7 +591,8 @@ impl Generation {
         let missing = self.slots.count(Worker::counts) < usize::from(self.wanted);
         let backoff =
             (self.stage == Stage::Serving && missing && self.backoff.until > now).then_some(self.backoff.until);
-        self.slots.iter().filter_map(|worker| worker.deadline).chain(template).chain(backoff)
+        let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
+        workers.chain(template).chain(backoff)
     }
 }
 

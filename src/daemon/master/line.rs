@@ -76,6 +76,11 @@ impl Line {
         serde_json::from_slice(&packet).map_or_else(|error| Heard::Nonsense(cut(&error)), Heard::Message)
     }
 
+    /// It may say one thing more.
+    pub fn allow_one_more(&mut self) {
+        self.due = self.due.saturating_add(1);
+    }
+
     /// Sends a message, or keeps it until the other end reads. `WouldBlock` if it has not done so for very long.
     pub fn send<T: Serialize>(&mut self, message: &T, carried: &[BorrowedFd]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;

@@ -21,6 +21,7 @@ use self::{
     state::State,
     status::Status,
     upgrade::Kept,
+    watch::Watch,
 };
 use crate::{
     background::Announce,
@@ -45,6 +46,7 @@ mod state;
 pub mod status;
 mod team;
 pub mod upgrade;
+mod watch;
 
 pub use check::check;
 
@@ -148,6 +150,7 @@ impl<'a> Master<'a> {
             self.performer.close_inquiries(Moment::now());
             self.performer.notify.alive(Moment::now());
             log::tell_lost(&self.performer.log);
+            self.watch(Moment::now());
             self.handle(Event::Tick);
         }
     }
@@ -183,7 +186,8 @@ impl<'a> Master<'a> {
         let now = Moment::now();
         let inquiry = self.performer.inquiries.iter().map(|inquiry| inquiry.deadline).min();
         let lost = (log::lost() > 0).then(|| now + log::BETWEEN_TRIES);
-        let deadlines = [self.state.deadline(now), self.performer.notify.deadline(), inquiry, lost];
+        let deadlines =
+            [self.state.deadline(now), self.performer.notify.deadline(), inquiry, lost, self.performer.watch.next];
         let deadline = deadlines.into_iter().flatten().min();
         match deadline {
             None => PollTimeout::NONE,
@@ -291,6 +295,17 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// Looks whether the workers make progress, if that is due.
+    fn watch(&mut self, now: Moment) {
+        if self.performer.watch.next.is_none_or(|next| now < next) {
+            return;
+        }
+        let mut watch = std::mem::replace(&mut self.performer.watch, Watch::new(now));
+        let events = watch.look(&self.state, &self.performer, now);
+        self.performer.watch = watch;
+        events.into_iter().for_each(|event| self.handle(event));
+    }
+
     /// Whoever has a channel has a process that can be asked.
     fn inquire(&mut self, asker: Asker, pid: Option<i32>) {
         let mut workers = BTreeMap::new();
@@ -322,6 +337,9 @@ impl<'a> Master<'a> {
             for slot in slots {
                 self.hear_worker(number, slot, usize::MAX);
             }
+        }
+        while let Some((pid, stopped)) = process::next_stopped() {
+            self.handle(Event::Stopped { pid, stopped });
         }
         while let Some((pid, exit)) = process::reap() {
             self.performer.children.remove(&pid);

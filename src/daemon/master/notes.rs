@@ -75,10 +75,27 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
                 Late::Boot => "not ready within boot-timeout",
                 Late::Drain => "not drained within graceful-timeout",
                 Late::Closed => "its channel is closed",
+                Late::Turn => "no progress within timeout",
+                Late::Stopped => "stopped by a signal for longer than timeout",
             };
             error!(log, "worker killed";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => because,
-                "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker));
+                "state" => doing(scoreboard, worker), "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker));
+        }
+        Note::Stopped(worker, true) => {
+            warn!(log, "worker stopped by a signal";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker),
+                "requests" => requests(scoreboard, worker));
+        }
+        Note::Stopped(worker, false) => {
+            warn!(log, "worker continued"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
+        }
+        Note::TemplateStopped(generation, true) => {
+            warn!(log, "template stopped by a signal"; "generation" => generation.0);
+        }
+        Note::TemplateStopped(generation, false) => warn!(log, "template continued"; "generation" => generation.0),
+        Note::TemplateLate(generation) => {
+            error!(log, "template killed"; "generation" => generation.0, "because" => "it did not fork in time");
         }
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
         Note::TemplateLost(generation, exit) => {
@@ -113,6 +130,15 @@ fn seconds(duration: std::time::Duration) -> String {
 
 fn pid(worker: &WorkerName) -> i32 {
     worker.pid.unwrap_or(0)
+}
+
+/// The worker's own word on its state.
+fn doing(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> String {
+    let known = scoreboard.filter(|scoreboard| worker.slot < scoreboard.slots());
+    known.map_or_else(
+        || "unknown".into(),
+        |scoreboard| format!("{:?}", scoreboard.slot(worker.slot).state()).to_lowercase(),
+    )
 }
 
 /// The requests that a worker was called for, with their ages.

@@ -14,20 +14,25 @@ use super::{
     line::{Heard, Line},
     notes,
     team::{Crashes, Exchange, Team},
+    watch::Watch,
 };
 use crate::{
     background::Announce,
     control::{Control, Open},
     exit::{self, Exit, words},
-    listen::Listeners,
+    listen::{Bound, Listeners},
     logs::{Logs, Standard},
     notify::Notify,
     pidfile::PidFile,
     settings::Settings,
-    sys::{descriptors, pidfd::PidFd},
+    sys::{descriptors, diag, pidfd::PidFd},
     template,
 };
 
+/// The kernel asks a client again, whom a listener holds back, a second after it came; and a little more.
+const SILENCE: Duration = Duration::from_millis(1250);
+/// What a worker may take beyond `--timeout` before it counts as one that makes no progress.
+const LITTLE_MORE: Duration = Duration::from_secs(5);
 /// What no bound means: a century.
 const FOREVER: Duration = Duration::from_secs(3_155_760_000);
 
@@ -62,6 +67,10 @@ pub struct Performer<'a> {
     pub inquiries: Vec<Inquiry>,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    /// Whether the workers make progress.
+    pub watch: Watch,
+    /// How much longer workers accept at the stop, once that is known.
+    pub silence: Option<Duration>,
     /// Who waits for the first generation.
     pub announce: Option<Announce>,
     /// What the master was started with.
@@ -113,6 +122,8 @@ impl<'a> Performer<'a> {
             control,
             inquiries: Vec::new(),
             restarts: BTreeMap::new(),
+            watch: Watch::new(Moment::now()),
+            silence: None,
             announce: None,
             standard,
             log,
@@ -142,7 +153,9 @@ impl<'a> Performer<'a> {
             Action::Boot { generation, like } => return Some(self.boot(generation, like)),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
             Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
+            Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay } => {
+                let delay = if hand_over { delay } else { delay.max(self.time_for_the_silent()) };
                 self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
             }
             Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
@@ -227,6 +240,10 @@ impl<'a> Performer<'a> {
             boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
             graceful_timeout: settings.graceful_timeout,
             drain_delay: settings.drain_delay,
+            patience: match settings.boot.worker.timeout {
+                Duration::ZERO => Duration::ZERO,
+                timeout => timeout + LITTLE_MORE,
+            },
             keep_previous: settings.keep_previous,
             listeners,
         })
@@ -268,6 +285,17 @@ impl<'a> Performer<'a> {
         template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])?;
         team.workers.insert(slot, ours);
         Ok(())
+    }
+
+    /// The site stops: how much longer its workers accept because clients have connected that the listeners hold back until they
+    /// say something. They would be reset.
+    fn time_for_the_silent(&mut self) -> Duration {
+        let held_back =
+            |bound: &Bound| bound.told.port.is_some_and(|port| diag::end_deferring(bound.socket.as_fd(), port));
+        *self.silence.get_or_insert_with(|| {
+            let found = self.listeners.iter().filter(|bound| held_back(bound)).count();
+            if found > 0 { SILENCE } else { Duration::ZERO }
+        })
     }
 
     /// A worker that does not read its channel is left to its deadline, one that is gone to its exit.
@@ -336,13 +364,17 @@ impl<'a> Performer<'a> {
             Note::WorkerLost { exit, .. } => Some(exit.to_string()),
             Note::Straggler(_, Late::Boot) => Some("boot-timeout".to_owned()),
             Note::Straggler(_, Late::Closed) => Some("closed channel".to_owned()),
+            Note::Straggler(_, Late::Turn) => Some("no progress".to_owned()),
+            Note::Straggler(_, Late::Stopped) => Some("stopped by a signal".to_owned()),
             _ => None,
         };
         if let Some(cause) = cause {
             *self.restarts.entry(cause).or_default() += 1;
         }
         let worker = match note {
-            Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) => Some(worker.generation),
+            Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) | Note::Stopped(worker, _) => {
+                Some(worker.generation)
+            }
             _ => None,
         };
         if let Note::WorkerLost { worker, .. } = note
@@ -438,6 +470,9 @@ impl<'a> Performer<'a> {
         match line.hear::<FromWorker>() {
             Heard::Nothing => None,
             Heard::Message(says) => {
+                if matches!(says, FromWorker::AtWork) && self.watch.begin((generation, slot), Moment::now()) {
+                    line.allow_one_more();
+                }
                 if let FromWorker::Stacks(stacks) = &says {
                     self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered(generation, slot, Some(stacks)));
                 }

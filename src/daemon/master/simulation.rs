@@ -71,6 +71,10 @@ struct Line {
     admitted: bool,
     /// Drain, Quit or Kill was ordered.
     dismissed: bool,
+    /// It makes no progress.
+    silent: bool,
+    /// A signal has stopped it.
+    halted: bool,
 }
 
 struct World {
@@ -222,6 +226,14 @@ impl World {
             Event::WorkerClosed { generation, slot } => {
                 self.lines.get_mut(&(*generation, *slot)).is_some_and(|line| std::mem::take(&mut line.open))
             }
+            Event::Pulse { generation, slot, .. } => self.lines.get_mut(&(*generation, *slot)).is_some_and(|line| {
+                line.silent = false;
+                line.open
+            }),
+            Event::Stopped { pid, .. } => {
+                self.lines.values_mut().filter(|line| line.pid == Some(*pid)).for_each(|line| line.halted = false);
+                self.processes.contains_key(pid)
+            }
             Event::Exited { pid, .. } => {
                 if let Some(process) = self.processes.remove(pid)
                     && let Some(slot) = process.slot
@@ -282,7 +294,7 @@ impl World {
 
     /// Whether this takes a worker away that could have gone on.
     fn dismisses(&self, action: &Action) -> bool {
-        let goes_on = |line: &Line| line.admitted && !line.dismissed && line.open;
+        let goes_on = |line: &Line| line.admitted && !line.dismissed && line.open && !line.silent && !line.halted;
         match action {
             Action::Drain { generation, slot, .. } | Action::Quit { generation, slot } => {
                 self.lines.get(&(*generation, *slot)).is_some_and(goes_on)

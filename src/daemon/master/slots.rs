@@ -36,6 +36,12 @@ pub struct Worker {
     pub asked: Option<Why>,
     /// Its turn has come: it does not count any more, and drains when its successor is ready.
     pub leaving: bool,
+    /// Since when its loop has not turned although there is something to do.
+    #[serde(default)]
+    pub silent: Option<Moment>,
+    /// Since when a signal has stopped it.
+    #[serde(default)]
+    pub stopped: Option<Moment>,
 }
 
 /// From the order to the end.
@@ -98,6 +104,8 @@ impl Slots {
             deadline: Some(deadline),
             asked: None,
             leaving: false,
+            silent: None,
+            stopped: None,
         });
         Some(slot)
     }

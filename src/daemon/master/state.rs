@@ -176,6 +176,14 @@ impl State {
                 }
             }
             (_, Event::WorkerNonsense { generation, slot, why }) => self.distrust_worker(generation, slot, &why, turn),
+            (_, Event::Pulse { generation, slot, alive }) => {
+                if let Some(generation) = self.at(generation) {
+                    generation.pulse(slot, alive, turn);
+                }
+            }
+            (_, Event::Stopped { pid, stopped }) => {
+                self.generations.iter_mut().for_each(|generation| generation.stopped(pid, stopped, turn));
+            }
             (_, Event::Exited { pid, exit }) => self.exited(pid, exit, turn),
             (_, Event::TrialStarted(started)) => {
                 if let Upgrade::Trying { pid, .. } = &mut self.upgrade {
@@ -416,6 +424,8 @@ impl State {
             FromWorker::Drained => generation.drained(slot, turn.now),
             // The performer has handed them on to whoever asked.
             FromWorker::Stacks(_) => {}
+            // The performer looks from now on.
+            FromWorker::AtWork => {}
         }
     }
 

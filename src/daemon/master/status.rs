@@ -1,6 +1,6 @@
 //! `ostler status`: what is there and what it does, gathered from the state machine, the scoreboards and /proc.
 
-use std::{collections::BTreeMap, fmt::Write, fs};
+use std::{collections::BTreeMap, fmt::Write, fs, os::fd::AsFd};
 
 use ostler_wire::{log::printable, scoreboard};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::{
     state::State,
     team::Team,
 };
+use crate::sys::diag;
 
 /// All of it. Times are seconds, memory is bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,10 +25,22 @@ pub struct Status {
     pub pid: u32,
     /// What is listened on.
     pub addresses: Vec<String>,
+    /// How many wait there to be accepted, in the same order.
+    #[serde(default)]
+    pub queues: Vec<Queue>,
     /// In the order of their numbers.
     pub generations: Vec<GenerationStatus>,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+}
+
+/// A listener's queue in the kernel; nothing where the kernel does not say.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Queue {
+    /// Connections that wait to be accepted.
+    pub waiting: Option<u32>,
+    /// How many may.
+    pub room: Option<u32>,
 }
 
 /// One generation.
@@ -62,6 +75,9 @@ pub struct WorkerStatus {
     pub age: Option<f64>,
     /// What its Python threads are doing.
     pub doing: Vec<Request>,
+    /// What holds up all of it, and for how long, if it makes no progress.
+    #[serde(default)]
+    pub stuck: Option<Request>,
     /// Requests answered.
     pub requests: u64,
     /// Of these with 5xx.
@@ -109,6 +125,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
+            queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
             generations: state.generations().iter().map(generation).collect(),
             restarts: performer.restarts.clone(),
         }
@@ -117,6 +134,11 @@ impl Status {
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!("ostler {}, master {}, {}\n", self.version, self.pid, self.addresses.join(", "));
+        for (address, queue) in self.addresses.iter().zip(&self.queues) {
+            if let Queue { waiting: Some(waiting @ 1..), room: Some(room) } = queue {
+                text += &format!("{address}: {waiting} wait to be accepted, of at most {room}\n");
+            }
+        }
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
         }
@@ -125,6 +147,12 @@ impl Status {
             text += &format!("workers replaced: {}\n", causes.join(", "));
         }
         text
+    }
+}
+
+impl Queue {
+    fn of(queue: Option<(u32, u32)>) -> Queue {
+        Queue { waiting: queue.map(|(waiting, _)| waiting), room: queue.map(|(_, room)| room) }
     }
 }
 
@@ -204,6 +232,7 @@ impl WorkerStatus {
             replaced: worker.asked.map(|why| why.to_string()),
             age: worker.ready.map(|ready| (now - ready).as_secs_f64()),
             doing: board.map(threads).unwrap_or_default(),
+            stuck: stuck(worker, now),
             requests: count(|slot| slot.requests.load(Relaxed)),
             errors: count(|slot| slot.errors.load(Relaxed)),
             refused: count(|slot| slot.refused.load(Relaxed)),
@@ -222,8 +251,12 @@ impl WorkerStatus {
             Some(why) => format!("{} ({why})", self.state),
             None => self.state.clone(),
         };
-        let doing: Vec<_> =
-            self.doing.iter().map(|request| format!("{} ({:.1} s)", printable(&request.line), request.age)).collect();
+        let doing: Vec<_> = self
+            .stuck
+            .iter()
+            .chain(&self.doing)
+            .map(|request| format!("{} ({:.1} s)", printable(&request.line), request.age))
+            .collect();
         [
             self.slot.to_string(),
             self.pid.map_or_else(dash, |pid| pid.to_string()),
@@ -238,6 +271,12 @@ impl WorkerStatus {
             doing.join(", "),
         ]
     }
+}
+
+fn stuck(worker: &Worker, now: Moment) -> Option<Request> {
+    let stopped = worker.stopped.map(|since| ("stopped by a signal", since));
+    let (what, since) = stopped.or(worker.silent.map(|since| ("makes no progress", since)))?;
+    Some(Request { line: what.into(), age: (now - since).as_secs_f64() })
 }
 
 impl Memory {

@@ -304,6 +304,8 @@ impl Kept {
             inquiries: Vec::new(),
             restarts: self.restarts,
             standard: Standard { output: own(output)?, error: own(error)? },
+            watch: super::watch::Watch::new(super::event::Moment::now()),
+            silence: None,
             announce: None,
             log: ostler_wire::log::logger("master", Level::Info),
         };

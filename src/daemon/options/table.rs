@@ -120,7 +120,7 @@ pub static SETTINGS: &[Setting] = &[
         .preset("0")
         .more("Measured over several samples; the replacement is ready first, and one worker goes at a time."),
     one(PROCESSES, "max-age", "TIME", "Replace a worker after this time; 0 for never").preset("0"),
-    one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread; 0 for never")
+    one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never")
         .preset("0"),
     one(REQUESTS, "keep-alive", "TIME", "How long a connection may idle between requests; 0 closes after each")
         .alias(&["keepalive"])

@@ -153,6 +153,17 @@ pub fn reap() -> Option<(i32, Ending)> {
     wait(-1, libc::WNOHANG)
 }
 
+/// The next child that a signal has stopped (true) or continued.
+pub fn next_stopped() -> Option<(i32, bool)> {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG;
+    match waitid(Id::All, flags) {
+        Ok(WaitStatus::Stopped(pid, _)) => Some((pid.as_raw(), true)),
+        Ok(WaitStatus::Continued(pid)) => Some((pid.as_raw(), false)),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// Waits for the end of a child.
 pub fn bury(pid: i32) -> Option<Ending> {
     wait(pid, 0).map(|(_, ending)| ending)

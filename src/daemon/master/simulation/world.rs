@@ -31,6 +31,7 @@ impl World {
                 self.ensure(fresh, "a worker is admitted twice, or after it was dismissed");
             }
             Action::Drain { generation, slot, hand_over, .. } => self.drain(generation, slot, hand_over),
+            Action::Nudge { generation, slot } => drop(self.line(generation, slot)),
             Action::Quit { generation, slot } => {
                 let line = self.line(generation, slot);
                 line.dismissed = true;
@@ -107,6 +108,7 @@ impl World {
             boot_timeout: Duration::from_secs(10),
             graceful_timeout: Duration::from_secs(self.chance.below(6)),
             drain_delay: Duration::from_secs(self.chance.below(2)),
+            patience: Duration::from_secs(self.chance.below(20)),
             keep_previous: self.chance.percent(70),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
         };
@@ -328,7 +330,7 @@ impl World {
         if self.ended.is_some() {
             return;
         }
-        let which = self.chance.below(44);
+        let which = self.chance.below(48);
         if which > 21 {
             return self.misfortune(which);
         }
@@ -377,6 +379,7 @@ impl World {
                     return;
                 }
                 let why = match other {
+                    44.. => return self.freeze(other, generation, slot, pid),
                     33 | 34 => Recycle::Age,
                     35 => Recycle::Timeout,
                     36 => Recycle::Panic,
@@ -393,6 +396,33 @@ impl World {
                 let says = FromWorker::Replace(why);
                 self.later(pid, Duration::ZERO, Happening::Event(Event::Worker { generation, slot, says }));
             }
+        }
+    }
+}
+
+impl World {
+    /// A worker makes no progress, or a signal stops it or its template; perhaps for a while only.
+    fn freeze(&mut self, how: u64, generation: Number, slot: u16, pid: i32) {
+        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none() && p.alive);
+        let template = template.map(|(&template, _)| template);
+        let pulse = |alive| Event::Pulse { generation, slot, alive };
+        let stopped = |pid| [true, false].map(|stopped| Event::Stopped { pid, stopped });
+        let line = self.line(generation, slot);
+        let [begun, over] = match (how, template) {
+            (44 | 45, _) => {
+                line.silent = true;
+                [pulse(false), pulse(true)]
+            }
+            (46, Some(template)) => stopped(template),
+            _ => {
+                line.halted = true;
+                stopped(pid)
+            }
+        };
+        self.happen(begun);
+        if self.chance.percent(50) {
+            let delay = self.chance.delay();
+            self.later(pid, delay, Happening::Event(over));
         }
     }
 }
