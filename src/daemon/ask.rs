@@ -1,11 +1,19 @@
 //! The commands to a running master: `ostler reload` and its like. Each waits for its outcome and ends with it.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::Path,
 };
 
+use nix::{
+    sys::{
+        socket::{getsockopt, sockopt},
+        stat::fstat,
+    },
+    unistd::geteuid,
+};
 use ostler_wire::Channel;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -13,6 +21,7 @@ use crate::{
     control::{Command, Reply},
     exit::{Exit, Failure, words},
     master::{event::Change, status::Status},
+    names::Place,
     report,
 };
 
@@ -41,7 +50,8 @@ pub fn ask(socket: &Path, words: &[String]) -> Result<Exit, Failure> {
         while let Ok(Some(_)) = channel.receive::<Reply>() {}
     }
     match command {
-        Command::Status if !json => report::print(&status(&text)?.table()),
+        Command::Status if json => report::print(&report::escaped_json(&format!("{}\n", text.trim_end()))),
+        Command::Status => report::print(&status(&text)?.table()),
         _ => report::print(&format!("{}\n", text.trim_end())),
     }
 }
@@ -51,19 +61,37 @@ fn status(text: &str) -> Result<Status, Failure> {
     serde_json::from_str(text).map_err(unknown)
 }
 
+/// Connects to the very socket that the path leads to now, and makes sure of who listens.
 fn connect(path: &Path) -> Result<Channel, Failure> {
-    let connected = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)
-        .and_then(|socket| SockAddr::unix(path).and_then(|address| socket.connect(&address)).map(|()| socket));
-    connected.map(|socket| Channel::from(OwnedFd::from(socket))).map_err(|error| {
-        let path = path.display();
-        match error.kind() {
-            ErrorKind::NotFound => Failure::new(Exit::NotRunning, format!("no ostler is running: there is no {path}")),
-            ErrorKind::ConnectionRefused => {
-                Failure::new(Exit::NotRunning, format!("no ostler is running: nobody answers at {path}"))
-            }
-            _ => Failure::new(Exit::System, format!("could not connect to {path}: {}", words(&error))),
-        }
-    })
+    let shown = path.display();
+    let nobody = |why: &str| Failure::new(Exit::NotRunning, format!("no ostler is running: {why} {shown}"));
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Err(nobody("there is no"));
+    }
+    let failed = |why: String| Failure::new(Exit::System, format!("could not connect to {shown}: {why}"));
+    let held = Place::of(path).and_then(|place| place.hold().map_err(|error| words(&error))).map_err(failed)?;
+    let connected = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None).and_then(|socket| {
+        let address = SockAddr::unix(format!("/proc/self/fd/{}", held.as_raw_fd()))?;
+        socket.connect(&address).map(|()| socket)
+    });
+    let socket = connected.map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => nobody("nobody answers at"),
+        _ => failed(words(&error)),
+    })?;
+    let peer = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| failed(words(&error.into())))?;
+    match may_listen(path, peer.uid()) {
+        true => Ok(Channel::from(OwnedFd::from(socket))),
+        false => Err(failed(format!("process {} of user {} listens there, who has no say", peer.pid(), peer.uid()))),
+    }
+}
+
+/// Root, we ourselves, and the user to whom somebody of these has given the directory (systemd does so for `User=`).
+fn may_listen(path: &Path, user: u32) -> bool {
+    let given = || {
+        let directory = Place::of(path.parent()?).ok().filter(|place| !place.is_foreign())?;
+        fstat(directory.hold().ok()?).ok()
+    };
+    user == 0 || user == geteuid().as_raw() || given().is_some_and(|directory| directory.st_uid == user)
 }
 
 fn command(words: &[String]) -> Result<Command, Failure> {

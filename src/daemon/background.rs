@@ -10,7 +10,10 @@ use std::{
 use daemonize::{Daemonize, Outcome};
 use nix::sys::stat::{Mode, umask};
 
-use crate::exit::{Exit, Failure, words};
+use crate::{
+    exit::{Exit, Failure, words},
+    report,
+};
 
 /// Tells the process that was started how the first boot went.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ pub fn enter() -> Result<Announce, Failure> {
                 return Err(failed("it ended without a word. The error log says more.".into()));
             };
             if !message.is_empty() {
-                eprintln!("ostler: {}", String::from_utf8_lossy(message));
+                eprintln!("ostler: {}", report::safe(&String::from_utf8_lossy(message)));
             }
             process::exit(exit.into());
         }

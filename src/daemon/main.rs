@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("ostler: {failure}");
+            eprintln!("ostler: {}", report::safe(&failure.message));
             failure.exit.into()
         }
     }

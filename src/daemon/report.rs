@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use ostler_wire::log::{is_unprintable, printable};
+
 use crate::{
     exit::{Exit, Failure, words},
     options::Options,
@@ -32,12 +34,26 @@ pub fn json(options: &Options) -> String {
             (setting.name.to_string(), entry(value, given.source.to_string()))
         })
         .collect();
-    format!("{:#}\n", serde_json::Value::Object(all))
+    escaped_json(&format!("{:#}\n", serde_json::Value::Object(all)))
 }
 
-/// A reader that goes away early (`| head`) is no failure.
+/// What a terminal would obey is shown as escapes: much of what is printed was written by others.
+pub fn safe(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for JSON, in which such characters stand within texts only.
+pub fn escaped_json(text: &str) -> String {
+    let escaped = |c: char| match c != '\n' && is_unprintable(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// Prints it, made [`safe`]. A reader that goes away early (`| head`) is no failure.
 pub fn print(text: &str) -> Result<Exit, Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
+    match io::stdout().write_all(safe(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::System, format!("could not write to standard output: {}", words(&error))))
         }
@@ -71,6 +87,16 @@ mod tests {
         assert_eq!(words("threads"), "threads 2 environment (OSTLER_THREADS)");
         assert_eq!(words("bind"), "bind :1, :2 command line");
         assert_eq!(words("backlog"), "backlog 2048 default");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        let text = "a\x1b[2J\tb\u{9b}1m\u{202e}c\n\x07d\r\n";
+        assert_eq!(safe(text), "a\\u{1b}[2J\tb\\u{9b}1m\\u{202e}c\n\\u{7}d\\r\n");
+        let json = "{\n  \"a\": \"\x7f\u{9b}\u{202e}\"\n}\n";
+        let read: serde_json::Value = serde_json::from_str(&escaped_json(json)).unwrap();
+        assert_eq!(read["a"], "\x7f\u{9b}\u{202e}");
+        assert!(escaped_json(json).is_ascii());
     }
 
     #[test]

@@ -233,13 +233,19 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=' && c != '\\')
 }
 
-/// Control characters shown as escapes, everything else as it is.
+/// What a terminal would obey: control characters, and those that turn the direction of text around or end a line.
+pub fn is_unprintable(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// What a terminal would obey shown as escapes, everything else as it is.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' => shown.push(c),
-            c if c.is_control() => shown.extend(c.escape_default()),
+            c if is_unprintable(c) => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
     }

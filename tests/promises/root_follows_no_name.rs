@@ -261,3 +261,37 @@ def application(environ, start_response):
     nix::unistd::write(&terminal.master, b"said = 'at the terminal'\nc\n").expect("the terminal is open");
     assert_eq!(client.answer().text(), "at the terminal");
 }
+
+#[test]
+fn what_somebody_else_listens_at_is_not_spoken_to() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let folder = Folder::new();
+    let theirs = folder.join("theirs");
+    fs::create_dir(&theirs).expect("a private folder is writable");
+    let socket = theirs.join("ostler.sock");
+    let listen = "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
+                  s.bind(sys.argv[1]); s.listen(); print('listening', flush=True)\n\
+                  c = s.accept()[0]; c.recv(9999); c.send(b'{\"Part\": \"\\\\u001b[2Jx\"}'); c.send(b'{\"End\": \"Success\"}')\n\
+                  s.accept()";
+    give_to_nobody(&theirs);
+    let mut command = std::process::Command::new("/usr/bin/env");
+    command.arg("python3").args(["-c", listen]).arg(&socket);
+    let listener = ostler_tests::Process::start(&mut command, text(folder.path()));
+    listener.output.find("listening");
+    // Root has given them this directory, so they may listen there, but a terminal obeys nothing that they say.
+    let ask = |path: &Path| Rig::bare().run(&["stacks", "--control", text(path)]);
+    assert_eq!(ask(&socket).output, "\\u{1b}[2Jx");
+    // Elsewhere they may not.
+    chown(&theirs, Some(0), Some(0)).expect("root may do that");
+    ask(&socket).says(7, &["of user 65534 listens there, who has no say"]);
+    // And a link of theirs does not lead root to another master.
+    give_to_nobody(&theirs);
+    let site = rig.start();
+    fs::remove_file(&socket).expect("it is there");
+    symlink(site.folder().join("control.sock"), &socket).expect("a private folder is writable");
+    std::os::unix::fs::lchown(&socket, Some(NOBODY), Some(NOBODY)).expect("root may do that");
+    ask(&socket).says(7, &["root does not follow the link"]);
+    let weak = Rig::bare().file("ostler.toml", "control = \"/run/ostler/another.sock\"\n");
+    give_to_nobody(weak.folder().path());
+    weak.run(&["stop"]).says(7, &["say where its commands go", "`chown root "]);
+}

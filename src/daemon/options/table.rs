@@ -212,7 +212,11 @@ pub static SETTINGS: &[Setting] = &[
         .found(
             "NAME.sock in RUNTIME_DIRECTORY (systemd), /run/ostler (root), XDG_RUNTIME_DIR/ostler or /tmp/ostler-UID",
         )
-        .more("Only its owner and root may speak to it. The commands look for it in the same places."),
+        .more(
+            "Only its owner and root may speak to it. The commands look for it in the same places; those of root in /run/ostler \
+             and /run/ostler-NAME alone, besides RUNTIME_DIRECTORY if it is root's. They speak to a master of root, of their \
+             own user, or of the user to whom its directory was given, and to nobody else.",
+        ),
     one(HOUSE, "pid", "FILE", "Write the master's process id there")
         .short('p')
         .alias(&["pidfile"])

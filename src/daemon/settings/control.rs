@@ -1,12 +1,17 @@
 //! Where the control socket is: the master makes it there, and the commands look for it in the same places.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::geteuid;
 
 use crate::{
     exit::{Exit, Failure},
-    options::{Invocation, Options},
+    names::{self, Others, Place},
+    options::{Invocation, Options, Source},
 };
 
 /// Where a master makes its socket; none with `--control=off`.
@@ -20,7 +25,7 @@ pub fn choose(invocation: &Invocation, options: &mut Options, chdir: &Path) -> R
         // systemd.exec(5): several are separated by colons.
         (Some(ours), _) => PathBuf::from(ours.split(':').next().unwrap_or(ours)),
         _ if geteuid().is_root() => "/run/ostler".into(),
-        (None, Some(session)) if Path::new(session).is_dir() => Path::new(session).join("ostler"),
+        (None, Some(session)) if is_ours(session) => Path::new(session).join("ostler"),
         _ => own,
     };
     let path = directory.join(format!("{name}.sock"));
@@ -28,8 +33,16 @@ pub fn choose(invocation: &Invocation, options: &mut Options, chdir: &Path) -> R
     Ok(Some(path))
 }
 
-/// Where a command finds the socket of a running master.
+/// `su` leaves the variable of whoever called it.
+fn is_ours(session: &str) -> bool {
+    fs::metadata(session).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+}
+
+/// Where a command finds the socket of a running master. Root looks at no place that somebody else has chosen.
 pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failure> {
+    if geteuid().is_root() {
+        refuse_weak_file(options)?;
+    }
     let chdir = options.optional("chdir", |text| super::path(&invocation.directory, text))?;
     let chdir = chdir.unwrap_or_else(|| invocation.directory.clone());
     match named(options, &chdir)? {
@@ -41,13 +54,18 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
     }
     let name = options.value("name", super::name)?;
     let file = format!("{name}.sock");
+    let root = geteuid().is_root();
+    let safe = |place: &PathBuf| !root || Place::anywhere(place).is_ok_and(|at| at.weaknesses(Others::All).is_empty());
+    let ours =
+        invocation.variable("RUNTIME_DIRECTORY").map(|ours| PathBuf::from(ours.split(':').next().unwrap_or(ours)));
+    let session = invocation.variable("XDG_RUNTIME_DIR").filter(|session| !root && is_ours(session));
     let places = [
-        invocation.variable("RUNTIME_DIRECTORY").map(|ours| PathBuf::from(ours.split(':').next().unwrap_or(ours))),
-        invocation.variable("XDG_RUNTIME_DIR").map(|session| Path::new(session).join("ostler")),
+        ours.filter(safe),
+        session.map(|session| Path::new(session).join("ostler")),
         Some("/run/ostler".into()),
         // RuntimeDirectory=ostler-%i of the unit.
         Some(Path::new("/run").join(format!("ostler-{name}"))),
-        Some(Path::new("/tmp").join(format!("ostler-{}", geteuid()))),
+        Some(Path::new("/tmp").join(format!("ostler-{}", geteuid()))).filter(|_| !root),
     ];
     let places: Vec<_> = places.into_iter().flatten().map(|directory| directory.join(&file)).collect();
     places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
@@ -58,6 +76,24 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
         );
         Failure::new(Exit::NotRunning, message)
     })
+}
+
+/// A command of root's that goes to another master than root thinks does harm.
+fn refuse_weak_file(options: &Options) -> Result<(), Failure> {
+    let from_file = |name| match &options.given(name).source {
+        Source::File(path) => Some(path),
+        _ => None,
+    };
+    let Some(file) = ["control", "name"].into_iter().find_map(from_file) else { return Ok(()) };
+    let weaknesses = Place::anywhere(file).map(|place| place.weaknesses(Others::All)).unwrap_or_default();
+    match weaknesses.is_empty() {
+        true => Ok(()),
+        false => {
+            let what = format!("root does not let {} say where its commands go", file.display());
+            let mend = names::mended(&weaknesses);
+            Err(Failure::new(Exit::System, format!("{what}: {mend} --control PATH names the socket without it.")))
+        }
+    }
 }
 
 /// What `--control` says, if anything.
@@ -114,7 +150,12 @@ mod tests {
         assert_eq!(chosen(&folder, &["a"], &[("XDG_RUNTIME_DIR", &session)]), Some(expected));
         folder.file("ostler/lone.sock", "");
         let socket = found(&folder, &["stop", "-n", "lone"], &[("XDG_RUNTIME_DIR", &session)]);
-        assert_eq!(socket, Ok(folder.path().join("ostler/lone.sock")));
+        match geteuid().is_root() {
+            true => {
+                assert!(socket.unwrap_err().message.contains("there is no /run/ostler/lone.sock, no /run/ostler-lone"))
+            }
+            false => assert_eq!(socket, Ok(folder.path().join("ostler/lone.sock"))),
+        }
     }
 
     #[test]
