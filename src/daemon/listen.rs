@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -88,8 +88,9 @@ impl Listeners {
             return Ok(bound.id);
         }
         let (socket, told, file) = match address {
-            Address::Tcp(host, port) => bind_tcp(host, *port, settings.backlog)?,
+            Address::Tcp(host, port) => bind_tcp(host, *port, settings)?,
             Address::Unix(path) => bind_unix(path, settings)?,
+            Address::Abstract(name) => bind_abstract(name, settings.backlog)?,
             Address::Inherited(number) => adopt(*number)?,
         };
         let id = ListenerId(self.next);
@@ -142,7 +143,7 @@ impl SocketFile {
 
 type Opened = (OwnedFd, Listener, Option<SocketFile>);
 
-fn bind_tcp(host: &str, port: u16, backlog: i32) -> Result<Opened, Failure> {
+fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failure> {
     let typed = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let not_bound = |error: io::Error| {
         let mut text = format!("could not bind {typed}: {}", words(&error));
@@ -155,7 +156,13 @@ fn bind_tcp(host: &str, port: u16, backlog: i32) -> Result<Opened, Failure> {
         Failure::new(Exit::Bind, text)
     };
     let address = resolve(host, port).map_err(not_bound)?;
-    let socket = listen_on(address, backlog).map_err(not_bound)?;
+    let socket = match listen_on(address, settings) {
+        // A machine without IPv6 has all of its addresses in IPv4.
+        Err(error) if host.is_empty() && has_no_v6(&error) => {
+            listen_on((Ipv4Addr::UNSPECIFIED, port).into(), settings).map_err(not_bound)?
+        }
+        listens => listens.map_err(not_bound)?,
+    };
     let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
     let host = if host.is_empty() { bound.ip().to_string() } else { host.to_owned() };
     Ok((socket.into(), Listener { name: format!("http://{bound}"), host, port: Some(bound.port()) }, None))
@@ -163,7 +170,7 @@ fn bind_tcp(host: &str, port: u16, backlog: i32) -> Result<Opened, Failure> {
 
 /// A name stands for its first IPv4 address, if it has one.
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let host = if host.is_empty() { "::" } else { host };
     let all: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
         Ok(all) => all.collect(),
         Err(error) if error.raw_os_error().is_some() => return Err(error),
@@ -173,15 +180,34 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     first.copied().ok_or_else(|| io::Error::other("there is no host of that name"))
 }
 
-fn listen_on(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+fn has_no_v6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// All IPv6 addresses are all IPv4 addresses, too, unless those are bound beside it.
+fn listen_on(address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        let beside = |other: &Address| *other == Address::Tcp(Ipv4Addr::UNSPECIFIED.to_string(), address.port());
+        socket.set_only_v6(!address.ip().is_unspecified() || settings.binds.iter().any(beside))?;
     }
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
+    socket.listen(settings.backlog)?;
     Ok(socket)
+}
+
+/// A name beside the file system, which ends with the socket (unix(7)). Whoever is on this machine may connect.
+fn bind_abstract(name: &str, backlog: i32) -> Result<Opened, Failure> {
+    let bound = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+        socket.listen(backlog)?;
+        Ok(socket)
+    };
+    let failed = |error: io::Error| Failure::new(Exit::Bind, format!("could not bind unix:@{name}: {}", words(&error)));
+    let told = Listener { name: format!("unix:@{name}"), host: format!("@{name}"), port: None };
+    Ok((bound().map_err(failed)?.into(), told, None))
 }
 
 fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
@@ -288,8 +314,10 @@ fn tell(socket: BorrowedFd) -> io::Result<Listener> {
             Listener { name: format!("http://{address}"), host: address.ip().to_string(), port: Some(address.port()) }
         }
         None => {
-            let path = address.as_unix_addr().and_then(|unix| unix.path());
-            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            let unix = address.as_unix_addr();
+            let hidden = || Some(format!("@{}", String::from_utf8_lossy(unix?.as_abstract()?)));
+            let path = unix.and_then(|unix| unix.path()).map(|path| path.display().to_string());
+            let path = path.or_else(hidden).unwrap_or_default();
             Listener { name: format!("unix:{path}"), host: path, port: None }
         }
     })

@@ -34,20 +34,28 @@ def find(spec):
             if hasattr(module, attribute):
                 break
         else:
-            raise Failure("Application", f'{target} has neither "application" nor "app"', "")
+            raise Failure("Application", f'{target} has neither "application" nor "app"; {where(module)}', "")
     path, call = parse(spec, attribute)
     found = module
     for name in path:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise Failure("Application", f'{target} has no attribute "{".".join(path)}"', "") from None
+            what = f'{target} has no attribute "{".".join(path)}"'
+            raise Failure("Application", f"{what}; {where(module)}", "") from None
     named = f"{target}:{'.'.join(path)}"
     if call is not None:
         found, named = run_factory(named, found, *call), f"what {named}() returned"
     if not callable(found):
         raise Failure("Application", f"{named} is not callable, it is of type {type(found).__name__}", "")
     return found
+
+
+def where(module):
+    looked = f"it was looked for in {getattr(module, '__file__', None) or 'a module without a file'}"
+    if module.__name__.partition(".")[0] in sys.stdlib_module_names:
+        return f"{looked}, which is Python's own: give yours another name"
+    return looked
 
 
 def split(spec):

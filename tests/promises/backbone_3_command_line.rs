@@ -221,7 +221,7 @@ fn alone_it_prints_a_short_help_with_an_example() {
     let alone = Rig::bare().run(&[]);
     let said = alone.output + &alone.error;
     assert!(said.lines().count() < 60, "{said}");
-    for part in ["Usage: ostler [OPTIONS] APP", "--bind", "Examples:", "ostler site:app"] {
+    for part in ["Usage: ostler [OPTIONS] APP", "--bind", "Examples:", "ostler shop:app"] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }
 }

@@ -35,6 +35,7 @@ mod supervision_storm;
 mod a_frozen_worker_is_noticed;
 mod the_queue_is_seen;
 
+mod addresses;
 mod children;
 mod neighbours;
 mod root_follows_no_name;

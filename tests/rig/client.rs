@@ -3,7 +3,11 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::AsFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixStream},
+    },
     path::Path,
     time::Duration,
 };
@@ -37,7 +41,7 @@ enum Stream {
 }
 
 impl Client {
-    /// Connects to `http://127.0.0.1:8000` or `unix:/path`, as a daemon's log names them.
+    /// Connects to `http://127.0.0.1:8000`, `unix:/path` or `unix:@name`, as a daemon's log names them.
     pub fn connect(address: &str) -> Client {
         Client::try_connect(address).unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
     }
@@ -46,7 +50,10 @@ impl Client {
     pub fn try_connect(address: &str) -> io::Result<Client> {
         let stream = match address.strip_prefix("unix:") {
             Some(path) => {
-                let stream = UnixStream::connect(Path::new(path))?;
+                let stream = match path.strip_prefix('@') {
+                    Some(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+                    None => UnixStream::connect(Path::new(path))?,
+                };
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Stream::Unix(stream)

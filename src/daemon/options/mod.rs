@@ -13,6 +13,7 @@ mod layers;
 mod mistakes;
 pub mod parser;
 mod table;
+mod topics;
 
 pub use gunicorn::worker_class;
 #[cfg(test)]

@@ -7,12 +7,12 @@ use clap::{
     builder::{PossibleValuesParser, ValueHint},
 };
 
-use super::{GROUPS, Kind, Preset, SETTINGS, Setting, Texts, mistakes};
+use super::{GROUPS, Kind, Preset, SETTINGS, Setting, Texts, mistakes, topics};
 use crate::exit::Failure;
 
 /// What is shown below every help, and in the man page: a command and what it does.
 pub const EXAMPLES: [(&str, &str); 4] = [
-    ("ostler site:app", "serve `app` of site.py on 127.0.0.1:8000"),
+    ("ostler shop:app", "serve `app` of shop.py on 127.0.0.1:8000"),
     ("ostler --bind :80 -w 4 mysite.wsgi", "four workers, on every address"),
     ("ostler --python .venv mysite.wsgi", "with the packages of a virtual environment"),
     ("ostler reload", "new code and settings; no request is lost"),
@@ -69,6 +69,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
     let task = match name.as_str() {
         "check" => Task::Check,
         "settings" => Task::Settings { json: inner.get_flag("json") },
+        "help" => Task::Print(topics::help(inner.get_one::<String>("topic").map(String::as_str))?),
         "man" => Task::Print(crate::manual::page()),
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
         _ => Task::Control(control_words(name, &inner)),
@@ -80,7 +81,11 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
 pub fn short_help() -> String {
     let all = command();
     let commands: Vec<_> = all.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
-    let rest = format!("Commands: {}\n\n{}\n\nEvery option: ostler --help", commands.join(", "), examples());
+    let rest = format!(
+        "Commands: {}\n\n{}\n\nEvery option: ostler --help; one of them: ostler help TOPIC",
+        commands.join(", "),
+        examples()
+    );
     all.mut_args(|arg| arg.help_heading(None::<&str>)).help_template(BRIEF).after_help(rest).render_help().to_string()
 }
 
@@ -141,6 +146,9 @@ pub fn command() -> Command {
         .mut_subcommands(|one| {
             one.arg(Arg::new("help").action(ArgAction::Help).short('h').long("help").help("Print this help"))
         })
+        .subcommand(Command::new("help").about("Print the help of every option, or of one topic").arg(
+            Arg::new("topic").value_name("TOPIC").allow_hyphen_values(true).help("A command, an option or a heading"),
+        ))
         .subcommand(Command::new("man").about("Print the man page").hide(true))
         .subcommand(Command::new("completions").about("Print the completions of a shell").hide(true).arg(
             Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which"),

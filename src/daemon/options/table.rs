@@ -25,8 +25,8 @@ pub static SETTINGS: &[Setting] = &[
         .common()
         .more(
             "MODULE is imported with the working directory first on sys.path. The attribute may have dots; a factory \
-             may have literal arguments, as in site:make_app('production', debug=False). Without an attribute, \
-             `application` is tried and then `app`. A file is written with its path: deploy/site.py:app.",
+             may have literal arguments, as in shop:make_app('production', debug=False). Without an attribute, \
+             `application` is tried and then `app`. A file is written with its path: deploy/shop.py:app.",
         ),
     one(BASICS, "config", "FILE", "Read settings from this TOML file")
         .short('c')
@@ -39,13 +39,14 @@ pub static SETTINGS: &[Setting] = &[
              the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
              is not read. With --user, neither that user nor everybody may be able to write the file or a directory above it.",
         ),
-    many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path or fd://N; may be repeated")
+    many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name or fd://N")
         .short('b')
         .preset("127.0.0.1:8000")
         .foreign("PORT")
         .common()
         .more(
-            "A host without a port means port 8000; `:port` means every address. With PORT in the environment and no \
+            "May be repeated. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
+             [::]:port unless 0.0.0.0:port is named, too. `unix:@name` is a socket without a file. With PORT in the environment and no \
              address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those.",
         ),
     one(BASICS, "workers", "COUNT", "Worker processes")

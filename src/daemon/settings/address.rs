@@ -1,4 +1,4 @@
-//! Where to listen: `host:port`, `:port`, `[v6]:port`, `host`, `unix:path`, `fd://N`, as gunicorn reads them.
+//! Where to listen: `host:port`, `:port`, `[v6]:port`, `host`, `unix:path`, `fd://N`, as gunicorn reads them, and `unix:@name`.
 
 use std::{
     fmt,
@@ -18,6 +18,8 @@ pub enum Address {
     Tcp(String, u16),
     /// `unix:path`
     Unix(PathBuf),
+    /// `unix:@name`: no file.
+    Abstract(String),
     /// `fd://N`: inherited, bound already.
     Inherited(i32),
 }
@@ -25,7 +27,10 @@ pub enum Address {
 impl Address {
     /// Reads an address; the path of a Unix socket counts from `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
-        let expected = || "expected host:port, :port, [v6]:port, unix:path or fd://N".to_string();
+        let expected = || "expected host:port, :port, [v6]:port, unix:path, unix:@name or fd://N".to_string();
+        if let Some(name) = text.strip_prefix("unix:@") {
+            return hidden(name);
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path.strip_prefix("//").unwrap_or(path), base).ok_or_else(expected);
         }
@@ -40,6 +45,14 @@ impl Address {
             _ => (text, PORT),
         };
         tcp(host, port).filter(|_| !text.is_empty()).ok_or_else(expected)
+    }
+}
+
+/// The name is shown in logs and told to the application, and has the room of `sun_path` but its first byte.
+fn hidden(name: &str) -> Result<Address, String> {
+    match (1..108).contains(&name.len()) && !name.contains(char::is_control) {
+        true => Ok(Address::Abstract(name.into())),
+        false => Err("expected a name of at most 107 bytes behind the @".into()),
     }
 }
 
@@ -73,6 +86,7 @@ impl fmt::Display for Address {
             Address::Tcp(host, port) if is_v6(host) => write!(f, "[{host}]:{port}"),
             Address::Tcp(host, port) => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(name) => write!(f, "unix:@{name}"),
             Address::Inherited(number) => write!(f, "fd://{number}"),
         }
     }
@@ -102,6 +116,7 @@ mod tests {
             ("unix:run/site.sock", Ok(Address::Unix("/srv/run/site.sock".into()))),
             ("unix:/run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
             ("unix:///run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
+            ("unix:@site", Ok(Address::Abstract("site".into()))),
             ("fd://3", Ok(Address::Inherited(3))),
         ] {
             assert_eq!(parse(text), expected, "{text}");
@@ -118,6 +133,8 @@ mod tests {
             "[::1",
             "[host]:80",
             "unix:",
+            "unix:@",
+            "unix:@a\n",
             "fd://x",
             "http://a:80",
             "a b:80",
@@ -129,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_can_be_typed() {
-        for text in ["127.0.0.1:80", "[::1]:80", ":80", "unix:/run/site.sock", "fd://3"] {
+        for text in ["127.0.0.1:80", "[::1]:80", ":80", "unix:/run/site.sock", "unix:@site", "fd://3"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
