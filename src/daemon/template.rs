@@ -6,8 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ostler_wire::limits;
+
 use crate::{
-    exit::{Exit, Failure, words},
+    exit::{Exit, Failure},
     logs::Logs,
     master::line::Line,
     settings::Settings,
@@ -21,7 +23,7 @@ const BOOT_CODE: &str = include_str!("../engine/boot.py");
 pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, PidFd, Line), Failure> {
     start(settings, logs).map_err(|error| {
         let (python, directory) = (settings.python.display(), settings.boot.chdir.display());
-        let text = format!("could not execute {python} in {directory}: {}", words(&error));
+        let text = format!("could not execute {python} in {directory}: {}", limits::explain(&error));
         Failure::new(Exit::Interpreter, text)
     })
 }

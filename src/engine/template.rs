@@ -9,7 +9,7 @@ use std::{
 
 use ostler_wire::{
     Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
-    channel::fit_sentence, log, scoreboard::Scoreboard,
+    channel::fit_sentence, limits, log, scoreboard::Scoreboard,
 };
 use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error, info, warn};
@@ -277,7 +277,7 @@ impl Template {
                             worker::run(py, given, application, title, slot, channel.into())
                         }
                         Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),
-                        Err(error) => self.tell(FromTemplate::ForkFailed { slot, error: error.to_string() }),
+                        Err(error) => self.tell(FromTemplate::ForkFailed { slot, error: limits::explain(&error) }),
                     }
                 }
                 Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),

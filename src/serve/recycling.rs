@@ -63,10 +63,11 @@ impl Recycling {
         if self.look.is_none_or(|look| look > now) {
             return None;
         }
-        let over = resident_memory().is_some_and(|bytes| bytes > self.max_memory);
-        self.looks_over = if over { self.looks_over + 1 } else { 0 };
-        self.look = over.then(|| now + MEMORY_LOOK);
-        (self.looks_over >= MEMORY_LOOKS).then_some(Recycle::Memory)
+        let limit = self.max_memory;
+        let over = resident_memory().filter(|bytes| *bytes > limit);
+        self.looks_over = if over.is_some() { self.looks_over + 1 } else { 0 };
+        self.look = over.map(|_| now + MEMORY_LOOK);
+        over.filter(|_| self.looks_over >= MEMORY_LOOKS).map(|held| Recycle::Memory { held, limit })
     }
 }
 

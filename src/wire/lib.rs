@@ -5,6 +5,7 @@
 //! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it.
 
 pub mod channel;
+pub mod limits;
 pub mod log;
 pub mod message;
 pub mod scoreboard;

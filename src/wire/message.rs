@@ -142,7 +142,12 @@ pub enum Recycle {
     /// `--max-requests`
     Requests,
     /// `--max-memory`
-    Memory,
+    Memory {
+        /// Bytes that it holds.
+        held: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
     /// `--max-age`
     Age,
     /// A request passed `--timeout`; its thread cannot be freed.

@@ -37,6 +37,7 @@ mod the_queue_is_seen;
 
 mod addresses;
 mod children;
+mod limits_are_named;
 mod neighbours;
 mod root_follows_no_name;
 mod service_manager;

@@ -13,7 +13,11 @@ fn memory() {
     for count in 1..=4 {
         assert_eq!(client.get("/").text(), count.to_string());
     }
-    assert_eq!(site.log("worker replaced").number("pid"), first);
+    let replaced = site.log("worker replaced");
+    assert_eq!(replaced.number("pid"), first);
+    assert_eq!((replaced.key("because"), replaced.key("of")), (Some("max-memory"), Some("150.0M")));
+    let held = replaced.key("held").expect("it says how much").trim_end_matches('M').parse::<f64>().expect("a number");
+    assert!(held > 150.0);
     assert_ne!(site.log("worker ready").number("pid"), first);
     site.log("worker drained");
     assert_eq!(client.get("/").text(), "1", "the connection moved");

@@ -467,7 +467,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Why::Asked(Recycle::Requests) => "max-requests",
-            Why::Asked(Recycle::Memory) => "max-memory",
+            Why::Asked(Recycle::Memory { .. }) => "max-memory",
             Why::Asked(Recycle::Age) => "max-age",
             Why::Asked(Recycle::Timeout) => "timeout",
             Why::Asked(Recycle::Signal) => "SIGTERM",

@@ -38,6 +38,7 @@ mod generation;
 mod inquiry;
 pub mod line;
 mod notes;
+mod oom;
 mod perform;
 #[cfg(test)]
 mod simulation;

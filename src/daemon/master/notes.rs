@@ -2,16 +2,20 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use ostler_wire::scoreboard::{Activity, QUEUE_SHOWN, Scoreboard};
+use ostler_wire::{
+    Recycle,
+    scoreboard::{Activity, QUEUE_SHOWN, Scoreboard},
+};
 use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
 
-use super::event::{Ending, Failure, Late, Moment, Note, Stop, WorkerName};
+use super::event::{Failure, Late, Moment, Note, Stop, Why as ReplacedFor, WorkerName};
 
 /// A template may say that its import left more behind than anybody wants to read.
 const MOST_LEFTOVERS: usize = 32;
 
-/// Writes one note. `scoreboard` is that of the worker in question, if the note is about one.
-pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
+/// Writes one note. `scoreboard` is that of the worker in question, if the note is about one; `hint` stands behind how a
+/// process ended.
+pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &str) {
     match note {
         Note::ReloadAsked => info!(log, "reload asked for"),
         Note::ReloadQueued => info!(log, "reload queued"),
@@ -44,12 +48,10 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
         }
         Note::Replacing(worker, why) => {
             info!(log, "worker replaced";
-                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => %why);
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => %why, HowMuch(*why));
         }
         Note::WorkerLost { worker, exit, uptime, retry } => {
             let retry = retry.map_or_else(|| "no".to_owned(), |pause| format!("{:.3}", pause.as_secs_f64()));
-            let hint =
-                if *exit == Ending::Signal(libc::SIGKILL) { " (perhaps the machine is out of memory)" } else { "" };
             error!(log, "worker lost";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "exit" => format!("{exit}{hint}"),
                 "uptime" => seconds(*uptime), "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker),
@@ -99,7 +101,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>) {
         }
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
         Note::TemplateLost(generation, exit) => {
-            error!(log, "template lost"; "generation" => generation.0, "exit" => %exit, "then" => "a new generation boots");
+            error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => "a new generation boots");
         }
         Note::Scaled(workers) => info!(log, "scaled"; "workers" => workers),
         Note::Stopping(how) => {
@@ -122,6 +124,22 @@ impl KV for Why<'_> {
         into.emit_str("reason", &self.0.message)?;
         if self.0.traceback.is_empty() { Ok(()) } else { into.emit_str("traceback", &self.0.traceback) }
     }
+}
+
+/// How much of what limit a worker has, where that is why it is replaced.
+struct HowMuch(ReplacedFor);
+
+impl KV for HowMuch {
+    fn serialize(&self, _: &Record, into: &mut dyn Serializer) -> slog::Result {
+        let ReplacedFor::Asked(Recycle::Memory { held, limit }) = self.0 else { return Ok(()) };
+        // slog gives the last first.
+        into.emit_str("of", &megabytes(limit))?;
+        into.emit_str("held", &megabytes(held))
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
 
 fn seconds(duration: std::time::Duration) -> String {

@@ -9,10 +9,11 @@ use ostler_wire::{
 use slog::{Logger, error, info, warn};
 
 use super::{
-    event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
+    event::{Action, Asker, Ending, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
     inquiry::Inquiry,
     line::{Heard, Line},
     notes,
+    oom::OomKills,
     team::{Crashes, Exchange, Team},
     watch::Watch,
 };
@@ -65,6 +66,8 @@ pub struct Performer<'a> {
     pub control: Control,
     /// Questions for stacks that are under way.
     pub inquiries: Vec<Inquiry>,
+    /// Whom the kernel has killed.
+    pub oom_kills: OomKills,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
     /// Whether the workers make progress.
@@ -121,6 +124,7 @@ impl<'a> Performer<'a> {
             pid_file,
             control,
             inquiries: Vec::new(),
+            oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
             watch: Watch::new(Moment::now()),
             silence: None,
@@ -271,7 +275,7 @@ impl<'a> Performer<'a> {
     fn fork(&mut self, generation: Number, slot: u16) -> Option<Event> {
         let forked = self.try_fork(generation, slot);
         forked.err().map(|error| {
-            let says = FromTemplate::ForkFailed { slot, error: words(&error) };
+            let says = FromTemplate::ForkFailed { slot, error: wire::limits::explain(&error) };
             Event::Template { generation, says }
         })
     }
@@ -384,7 +388,13 @@ impl<'a> Performer<'a> {
             team.crashes.last = notes::called(Some(&team.scoreboard), worker);
         }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
-        notes::write(&self.log, note, scoreboard);
+        let hint = match note {
+            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) if *exit == Ending::Signal(libc::SIGKILL) => {
+                self.oom_kills.explain()
+            }
+            _ => String::new(),
+        };
+        notes::write(&self.log, note, scoreboard, &hint);
     }
 
     fn exit(&mut self, result: Result<(), Failure>) {

@@ -29,6 +29,7 @@ use slog::Level;
 use super::{
     event::{Asker, ListenerId, Number},
     line::Line,
+    oom::OomKills,
     perform::{Performer, Reread},
     state::State,
     team::{Crashes, Exchange, Team},
@@ -302,6 +303,7 @@ impl Kept {
             pid_file,
             control,
             inquiries: Vec::new(),
+            oom_kills: OomKills::watch(),
             restarts: self.restarts,
             standard: Standard { output: own(output)?, error: own(error)? },
             watch: super::watch::Watch::new(super::event::Moment::now()),

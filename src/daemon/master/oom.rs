@@ -1,0 +1,60 @@
+//! Whether the kernel has killed for want of memory: it counts that for each control group, and for the machine.
+
+use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
+
+use ostler_wire::limits;
+
+/// The counter that covers the master and its children. Nothing if the kernel shows none.
+#[derive(Debug)]
+pub struct OomKills {
+    file: Option<File>,
+    seen: u64,
+}
+
+impl OomKills {
+    /// Counts from now on.
+    pub fn watch() -> OomKills {
+        let of_group = |group: PathBuf| ["memory.events", "memory.oom_control"].map(|name| group.join(name));
+        let files = limits::groups("memory").into_iter().flat_map(of_group).chain(["/proc/vmstat".into()]);
+        let counts = |path: PathBuf| File::open(path).ok().filter(|file| count(file).is_some());
+        let file = files.into_iter().find_map(counts);
+        OomKills { seen: file.as_ref().and_then(count).unwrap_or(0), file }
+    }
+
+    /// What is to be said of a child that SIGKILL has ended, and that the master did not kill.
+    pub fn explain(&mut self) -> String {
+        let Some(count) = self.file.as_ref().and_then(count) else { return " (perhaps for want of memory)".into() };
+        if std::mem::replace(&mut self.seen, count) == count {
+            return " (sent by a process: the kernel has killed nobody for want of memory)".into();
+        }
+        let limit = limits::memory().map(|limit| format!(": {limit}")).unwrap_or_default();
+        format!(" (by the kernel, for want of memory{limit})")
+    }
+}
+
+/// `oom_kill 3`, as all of these files have it.
+fn count(file: &File) -> Option<u64> {
+    let mut text = vec![0; 16 << 10];
+    let length = file.read_at(&mut text, 0).ok()?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_believed_not_the_signal() {
+        let folder = crate::fixture::Folder::new();
+        let path = folder.file("memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n");
+        let file = File::open(&path).unwrap();
+        let mut kills = OomKills { seen: count(&file).unwrap(), file: Some(file) };
+        assert_eq!(kills.explain(), " (sent by a process: the kernel has killed nobody for want of memory)");
+        std::fs::write(&path, "oom 2\noom_kill 2\noom_group_kill 0\n").unwrap();
+        assert!(kills.explain().starts_with(" (by the kernel, for want of memory"));
+        assert!(kills.explain().starts_with(" (sent by a process"), "each kill is counted once");
+        let mut none = OomKills { file: None, seen: 0 };
+        assert_eq!(none.explain(), " (perhaps for want of memory)");
+    }
+}

@@ -1,0 +1,119 @@
+//! The limits behind what the system refuses or kills: which there are, and how high. All of it is read from files that the
+//! kernel makes, and nothing is said of what cannot be read.
+
+use std::{fs, io, path::PathBuf};
+
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit},
+};
+
+/// Where control groups are mounted: each controller by itself (version 1), all of them, or those that version 1 leaves.
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// The system's words and the limits that may be behind them: `resource temporarily unavailable; pids.max of … is 20`.
+pub fn explain(error: &io::Error) -> String {
+    let words = error.to_string().to_lowercase();
+    let words = words.split(" (os error").next().unwrap_or_default().to_owned();
+    let limits = match error.raw_os_error().map(Errno::from_raw) {
+        // fork(2) and pthread_create(3)
+        Some(Errno::EAGAIN) => processes(),
+        Some(Errno::EMFILE) => of_process(Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE").into_iter().collect(),
+        Some(Errno::ENFILE) => of_system("fs/file-max").into_iter().collect(),
+        Some(Errno::ENOMEM) => of_process(Resource::RLIMIT_AS, "RLIMIT_AS").into_iter().chain(memory()).collect(),
+        _ => Vec::new(),
+    };
+    match limits.is_empty() {
+        true => words,
+        false => format!("{words}; {}", limits.join(", ")),
+    }
+}
+
+/// `memory.max of /sys/fs/cgroup/site is 104857600`, of the nearest group that has such a limit.
+pub fn memory() -> Option<String> {
+    let unlimited = |limit: &str| limit.parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60);
+    let of = |group: PathBuf| {
+        let file = |name: &str| Some((name.to_owned(), read(&group.join(name))?));
+        let (name, limit) = file("memory.max").or_else(|| file("memory.limit_in_bytes"))?;
+        (limit != "max" && !unlimited(&limit)).then(|| format!("{name} of {} is {limit}", group.display()))
+    };
+    groups("memory").into_iter().find_map(of)
+}
+
+/// Of the limits on processes and threads those that are reached, as far as the kernel tells; all of them if it tells of none.
+fn processes() -> Vec<String> {
+    let of = |group: PathBuf| {
+        let limit = read(&group.join("pids.max")).filter(|limit| limit != "max")?;
+        let there: u64 = read(&group.join("pids.current"))?.parse().ok()?;
+        let reached = limit.parse().is_ok_and(|limit: u64| there >= limit);
+        Some((reached, format!("pids.max of {} is {limit}, and {there} are there", group.display())))
+    };
+    let (reached, others): (Vec<_>, Vec<_>) =
+        groups("pids").into_iter().filter_map(of).partition(|(reached, _)| *reached);
+    if !reached.is_empty() {
+        return reached.into_iter().map(|(_, text)| text).collect();
+    }
+    let user = of_process(Resource::RLIMIT_NPROC, "RLIMIT_NPROC");
+    let user = user.map(|text| format!("{text} for user {}", nix::unistd::getuid()));
+    let system = of_system("kernel/threads-max").into_iter().chain(of_system("kernel/pid_max"));
+    user.into_iter().chain(others.into_iter().map(|(_, text)| text)).chain(system).collect()
+}
+
+fn of_process(resource: Resource, name: &str) -> Option<String> {
+    let (limit, _) = getrlimit(resource).ok()?;
+    (limit != nix::sys::resource::RLIM_INFINITY).then(|| format!("{name} is {limit}"))
+}
+
+fn of_system(name: &str) -> Option<String> {
+    Some(format!("/proc/sys/{name} is {}", read(&PathBuf::from("/proc/sys").join(name))?))
+}
+
+/// The control groups of this process that have such files, the nearest first (cgroups(7)). In a container its own may be
+/// mounted as if it were the root.
+pub fn groups(controller: &str) -> Vec<PathBuf> {
+    let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for line in ours.lines() {
+        // `4:memory:/path` of version 1, `0::/path` of version 2
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let mounts: &[&str] = match controllers {
+            "" => &["", "unified"],
+            several if several.split(',').any(|one| one == controller) => &[several, controller],
+            _ => continue,
+        };
+        for mount in mounts.iter().map(|mount| PathBuf::from(MOUNT).join(mount)) {
+            let own = mount.join(path.trim_start_matches('/'));
+            found.extend(own.ancestors().take_while(|group| group.starts_with(&mount)).map(PathBuf::from));
+        }
+    }
+    let has_such = |group: &PathBuf| match controller {
+        "pids" => group.join("pids.max").exists(),
+        _ => group.join("memory.events").exists() || group.join("memory.oom_control").exists(),
+    };
+    found.retain(has_such);
+    found
+}
+
+fn read(path: &PathBuf) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_its_limit() {
+        let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let explained = explain(&io::Error::from_raw_os_error(libc_number(Errno::EMFILE)));
+        assert_eq!(explained, format!("too many open files; RLIMIT_NOFILE is {files}"));
+        let explained = explain(&io::Error::from_raw_os_error(libc_number(Errno::EAGAIN)));
+        assert!(explained.starts_with("resource temporarily unavailable; "), "{explained}");
+        assert_eq!(explain(&io::Error::other("Gone")), "gone");
+    }
+
+    fn libc_number(error: Errno) -> i32 {
+        error as i32
+    }
+}

@@ -1,0 +1,113 @@
+//! What the system refuses, or kills, is told with the limit that is behind it. What needs control groups says loudly that it
+//! was not tested where none can be made.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use ostler_tests::{Rig, built};
+
+const GREEDY: &str = "
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/greedy':
+        held = [bytearray(b'x' * 2**20) for _ in range(2**12)]
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'modest']
+";
+
+/// A control group of this test's own, which has a limit.
+struct Group(PathBuf);
+
+impl Group {
+    /// One for a controller; none where that cannot be made.
+    fn new(controller: &str, limit: &str) -> Option<Group> {
+        let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let within = |line: &str| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            let mount = match controllers {
+                "" => PathBuf::from("/sys/fs/cgroup"),
+                found if found.split(',').any(|one| one == controller) => Path::new("/sys/fs/cgroup").join(found),
+                _ => return None,
+            };
+            let group =
+                mount.join(path.trim_start_matches('/')).join(format!("ostler-{controller}-{}", std::process::id()));
+            fs::create_dir(&group).ok()?;
+            let group = Group(group);
+            group.0.join(limit).exists().then_some(group)
+        };
+        let made = ours.lines().find_map(within);
+        if made.is_none() {
+            eprintln!("NOT TESTED: no control group with {limit} can be made here");
+        }
+        made
+    }
+
+    fn set(&self, name: &str, value: &str) {
+        fs::write(self.0.join(name), value).expect("the group is ours");
+    }
+
+    /// Starts the rig's daemon within it.
+    fn rig(&self, rig: Rig) -> Rig {
+        let script = format!(
+            "#!/bin/sh\necho $$ >'{}/cgroup.procs' && exec '{}' \"$@\"\n",
+            self.0.display(),
+            built("ostler").display()
+        );
+        let start = rig.folder().write("start", &script);
+        fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).expect("a private folder is writable");
+        rig.executable(start)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_worker_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed() {
+    let memory = Group::new("memory", "memory.limit_in_bytes").map(|group| (group, "memory.limit_in_bytes"));
+    let Some((group, limit)) = memory.or_else(|| Some((Group::new("memory", "memory.max")?, "memory.max"))) else {
+        return;
+    };
+    group.set(limit, "200M");
+    let mut site = group.rig(Rig::with_source(GREEDY)).start();
+    kill(Pid::from_raw(site.log("worker ready").number("pid")), Signal::SIGKILL).expect("it lives");
+    let lost = site.log("worker lost");
+    assert!(
+        lost.text().contains("sent by a process: the kernel has killed nobody for want of memory"),
+        "{}",
+        lost.text()
+    );
+    site.log("worker ready");
+    site.connect().ask("/greedy");
+    let lost = site.log("worker lost");
+    let expected = format!("by the kernel, for want of memory: {limit} of {} is 209715200", group.0.display());
+    assert!(lost.text().contains(&expected), "{}", lost.text());
+    site.log("worker ready");
+    assert_eq!(site.get("/").text(), "modest");
+    site.stop();
+}
+
+#[test]
+fn a_fork_that_is_refused_names_the_limit_and_its_value() {
+    let Some(group) = Group::new("pids", "pids.max") else { return };
+    let mut site = group.rig(Rig::with_source(GREEDY)).start();
+    let there = fs::read_to_string(group.0.join("pids.current")).expect("the group is ours");
+    group.set("pids.max", there.trim());
+    site.signal(Signal::SIGTTIN);
+    let failed = site.log("fork failed");
+    let expected = format!("pids.max of {} is {}, and ", group.0.display(), there.trim());
+    assert!(failed.text().contains(&expected), "{}", failed.text());
+    group.set("pids.max", "max");
+    site.log("worker ready");
+    site.log("worker ready");
+    site.stop();
+}
