@@ -3,8 +3,8 @@
 //! One packet holds one [`Command`] or one [`Reply`], as JSON over a `SOCK_SEQPACKET` socket that belongs to its owner alone.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    io::{self, ErrorKind},
+    collections::BTreeMap,
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -24,8 +24,12 @@ use socket2::{Socket, Type};
 use crate::{
     exit::{Exit, Failure, words},
     listen::{SocketFile, bind_unix_socket},
-    master::event::{self, Asker, Change},
+    master::{
+        event::{self, Asker, Change},
+        line::{self, Line},
+    },
     names::Place,
+    sys::descriptors,
 };
 
 /// More connections than this at once are a mistake of somebody's.
@@ -92,8 +96,11 @@ pub struct Open {
 /// One connection.
 #[derive(Debug)]
 pub struct Conversation {
-    channel: Channel,
-    unsent: VecDeque<Reply>,
+    line: Line,
+    /// It has brought its command, and may bring no other.
+    asked: bool,
+    /// Its outcome is among what is sent, or has been.
+    answered: bool,
 }
 
 /// What a connection brought.
@@ -115,6 +122,7 @@ impl Open {
         let directory = make_directory(path, chosen).map_err(failed)?;
         let mask = Mode::from_bits_truncate(0o177);
         let (socket, file) = bind_unix_socket(path, Type::SEQPACKET, 16, mask, None).map_err(failed)?;
+        descriptors::refuse_descriptors(socket.as_fd());
         Ok(Open { path: path.to_owned(), socket, file, directory })
     }
 }
@@ -160,7 +168,9 @@ impl Control {
         if peer != 0 && peer != geteuid().as_raw() {
             return Err(io::Error::other(format!("user {peer} may not speak to it")));
         }
-        if self.conversations.len() >= MOST {
+        // Whoever connects and says nothing keeps nobody else from asking.
+        let idle = self.conversations.iter().find(|(_, conversation)| conversation.is_idle()).map(|(&asker, _)| asker);
+        if self.conversations.len() >= MOST && idle.and_then(|asker| self.conversations.remove(&asker)).is_none() {
             return Err(io::Error::other("there are too many connections"));
         }
         self.conversations.insert(Asker(self.next), Conversation::new(OwnedFd::from(socket).into()));
@@ -168,19 +178,25 @@ impl Control {
         Ok(())
     }
 
-    /// What a connection has to say.
+    /// What a connection has to say: one command. Whoever says more is not answered.
     pub fn hear(&mut self, asker: Asker) -> Heard {
-        let Some(conversation) = self.conversations.get(&asker) else { return Heard::Nothing };
-        match conversation.channel.receive::<Command>() {
-            Ok(Some((command, _))) => Heard::Command(command),
-            Ok(None) => Heard::End,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
-            Err(error) if error.raw_os_error().is_some() => Heard::End,
-            Err(_) => {
+        let Some(conversation) = self.conversations.get_mut(&asker) else { return Heard::Nothing };
+        let heard = conversation.line.hear();
+        let again = conversation.asked;
+        match heard {
+            line::Heard::Nothing => Heard::Nothing,
+            line::Heard::Message(_) | line::Heard::Nonsense(_) if again => Heard::End,
+            line::Heard::Message(command) => {
+                conversation.asked = true;
+                Heard::Command(command)
+            }
+            line::Heard::Nonsense(_) => {
+                conversation.asked = true;
                 let failure = event::Failure::new(Exit::Usage, "this master does not know that command");
                 self.answer(asker, Err(failure));
                 Heard::Nothing
             }
+            line::Heard::End => Heard::End,
         }
     }
 
@@ -191,17 +207,19 @@ impl Control {
             Ok(text) => (text, Exit::Success),
             Err(failure) => (failure.to_string(), failure.exit),
         };
-        conversation.unsent.extend(parts(&text).map(|part| Reply::Part(part.to_owned())));
-        conversation.unsent.push_back(Reply::End(exit));
-        self.send(asker);
+        let line = &mut conversation.line;
+        let parts = parts(&text).map(|part| Reply::Part(part.to_owned()));
+        let sent = parts.chain([Reply::End(exit)]).try_for_each(|reply| line.send(&reply, &[]));
+        conversation.answered = true;
+        if sent.is_err() {
+            self.conversations.remove(&asker);
+        }
     }
 
-    /// Sends what fits.
+    /// Sends what fits by now.
     pub fn send(&mut self, asker: Asker) {
-        if let Some(conversation) = self.conversations.get_mut(&asker)
-            && conversation.send().is_err()
-        {
-            self.conversations.remove(&asker);
+        if let Some(conversation) = self.conversations.get_mut(&asker) {
+            conversation.line.flush();
         }
     }
 }
@@ -209,29 +227,23 @@ impl Control {
 impl Conversation {
     /// A new one; the socket is non-blocking.
     pub fn new(channel: Channel) -> Conversation {
-        Conversation { channel, unsent: VecDeque::new() }
+        Conversation { line: Line::from(channel), asked: false, answered: false }
     }
 
     /// Whether something waits to be sent.
     pub fn is_full(&self) -> bool {
-        !self.unsent.is_empty()
+        self.line.is_full()
     }
 
-    fn send(&mut self) -> io::Result<()> {
-        while let Some(reply) = self.unsent.front() {
-            match self.channel.send(reply, &[]) {
-                Ok(()) => drop(self.unsent.pop_front()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    /// Whether nobody loses anything if it is closed.
+    fn is_idle(&self) -> bool {
+        !self.asked || (self.answered && !self.is_full())
     }
 }
 
 impl AsFd for Conversation {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
+        self.line.as_fd()
     }
 }
 

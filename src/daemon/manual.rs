@@ -56,7 +56,12 @@ const PHRASES: &[(&str, &str)] = &[
     ("generation draining", "Its workers end what they have begun."),
     ("generation gone", "They have ended."),
     ("worker replaced", "A worker reached a limit; its successor is ready."),
-    ("worker lost", "A worker died: by what, after how long, and the requests that it held. It is replaced."),
+    (
+        "worker lost",
+        "A worker died: by what, after how long, the requests that it held and those queued. It is replaced.",
+    ),
+    ("worker distrusted", "The application speaks to the master in a worker's name. The worker is replaced."),
+    ("template distrusted", "The same in the template's name, or it named a process that is not its worker."),
     (
         "worker killed",
         "A worker did not become ready, did not end, or made no progress, in time; the requests that it held.",

@@ -34,11 +34,11 @@ impl Loop {
     pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
         self.calls -= 1;
         let slot = self.slot();
-        slot.requests.store(slot.requests.load(Relaxed) + 1, Relaxed);
+        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
         if work.outgoing.status >= 500 {
             slot.errors.fetch_add(1, Relaxed);
         }
-        slot.sent.store(slot.sent.load(Relaxed) + work.outgoing.body_bytes, Relaxed);
+        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(work.outgoing.body_bytes), Relaxed);
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }

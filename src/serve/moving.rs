@@ -274,7 +274,7 @@ impl Loop {
         match self.exchange.give(connection.socket.as_fd(), listener, &address, bytes) {
             Ok(true) => {
                 let slot = self.slot();
-                slot.given.store(slot.given.load(Relaxed) + 1, Relaxed);
+                slot.given.store(slot.given.load(Relaxed).wrapping_add(1), Relaxed);
                 self.close(token);
                 true
             }
@@ -349,7 +349,7 @@ impl Loop {
         let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
         let token = self.admit(moved.socket, moved.address, listener as u16);
         let slot = self.slot();
-        slot.taken.store(slot.taken.load(Relaxed) + 1, Relaxed);
+        slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
         let Some(connection) = self.connection(token) else { return };
         connection.requests = 1;
         // Its first bytes, and with them its PROXY header, were read by the worker that it comes from.

@@ -41,5 +41,6 @@ mod limits_are_named;
 mod neighbours;
 mod root_follows_no_name;
 mod service_manager;
+mod the_application_is_not_trusted;
 mod the_application_is_served_as_it_is;
 mod the_master_never_waits;

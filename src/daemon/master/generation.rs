@@ -582,15 +582,20 @@ impl Generation {
             && self.slots.iter().all(|worker| worker.stage == slots::Stage::Killed)
     }
 
+    /// After what time missing workers are forked, if not at once.
+    pub fn retry(&self, now: Moment) -> Option<Duration> {
+        let missing = self.slots.count(Worker::counts) < usize::from(self.wanted);
+        let waits = self.stage == Stage::Serving && missing && self.backoff.until > now;
+        waits.then(|| self.backoff.until - now)
+    }
+
     /// When something becomes due.
     pub fn deadlines(&self, now: Moment) -> impl Iterator<Item = Moment> + '_ {
         let template = match self.template {
             Template::Loading { deadline, .. } | Template::Ending { deadline, .. } => Some(deadline),
             Template::Awaited | Template::Loaded { .. } | Template::Killed { .. } | Template::Gone => None,
         };
-        let missing = self.slots.count(Worker::counts) < usize::from(self.wanted);
-        let backoff =
-            (self.stage == Stage::Serving && missing && self.backoff.until > now).then_some(self.backoff.until);
+        let backoff = self.retry(now).map(|pause| now + pause);
         let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
         workers.chain(template).chain(backoff)
     }

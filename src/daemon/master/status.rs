@@ -52,6 +52,14 @@ pub struct GenerationStatus {
     pub stage: String,
     /// How many workers it should have.
     pub wanted: u16,
+    /// How many of them serve, or would.
+    pub ready: usize,
+    /// How many workers have died by themselves.
+    pub crashed: u64,
+    /// The request for which the last of these was called, if it was.
+    pub last_crash: Option<String>,
+    /// In how many seconds a missing worker is tried again, if that has to wait.
+    pub next: Option<f64>,
     /// Its template's process.
     pub template: Option<i32>,
     /// The template's memory.
@@ -169,16 +177,36 @@ impl GenerationStatus {
             generation: generation.number.0,
             stage: stage.into(),
             wanted: generation.wanted,
+            ready: generation.slots.count(Worker::serves),
+            crashed: team.map_or(0, |team| team.crashes.count),
+            last_crash: team.and_then(|team| team.crashes.last.clone()),
+            next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),
             template,
             memory: template.and_then(Memory::of),
             workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team)).collect(),
         }
     }
 
+    /// `; 13 crashed, last on GET /segv HTTP/1.1; next in 0.5 s`
+    fn trouble(&self) -> String {
+        let mut text = String::new();
+        if self.crashed > 0 {
+            text += &format!("; {} crashed", self.crashed);
+        }
+        if let Some(line) = &self.last_crash {
+            text += &format!(", last on {}", printable(line));
+        }
+        if let Some(next) = self.next {
+            text += &format!("; next in {next:.1} s");
+        }
+        text
+    }
+
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        write!(text, "generation {} {}", self.generation, self.stage)?;
+        write!(text, "generation {} {}, {} of {} workers", self.generation, self.stage, self.ready, self.wanted)?;
+        text.push_str(&self.trouble());
         if let Some(pid) = self.template {
-            write!(text, ", template {pid}")?;
+            write!(text, "; template {pid}")?;
             if let Some(memory) = self.memory {
                 write!(text, " ({} shared, {} private)", size(memory.shared), size(memory.private))?;
             }
