@@ -31,8 +31,10 @@ use options::{
     parser::{self, Task, Typed},
 };
 use settings::Settings;
+use sys::descriptors;
 
 fn main() -> ExitCode {
+    descriptors::keep_from_children();
     let ended = match Handover::from_environment() {
         None => here().and_then(|invocation| run(&invocation)).map(ExitCode::from),
         Some(Handover::Prove(state)) => upgrade::prove(state).map(ExitCode::from),

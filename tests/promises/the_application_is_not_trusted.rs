@@ -1,7 +1,11 @@
 //! The application is not trusted by the master: whatever its code does with what a worker has, the site goes on, the master
 //! answers, and nobody else dies.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -163,6 +167,10 @@ for number in scoreboard():
 
 #[test]
 fn a_worker_holds_no_channel_but_its_own() {
+    // Somebody's own file, which the master is started with.
+    let somebodys = File::open("/etc/passwd").expect("there is one");
+    // SAFETY: F_SETFD with no flags makes a descriptor of ours inheritable, and nothing else.
+    assert_eq!(unsafe { libc::fcntl(somebodys.as_raw_fd(), libc::F_SETFD, 0) }, 0);
     let victim = Victim::new(Rig::with_source(ENEMY), 3);
     // The two ends of the exchange, and one channel.
     assert_eq!(victim.attack("result = len(pairs())"), "3");

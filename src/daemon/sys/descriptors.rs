@@ -1,7 +1,7 @@
 //! Descriptors by number: what was inherited, what has to stand at a certain place, what must survive an upgrade.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
@@ -30,6 +30,18 @@ pub fn place(descriptor: BorrowedFd, at: RawFd) -> io::Result<()> {
     match unsafe { libc::dup2(descriptor.as_raw_fd(), at) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Whatever this process was started with, beyond the standard three, is not the application's: a lock of a shell, a log of a
+/// service manager. What a child is to have is given to it by name.
+pub fn keep_from_children() {
+    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for number in numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()) {
+        if number > 2 {
+            // Cannot fail on what is open.
+            let _ = set_inheritable(number, false);
+        }
     }
 }
 
