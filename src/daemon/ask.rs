@@ -25,11 +25,11 @@ use crate::{
     report,
 };
 
-/// Sends a command, given by its words, and prints what comes of it.
-pub fn ask(socket: &Path, words: &[String]) -> Result<Exit, Failure> {
+/// Sends a command, given by its words, and prints what comes of it. `named`: somebody has named the socket.
+pub fn ask(socket: &Path, named: bool, words: &[String]) -> Result<Exit, Failure> {
     let json = words.iter().any(|word| word == "--json");
     let command = command(words)?;
-    let channel = connect(socket)?;
+    let channel = connect(socket, named)?;
     let gone = |error: io::Error| {
         Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), self::words(&error)))
     };
@@ -62,7 +62,7 @@ fn status(text: &str) -> Result<Status, Failure> {
 }
 
 /// Connects to the very socket that the path leads to now, and makes sure of who listens.
-fn connect(path: &Path) -> Result<Channel, Failure> {
+fn connect(path: &Path, named: bool) -> Result<Channel, Failure> {
     let shown = path.display();
     let nobody = |why: &str| Failure::new(Exit::NotRunning, format!("no ostler is running: {why} {shown}"));
     if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -79,16 +79,17 @@ fn connect(path: &Path) -> Result<Channel, Failure> {
         _ => failed(words(&error)),
     })?;
     let peer = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| failed(words(&error.into())))?;
-    match may_listen(path, peer.uid()) {
+    match may_listen(path, named, peer.uid()) {
         true => Ok(Channel::from(OwnedFd::from(socket))),
         false => Err(failed(format!("process {} of user {} listens there, who has no say", peer.pid(), peer.uid()))),
     }
 }
 
-/// Root, we ourselves, and the user to whom somebody of these has given the directory (systemd does so for `User=`).
-fn may_listen(path: &Path, user: u32) -> bool {
+/// Root, we ourselves, and the user of the directory: whoever named it means them, and elsewhere root or we have given it to
+/// them (systemd does so for `User=`), which cannot be said of a directory in /tmp.
+fn may_listen(path: &Path, named: bool, user: u32) -> bool {
     let given = || {
-        let directory = Place::of(path.parent()?).ok().filter(|place| !place.is_foreign())?;
+        let directory = Place::of(path.parent()?).ok().filter(|place| named || !place.is_foreign())?;
         fstat(directory.hold().ok()?).ok()
     };
     user == 0 || user == geteuid().as_raw() || given().is_some_and(|directory| directory.st_uid == user)

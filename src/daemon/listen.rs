@@ -88,7 +88,9 @@ impl Listeners {
             return Ok(bound.id);
         }
         let (socket, told, file) = match address {
-            Address::Tcp(host, port) => bind_tcp(host, *port, settings)?,
+            Address::Tcp(host, port) => {
+                bind_tcp(host, *port, settings).map_err(|failure| self.held_by_us(*port, failure))?
+            }
             Address::Unix(path) => bind_unix(path, settings)?,
             Address::Abstract(name) => bind_abstract(name, settings.backlog)?,
             Address::Inherited(number) => adopt(*number)?,
@@ -97,6 +99,19 @@ impl Listeners {
         self.next += 1;
         self.bound.push(Bound { id, address: address.clone(), socket, told, file });
         Ok(id)
+    }
+
+    /// A port of one address may stand in the way of the same port of all addresses, and ours must not be let go of before the
+    /// generation that uses it.
+    fn held_by_us(&self, port: u16, failure: Failure) -> Failure {
+        let ours = self.bound.iter().find(|bound| port != 0 && bound.told.port == Some(port));
+        match ours {
+            Some(ours) => {
+                let held_by_us = format!("This ostler listens at {}; a restart moves it.", ours.told.name);
+                Failure::new(failure.exit, failure.message.replace(HELD_BY_ANOTHER, &held_by_us))
+            }
+            None => failure,
+        }
     }
 
     /// Closes those that nobody uses any more.
@@ -141,6 +156,9 @@ impl SocketFile {
     }
 }
 
+/// Of a port that is in use.
+const HELD_BY_ANOTHER: &str = "Another process listens there; `ss -ltnp` shows which.";
+
 type Opened = (OwnedFd, Listener, Option<SocketFile>);
 
 fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failure> {
@@ -149,7 +167,7 @@ fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failur
         let mut text = format!("could not bind {typed}: {}", words(&error));
         match error.kind() {
             io::ErrorKind::PermissionDenied if port < 1024 => text += ". Ports below 1024 need CAP_NET_BIND_SERVICE.",
-            io::ErrorKind::AddrInUse => text += ". Another process listens there; `ss -ltnp` shows which.",
+            io::ErrorKind::AddrInUse => text = format!("{text}. {HELD_BY_ANOTHER}"),
             io::ErrorKind::AddrNotAvailable => text += ". No interface of this machine has that address.",
             _ => {}
         }

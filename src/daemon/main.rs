@@ -87,7 +87,10 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             report::print(&if json { report::json(&options) } else { report::table(&options) })?;
             looked.map(|()| Exit::Success)
         }
-        Task::Control(words) => ask::ask(&settings::find_control(invocation, &options)?, &words),
+        Task::Control(words) => {
+            let socket = settings::find_control(invocation, &options)?;
+            ask::ask(&socket, options.is_given("control"), &words)
+        }
         Task::Print(_) => unreachable!("printed above"),
     }
 }

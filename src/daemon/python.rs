@@ -9,15 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use crate::{
     exit::{Exit, Failure, words},
+    names::Place,
     sys::process::{self, Guise},
 };
 
 /// How long an interpreter may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// As much of a pyvenv.cfg as is read, in bytes; it has a few lines.
+const MOST_TEXT: u64 = 64 * 1024;
 
 /// Imports nothing that a file of the site could stand in for, and is read by Python 2 as well.
 const QUESTION: &str = "\
@@ -110,7 +117,10 @@ fn base_is_there(path: &Path) -> Result<(), Failure> {
 
 /// The base of a virtual environment may have been replaced by a later version, whose packages would not be found.
 fn made_for(prefix: &Path, version: (u32, u32)) -> Result<(), Failure> {
-    let text = fs::read_to_string(prefix.join("pyvenv.cfg")).unwrap_or_default();
+    // The environment is the application's, and so may be what lies in this place.
+    let opened = Place::anywhere(&prefix.join("pyvenv.cfg")).and_then(|place| place.open(OFlag::O_RDONLY, 0));
+    let mut text = String::new();
+    let _ = opened.map(|file| file.take(MOST_TEXT).read_to_string(&mut text));
     let value = text.lines().filter_map(|line| line.split_once('=')).find(|(key, _)| key.trim().starts_with("version"));
     let Some([major, minor]) = value.map(|(_, version)| first_two(version.trim())) else { return Ok(()) };
     if (major, minor) == version {

@@ -51,3 +51,16 @@ fn a_socket_without_a_file_is_a_unix_socket_in_every_other_way() {
     assert_eq!(site.control(&["upgrade"]).code, 0);
     assert_eq!(site.get("/").status, 200);
 }
+
+#[test]
+fn a_port_that_the_site_itself_is_in_the_way_of_is_told_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    let bind = |host: &str| format!("bind = \"{host}:{port}\"\n");
+    let site = Rig::with_source(NAMES).without_bind().file("ostler.toml", &bind("0.0.0.0")).start_on(1);
+    site.folder().write("ostler.toml", &bind("[::]"));
+    let refused = site.control(&["reload"]);
+    refused.says(5, &[&format!("This ostler listens at http://0.0.0.0:{port}; a restart moves it.")]);
+    assert_eq!(Client::connect(&format!("127.0.0.1:{port}")).get("/").status, 200);
+}

@@ -222,7 +222,10 @@ pub static SETTINGS: &[Setting] = &[
         .short('p')
         .alias(&["pidfile"])
         .more("The master holds a lock on it: only another ostler that lives prevents a start."),
-    one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common(),
+    one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common().more(
+        "The master stays root, and follows no symbolic link that somebody else can change on its way to log files, pid file \
+         and sockets.",
+    ),
     one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
     switch(HOUSE, "new-privileges", "off", "Let the application of another user gain privileges by set-user-ID programs").more(
         "Where root starts the site for another user, sudo, ping and the like do not work in it (no_new_privs of prctl(2)), \
