@@ -72,6 +72,11 @@ const PHRASES: &[(&str, &str)] = &[
         "site saturated",
         "Clients wait in a listener's queue, how many of how many, and no worker is idle; said at most once a minute.",
     ),
+    (
+        "worker hangs in its boot",
+        "It was not ready in time; its Python stack. That of an import is with generation discarded.",
+    ),
+    ("descriptors lost", "The application has closed, in a worker, what it had not opened. The worker is replaced."),
     ("application raised", "An exception left the application: the request and the traceback."),
     (
         "field left out",
@@ -238,6 +243,7 @@ mod tests {
             include_str!("../serve/accepting.rs"),
             include_str!("../serve/access_log.rs"),
             include_str!("../serve/cutting.rs"),
+            include_str!("../serve/event_loop.rs"),
             include_str!("../serve/finishing.rs"),
             include_str!("../wire/log.rs"),
             include_str!("../serve/reading.rs"),

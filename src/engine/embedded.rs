@@ -5,7 +5,7 @@ use std::{ffi::CStr, os::fd::RawFd};
 use ostler_wire::{BootFailure, BootFailureKind};
 use pyo3::{prelude::*, types::PyTuple};
 
-use crate::{belongings::Belongings, children, signals, text::shown};
+use crate::{belongings::Belongings, children, signals, stacks, text::shown};
 
 /// A file of Python code.
 pub struct Embedded {
@@ -64,6 +64,7 @@ pub fn load<'py>(
     let loaded = loading.call_method1("load", (named,));
     children::end_if_not(py, process);
     signals::settle();
+    stacks::arm_again(py).map_err(|error| unexpected(py, &error))?;
     let lost: Vec<_> = belongings.lost().collect();
     if !lost.is_empty() {
         let message = format!("the import of {named} has closed descriptors that it had not opened: {lost:?}");

@@ -27,6 +27,8 @@ use nix::{
 use ostler_wire::{Boot, CHANNEL_FD, log};
 use serde::{Deserialize, Serialize};
 
+use crate::stacks;
+
 /// What the fresh start must know.
 #[derive(Serialize, Deserialize)]
 pub struct Kept {
@@ -90,7 +92,9 @@ impl Origin {
             // SAFETY: the default action runs no code of this process.
             unsafe { sigaction(signal, &default) }?;
         }
-        Ok(SigSet::empty().thread_set_mask()?)
+        SigSet::empty().thread_set_mask()?;
+        // The master may ask for stacks before the fresh start can answer.
+        stacks::let_through(false)
     }
 }
 

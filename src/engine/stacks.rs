@@ -1,18 +1,24 @@
-//! The Python stacks of all threads, even while one of them holds the interpreter lock for good.
+//! The Python stacks of all threads, even while one of them holds the interpreter lock for good, and while an import hangs.
 //!
 //! CPython's fault handler prints them from within a signal handler, without the lock. It is asked to by a signal that nothing else
-//! uses, and writes to a file in memory. A handler of ours around it says when that is done. (The fault handler's own chaining
-//! would leave a moment without it.) The signal goes to the process: the kernel prefers the main thread, which then
-//! cannot change what is read.
+//! uses, and writes to a file in memory. A handler of ours around it says when that is done: to a worker's own loop, which has sent
+//! the signal to itself, or, while there is no loop yet, to the master, which has sent it. (The fault handler's own chaining would leave
+//! a moment without it.) The signal goes to the process: the kernel prefers the main thread, which then cannot change what is
+//! read.
 
 use std::{
     fs::File,
     io::{self, Read, Seek},
+    mem::{self, MaybeUninit},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
-    sync::{Mutex, PoisonError},
+    ptr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicPtr, AtomicUsize, Ordering::*},
+    },
     time::Duration,
 };
 
@@ -20,12 +26,152 @@ use nix::{
     errno::Errno,
     sys::memfd::{MFdFlags, memfd_create},
 };
+use ostler_wire::stacks_signal;
 use pyo3::prelude::*;
+
+use crate::belongings::Belongings;
 
 /// How long the dump may take: with the main thread in an uninterruptible wait it never begins.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So much is told to the master from within the handler: the fault handler shows a hundred frames of a thread.
+const MOST: usize = 12 * 1024;
 
-/// Where the dump appears.
+/// CPython's handler; 0 before it is known.
+static FAULT: AtomicUsize = AtomicUsize::new(0);
+/// What the handler uses. Replaced as a whole; what it was before stays in memory, for a handler that may run.
+static HELD: AtomicPtr<Held> = AtomicPtr::new(ptr::null_mut());
+
+struct Held {
+    /// Where the dump appears.
+    file: RawFd,
+    listener: Listener,
+    /// Both of them.
+    belongings: Belongings,
+}
+
+/// Who is told that it is there.
+#[derive(Clone, Copy)]
+enum Listener {
+    /// At the other end of this channel.
+    Master(RawFd),
+    /// At the other end of this socket.
+    Loop(RawFd),
+}
+
+/// Arms the fault handler. (For crashes, template.rs has done so.) From now on the master, at the other end of `channel`, may ask.
+pub fn arm(py: Python<'_>, channel: RawFd) -> PyResult<()> {
+    let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
+    let old = held().map(|held| held.file);
+    hold(file.into_raw_fd(), Listener::Master(channel))?;
+    arm_again(py)?;
+    if let Some(old) = old {
+        // SAFETY: it was `arm`'s own, and nobody uses it any more.
+        drop(unsafe { OwnedFd::from_raw_fd(old) });
+    }
+    Ok(())
+}
+
+/// The same after code of the application, which may have changed it.
+pub fn arm_again(py: Python<'_>) -> PyResult<()> {
+    let Some(held) = held() else { return Ok(()) };
+    py.import("faulthandler")?.call_method1("register", (stacks_signal(), held.file))?;
+    if FAULT.load(Acquire) == 0 {
+        FAULT.store(handle(None)?, Release);
+    }
+    handle(Some(on_signal as *const () as libc::sighandler_t))?;
+    let_through(true)?;
+    Ok(())
+}
+
+/// Whether the signal reaches this thread, or waits.
+pub fn let_through(through: bool) -> io::Result<()> {
+    let how = if through { libc::SIG_UNBLOCK } else { libc::SIG_BLOCK };
+    // SAFETY: zero is an empty set of signals.
+    let mut signals: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: adds one to it.
+    unsafe { libc::sigaddset(&mut signals, stacks_signal()) };
+    // SAFETY: reads the set, and is not asked for another.
+    match unsafe { libc::pthread_sigmask(how, &signals, ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+fn held() -> Option<&'static Held> {
+    // SAFETY: null, or what `hold` has put there, which is never freed.
+    unsafe { HELD.load(Acquire).as_ref() }
+}
+
+fn hold(file: RawFd, listener: Listener) -> io::Result<()> {
+    let (Listener::Master(number) | Listener::Loop(number)) = listener;
+    let belongings = Belongings::note([file, number])?;
+    HELD.store(Box::leak(Box::new(Held { file, listener, belongings })), Release);
+    Ok(())
+}
+
+/// The signal's handler; then there is another, if one is given.
+fn handle(new: Option<libc::sighandler_t>) -> io::Result<libc::sighandler_t> {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zero is a value of the structure.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_flags = libc::SA_RESTART;
+    action.sa_sigaction = new.unwrap_or(libc::SIG_DFL);
+    let action = if new.is_some() { &raw const action } else { ptr::null() };
+    // SAFETY: the only handler that is given, `on_signal`, is made for it; there is room for the answer.
+    Errno::result(unsafe { libc::sigaction(stacks_signal(), action, old.as_mut_ptr()) })?;
+    // SAFETY: filled in.
+    Ok(unsafe { old.assume_init() }.sa_sigaction)
+}
+
+/// A signal handler: system calls only, and no memory but its own. Where the application has closed one of the descriptors, the number may
+/// be another file's, and nothing is written.
+extern "C" fn on_signal(signal: libc::c_int) {
+    let (before, fault) = (Errno::last_raw(), FAULT.load(Acquire));
+    if let Some(held) = held().filter(|held| held.belongings.lost().next().is_none()) {
+        // SAFETY: a file of this module's own.
+        unsafe { libc::ftruncate(held.file, 0) };
+        // SAFETY: the same.
+        unsafe { libc::lseek(held.file, 0, libc::SEEK_SET) };
+        // SAFETY: CPython's handler for this signal, as read where the kernel keeps it.
+        let dump = unsafe { mem::transmute::<usize, extern "C" fn(libc::c_int)>(fault) };
+        dump(signal);
+        match held.listener {
+            Listener::Master(channel) => tell_master(held.file, channel),
+            // SAFETY: one byte, and it is there.
+            Listener::Loop(socket) => unsafe {
+                libc::write(socket, [0_u8].as_ptr().cast(), 1);
+            },
+        }
+    }
+    Errno::set_raw(before);
+}
+
+/// Sends `FromTemplate::Stacks`, or `FromWorker::Stacks`: in JSON they are the same.
+fn tell_master(file: RawFd, channel: RawFd) {
+    let (mut text, mut packet) = ([0_u8; MOST], [0_u8; 2 * MOST + 64]);
+    // SAFETY: there is room for so much.
+    let length = unsafe { libc::pread(file, text.as_mut_ptr().cast(), MOST, 0) };
+    let mut end = 0;
+    let mut add = |bytes: &[u8]| {
+        packet[end..end + bytes.len()].copy_from_slice(bytes);
+        end += bytes.len();
+    };
+    add(b"{\"Stacks\":\"");
+    for byte in &text[..usize::try_from(length).unwrap_or(0)] {
+        match byte {
+            b'"' | b'\\' => add(&[b'\\', *byte]),
+            b'\n' => add(b"\\n"),
+            b' '..=b'~' => add(&[*byte]),
+            _ => add(b"?"),
+        }
+    }
+    add(b"\"}");
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: as many bytes as were written there.
+    unsafe { libc::send(channel, packet.as_ptr().cast(), end, flags) };
+}
+
+/// For a worker's loop.
 pub struct Stacks(Mutex<Dump>);
 
 struct Dump {
@@ -34,15 +180,15 @@ struct Dump {
 }
 
 impl Stacks {
-    /// Arms the fault handler. For crashes, template.rs has done so.
-    pub fn arm(py: Python<'_>) -> PyResult<Stacks> {
-        let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
+    /// From now on it is the loop that is told, and that answers the master.
+    pub fn for_loop(py: Python<'_>) -> PyResult<Stacks> {
         let (done, tell) = UnixStream::pair()?;
         done.set_read_timeout(Some(PATIENCE))?;
-        let faulthandler = py.import("faulthandler")?;
-        faulthandler.call_method1("register", (signal(), file.as_raw_fd()))?;
-        // Calls the handler that is there, the fault handler's, and then writes a byte.
-        signal_hook::low_level::pipe::register(signal(), tell)?;
+        let file = held().expect("a worker was armed when it began").file;
+        hold(file, Listener::Loop(tell.into_raw_fd()))?;
+        arm_again(py)?;
+        // SAFETY: `arm`'s own, which stays open.
+        let file = unsafe { BorrowedFd::borrow_raw(file) }.try_clone_to_owned()?;
         Ok(Stacks(Mutex::new(Dump { file: file.into(), done })))
     }
 
@@ -56,10 +202,8 @@ impl Stacks {
 impl Dump {
     fn take(&mut self) -> io::Result<String> {
         self.forget_late_answers()?;
-        self.file.set_len(0)?;
-        self.file.rewind()?;
         // SAFETY: a signal to this very process, which has a handler for it.
-        Errno::result(unsafe { libc::kill(std::process::id() as i32, signal()) })?;
+        Errno::result(unsafe { libc::kill(std::process::id() as i32, stacks_signal()) })?;
         self.done.read_exact(&mut [0])?;
         let mut text = Vec::new();
         self.file.rewind()?;
@@ -72,9 +216,4 @@ impl Dump {
         while self.done.read(&mut [0; 16]).is_ok_and(|length| length > 0) {}
         self.done.set_nonblocking(false)
     }
-}
-
-/// A real-time signal that neither glibc nor systemd nor a profiler is known to use.
-fn signal() -> i32 {
-    libc::SIGRTMIN() + 11
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use ostler_wire::{
-    Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
-    channel::fit_sentence, limits, log, scoreboard::Scoreboard,
+    Boot, BootFailure, BootFailureKind, CHANNEL_FD, Channel, Errand, FromTemplate, Loaded, Preload, ToTemplate,
+    VERSION, channel::fit_sentence, limits, log, scoreboard::Scoreboard,
 };
 use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error, info, warn};
@@ -19,7 +19,7 @@ use crate::{
     embedded::{self, LEFTOVERS, SERVING, WARMING, unexpected},
     fork::{self, Side},
     restart::{self, Kept, Origin},
-    signals,
+    signals, stacks,
     text::shown,
     title::Title,
     worker,
@@ -91,10 +91,10 @@ fn boot(py: Python<'_>, channel: &Channel, kept: Option<RawFd>) -> Result<(Given
         let generation = given.boot.generation;
         title.set(&given.title(&format!("template g{generation}")), &format!("ostler g{generation}"));
     }
-    dress(py, &given.boot).map_err(|error| unexpected(py, &error))?;
+    dress(py, &given.boot).and_then(|()| stacks::arm(py, CHANNEL_FD)).map_err(|error| unexpected(py, &error))?;
     let import = match earlier {
         Some(import) => import,
-        None => match import(py, &given, origin) {
+        None => match import(py, channel, &given, origin) {
             Ok(import) => import,
             Err(failure) => {
                 // The application may have closed them already.
@@ -123,7 +123,7 @@ fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
 }
 
 /// Imports, where that is to happen before the fork. Where it makes forking unsafe, this process starts over without it.
-fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootFailure> {
+fn import(py: Python<'_>, channel: &Channel, given: &Given, origin: Origin) -> Result<Import, BootFailure> {
     let boot = &given.boot;
     if boot.preload == Preload::Off && !boot.check_only {
         return Ok(Import::default());
@@ -132,10 +132,14 @@ fn import(py: Python<'_>, given: &Given, origin: Origin) -> Result<Import, BootF
     let executable = executable(py).map_err(unexpected)?;
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
     let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
+    let begins =
+        |errand| channel.send(&FromTemplate::Begins(errand), &[]).map_err(|error| broken("tell what it does", &error));
+    begins(Errand::Import)?;
     let started = Instant::now();
     let application = embedded::load(py, &boot.application, given.descriptors().into_iter().chain([CHANNEL_FD]))?;
     let took = started.elapsed();
     if let Some(url) = &boot.warm_up {
+        begins(Errand::WarmUp)?;
         warm_up(&application, url, given);
     }
     let application = Some(application.unbind());

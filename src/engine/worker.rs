@@ -18,7 +18,7 @@ use crate::{
     leaving::leave,
     signals,
     site::Site,
-    stacks::Stacks,
+    stacks::{self, Stacks},
     template::Given,
     title::Title,
 };
@@ -64,6 +64,7 @@ fn site(
     application: Option<Py<PyAny>>,
     log: &Logger,
 ) -> Result<Site, BootFailure> {
+    stacks::arm(py, channel.as_fd().as_raw_fd()).map_err(|error| unexpected(py, &error))?;
     let application = match application {
         Some(application) => application.into_bound(py),
         None => {
@@ -71,7 +72,7 @@ fn site(
             embedded::load(py, &given.boot.application, descriptors)?
         }
     };
-    let stacks = Stacks::arm(py).map_err(|error| unexpected(py, &error))?;
+    let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;
     Site::new(py, application, &given.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
 }
 

@@ -315,7 +315,12 @@ impl Loop {
         self.filled = match self.epoll.wait(&mut self.events, wait) {
             Ok(filled) => filled,
             Err(nix::errno::Errno::EINTR) => 0,
-            Err(error) => panic!("epoll_wait on our own descriptors: {error}"),
+            Err(error) => {
+                // Only who closes or replaces descriptors that are not its own can bring this about.
+                error!(self.shared.log, "descriptors lost"; "error" => %error, "by" => "the application");
+                self.steps.push_back(Step::Abandon(70));
+                0
+            }
         };
         self.cursor = 0;
         self.brought = 0;

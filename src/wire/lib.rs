@@ -17,5 +17,11 @@ pub use message::*;
 /// The version of these words. The engine refuses a master that speaks another.
 pub const VERSION: u32 = 2;
 
+/// The signal that asks a template, or a worker that boots, for its Python stacks: a real-time one that neither glibc nor systemd nor a
+/// profiler is known to use. Its default is to end the process: it is sent to those who have said that they hear it.
+pub fn stacks_signal() -> i32 {
+    nix::libc::SIGRTMIN() + 11
+}
+
 /// The descriptor at which a template finds its channel to the master.
 pub const CHANNEL_FD: i32 = 3;

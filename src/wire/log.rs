@@ -13,7 +13,10 @@ use std::{
     str::FromStr,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -38,6 +41,11 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// Whether this process's last line ends in its middle.
 static TORN: AtomicBool = AtomicBool::new(false);
 
+/// The file that stands at a place of the log's own, by device and inode.
+static KEPT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+/// It is just being replaced.
+static CHANGING: AtomicBool = AtomicBool::new(false);
+
 /// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
 const COUNT: &str = "count";
 
@@ -59,6 +67,7 @@ pub fn place() -> BorrowedFd<'static> {
 pub fn keep() -> std::io::Result<()> {
     let own = sink::own(std::io::stderr().as_fd())?;
     PLACE.store(own.into_raw_fd(), Relaxed);
+    remember();
     Ok(())
 }
 
@@ -74,10 +83,31 @@ pub fn replace(file: BorrowedFd, along: &[i32]) -> std::io::Result<()> {
     }
     if PLACE.load(Relaxed) > 2 {
         let own = sink::own(file)?;
+        CHANGING.store(true, SeqCst);
         // SAFETY: the place is the log's alone.
         let _stays_open = unsafe { dup3_raw(own, PLACE.load(Relaxed), OFlag::O_CLOEXEC) }?.into_raw_fd();
+        remember();
     }
     Ok(())
+}
+
+fn remember() {
+    let (device, inode) = identity(place()).unwrap_or_default();
+    KEPT[0].store(device, SeqCst);
+    KEPT[1].store(inode, SeqCst);
+    CHANGING.store(false, SeqCst);
+}
+
+fn kept() -> (u64, u64) {
+    (KEPT[0].load(SeqCst), KEPT[1].load(SeqCst))
+}
+
+/// The application may have closed what it had not opened, and have a file of its own there: then standard error is the next best.
+fn look_at_place() {
+    let before = kept();
+    if PLACE.load(Relaxed) > 2 && identity(place()) != Some(before) && !CHANGING.load(SeqCst) && kept() == before {
+        PLACE.store(2, Relaxed);
+    }
 }
 
 /// Which file it is; none if it is not open.
@@ -108,6 +138,7 @@ pub fn write_text(text: &[u8]) {
 
 /// Whether all of it could be written.
 fn write(text: &[u8]) -> bool {
+    look_at_place();
     let place = place();
     let kind = Kind::of(place);
     if TORN.load(Relaxed) {

@@ -29,6 +29,10 @@ pub enum ToTemplate {
 pub enum FromTemplate {
     /// The interpreter runs, and the application is imported, if it was to be. Workers can be forked.
     Loaded(Loaded),
+    /// The application's own code runs from now on. The template can be asked for stacks by [`crate::stacks_signal`].
+    Begins(Errand),
+    /// The answer to that.
+    Stacks(String),
     /// The application could not be imported or is none. The template ends after this.
     Failed(BootFailure),
     /// A worker was forked for this slot; the master is its parent.
@@ -45,6 +49,15 @@ pub enum FromTemplate {
         /// The system's words.
         error: String,
     },
+}
+
+/// What the application's code is run for before workers are forked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Errand {
+    /// Its import, and its factory's call.
+    Import,
+    /// `--warm-up`
+    WarmUp,
 }
 
 /// What a template says of itself when it is ready to fork.

@@ -269,3 +269,114 @@ class Late:
     let site = Rig::with_source(&format!("{begins}{HELLO}late = Late(); late.itself = late; del late")).start();
     site.log("forking beside other threads");
 }
+
+#[test]
+fn an_import_that_hangs_is_found() {
+    for preload in ["auto", "off"] {
+        let gate = Gate::new();
+        let source = format!("def wait_for_the_database():\n    {}\nwait_for_the_database()", gate.statement());
+        let rig = Rig::with_source(&source).flag(&format!("--preload={preload}")).option("--boot-timeout", "2");
+        rig.refuse().says(3, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
+        let rig = Rig::with_source(&source).flag(&format!("--preload={preload}")).option("--boot-timeout", "2");
+        rig.run(&["check"]).says(3, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
+    }
+    let warm = "
+def application(environ, start_response):
+    while True:
+        pass";
+    let rig = Rig::with_source(warm).option("--warm-up", "/").option("--boot-timeout", "2");
+    rig.refuse().says(3, &["it is still warming up ./app.py", "line 3 in application"]);
+}
+
+#[test]
+fn stacks_show_templates_while_they_import_and_after() {
+    let site = Rig::with_source(HELLO).start();
+    let gate = Gate::new();
+    site.folder().write("app.py", &format!("def late():\n    {}\nlate()\n{HELLO}", gate.statement()));
+    site.signal(Signal::SIGHUP);
+    let visitor = gate.arrival();
+    let stacks = site.control(&["stacks"]);
+    for part in ["template g1[", "worker g1.0[", "template g2[", "line 2 in late"] {
+        assert!(stacks.output.contains(part), "{part:?} is not in {stacks:?}");
+    }
+    visitor.let_go("on");
+    site.log("generation serving");
+    assert_eq!(site.get("/").text(), "hello");
+    assert_eq!(site.logged("template lost") + site.logged("worker lost"), 0);
+}
+
+#[test]
+fn an_import_that_ends_the_process_is_named() {
+    for (source, end) in [
+        ("import os; os._exit(4)", "exit status 4"),
+        ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
+        ("import os; os.execv('/bin/true', ['true'])", "exit status 0"),
+    ] {
+        for (preload, who) in [("auto", "the template"), ("off", "a worker")] {
+            let rig = Rig::with_source(source).flag(&format!("--preload={preload}"));
+            rig.refuse().says(3, &[&format!("{who} ended while importing ./app.py: {end}")]);
+        }
+        let said = format!("the template ended while importing ./app.py: {end}");
+        Rig::with_source(source).run(&["check"]).says(3, &[&said]);
+    }
+}
+
+/// What a request does to its own worker.
+const HARMS: &str = "
+import ctypes, os, signal, sys
+
+def replace():
+    gone = os.open(os.devnull, os.O_WRONLY)
+    for number in range(3, 60):
+        if number != gone:
+            os.dup2(gone, number)
+
+HARMS = {
+    '/exit': lambda: os._exit(7),
+    '/execute': lambda: os.execv('/bin/sleep', ['sleep', '60']),
+    '/close': lambda: os.closerange(3, 1000),
+    '/replace': replace,
+    '/streams': lambda: os.closerange(0, 3),
+    '/fork': os.fork,
+    '/signals': lambda: [signal.signal(number, signal.SIG_DFL) for number in signal.valid_signals() - {9, 19}],
+    '/block': lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+    '/finalize': ctypes.pythonapi.Py_FinalizeEx,
+    '/modules': sys.modules.clear,
+    '/raise': lambda: sys.exit(3),
+}
+
+def application(environ, start_response):
+    HARMS.get(environ['PATH_INFO'], bool)()
+    start_response('200 OK', [])
+    return [b'hello']
+";
+
+#[test]
+fn whatever_a_request_does_to_its_worker_the_site_goes_on() {
+    for (harm, fatal) in [
+        ("/exit", true),
+        ("/execute", true),
+        ("/close", true),
+        ("/replace", true),
+        ("/streams", false),
+        ("/fork", false),
+        ("/signals", false),
+        ("/block", false),
+        ("/finalize", true),
+        ("/modules", false),
+        ("/raise", false),
+    ] {
+        let mut site = Rig::with_source(HARMS).start();
+        site.log("worker ready");
+        let mut harmful = site.connect();
+        let _ = harmful.ask(harm).try_answer();
+        if fatal {
+            site.log("worker ready");
+        }
+        assert_eq!(site.get("/").text(), "hello", "after {harm}");
+        site.stop();
+        let told =
+            site.whole_log().matches(" worker lost ").count() + site.whole_log().matches(" worker killed ").count();
+        assert_eq!(told, usize::from(fatal), "{harm}: {}", site.whole_log());
+    }
+}

@@ -1,12 +1,14 @@
 //! `ostler check`: boots a template that imports and reports, and nothing more. Binds nothing, writes no file.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{io, os::fd::AsFd, time::Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard};
+use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard, stacks_signal};
 
 use super::{
-    event::{Ending, Failure},
+    event::{Ending, Failure, Number, Plan},
+    generation::Generation,
+    late::{ANSWER, NOT_IMPORTED},
     line::{self, Line},
     team::Exchange,
 };
@@ -15,7 +17,7 @@ use crate::{
     logs::{Logs, Standard},
     report,
     settings::{LogTarget, Settings},
-    sys::{descriptors, process},
+    sys::{descriptors, pidfd::PidFd, process},
     template,
 };
 
@@ -35,25 +37,24 @@ fn boot(settings: &Settings) -> Result<Loaded, Failure> {
     let standard = Standard::remember().map_err(system)?;
     let logs = Logs::open(settings, &standard)?;
     let (pid, held, mut line) = template::spawn(settings, &logs)?;
-    let heard = converse(settings, &mut line);
+    let plan =
+        Plan { application: settings.boot.application.clone(), boot_timeout: settings.boot_timeout, ..Plan::default() };
+    let mut generation = Generation::new(Number(1), Vec::new());
+    generation.plan = plan;
+    let heard = send_boot(settings, &mut line).and_then(|()| hear(&mut line, &mut generation, &held));
     if !matches!(heard, Ok(Heard::End)) {
         held.kill().map_err(system)?;
     }
-    let ending = process::bury(pid);
+    let ending = process::bury(pid).unwrap_or(Ending::Status(0));
     match heard.map_err(system)? {
         Heard::Word(FromTemplate::Loaded(loaded)) => Ok(loaded),
         Heard::Word(FromTemplate::Failed(failure)) => Err(failure.into()),
-        Heard::Word(FromTemplate::Forked { .. } | FromTemplate::ForkFailed { .. }) => {
-            Err(Failure::new(Exit::Internal, "the template forked, and was not asked to"))
+        Heard::Word(FromTemplate::Stacks(stacks)) => {
+            Err(Failure { traceback: stacks, ..generation.late(NOT_IMPORTED) })
         }
-        Heard::End => {
-            let ending = ending.map_or_else(String::new, |ending: Ending| format!(": {ending}"));
-            Err(Failure::new(Exit::Interpreter, format!("the template ended by itself{ending}")))
-        }
-        Heard::Nothing => {
-            let within = settings.boot_timeout.as_secs_f64();
-            Err(Failure::new(Exit::Import, format!("the application was not imported within {within} s")))
-        }
+        Heard::Word(_) => Err(Failure::new(Exit::Internal, "the template forked, and was not asked to")),
+        Heard::End => Err(generation.ended("the template", ending)),
+        Heard::Nothing => Err(generation.late(NOT_IMPORTED)),
     }
 }
 
@@ -63,26 +64,39 @@ enum Heard {
     Nothing,
 }
 
-fn converse(settings: &Settings, line: &mut Line) -> io::Result<Heard> {
+fn send_boot(settings: &Settings, line: &mut Line) -> io::Result<()> {
     let mut boot = settings.boot.clone();
     boot.generation = 1;
     boot.slots = 1;
     let scoreboard = Scoreboard::new(boot.slots, boot.worker.threads)?;
     let exchange = Exchange::new()?;
     let carried = [scoreboard.as_fd(), exchange.give.as_fd(), exchange.take.as_fd()];
-    line.send(&ToTemplate::Boot(Box::new(boot)), &carried)?;
-    let patience = match settings.boot_timeout {
-        Duration::ZERO => PollTimeout::NONE,
-        patience => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
-    };
-    if poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], patience)? == 0 {
-        return Ok(Heard::Nothing);
+    line.send(&ToTemplate::Boot(Box::new(boot)), &carried)
+}
+
+/// What the template says in the end. One that takes too long is asked where it is.
+fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::Result<Heard> {
+    let patience = generation.plan.boot_timeout;
+    let mut until = (!patience.is_zero()).then(|| Instant::now() + patience);
+    let mut asked = false;
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        if poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], left)? == 0 {
+            if generation.errand.is_none() || std::mem::replace(&mut asked, true) {
+                return Ok(Heard::Nothing);
+            }
+            template.signal(stacks_signal())?;
+            until = Some(Instant::now() + ANSWER);
+            continue;
+        }
+        // Its end may come as a reset, if it did not even read what it was sent.
+        match line.hear() {
+            line::Heard::Message(FromTemplate::Begins(errand)) => generation.errand = Some(errand),
+            line::Heard::Message(word) => return Ok(Heard::Word(word)),
+            line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => return Ok(Heard::End),
+        }
     }
-    // Its end may come as a reset, if it did not even read what it was sent.
-    Ok(match line.hear() {
-        line::Heard::Message(word) => Heard::Word(word),
-        line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => Heard::End,
-    })
 }
 
 fn describe(settings: &Settings, loaded: &Loaded) -> String {

@@ -208,6 +208,8 @@ pub enum Action {
     },
     /// SIGKILL.
     Kill(i32),
+    /// Send a process that has said that it hears it [`wire::stacks_signal`].
+    AskStacks(i32),
     /// Send a template [`wire::ToTemplate::Quit`].
     EndTemplate(Number),
     /// Close a template's channel.
@@ -249,6 +251,8 @@ pub enum Note {
     Upgraded,
     /// A generation begins.
     Booting(Number),
+    /// A worker is late with its boot: where it hangs.
+    BootHangs(WorkerName, String),
     /// Its template can fork.
     Loaded(Number, Loaded),
     /// A worker serves.
@@ -367,6 +371,8 @@ pub enum Stop {
 /// What the machine needs to know of a generation's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// As typed, for people.
+    pub application: String,
     /// `--workers`
     pub workers: u16,
     /// The scoreboard's slots.

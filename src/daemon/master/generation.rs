@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use ostler_wire::Recycle;
+use ostler_wire::{Errand, Recycle};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 
 use super::{
     event::{Action, Asker, Ending, Failure, Late, Moment, Note, Number, Plan, Stop, Why},
+    late,
     slots::{self, Slots, Worker},
 };
 
@@ -19,8 +20,8 @@ use super::{
 const MARGIN: Duration = Duration::from_secs(2);
 /// How long a worker may take to end at once, and a template to end.
 const PROMPTLY: Duration = Duration::from_secs(2);
-/// How long a process may live on after it closed its channel.
-const CLOSED: Duration = Duration::from_secs(5);
+/// How long a process may live on after it closed its channel: it ends, or the application has executed another program in its place.
+const CLOSED: Duration = Duration::from_secs(1);
 
 /// The events of one step become actions here.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ pub struct Generation {
     pub slots: Slots,
     /// How many workers there should be.
     pub wanted: u16,
+    /// What the application's code is run for, by the template or by workers that boot.
+    pub errand: Option<Errand>,
+    /// The template boots for too long, and was asked for its stacks.
+    pub hangs: bool,
     /// When lost workers are replaced.
     pub backoff: Backoff,
     /// Who waits: for its boot while it boots, for the right number of workers while it serves.
@@ -183,6 +188,8 @@ impl Generation {
             template_stopped: None,
             slots: Slots::default(),
             wanted: 0,
+            errand: None,
+            hangs: false,
             backoff: Backoff::NONE,
             waiting,
         }
@@ -401,15 +408,13 @@ impl Generation {
         }
     }
 
-    /// Why a boot has taken too long, if it has.
-    pub fn overdue(&self, now: Moment) -> Option<Failure> {
-        let within = self.plan.boot_timeout.as_secs_f64();
-        let late = |what: &str| Some(Failure::new(Exit::Import, format!("{what} within {within} s")));
-        if matches!(self.template, Template::Loading { deadline, .. } if deadline <= now) {
-            return late("the application was not imported");
+    /// The template, if it has said that it answers [`ostler_wire::stacks_signal`].
+    pub fn hearing_template(&self) -> Option<i32> {
+        match self.template {
+            Template::Loading { pid, .. } if self.errand.is_some() => Some(pid),
+            Template::Loaded { pid } => Some(pid),
+            _ => None,
         }
-        let slow = |worker: &Worker| worker.counts() && worker.deadline.is_some_and(|deadline| deadline <= now);
-        if self.slots.iter().any(slow) { late("a worker was not ready") } else { None }
     }
 
     /// Whether all that is wanted is ready.
@@ -455,6 +460,7 @@ impl Generation {
             |worker: &Worker| self.due(worker).filter(|(due, _)| *due <= now).map(|(_, late)| (worker.slot, late));
         let stragglers: Vec<(u16, Late)> = self.slots.iter().filter_map(late).collect();
         for (slot, late) in stragglers {
+            let serving = self.stage == Stage::Serving;
             let Some(worker) = self.slots.at(slot) else { continue };
             worker.deadline = None;
             match worker.stage {
@@ -463,6 +469,7 @@ impl Generation {
                     turn.note(Note::TemplateLate(number));
                     self.template.kill(turn);
                 }
+                slots::Stage::Booting if serving && !worker.hangs => late::ask_worker(worker, turn),
                 slots::Stage::Booting | slots::Stage::Ready | slots::Stage::Draining => {
                     turn.note(Note::Straggler(worker.name(number), late));
                     kill(worker, turn);

@@ -1,4 +1,4 @@
-//! `ostler stacks`: asks workers for the Python stacks of their threads, and puts the answers together.
+//! `ostler stacks`: asks templates and workers for the Python stacks of their threads, and puts the answers together.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
@@ -7,43 +7,57 @@ use super::event::{Asker, Moment, Number};
 /// How long a worker may take to answer; one that is stuck outside Python takes a while.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A worker by its slot, or the template of its generation.
+pub type Who = (Number, Option<u16>);
+
+/// How a process is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It reads its channel.
+    ByMessage(i32),
+    /// It may be in the middle of an import.
+    BySignal(i32),
+}
+
 /// One that is under way.
 #[derive(Debug)]
 pub struct Inquiry {
     /// Who wants to know.
     pub asker: Asker,
-    /// Who has not answered yet, with their processes.
-    awaited: BTreeMap<(Number, u16), i32>,
+    /// Who has not answered yet.
+    awaited: BTreeMap<Who, Asked>,
     /// When patience ends.
     pub deadline: Moment,
     text: String,
 }
 
 impl Inquiry {
-    /// One to these workers.
-    pub fn new(asker: Asker, awaited: BTreeMap<(Number, u16), i32>, now: Moment) -> Inquiry {
+    /// One to these processes.
+    pub fn new(asker: Asker, awaited: BTreeMap<Who, Asked>, now: Moment) -> Inquiry {
         Inquiry { asker, awaited, deadline: now + PATIENCE, text: String::new() }
     }
 
-    /// A worker's answer, or none because it is gone.
-    pub fn answered(&mut self, generation: Number, slot: u16, stacks: Option<&str>) {
-        if let Some(pid) = self.awaited.remove(&(generation, slot)) {
-            self.add(generation, slot, pid, stacks.unwrap_or("it has ended"));
+    /// An answer, or none because the process is gone.
+    pub fn answered(&mut self, who: Who, stacks: Option<&str>) {
+        if let Some(asked) = self.awaited.remove(&who) {
+            self.add(who, asked, stacks.unwrap_or("it has ended"));
         }
     }
 
     /// The whole text, if all have answered or the time is over.
     pub fn outcome(&mut self, now: Moment) -> Option<String> {
         if self.deadline <= now {
-            for ((generation, slot), pid) in std::mem::take(&mut self.awaited) {
-                self.add(generation, slot, pid, &format!("no answer within {} s", PATIENCE.as_secs()));
+            for (who, asked) in std::mem::take(&mut self.awaited) {
+                self.add(who, asked, &format!("no answer within {} s", PATIENCE.as_secs()));
             }
         }
         self.awaited.is_empty().then(|| std::mem::take(&mut self.text))
     }
 
-    fn add(&mut self, generation: Number, slot: u16, pid: i32, text: &str) {
-        let written = writeln!(self.text, "worker g{generation}.{slot}[{pid}]\n{}\n", text.trim_end());
+    fn add(&mut self, (generation, slot): Who, asked: Asked, text: &str) {
+        let (Asked::ByMessage(pid) | Asked::BySignal(pid)) = asked;
+        let who = slot.map_or_else(|| format!("template g{generation}"), |slot| format!("worker g{generation}.{slot}"));
+        let written = writeln!(self.text, "{who}[{pid}]\n{}\n", text.trim_end());
         written.expect("writing to memory does not fail");
     }
 }
@@ -54,11 +68,11 @@ mod tests {
 
     #[test]
     fn it_waits_for_all_but_not_for_ever() {
-        let workers = BTreeMap::from([((Number(1), 0), 10), ((Number(1), 1), 11)]);
-        let mut inquiry = Inquiry::new(Asker(1), workers, Moment(0));
-        inquiry.answered(Number(1), 1, Some("File \"site.py\", line 1\n"));
+        let asked = [((Number(1), None), Asked::BySignal(9)), ((Number(1), Some(0)), Asked::ByMessage(10))];
+        let mut inquiry = Inquiry::new(Asker(1), BTreeMap::from(asked), Moment(0));
+        inquiry.answered((Number(1), None), Some("File \"site.py\", line 1\n"));
         assert_eq!(inquiry.outcome(Moment(4999)), None);
         let text = inquiry.outcome(Moment(5000)).unwrap();
-        assert_eq!(text, "worker g1.1[11]\nFile \"site.py\", line 1\n\nworker g1.0[10]\nno answer within 5 s\n\n");
+        assert_eq!(text, "template g1[9]\nFile \"site.py\", line 1\n\nworker g1.0[10]\nno answer within 5 s\n\n");
     }
 }

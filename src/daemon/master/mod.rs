@@ -16,6 +16,7 @@ use std::os::fd::AsFd;
 
 use self::{
     event::{Asker, Change, Event, Failure, Moment, Number, Stop},
+    inquiry::Asked,
     line::Line,
     perform::{Performer, Reread, Upgrade},
     state::State,
@@ -36,6 +37,7 @@ mod check;
 pub mod event;
 mod generation;
 mod inquiry;
+mod late;
 pub mod line;
 mod notes;
 mod oom;
@@ -309,22 +311,28 @@ impl<'a> Master<'a> {
 
     /// Whoever has a channel has a process that can be asked.
     fn inquire(&mut self, asker: Asker, pid: Option<i32>) {
-        let mut workers = BTreeMap::new();
+        let mut asked = BTreeMap::new();
         for generation in self.state.generations() {
             let Some(team) = self.performer.teams.get(&generation.number) else { continue };
+            if let Some(template) = generation.hearing_template()
+                && (pid.is_none() || pid == Some(template))
+            {
+                asked.insert((generation.number, None), Asked::BySignal(template));
+            }
             let wanted = |worker: &&slots::Worker| pid.is_none() || worker.pid == pid;
             for worker in
                 generation.slots.iter().filter(wanted).filter(|worker| team.workers.contains_key(&worker.slot))
             {
-                workers.insert((generation.number, worker.slot), worker.pid.unwrap_or(0));
+                let by = if worker.stage == slots::Stage::Booting { Asked::BySignal } else { Asked::ByMessage };
+                asked.insert((generation.number, Some(worker.slot)), by(worker.pid.unwrap_or(0)));
             }
         }
-        match pid.filter(|_| workers.is_empty()) {
+        match pid.filter(|_| asked.is_empty()) {
             Some(pid) => {
-                let failure = Failure::new(Exit::Refused, format!("no worker is process {pid}"));
+                let failure = Failure::new(Exit::Refused, format!("no worker or template is process {pid}"));
                 self.performer.control.answer(asker, Err(failure));
             }
-            None => self.performer.inquire(asker, workers),
+            None => self.performer.inquire(asker, asked),
         }
     }
 

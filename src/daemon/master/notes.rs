@@ -25,6 +25,10 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::UpgradeFailed(why) => error!(log, "upgrade failed"; "reason" => why),
         Note::Upgraded => info!(log, "upgraded"; "version" => env!("CARGO_PKG_VERSION")),
         Note::Booting(generation) => info!(log, "generation booting"; "generation" => generation.0),
+        Note::BootHangs(worker, stacks) => {
+            error!(log, "worker hangs in its boot";
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "stacks" => stacks);
+        }
         Note::Loaded(generation, loaded) => {
             info!(log, "application imported";
                 "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,

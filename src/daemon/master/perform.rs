@@ -10,7 +10,7 @@ use slog::{Logger, error, info, warn};
 
 use super::{
     event::{Action, Asker, Ending, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
-    inquiry::Inquiry,
+    inquiry::{Asked, Inquiry, Who},
     line::{Heard, Line},
     notes,
     oom::OomKills,
@@ -167,6 +167,7 @@ impl<'a> Performer<'a> {
                 self.close_worker(generation, slot);
             }
             Action::Kill(pid) => self.kill(pid),
+            Action::AskStacks(pid) => self.ask_stacks(pid),
             Action::EndTemplate(generation) => {
                 if let Some(line) = self.teams.get_mut(&generation).and_then(|team| team.template.as_mut()) {
                     let _ = line.send(&ToTemplate::Quit, &[]);
@@ -239,6 +240,7 @@ impl<'a> Performer<'a> {
             info!(self.log, "listening"; "address" => &bound.told.name);
         }
         Ok(Plan {
+            application: settings.boot.application.clone(),
             workers,
             slots: (workers * 2 + 30).min(MOST_SLOTS),
             boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
@@ -442,7 +444,12 @@ impl<'a> Performer<'a> {
         match line.hear::<FromTemplate>() {
             Heard::Nothing => None,
             Heard::Message(FromTemplate::Forked { slot, pid }) => Some(self.forked(generation, slot, pid)),
-            Heard::Message(says) => Some(Event::Template { generation, says }),
+            Heard::Message(says) => {
+                if let FromTemplate::Stacks(stacks) = &says {
+                    self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered((generation, None), Some(stacks)));
+                }
+                Some(Event::Template { generation, says })
+            }
             Heard::End => {
                 team.template = None;
                 Some(Event::TemplateClosed(generation))
@@ -484,7 +491,9 @@ impl<'a> Performer<'a> {
                     line.allow_one_more();
                 }
                 if let FromWorker::Stacks(stacks) = &says {
-                    self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered(generation, slot, Some(stacks)));
+                    self.inquiries
+                        .iter_mut()
+                        .for_each(|inquiry| inquiry.answered((generation, Some(slot)), Some(stacks)));
                 }
                 Some(Event::Worker { generation, slot, says })
             }
@@ -499,12 +508,20 @@ impl<'a> Performer<'a> {
         }
     }
 
-    /// Asks these workers for their stacks.
-    pub fn inquire(&mut self, asker: Asker, workers: BTreeMap<(Number, u16), i32>) {
-        for &(generation, slot) in workers.keys() {
-            self.tell(generation, slot, &ToWorker::Stacks);
+    /// Asks these processes for their stacks.
+    pub fn inquire(&mut self, asker: Asker, asked: BTreeMap<Who, Asked>) {
+        for (&who, asked) in &asked {
+            match (who, *asked) {
+                ((generation, Some(slot)), Asked::ByMessage(_)) => self.tell(generation, slot, &ToWorker::Stacks),
+                (_, Asked::BySignal(pid) | Asked::ByMessage(pid)) => self.ask_stacks(pid),
+            }
         }
-        self.inquiries.push(Inquiry::new(asker, workers, Moment::now()));
+        self.inquiries.push(Inquiry::new(asker, asked, Moment::now()));
+    }
+
+    /// One that does not hear does not answer.
+    fn ask_stacks(&self, pid: i32) {
+        let _ = self.children.get(&pid).map(|child| child.signal(wire::stacks_signal()));
     }
 
     /// Tells the outcome of what is answered, or has to be by now.
@@ -526,7 +543,7 @@ impl<'a> Performer<'a> {
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {
-        self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered(generation, slot, None));
+        self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered((generation, Some(slot)), None));
         if let Some(team) = self.teams.get_mut(&generation) {
             team.workers.remove(&slot);
         }

@@ -32,6 +32,8 @@ pub struct Worker {
     pub admitted: bool,
     /// When patience ends: with its boot or with its drain.
     pub deadline: Option<Moment>,
+    /// It boots for too long, and was asked for its stacks.
+    pub hangs: bool,
     /// It is to be replaced, when its turn comes.
     pub asked: Option<Why>,
     /// Its turn has come: it does not count any more, and drains when its successor is ready.
@@ -102,6 +104,7 @@ impl Slots {
             ready: None,
             admitted: false,
             deadline: Some(deadline),
+            hangs: false,
             asked: None,
             leaving: false,
             silent: None,

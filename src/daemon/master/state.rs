@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ostler_wire::{FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
+use ostler_wire::{Errand, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
@@ -202,8 +202,8 @@ impl State {
             return;
         }
         self.end_late_trial(turn);
-        let booting = self.generations.iter().find(|generation| generation.stage == Stage::Booting);
-        if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(turn.now)?))) {
+        let booting = self.generations.iter_mut().find(|generation| generation.stage == Stage::Booting);
+        if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(turn)?))) {
             self.discard(number, failure, turn);
         }
         for generation in &mut self.generations {
@@ -347,7 +347,14 @@ impl State {
             FromTemplate::Loaded(loaded) => {
                 if let Template::Loading { pid, .. } = generation.template {
                     generation.template = Template::Loaded { pid };
+                    generation.errand = (!loaded.preloaded).then_some(Errand::Import);
                     turn.note(Note::Loaded(number, loaded));
+                }
+            }
+            FromTemplate::Begins(errand) => generation.errand = Some(errand),
+            FromTemplate::Stacks(stacks) => {
+                if let Some(failure) = generation.template_hangs(stacks) {
+                    self.discard(number, failure, turn);
                 }
             }
             FromTemplate::Failed(failure) => self.discard(number, failure.into(), turn),
@@ -423,7 +430,11 @@ impl State {
             FromWorker::Replace(why) => generation.replace(slot, why, turn),
             FromWorker::Drained => generation.drained(slot, turn.now),
             // The performer has handed them on to whoever asked.
-            FromWorker::Stacks(_) => {}
+            FromWorker::Stacks(stacks) => {
+                if let Some(failure) = generation.worker_hangs(slot, stacks, turn) {
+                    self.discard(number, failure, turn);
+                }
+            }
             // The performer looks from now on.
             FromWorker::AtWork => {}
         }
@@ -437,7 +448,7 @@ impl State {
             if let Some(slot) = generation.slots.by_pid(pid).map(|worker| worker.slot) {
                 let number = generation.number;
                 if generation.exited(slot, exit, turn) {
-                    let failure = Failure::new(Exit::Import, format!("a worker ended while it booted: {exit}"));
+                    let failure = Failure { exit: Exit::Import, ..generation.ended("a worker", exit) };
                     self.discard(number, failure, turn);
                 }
                 return;
@@ -458,7 +469,7 @@ impl State {
         let number = generation.number;
         match generation.stage {
             Stage::Booting => {
-                let failure = Failure::new(Exit::Interpreter, format!("the template ended by itself: {exit}"));
+                let failure = generation.ended("the template", exit);
                 self.discard(number, failure, turn);
             }
             Stage::Serving => turn.note(Note::TemplateLost(number, exit)),

@@ -138,7 +138,7 @@ pub fn command() -> Command {
         )
         .subcommand(control("recycle", "Replace every worker, one after the other, by a fresh one of the same code"))
         .subcommand(
-            control("stacks", "Print the Python stacks of one worker or of all")
+            control("stacks", "Print the Python stacks of one worker or template, or of all")
                 .arg(Arg::new("worker").value_name("PID").value_parser(process).help("Which worker")),
         )
         .subcommand(control("reopen", "Open the log files again"))

@@ -39,9 +39,14 @@ impl PidFd {
 
     /// Sends SIGKILL. Says nothing of a process that has ended already.
     pub fn kill(&self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends any signal. Says nothing of a process that has ended already.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
         let nothing = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: takes numbers and a null pointer, which stands for what kill(2) would send along.
-        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), libc::SIGKILL, nothing, 0) } {
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, nothing, 0) } {
             0 => Ok(()),
             _ if Errno::last() == Errno::ESRCH => Ok(()),
             _ => Err(io::Error::last_os_error()),

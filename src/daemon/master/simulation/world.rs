@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_wire::{BootFailure, BootFailureKind, FromTemplate, FromWorker, Loaded, Recycle};
+use ostler_wire::{BootFailure, BootFailureKind, Errand, FromTemplate, FromWorker, Loaded, Recycle};
 
 use super::{
     super::event::{
@@ -50,6 +50,7 @@ impl World {
                 }
             }
             Action::Kill(pid) => self.kill(pid),
+            Action::AskStacks(pid) => self.ask_stacks(pid),
             Action::EndTemplate(generation) => {
                 let found = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none());
                 let Some((&pid, _)) = found else { self.fail("a template that is not there is told to end") };
@@ -94,6 +95,9 @@ impl World {
         self.templates.insert(generation, true);
         let delay = self.delay();
         let says = |says| Happening::Event(Event::Template { generation, says });
+        if !self.goes_wrong(10) {
+            self.later(pid, Duration::ZERO, says(FromTemplate::Begins(Errand::Import)));
+        }
         if self.goes_wrong(12) {
             self.later(pid, delay, says(FromTemplate::Failed(failed())));
             self.later(pid, Duration::ZERO, Happening::Death(Ending::Status(1)));
@@ -103,6 +107,7 @@ impl World {
             self.later(pid, delay, says(FromTemplate::Loaded(loaded())));
         }
         let plan = Plan {
+            application: "site".into(),
             workers: 1 + self.chance.below(3) as u16,
             slots: 8,
             boot_timeout: Duration::from_secs(10),
@@ -211,6 +216,20 @@ impl World {
         let delay = Duration::from_secs(if self.goes_wrong(3) { 60 } else { 0 });
         self.pending.retain(|pending| pending.by != pid || !matches!(pending.what, Happening::Death(_)));
         self.later(pid, delay, Happening::Death(KILLED));
+    }
+
+    fn ask_stacks(&mut self, pid: i32) {
+        let Some(&Process { generation, slot, .. }) = self.processes.get(&pid) else {
+            self.fail(&format!("{pid} is asked for stacks, which may be anybody's number by now"));
+        };
+        let event = match slot {
+            None => Event::Template { generation, says: FromTemplate::Stacks("stacks".into()) },
+            Some(slot) => Event::Worker { generation, slot, says: FromWorker::Stacks("stacks".into()) },
+        };
+        if !self.goes_wrong(30) {
+            let delay = self.delay();
+            self.later(pid, delay, Happening::Event(event));
+        }
     }
 
     /// What it has not said yet will never be said.

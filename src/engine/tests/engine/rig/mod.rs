@@ -98,12 +98,17 @@ impl Plan {
         }
         channel.send(&ToTemplate::Boot(Box::new(self.boot)), &descriptors).unwrap();
         let mut site = Site { template, channel, loaded: nothing_loaded(), address, scoreboard, worker: None, log };
-        match site.channel.receive().unwrap().expect("the template answers").0 {
-            FromTemplate::Loaded(loaded) => site.loaded = loaded,
-            FromTemplate::Failed(failure) => return Err(failure),
-            other => panic!("{other:?}"),
+        loop {
+            match site.channel.receive().unwrap().expect("the template answers").0 {
+                FromTemplate::Begins(_) => {}
+                FromTemplate::Loaded(loaded) => site.loaded = loaded,
+                FromTemplate::Failed(failure) => return Err(failure),
+                other => panic!("{other:?}"),
+            }
+            if site.loaded.wire == VERSION {
+                return Ok(site);
+            }
         }
-        Ok(site)
     }
 
     fn spawn(&self, channel: Channel, output: &PipeWriter) -> Child {

@@ -1,0 +1,97 @@
+//! Boots that take too long, or end by themselves: what the application was run for, and where it hangs.
+//!
+//! Who is late is asked for its Python stacks by a signal, which is answered even in the middle of an import, and has a moment to
+//! answer before its time is over.
+
+use std::time::Duration;
+
+use ostler_wire::Errand;
+
+use crate::exit::Exit;
+
+use super::{
+    event::{Action, Ending, Failure, Note},
+    generation::{Generation, Stage, Template, Turn},
+    slots,
+};
+
+/// How long the answer may take.
+pub const ANSWER: Duration = Duration::from_secs(1);
+
+/// What did not come in time.
+pub const NOT_IMPORTED: &str = "the application was not imported";
+const NOT_READY: &str = "a worker was not ready";
+
+/// One more moment for a worker that boots.
+pub fn ask_worker(worker: &mut slots::Worker, turn: &mut Turn) {
+    worker.hangs = true;
+    worker.deadline = Some(turn.now + ANSWER);
+    if let Some(pid) = worker.pid {
+        turn.act(Action::AskStacks(pid));
+    }
+}
+
+impl Generation {
+    /// `importing mysite`, if that is what the template, or a worker that boots, is doing.
+    pub fn doing(&self) -> Option<String> {
+        let words = match self.errand? {
+            Errand::Import => "importing",
+            Errand::WarmUp => "warming up",
+        };
+        Some(format!("{words} {}", self.plan.application))
+    }
+
+    /// Why there is no template, or no worker, before there was one.
+    pub fn ended(&self, who: &str, exit: Ending) -> Failure {
+        match self.doing() {
+            Some(doing) => Failure::new(Exit::Import, format!("{who} ended while {doing}: {exit}")),
+            None => Failure::new(Exit::Interpreter, format!("{who} ended by itself: {exit}")),
+        }
+    }
+
+    /// Why a boot has taken too long, if it has.
+    pub fn overdue(&mut self, turn: &mut Turn) -> Option<Failure> {
+        let now = turn.now;
+        if let Template::Loading { pid, deadline } = &mut self.template
+            && *deadline <= now
+        {
+            if self.errand.is_none() || std::mem::replace(&mut self.hangs, true) {
+                return Some(self.late(NOT_IMPORTED));
+            }
+            *deadline = now + ANSWER;
+            turn.act(Action::AskStacks(*pid));
+        }
+        let late = |w: &&mut slots::Worker| w.counts() && w.deadline.is_some_and(|deadline| deadline <= now);
+        let worker = self.slots.iter_mut().find(late)?;
+        if worker.hangs || worker.pid.is_none() {
+            return Some(self.late(NOT_READY));
+        }
+        ask_worker(worker, turn);
+        None
+    }
+
+    /// That it takes too long.
+    pub fn late(&self, what: &str) -> Failure {
+        let within = self.plan.boot_timeout.as_secs_f64();
+        let doing = self.doing().map_or_else(String::new, |doing| format!("; it is still {doing}"));
+        Failure::new(Exit::Import, format!("{what} within {within} s{doing}"))
+    }
+
+    /// The template's stacks: why its boot is late, if it was asked for that.
+    pub fn template_hangs(&self, stacks: String) -> Option<Failure> {
+        let asked = self.hangs && matches!(self.template, Template::Loading { .. });
+        asked.then(|| Failure { traceback: stacks, ..self.late(NOT_IMPORTED) })
+    }
+
+    /// The same of a worker; where it is to replace another, it alone is given up.
+    pub fn worker_hangs(&mut self, slot: u16, stacks: String, turn: &mut Turn) -> Option<Failure> {
+        let number = self.number;
+        let worker = self.slots.at(slot).filter(|w| w.stage == slots::Stage::Booting && w.hangs)?;
+        worker.deadline = Some(turn.now);
+        if self.stage == Stage::Booting {
+            return Some(Failure { traceback: stacks, ..self.late(NOT_READY) });
+        }
+        turn.note(Note::BootHangs(worker.name(number), stacks));
+        None
+    }
+}
