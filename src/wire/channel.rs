@@ -135,6 +135,20 @@ pub fn let_go(descriptors: Vec<OwnedFd>) {
     }
 }
 
+/// Lets go of whatever waits in a non-blocking socket that is about to be closed. An empty packet looks like the end and may be
+/// followed by others, so that only a bound ends this where the other end is closed.
+pub fn empty(socket: BorrowedFd) {
+    const MOST_PACKETS: usize = 1024;
+    for _ in 0..MOST_PACKETS {
+        match receive(socket, &mut [0; 1]) {
+            Ok((_, descriptors)) => let_go(descriptors),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // It was longer, and has been let go of.
+            Err(_) => {}
+        }
+    }
+}
+
 /// Cuts a text in the middle so that it fits a message with room to spare. A traceback's end is what matters most.
 pub fn fit(text: &str) -> String {
     cut(text, 48 * 1024, "\n")

@@ -132,9 +132,9 @@ impl AsFd for Line {
 impl Drop for Line {
     /// Where the kernel cannot refuse descriptors, close(2) would close those that were not received, too, and might linger.
     fn drop(&mut self) {
-        let _ = SockRef::from(&self.channel).shutdown(Shutdown::Read);
-        while let Ok(Some((_, carried))) = self.channel.packet() {
-            let_go(carried);
+        if !descriptors::refuses_descriptors(self.as_fd()) {
+            let _ = SockRef::from(&self.channel).shutdown(Shutdown::Read);
+            channel::empty(self.as_fd());
         }
     }
 }
@@ -146,7 +146,7 @@ fn cut(error: &serde_json::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::{
         net::{TcpListener, TcpStream},
         time::{Duration, Instant},
@@ -208,7 +208,7 @@ mod tests {
     }
 
     /// A connection whose close(2) lasts for as long as it may linger, because its peer does not read.
-    fn lingering() -> (OwnedFd, TcpStream) {
+    pub fn lingering() -> (OwnedFd, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (peer, _) = listener.accept().unwrap();
@@ -231,6 +231,7 @@ mod tests {
             worker.send(&FromWorker::Ready, &[socket.as_fd()]).unwrap();
             drop(socket);
             std::mem::forget(peer);
+            channel::send(worker.as_fd(), b"", &[]).unwrap();
         }
         assert_eq!(nonsense(&mut line), "it passed descriptors");
         drop(line);

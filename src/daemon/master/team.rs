@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use ostler_wire::{Channel, scoreboard::Scoreboard};
+use ostler_wire::{Channel, channel, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 
 use super::{event::ListenerId, line::Line};
@@ -54,5 +54,35 @@ impl Exchange {
         descriptors::nonblocking(give.as_fd())?;
         descriptors::nonblocking(take.as_fd())?;
         Ok(Exchange { give: give.into(), take: take.into() })
+    }
+}
+
+impl Drop for Exchange {
+    /// Whatever an application has left there is closed without lingering: nobody is there any more to take it.
+    fn drop(&mut self) {
+        // An application may have made it wait.
+        if descriptors::nonblocking(self.take.as_fd()).is_ok() {
+            channel::empty(self.take.as_fd());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{super::line::tests::lingering, *};
+
+    #[test]
+    fn what_was_left_on_the_exchange_holds_nobody_up() {
+        let started = Instant::now();
+        let exchange = Exchange::new().unwrap();
+        let (socket, _peer) = lingering();
+        for packet in [&b""[..], &b"listener\0"[..]] {
+            channel::send(exchange.give.as_fd(), packet, &[socket.as_fd()]).unwrap();
+        }
+        drop(socket);
+        drop(exchange);
+        assert!(started.elapsed() < Duration::from_secs(30), "close(2) lingered");
     }
 }

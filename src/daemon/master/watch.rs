@@ -75,7 +75,7 @@ impl Watch {
                 turns.insert((number, worker.slot), turn);
                 crowd.workers += 1;
                 crowd.idle += usize::from(doing == Doing::Idle);
-                crowd.queued += slot.queued.load(Relaxed);
+                crowd.queued = crowd.queued.saturating_add(slot.queued.load(Relaxed));
             }
         }
         self.turns = turns;

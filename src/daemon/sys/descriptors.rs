@@ -94,17 +94,28 @@ pub fn set_inheritable(number: RawFd, inherited: bool) -> io::Result<()> {
     }
 }
 
+/// asm-generic/socket.h; libc does not name it yet. The few machines that number otherwise have no such option.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
 /// Nobody can pass descriptors to this socket. Kernels before Linux 6.16 do not know how; who reads from it has to let go of
 /// what comes.
 pub fn refuse_descriptors(socket: BorrowedFd) {
-    // asm-generic/socket.h; libc does not name it yet. The few machines that number otherwise have no such option.
-    const SO_PASSRIGHTS: libc::c_int = 83;
     let no: libc::c_int = 0;
     let length = size_of_val(&no) as libc::socklen_t;
     // SAFETY: reads one number, of this function, of the length that is given.
     unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), length);
     }
+}
+
+/// Whether that was understood.
+pub fn refuses_descriptors(socket: BorrowedFd) -> bool {
+    let (mut passes, mut length): (libc::c_int, _) = (1, size_of::<libc::c_int>() as libc::socklen_t);
+    let number = socket.as_raw_fd();
+    // SAFETY: writes one number and its length, of this function.
+    let known =
+        unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw mut passes).cast(), &raw mut length) };
+    known == 0 && passes == 0
 }
 
 /// Operations on it fail rather than wait.
