@@ -111,6 +111,7 @@ fn worker() -> Worker {
         root_path: String::new(),
         header_map: HeaderMap::Drop,
         forwarded_allow: Peers::default(),
+        forwarded_fields: vec![],
         proxy_protocol: false,
         proxy_allow: Peers::default(),
         access_log_format: String::new(),

@@ -1,10 +1,10 @@
 //! Chunked bodies, read and written (RFC 9112 §7.1).
 //!
-//! The decoder takes every byte once and keeps no data. Extensions are skipped and trailer fields dropped, but neither may be anything.
+//! The decoder takes every byte once and keeps no data. Extensions and trailer fields are read and dropped.
 
 use crate::{
     Refusal,
-    syntax::{TOKEN, hexadecimal, is_field_value, run},
+    syntax::{TOKEN, class, hexadecimal, is_field_value, run},
 };
 
 /// Reads a chunked body.
@@ -28,7 +28,7 @@ enum State {
     FirstDigit,
     /// Of the size so far.
     Size(u64),
-    Extension(u64),
+    Extension(u64, Extension),
     SizeLineFeed(u64),
     /// Bytes that are still to come, at least one.
     Data(u64),
@@ -37,6 +37,50 @@ enum State {
     Trailer,
     TrailerLineFeed,
     Done,
+}
+
+/// How far a chunk's extensions are read: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extension {
+    /// White space behind the size or a value.
+    Gap,
+    Semicolon,
+    Name,
+    /// White space behind a name.
+    NameGap,
+    Equals,
+    Token,
+    Quoted,
+    Escaped,
+    QuoteEnd,
+}
+
+impl Extension {
+    /// What a byte leads to, if it may stand here (RFC 9112 §7.1.1, RFC 9110 §5.6.4).
+    fn next(self, byte: u8) -> Option<Extension> {
+        use Extension::*;
+        let (is_token, is_blank) = (class(byte) & TOKEN != 0, matches!(byte, b' ' | b'\t'));
+        let next = match (self, byte) {
+            (Quoted, b'"') => QuoteEnd,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, byte) if is_blank || !byte.is_ascii_control() => Quoted,
+            (Quoted | Escaped, _) => return None,
+            (Semicolon | Equals, _) if is_blank => self,
+            (Name | NameGap, _) if is_blank => NameGap,
+            (_, _) if is_blank => Gap,
+            (Gap | Name | NameGap | Token | QuoteEnd, b';') => Semicolon,
+            (Name | NameGap, b'=') => Equals,
+            (Equals, b'"') => Quoted,
+            (Semicolon | Name, _) if is_token => Name,
+            (Equals | Token, _) if is_token => Token,
+            _ => return None,
+        };
+        Some(next)
+    }
+
+    fn may_end(self) -> bool {
+        matches!(self, Extension::Name | Extension::Token | Extension::QuoteEnd)
+    }
 }
 
 /// What one step of the decoder found at the beginning of its input.
@@ -91,13 +135,14 @@ impl ChunkedDecoder {
                 self.digit(0, byte)
             }
             (State::Size(size), b'\r') => Ok(State::SizeLineFeed(size)),
-            (State::Size(size), b';') => {
+            (State::Size(size), b';' | b' ' | b'\t') => {
                 self.length = 0;
-                Ok(State::Extension(size))
+                let begun = if byte == b';' { Extension::Semicolon } else { Extension::Gap };
+                Ok(State::Extension(size, begun))
             }
             (State::Size(size), byte) => self.digit(size, byte),
-            (State::Extension(size), b'\r') => Ok(State::SizeLineFeed(size)),
-            (State::Extension(size), byte) => self.extension(size, byte),
+            (State::Extension(size, read), b'\r') if read.may_end() => Ok(State::SizeLineFeed(size)),
+            (State::Extension(size, read), byte) => self.extension(size, read, byte),
             (State::SizeLineFeed(0), b'\n') => Ok(State::Trailer),
             // Whoever reads it as a signed number sees another one.
             (State::SizeLineFeed(size), b'\n') if size > i64::MAX as u64 => malformed("chunk size above 63 bits"),
@@ -127,16 +172,14 @@ impl ChunkedDecoder {
         Ok(State::Size(size << 4 | u64::from(digit)))
     }
 
-    fn extension(&mut self, size: u64, byte: u8) -> Result<State, Refusal> {
-        if byte.is_ascii_control() && byte != b'\t' {
-            return Err(Refusal::malformed("control character in a chunk's extension"));
-        }
+    fn extension(&mut self, size: u64, read: Extension, byte: u8) -> Result<State, Refusal> {
+        let read = read.next(byte).ok_or(Refusal::malformed("chunk extension is malformed"))?;
         self.length += 1;
         self.balance -= 1;
         if self.length > EXTENSIONS || self.balance < -EXCESS {
             return Err(Refusal::malformed("chunk extensions too long"));
         }
-        Ok(State::Extension(size))
+        Ok(State::Extension(size, read))
     }
 
     fn trailer(&mut self, byte: u8) -> Result<State, Refusal> {
@@ -161,32 +204,12 @@ impl ChunkedDecoder {
     }
 }
 
-/// Fields that change what the message is, who it is for or who sent it (RFC 9110 §6.5.1), and so have no place behind the body.
-const FORBIDDEN: [&[u8]; 14] = [
-    b"authorization",
-    b"connection",
-    b"content-encoding",
-    b"content-length",
-    b"content-range",
-    b"content-type",
-    b"cookie",
-    b"expect",
-    b"host",
-    b"keep-alive",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-];
-
+/// RFC 9110 §6.5.1: a field that has no place behind the body is ignored, as all of them are; but a field it is.
 fn check_trailer(line: &[u8]) -> Result<(), Refusal> {
     let length = run(line, TOKEN);
     let (name, rest) = line.split_at(length);
     if name.is_empty() || rest.first() != Some(&b':') || !is_field_value(rest) {
         return Err(Refusal::malformed("trailer is no field"));
-    }
-    if FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-        return Err(Refusal::malformed("field that has no place in a trailer"));
     }
     Ok(())
 }

@@ -1,12 +1,15 @@
-//! What a trusted proxy says about who asked for what: X-Forwarded-For, -Proto, -Host, -Port and -Prefix, and RFC 7239's Forwarded.
+//! What a trusted proxy says about who asked for what: X-Forwarded-For, -Proto, -Protocol, -Ssl, -Host, -Port and -Prefix, and RFC 7239's
+//! Forwarded.
+//!
+//! A proxy is trusted for the fields that it sets, and passes the others through as its client sent them. So each field is believed only
+//! if it is named; one that is not is not looked at, whatever it holds.
 //!
 //! Proxies append; so lists are read from the right. Element 0 was written by the peer, element 1 by the hop that element 0 names, and so on; the
 //! reading goes on as long as it names trusted hops, and the first other one is the client. What stands further left is
 //! the client's own and is not looked at. A list shorter than X-Forwarded-For counts as if its leftmost element were
 //! repeated: some proxy replaced it or was the first to write it.
 //!
-//! Where both kinds are present, X-Forwarded-* is read, and a Forwarded that contradicts it refuses the request: one
-//! of the two was passed through unread, and which cannot be known.
+//! Where believed fields contradict each other, the request is refused: one of them was passed through unread, and which cannot be known.
 //!
 //! Read none of this from a peer that is not trusted; hidden.rs keeps it from the application.
 
@@ -18,11 +21,34 @@ use crate::{
     target,
 };
 
+/// Which fields are believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Believed {
+    /// X-Forwarded-For
+    pub address: bool,
+    /// X-Forwarded-Proto
+    pub proto: bool,
+    /// X-Forwarded-Protocol
+    pub protocol: bool,
+    /// X-Forwarded-Ssl
+    pub ssl: bool,
+    /// X-Forwarded-Host
+    pub host: bool,
+    /// X-Forwarded-Port
+    pub port: bool,
+    /// X-Forwarded-Prefix
+    pub prefix: bool,
+    /// Forwarded
+    pub standard: bool,
+}
+
 /// Who asked for what, as far as proxies say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin<'a> {
-    /// The client, or the outermost hop that is known; `None`: the peer.
+    /// The client, or the outermost hop that is told; `None`: the peer, unless the client is hidden.
     pub address: Option<IpAddr>,
+    /// A trusted hop keeps the client's address to itself: it is neither the peer's nor that hop's.
+    pub hidden: bool,
     /// The client's port, where it is told with the address.
     pub port: Option<u16>,
     /// Whether the client came by https.
@@ -52,24 +78,36 @@ pub(crate) fn is_forwarding(name: &[u8]) -> bool {
 pub fn origin<'a>(
     head: &RequestHead,
     bytes: &'a [u8],
+    believed: Believed,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Result<Origin<'a>, Refusal> {
     if !head.forwarding {
         return Ok(Origin::default());
     }
     let fields = Fields { head, bytes };
-    let standard = standard(fields, &trusted)?;
-    let mut origin = if fields.any_customary() { customary(fields, &trusted)? } else { standard };
-    if differ(origin.address, standard.address)
-        || differ(origin.https, standard.https)
-        || differ(origin.host, standard.host)
-    {
-        return Err(Refusal::malformed("Forwarded contradicts X-Forwarded-*"));
+    let mut origin = customary(fields, believed, &trusted)?;
+    if believed.standard {
+        origin = origin.and(standard(fields, &trusted)?)?;
     }
     if origin.server_port.is_none() && (origin.host.is_some() || origin.https.is_some()) {
         origin.server_port = port_of(fields, &origin);
     }
     Ok(origin)
+}
+
+impl Origin<'_> {
+    /// What both say, which must be the same where both say something.
+    fn and(self, standard: Self) -> Result<Self, Refusal> {
+        let who =
+            |origin: &Self| (origin.hidden || origin.address.is_some()).then_some((origin.hidden, origin.address));
+        if differ(who(&self), who(&standard)) || differ(self.https, standard.https) || differ(self.host, standard.host)
+        {
+            return Err(Refusal::malformed("Forwarded contradicts X-Forwarded-*"));
+        }
+        let (https, host) = (self.https.or(standard.https), self.host.or(standard.host));
+        let Origin { address, hidden, port, .. } = if who(&self).is_some() { self } else { standard };
+        Ok(Self { address, hidden, port, https, host, ..self })
+    }
 }
 
 fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
@@ -100,18 +138,17 @@ impl<'h, 'a> Fields<'h, 'a> {
             .map(move |field| field.value.of(bytes))
     }
 
-    /// The elements of the list that all fields of this name make up, from the right.
+    /// The elements of the list that all fields of this name make up, from the right. Empty ones do not count (RFC 9110 §5.6.1.2).
     fn list(self, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> + use<'h, 'a> {
-        self.values(name).rev().flat_map(|value| value.rsplit(|&byte| byte == b',').map(trim))
+        self.values(name)
+            .rev()
+            .flat_map(|value| value.rsplit(|&byte| byte == b',').map(trim))
+            .filter(|element| !element.is_empty())
     }
 
     /// The element that was written by the hop `hops` away from the peer, or the one that counts for it.
     fn element(self, name: &'static [u8], hops: usize) -> Option<&'a [u8]> {
         self.list(name).take(hops + 1).last()
-    }
-
-    fn any_customary(self) -> bool {
-        [FOR, PROTO, HOST, PORT, PREFIX].into_iter().any(|name| self.values(name).next().is_some())
     }
 
     fn host(self) -> Option<&'a [u8]> {
@@ -125,50 +162,76 @@ const PROTO: &[u8] = b"X-Forwarded-Proto";
 const HOST: &[u8] = b"X-Forwarded-Host";
 const PORT: &[u8] = b"X-Forwarded-Port";
 const PREFIX: &[u8] = b"X-Forwarded-Prefix";
+const PROTOCOL: &[u8] = b"X-Forwarded-Protocol";
+const SSL: &[u8] = b"X-Forwarded-Ssl";
 
 /// A hop, as the next one saw it.
 #[derive(Debug, Clone, Copy, Default)]
-struct Node {
-    /// `None` where the hop is hidden on purpose, or not said.
-    address: Option<IpAddr>,
-    port: Option<u16>,
+enum Node {
+    #[default]
+    Unsaid,
+    /// On purpose: `unknown`, or an obfuscated name (RFC 7239 §6.2 and §6.3).
+    Hidden,
+    Known(IpAddr, Option<u16>),
 }
 
 /// Goes from hop to hop, from the right, to the first that is not trusted or not known. Answers how far that is from the peer, and
-/// the outermost hop whose address is known.
+/// who it is; where nothing more is said, the last one that was.
 fn walk(
     nodes: impl Iterator<Item = Result<Node, Refusal>>,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Result<(usize, Node), Refusal> {
-    let (mut distance, mut known) = (0, Node::default());
+    let (mut distance, mut last) = (0, Node::Unsaid);
     for (hops, node) in nodes.enumerate() {
         let node = node?;
         distance = hops;
-        let Some(address) = node.address else { break };
-        known = node;
-        if !trusted(address) {
-            break;
+        match node {
+            Node::Known(address, _) if trusted(address) => last = node,
+            Node::Known(..) | Node::Hidden => return Ok((distance, node)),
+            Node::Unsaid => break,
         }
     }
-    Ok((distance, known))
+    Ok((distance, last))
 }
 
 /// X-Forwarded-*.
-fn customary<'a>(fields: Fields<'_, 'a>, trusted: impl Fn(IpAddr) -> bool) -> Result<Origin<'a>, Refusal> {
+fn customary<'a>(
+    fields: Fields<'_, 'a>,
+    believed: Believed,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> Result<Origin<'a>, Refusal> {
     let nodes = fields
         .list(FOR)
+        .filter(|_| believed.address)
         .map(|element| customary_node(element).ok_or(Refusal::malformed("X-Forwarded-For is no list of addresses")));
     let (hops, client) = walk(nodes, trusted)?;
-    let element = |name| fields.element(name, hops);
+    let element = |name, believed: bool| believed.then(|| fields.element(name, hops)).flatten();
+    let https = [
+        told(element(PROTO, believed.proto), scheme, "X-Forwarded-Proto is neither http nor https")?,
+        told(element(PROTOCOL, believed.protocol), protocol, "X-Forwarded-Protocol is neither http nor https")?,
+        told(element(SSL, believed.ssl), on_or_off, "X-Forwarded-Ssl is neither on nor off")?,
+    ];
+    if https.contains(&Some(true)) && https.contains(&Some(false)) {
+        return Err(Refusal::malformed("X-Forwarded-Proto, -Protocol and -Ssl contradict each other"));
+    }
     Ok(Origin {
-        address: client.address,
-        port: client.port,
-        https: told(element(PROTO), scheme, "X-Forwarded-Proto is neither http nor https")?,
-        host: told(element(HOST), host, "X-Forwarded-Host is no host")?,
-        server_port: told(element(PORT), syntax::port, "X-Forwarded-Port is no port")?,
-        prefix: told(element(PREFIX), prefix, "X-Forwarded-Prefix is no plain path")?
+        https: https.into_iter().flatten().next(),
+        host: told(element(HOST, believed.host), host, "X-Forwarded-Host is no host")?,
+        server_port: told(element(PORT, believed.port), syntax::port, "X-Forwarded-Port is no port")?,
+        prefix: told(element(PREFIX, believed.prefix), prefix, "X-Forwarded-Prefix is no plain path")?
             .filter(|prefix| !prefix.is_empty()),
+        ..client.origin()
     })
+}
+
+impl Node {
+    fn origin<'a>(self) -> Origin<'a> {
+        match self {
+            Node::Unsaid => Origin::default(),
+            Node::Hidden => Origin { hidden: true, ..Origin::default() },
+            Node::Known(address, port) => Origin { address: Some(address), port, ..Origin::default() },
+        }
+    }
 }
 
 /// What was said, read; a refusal if it cannot be.
@@ -182,10 +245,10 @@ fn told<'a, T>(
 
 /// An address with or without a port, in any of the ways found in the field; an IPv6 address may go without its brackets.
 fn customary_node(element: &[u8]) -> Option<Node> {
-    if element.eq_ignore_ascii_case(b"unknown") {
-        return Some(Node::default());
-    }
     let text = std::str::from_utf8(element).ok()?;
+    if text.eq_ignore_ascii_case("unknown") || is_obfuscated(text) {
+        return Some(Node::Hidden);
+    }
     match text.parse() {
         Ok(address) => Some(known(address, None)),
         Err(_) => address_and_port(text),
@@ -206,7 +269,7 @@ fn address_and_port(text: &str) -> Option<Node> {
 }
 
 fn known(address: IpAddr, port: Option<u16>) -> Node {
-    Node { address: Some(address.to_canonical()), port }
+    Node::Known(address.to_canonical(), port)
 }
 
 /// WebSocket's schemes are what some proxies say for a request to upgrade.
@@ -218,18 +281,35 @@ fn scheme(element: &[u8]) -> Option<bool> {
     }
 }
 
+fn protocol(element: &[u8]) -> Option<bool> {
+    if element.eq_ignore_ascii_case(b"ssl") { Some(true) } else { scheme(element) }
+}
+
+fn on_or_off(element: &[u8]) -> Option<bool> {
+    match element.to_ascii_lowercase().as_slice() {
+        b"on" => Some(true),
+        b"off" => Some(false),
+        _ => None,
+    }
+}
+
 fn host(element: &[u8]) -> Option<&str> {
     target::host(element).filter(|host| !host.name.is_empty())?;
     std::str::from_utf8(element).ok()
 }
 
-/// `/app`, without final slashes. Two slashes at the beginning would be a host where a link is made of it.
+/// `/app`, without a final slash. Where a link is made of it, two slashes, or a backslash in the place of one, would begin a host, and
+/// segments of dots would lead elsewhere.
 fn prefix(element: &[u8]) -> Option<&str> {
-    let plain = element.starts_with(b"/")
-        && !element.starts_with(b"//")
-        && run(element, TARGET) == element.len()
-        && !element.iter().any(|byte| b"?%".contains(byte));
-    plain.then_some(std::str::from_utf8(element).ok()?.trim_end_matches('/'))
+    let text = std::str::from_utf8(element).ok()?;
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let segments = path.strip_prefix('/').map(|rest| rest.split('/'));
+    let plain = run(element, TARGET) == element.len() && !element.iter().any(|byte| b"?%\\".contains(byte));
+    match segments {
+        None if text == "/" => Some(path),
+        Some(mut segments) if plain => segments.all(|one| !["", ".", ".."].contains(&one)).then_some(path),
+        _ => None,
+    }
 }
 
 /// One element of Forwarded.
@@ -250,11 +330,9 @@ fn standard<'a>(fields: Fields<'_, 'a>, trusted: impl Fn(IpAddr) -> bool) -> Res
     let (hops, client) = walk(list.iter().map(|element| Ok(element.node.unwrap_or_default())), trusted)?;
     let said = &list[..list.len().min(hops + 1)];
     Ok(Origin {
-        address: client.address,
-        port: client.port,
         https: said.iter().rev().find_map(|element| element.https),
         host: said.iter().rev().find_map(|element| element.host),
-        ..Origin::default()
+        ..client.origin()
     })
 }
 
@@ -320,10 +398,12 @@ fn standard_node(text: &[u8]) -> Option<Node> {
         return None;
     }
     if name.eq_ignore_ascii_case("unknown") || is_obfuscated(name) {
-        return Some(Node::default());
+        return Some(Node::Hidden);
     }
-    let node = address_and_port(name).filter(|node| node.port.is_none())?;
-    Some(Node { port: port.and_then(|port| syntax::port(port.as_bytes())), ..node })
+    match address_and_port(name)? {
+        Node::Known(address, None) => Some(Node::Known(address, port.and_then(|port| syntax::port(port.as_bytes())))),
+        _ => None,
+    }
 }
 
 fn is_obfuscated(text: &str) -> bool {

@@ -116,10 +116,11 @@ pub struct RequestHead {
     pub host: Option<u16>,
     /// Bytes of the head, the empty line included.
     pub length: usize,
-    /// Whether a field has a name of other characters than letters, digits and hyphens.
+    /// Whether a field has a name with an underscore.
     pub(crate) odd_name: bool,
     /// Whether a field tells what proxies have seen; see forwarded.rs.
     pub(crate) forwarding: bool,
+    has_content_type: bool,
     progress: Progress,
     codings: Codings,
     connection: Connection,

@@ -4,7 +4,7 @@ use crate::Refusal;
 
 /// A character of a token (RFC 9110 §5.6.2).
 pub const TOKEN: u8 = 1;
-/// A letter, a digit or a hyphen: a name made of these maps to one CGI variable and back.
+/// A character of a token but the underscore: a name made of these maps to one CGI variable and back.
 pub const PLAIN: u8 = 2;
 /// A character of a request target: visible ASCII but `#`. Wider than RFC 3986, because browsers send `|`, `[`, `]`, `^` and the like as
 /// they are; a fragment never travels, and what stands behind a `#` would be read in two ways.
@@ -20,7 +20,7 @@ const fn classes() -> [u8; 256] {
     while byte < 0x7f {
         let c = byte as u8;
         table[byte] = (TOKEN * is_token(c) as u8)
-            | (PLAIN * (c.is_ascii_alphanumeric() || c == b'-') as u8)
+            | (PLAIN * (is_token(c) && c != b'_') as u8)
             | (TARGET * (c != b'#') as u8)
             | (HOST * is_host(c) as u8);
         byte += 1;

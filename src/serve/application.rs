@@ -50,7 +50,7 @@ pub struct Request<'a> {
 /// Who asks and what they reached (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
-    /// `REMOTE_ADDR`; empty for a Unix socket.
+    /// `REMOTE_ADDR`; empty for a Unix socket, and where a trusted proxy hides its client.
     pub address: String,
     /// `REMOTE_PORT`
     pub port: Option<u16>,

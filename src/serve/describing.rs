@@ -7,12 +7,12 @@ use std::{
 
 use ostler_http::{
     Refusal,
-    forwarded::{Origin, origin},
+    forwarded::{Believed, Origin, origin},
     hidden::{OddNames, hidden_fields},
     proxy_protocol,
     target::is_below,
 };
-use ostler_wire::{HeaderMap, Peers};
+use ostler_wire::{ForwardedField, HeaderMap, Peers};
 
 use crate::{
     application::Client,
@@ -57,7 +57,7 @@ impl Loop {
             Arc::make_mut(&mut incoming.client).host = Some(host);
         }
         if trusted {
-            let origin = origin(head, bytes, |ip| worker.forwarded_allow.contains(ip))?;
+            let origin = origin(head, bytes, self.believed, |ip| worker.forwarded_allow.contains(ip))?;
             if origin != Origin::default() {
                 Arc::make_mut(&mut incoming.client).apply(&origin);
             }
@@ -89,14 +89,29 @@ impl Connection {
 
 impl Client {
     fn apply(&mut self, origin: &Origin) {
-        if let Some(address) = origin.address {
-            self.address = address.to_string();
+        if origin.hidden || origin.address.is_some() {
+            self.address = origin.address.map(|address| address.to_string()).unwrap_or_default();
             self.port = origin.port;
         }
         self.https = origin.https.unwrap_or(self.https);
         self.host = origin.host.map(str::to_owned).or(self.host.take());
         self.server_port = origin.server_port;
         self.prefix = origin.prefix.map(str::to_owned);
+    }
+}
+
+/// `--forwarded-fields`, as they are read.
+pub(crate) fn believed(fields: &[ForwardedField]) -> Believed {
+    let has = |field| fields.contains(&field);
+    Believed {
+        address: has(ForwardedField::XForwardedFor),
+        proto: has(ForwardedField::XForwardedProto),
+        protocol: has(ForwardedField::XForwardedProtocol),
+        ssl: has(ForwardedField::XForwardedSsl),
+        host: has(ForwardedField::XForwardedHost),
+        port: has(ForwardedField::XForwardedPort),
+        prefix: has(ForwardedField::XForwardedPrefix),
+        standard: has(ForwardedField::Forwarded),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use ostler_http::Limits;
+use ostler_http::{Limits, forwarded::Believed};
 use ostler_wire::{
     Channel, FromWorker, Recycle, ToWorker, log,
     scoreboard::{Slot, State},
@@ -25,6 +25,7 @@ use crate::{
     access_log::AccessLog,
     connection::{Backlog, Connection, Interest, Phase, Work},
     crew::{Note, Shared},
+    describing::believed,
     exchange::{self, Exchange},
     moving::Life,
     recycling::Recycling,
@@ -75,6 +76,7 @@ pub(crate) enum Step {
 pub(crate) struct Loop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
+    pub(crate) believed: Believed,
     pub(crate) epoll: Epoll,
     events: Vec<EpollEvent>,
     /// Events from the last wait, and how many of them are dealt with.
@@ -153,6 +155,7 @@ impl Loop {
                 field: worker.limit_request_field_size as usize,
                 head: worker.limit_request_head as usize,
             },
+            believed: believed(&worker.forwarded_fields),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             events: vec![EpollEvent::empty(); EVENTS],
             filled: 0,

@@ -250,6 +250,20 @@ pub struct Peers {
     pub unix: bool,
 }
 
+/// A field by which a proxy tells who asked for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the field of that name")]
+pub enum ForwardedField {
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedProtocol,
+    XForwardedSsl,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedPrefix,
+    Forwarded,
+}
+
 /// The settings of one worker. Sizes in bytes; a limit of zero means none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Worker {
@@ -305,6 +319,8 @@ pub struct Worker {
     pub header_map: HeaderMap,
     /// `--forwarded-allow-ips`
     pub forwarded_allow: Peers,
+    /// `--forwarded-fields`: what those are believed about.
+    pub forwarded_fields: Vec<ForwardedField>,
     /// `--proxy-protocol`: a PROXY header is required from the peers of `proxy_allow`.
     pub proxy_protocol: bool,
     /// `--proxy-allow-from`

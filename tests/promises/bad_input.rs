@@ -86,6 +86,7 @@ fn a_value_of_the_wrong_kind() {
         ("--log-level", "loud"),
         ("--access-logformat", "%(nonsense)s"),
         ("--forwarded-allow-ips", "10.0.0.0/99"),
+        ("--forwarded-fields", "x-real-ip"),
         ("--chdir", "/no/such/folder"),
         ("--limit-request-body", "5 apples"),
     ] {

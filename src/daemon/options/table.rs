@@ -145,7 +145,7 @@ pub static SETTINGS: &[Setting] = &[
     one(REQUESTS, "root-path", "PATH", "The path that the site is mounted at: SCRIPT_NAME")
         .preset("")
         .foreign("SCRIPT_NAME")
-        .more("Paths outside of it get 404. A proxy that takes it off the path says so in X-Forwarded-Prefix instead."),
+        .more("Paths outside of it get 404. A proxy that takes it off the path may say so in X-Forwarded-Prefix instead (see --forwarded-fields)."),
     choice(REQUESTS, "header-map", &["drop", "refuse", "dangerous"], None, "What to do with header names that hold _")
         .preset("drop")
         .more(
@@ -161,10 +161,19 @@ pub static SETTINGS: &[Setting] = &[
     one(LIMITS, "limit-request-body", "SIZE", "The largest body of a request; 0 for no bound").preset("0"),
     one(LIMITS, "worker-connections", "COUNT", "The most connections of one worker; 0 for no bound").preset("10000"),
     one(LIMITS, "backlog", "COUNT", "The most connections that wait to be accepted").preset("2048"),
-    many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose Forwarded and X-Forwarded-… fields are believed")
+    many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose --forwarded-fields are believed")
         .preset("127.0.0.1,::1,unix:")
         .foreign("FORWARDED_ALLOW_IPS")
         .more("Addresses, networks (10.0.0.0/8), `unix:` for whoever comes by a Unix socket, or `*` for everybody."),
+    many(PROXIES, "forwarded-fields", "FIELDS", "Which fields those are believed about: the ones that every such proxy sets")
+        .preset("x-forwarded-for,x-forwarded-proto")
+        .more(
+            "A list in the place of the usual one, of x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix and \
+             forwarded. Name only what the proxy sets itself or takes out of its clients' requests: what it passes through is \
+             its clients' word. A field that is not named is not looked at; from such a proxy it reaches the application all \
+             the same, which may have a setting for it (Django's USE_X_FORWARDED_HOST). From everybody else all of them are \
+             kept from the application.",
+        ),
     choice(PROXIES, "proxy-protocol", &["off", "auto"], Some("auto"), "Expect a PROXY header, version 1 or 2")
         .preset("off")
         .more("From the peers of --proxy-allow-from, who must then send one; from nobody else."),

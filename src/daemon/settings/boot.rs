@@ -77,6 +77,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
             _ => wire::HeaderMap::Drop,
         },
         forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
+        forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
         proxy_protocol: options.choice("proxy-protocol")? == "auto",
         proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
         access_log_format: options.value("access-logformat", log_format::check)?,

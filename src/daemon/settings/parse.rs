@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use ostler_wire::Peers;
+use ostler_wire::{ForwardedField, Peers};
 
 /// Seconds, or a number with `ms`, `s`, `m`, `h` or `d`. Fractions are allowed.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -88,6 +88,21 @@ pub fn peers(parts: Vec<Peers>) -> Peers {
         unix: parts.iter().any(|part| part.unix),
         networks: parts.into_iter().flat_map(|part| part.networks).collect(),
     }
+}
+
+/// A field's name, in any case.
+pub fn forwarded_field(text: &str) -> Result<ForwardedField, String> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "x-forwarded-for" => ForwardedField::XForwardedFor,
+        "x-forwarded-proto" => ForwardedField::XForwardedProto,
+        "x-forwarded-protocol" => ForwardedField::XForwardedProtocol,
+        "x-forwarded-ssl" => ForwardedField::XForwardedSsl,
+        "x-forwarded-host" => ForwardedField::XForwardedHost,
+        "x-forwarded-port" => ForwardedField::XForwardedPort,
+        "x-forwarded-prefix" => ForwardedField::XForwardedPrefix,
+        "forwarded" => ForwardedField::Forwarded,
+        _ => return Err("expected x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix or forwarded".into()),
+    })
 }
 
 /// An address, a network, `unix:` or `*`.

@@ -49,6 +49,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "access-logformat" => ("%(s)s", &[]),
         "root-path" => ("/site", &[]),
         "forwarded-allow-ips" | "proxy-allow-from" => ("10.0.0.0/8", &[]),
+        "forwarded-fields" => ("forwarded", &[]),
         "max-requests-jitter" => ("7", &["--max-requests=70"]),
         "daemon" => ("on", &["--error-logfile=errors"]),
         // Ids that nobody has.

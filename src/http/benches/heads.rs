@@ -28,8 +28,9 @@ fn main() {
     }
     head.clear();
     head.parse(PROXIED, &LIMITS).ok();
+    let believed = forwarded::Believed { address: true, proto: true, ..Default::default() };
     report("read what a proxy says", || {
-        black_box(forwarded::origin(&head, black_box(PROXIED), |address| address.is_loopback())).ok();
+        black_box(forwarded::origin(&head, black_box(PROXIED), believed, |address| address.is_loopback())).ok();
     });
     let mut response = ResponseHead::default();
     let mut out = Vec::new();

@@ -76,7 +76,6 @@ fn rfc9112_7_1_sizes_that_are_refused() {
         "\"1\"",
         "10000000000000000",
         "00000000000000001",
-        "1 ;a",
         "\u{661}",
     ] {
         assert_eq!(data(&format!("{size}\r\nx\r\n0\r\n\r\n")), Err(400), "{size:?}");
@@ -105,6 +104,58 @@ fn rfc9112_7_1_data_ends_with_crlf() {
 }
 
 #[test]
+fn rfc9112_7_1_1_extensions_are_read_by_their_grammar() {
+    let with = |extension: &str| data(&format!("1{extension}\r\nx\r\n0{extension}\r\n\r\n"));
+    for extension in [
+        ";a",
+        ";a=b",
+        ";a;b=c",
+        " ; a = b",
+        "\t;\ta\t=\tb \t;c",
+        ";a=\"\"",
+        ";a=\"x;y=z, \\\"\\\\ \t\u{e9}\"",
+        "; a = \"b\" ; c",
+        ";!#$%&'*+-.^_`|~=1",
+    ] {
+        assert_eq!(with(extension).as_deref(), Ok("x"), "{extension:?}");
+    }
+    for extension in [
+        ";",
+        ";;",
+        ";;a",
+        ";a;",
+        ";=",
+        ";=b",
+        ";a=",
+        ";a=;b",
+        ";a@b",
+        ";a=b@c",
+        ";a=\"x",
+        ";a=\"x\\",
+        ";a=\"x\\\"",
+        ";a=\"x\"y",
+        ";a=\"x\"\"y\"",
+        ";a b",
+        ";a=b c",
+        ";a=b=c",
+        ";\"a\"",
+        " ",
+        " a",
+        ";a ",
+        ";a=b ",
+        ";a=\"b\" ",
+        ";a= ",
+        "; ",
+        ";\u{e9}",
+        "=b",
+        "\"a\"",
+        ",a",
+    ] {
+        assert_eq!(with(extension), Err(400), "{extension:?}");
+    }
+}
+
+#[test]
 fn rfc9112_7_1_1_extensions_are_bounded_and_hold_no_control_characters() {
     for extension in ["a\nb", "a\rb", "a\0", "a\x7f", "\x0b", "a=\"\n\"", "a=\"\r\n\""] {
         assert_eq!(data(&format!("1;{extension}\r\nx\r\n0\r\n\r\n")), Err(400), "{extension:?}");
@@ -123,8 +174,8 @@ fn rfc9112_7_1_2_trailers() {
     for line in ["X", ": a", "X : a", " X: a", "X: a\n", "X: \0", "X: a\rb", "X Y: a", "\tX: a", "X: a\r\n folded"] {
         assert_eq!(data(&format!("0\r\n{line}\r\n\r\n")), Err(400), "{line:?}");
     }
-    for name in FORBIDDEN.map(|name| std::str::from_utf8(name).unwrap()) {
-        assert_eq!(data(&format!("0\r\nX: a\r\n{}: 1\r\n\r\n", name.to_uppercase())), Err(400), "{name}");
+    for name in ["Content-Length", "TRANSFER-ENCODING", "host", "Content-Type", "Authorization", "Trailer"] {
+        assert_eq!(data(&format!("1\r\nx\r\n0\r\nX: a\r\n{name}: 1\r\n\r\n")).as_deref(), Ok("x"), "{name} is ignored");
     }
     let with = |length: usize| data(&format!("0\r\nX:{}\r\nY:\r\n\r\n", "a".repeat(length))).map(|_| ());
     assert_eq!((with(TRAILER - 4), with(TRAILER - 3)), (Ok(()), Err(431)));
@@ -152,12 +203,45 @@ fn chunks_are_written_as_they_are_read() {
     }
 }
 
+fn token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
+/// Whether a text is `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
+fn naive_extensions(mut text: &str) -> bool {
+    let blank = |c: char| c == ' ' || c == '\t';
+    let behind_token = |text| Some(str::trim_start_matches(text, token)).filter(|rest| rest.len() < text.len());
+    while !text.is_empty() {
+        let Some(rest) = text.trim_start_matches(blank).strip_prefix(';') else { return false };
+        let Some(rest) = behind_token(rest.trim_start_matches(blank)) else { return false };
+        let value = rest.trim_start_matches(blank).strip_prefix('=').map(|value| value.trim_start_matches(blank));
+        let behind = match value {
+            None => Some(rest),
+            Some(value) => value.strip_prefix('"').map_or(behind_token(value), behind_quotes),
+        };
+        let Some(behind) = behind else { return false };
+        text = behind;
+    }
+    true
+}
+
+fn behind_quotes(text: &str) -> Option<&str> {
+    let mut chars = text.char_indices();
+    loop {
+        match chars.next()? {
+            (at, '"') => return Some(&text[at + 1..]),
+            (_, '\\') => _ = chars.next()?,
+            _ => {}
+        }
+    }
+}
+
 /// A second reading, from the grammar alone, of a body that is all there; `None` refuses or is incomplete.
 fn naive(text: &str) -> Option<String> {
     let (line, rest) = text.split_once("\r\n")?;
-    let (size, extension) = line.split_once(';').unwrap_or((line, ""));
+    let (size, extension) = line.split_at(line.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(line.len()));
     let clean = |text: &str| text.chars().all(|c| c == '\t' || c >= ' ' && c != '\x7f');
-    if size.is_empty() || size.len() > 16 || !size.chars().all(|c| c.is_ascii_hexdigit()) || !clean(extension) {
+    if size.is_empty() || size.len() > 16 || !naive_extensions(extension) || !clean(extension) {
         return None;
     }
     let size = usize::from_str_radix(size, 16).ok()?;
@@ -175,10 +259,7 @@ fn naive(text: &str) -> Option<String> {
             return Some(String::new());
         }
         let (name, value) = line.split_once(':')?;
-        let forbidden =
-            ["Host", "Content-Length", "Transfer-Encoding"].iter().any(|other| other.eq_ignore_ascii_case(name));
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if forbidden || name.is_empty() || !name.chars().all(token) || !clean(value) {
+        if name.is_empty() || !name.chars().all(token) || !clean(value) {
             return None;
         }
     }
@@ -192,7 +273,7 @@ fn generated_bodies_are_read_as_the_naive_reading_reads_them() {
         let mut text = String::new();
         for _ in 0..random.below(4) {
             let content = "x\r\n0;".repeat(random.below(6) + 1);
-            let extension = random.pick(&["", "", "", ";a", ";a=\"b\tc\"", ";a=b;c"]);
+            let extension = random.pick(&["", "", "", ";a", ";a=\"b\tc\"", " ; a = b;c", ";a=\"\\\"\";b"]);
             text += &format!("{:x}{extension}\r\n{content}\r\n", content.len());
         }
         text += random.pick(&[
@@ -201,6 +282,7 @@ fn generated_bodies_are_read_as_the_naive_reading_reads_them() {
             "00\r\nX: y\r\n\r\n",
             "0;a\r\nX:\r\nY: \tz\r\n\r\n",
             "0\r\nHost: a\r\n\r\n",
+            "0 ;a=\"b\"\r\n\r\n",
         ]);
         let mut bytes = text.into_bytes();
         if !random.once_in(3) {

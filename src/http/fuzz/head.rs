@@ -10,6 +10,16 @@ use ostler_http::{
     target::decode_path,
 };
 
+const ALL: forwarded::Believed = forwarded::Believed {
+    address: true,
+    proto: true,
+    protocol: true,
+    ssl: true,
+    host: true,
+    port: true,
+    prefix: true,
+    standard: true,
+};
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
 
 fuzz_target!(|input: &[u8]| {
@@ -45,7 +55,9 @@ fn look(head: &RequestHead, bytes: &[u8]) {
             Err(Refusal { status, .. }) => assert_eq!(status, 400),
         }
     }
-    if let Ok(origin) = forwarded::origin(head, bytes, |address| address.is_loopback()) {
+    let none = forwarded::origin(head, bytes, forwarded::Believed::default(), |_| true);
+    assert!(none == Ok(forwarded::Origin::default()), "what is not believed is not looked at");
+    if let Ok(origin) = forwarded::origin(head, bytes, ALL, |address| address.is_loopback()) {
         assert!(origin.prefix.is_none_or(|prefix| prefix.starts_with('/') && !prefix.ends_with('/')));
     }
     let mut path = Vec::new();

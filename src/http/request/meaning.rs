@@ -34,6 +34,7 @@ impl RequestHead {
                 self.note_connection(value);
                 Ok(())
             }
+            12 if syntax::is_name(name, b"content-type") => self.note_content_type(),
             14 if syntax::is_same_variable(name, b"content-length") => self.note_length(name, value),
             17 if syntax::is_same_variable(name, b"transfer-encoding") => self.note_codings(name, value),
             9 | 12.. => {
@@ -52,6 +53,14 @@ impl RequestHead {
         match self.host.replace((self.fields.len() - 1) as u16) {
             None => Ok(()),
             Some(_) => Err(Refusal::malformed("more than one Host")),
+        }
+    }
+
+    /// RFC 9110 §5.3: a field that is no list comes once. Of two, the application and whoever looks at its requests might each take another.
+    fn note_content_type(&mut self) -> Result<(), Refusal> {
+        match std::mem::replace(&mut self.has_content_type, true) {
+            false => Ok(()),
+            true => Err(Refusal::malformed("more than one Content-Type")),
         }
     }
 

@@ -167,6 +167,7 @@ pub fn settings() -> Worker {
         root_path: String::new(),
         header_map: HeaderMap::Drop,
         forwarded_allow: peers(),
+        forwarded_fields: vec![],
         proxy_protocol: false,
         proxy_allow: peers(),
         access_log_format: "%(r)s %(s)s".into(),

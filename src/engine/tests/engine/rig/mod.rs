@@ -381,6 +381,7 @@ fn boot(application: &str) -> Boot {
             root_path: String::new(),
             header_map: HeaderMap::Drop,
             forwarded_allow: nobody.clone(),
+            forwarded_fields: vec![],
             proxy_protocol: false,
             proxy_allow: nobody,
             access_log_format: String::new(),
