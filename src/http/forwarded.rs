@@ -246,7 +246,8 @@ fn told<'a, T>(
 /// An address with or without a port, in any of the ways found in the field; an IPv6 address may go without its brackets.
 fn customary_node(element: &[u8]) -> Option<Node> {
     let text = std::str::from_utf8(element).ok()?;
-    if text.eq_ignore_ascii_case("unknown") || is_obfuscated(text) {
+    // nginx writes `unix:` of a client at a Unix socket.
+    if text.eq_ignore_ascii_case("unknown") || text == "unix:" || is_obfuscated(text) {
         return Some(Node::Hidden);
     }
     match text.parse() {

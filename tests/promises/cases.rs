@@ -2,8 +2,45 @@
 
 use std::{collections::BTreeMap, fs};
 
-use ostler_tests::{Answer, Client, Ending, Framing, Rig, repository};
+use ostler_tests::{Answer, Client, Ending, Framing, Rig, Site, repository};
 use serde_json::Value;
+
+/// Options that change how requests are read, logged and answered, and so what a case may expect.
+#[derive(Debug, Clone, Copy)]
+pub struct Mode {
+    /// Without `--no-request-buffering`.
+    pub buffering: bool,
+    /// With `--access-logfile`.
+    pub access_log: bool,
+    /// Without `--no-sendfile`.
+    pub sendfile: bool,
+    /// `--threads`
+    pub threads: u8,
+    /// Without `--keep-alive 0`.
+    pub keep_alive: bool,
+    /// With `--proxy-protocol`: each connection begins with a header.
+    pub proxy_protocol: bool,
+    /// `--header-map`
+    pub header_map: &'static str,
+    /// Rather than TCP.
+    pub unix_socket: bool,
+}
+
+/// The defaults, for which the cases are written.
+const USUAL: Mode = Mode {
+    buffering: true,
+    access_log: false,
+    sendfile: true,
+    threads: 1,
+    keep_alive: true,
+    proxy_protocol: false,
+    header_map: "drop",
+    unix_socket: false,
+};
+
+const PROXY_HEADER: &str = "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\n";
+/// A line of the access log that the matrix asks for.
+const FORMAT: &str = "line %(s)s %(B)s %(m)s %({host}i)s %({content-type}o)s";
 
 /// How a client sends: the bytes of a step together, or each by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +121,7 @@ fn play_some(file: &str, application: &str, ways: &[Sent], wanted: impl Fn(&Valu
         let site = rig.start();
         for (case, way) in cases.iter().flat_map(|case| ways.iter().map(move |way| (case, *way))) {
             let name = format!("{}: {}", string(&case["section"]), string(&case["name"]));
-            match play(case, way, site.address()) {
+            match play(case, way, site.address(), USUAL) {
                 Ok(()) => println!("{name}, {way:?} for {application}: ok"),
                 Err(why) => failures.push(format!("{name}, {way:?}: {why}")),
             }
@@ -92,6 +129,139 @@ fn play_some(file: &str, application: &str, ways: &[Sent], wanted: impl Fn(&Valu
         assert!(application != "validated" || site.logged("AssertionError") == 0, "the validator complains");
     }
     assert!(failures.is_empty(), "{} cases of {file} fail for {application}:\n{}", failures.len(), failures.join("\n"));
+}
+
+impl Mode {
+    fn start(self) -> Site {
+        let apps = repository("tests/apps").display().to_string();
+        let mut rig = Rig::new("conformance:application").option("--pythonpath", &apps).env("CASES_SECRET", "leaked");
+        rig = rig.option("--threads", &self.threads.to_string()).option("--header-map", self.header_map);
+        for (flag, wanted) in [("--no-request-buffering", !self.buffering), ("--no-sendfile", !self.sendfile)] {
+            rig = if wanted { rig.flag(flag) } else { rig };
+        }
+        if self.access_log {
+            rig = rig.option("--access-logfile", "access.log").option("--access-logformat", FORMAT);
+        }
+        if !self.keep_alive {
+            rig = rig.option("--keep-alive", "0");
+        }
+        if self.proxy_protocol {
+            rig = rig.flag("--proxy-protocol").option("--proxy-allow-from", "127.0.0.1,unix:");
+        }
+        if self.unix_socket {
+            let socket = format!("unix:{}", rig.folder().join("site.sock").display());
+            rig = rig.bind(&socket);
+        }
+        rig.start()
+    }
+
+    fn connect(self, address: &str) -> Result<Client, String> {
+        let mut client = Client::try_connect(address).map_err(|error| error.to_string())?;
+        if self.proxy_protocol {
+            client.try_send(PROXY_HEADER).map_err(|error| error.to_string())?;
+        }
+        Ok(client)
+    }
+
+    /// What a case expects under these options. None where they make another case of it.
+    fn of(self, case: &Value) -> Option<Value> {
+        let mut case = case.clone();
+        let request = case["request"].to_string();
+        let has_body = ["chunked", "Content-Length"].iter().any(|text| request.contains(text));
+        let underscore =
+            |line: &str| line.split_once(':').is_some_and(|(name, _)| name.contains('_') && !name.contains('/'));
+        let about_the_peer = request.contains("orwarded") || request.contains("PROXY");
+        let other = (self.header_map != "drop" && request.split("\\r\\n").any(underscore))
+            || (self.proxy_protocol && about_the_peer)
+            || (!self.buffering && case["section"] == "buffering");
+        if !case["options"].is_null() || other {
+            return None;
+        }
+        if let Some(json) = case["json"].as_object_mut() {
+            let peer = ["REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT"];
+            json.retain(|key, _| {
+                !((self.proxy_protocol || self.unix_socket) && peer.contains(&key.as_str()))
+                    && !(self.threads > 1 && key == "wsgi.multithread")
+                    // The length of a chunked body is known when all of it is there.
+                    && (self.buffering || key != "CONTENT_LENGTH")
+            });
+        }
+        if !self.buffering && request.contains("100-continue") {
+            // Sent when the application reads, if it does.
+            case["wire_has"] = Value::Null;
+        }
+        if !self.buffering && has_body && !case["refused"].is_null() {
+            // The application is called before the fault is there: it answers, or fails to read, and nothing follows.
+            case["unbuffered"] = true.into();
+        }
+        if !self.keep_alive {
+            self.close_after_each(&mut case);
+        }
+        Some(case)
+    }
+
+    /// Without keep-alive the first answer on a connection is the last one.
+    fn close_after_each(self, case: &mut Value) {
+        let connects = case["request"].as_array().is_some_and(|steps| steps.iter().any(|step| step["connect"] == true));
+        let answers = list(&case["answers"]).to_vec();
+        let final_ones = answers.iter().filter(|answer| **answer != "end").count();
+        if let Some(fields) = case["fields"].as_object_mut() {
+            fields.remove("Connection");
+        }
+        for key in ["lacks", "wire_lacks"] {
+            if let Some(texts) = case[key].as_array_mut() {
+                texts.retain(|text| !string(text).contains("Connection"));
+            }
+        }
+        if !connects && final_ones + list(&case["refused"]).len().min(1) > 1 {
+            for key in ["refused", "body", "body_length", "json", "lacks_json", "fields", "has", "lacks", "wire_has"] {
+                case[key] = Value::Null;
+            }
+            case["answers"] = vec![answers[0].clone(), "end".into()].into();
+        } else if final_ones > 0 && answers.last().is_some_and(|last| last != "cut" && last != "end") {
+            let ended = answers.into_iter().chain(["end".into()]);
+            case["answers"] = ended.collect::<Vec<_>>().into();
+        }
+    }
+}
+
+/// Plays the cases of all files under these options, as far as they say what follows.
+pub fn play_under(mode: Mode) {
+    let site = mode.start();
+    let (mut failures, mut played) = (vec![], 0);
+    let folder = fs::read_dir(repository("tests/cases")).expect("the folder is there").flatten();
+    let mut files: Vec<_> =
+        folder.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    for file in files {
+        let group: Value =
+            toml::from_str(&fs::read_to_string(&file).expect("a file of cases")).expect("cases are TOML");
+        for case in list(&group["case"]).iter().filter_map(|case| mode.of(case)) {
+            played += 1;
+            if let Err(why) = play(&case, Sent::Whole, site.address(), mode) {
+                failures.push(format!("{}: {}: {why}", string(&case["section"]), string(&case["name"])));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {played} cases fail under {mode:?}:\n{}", failures.len(), failures.join("\n"));
+    assert!(played > 250, "only {played} cases were played");
+    assert_eq!(site.logged("panic"), 0);
+    check_access_log(site, mode);
+}
+
+/// Each line is one, whatever was read, refused or cut.
+fn check_access_log(mut site: Site, mode: Mode) {
+    site.stop();
+    if !mode.access_log {
+        return;
+    }
+    let log = site.folder().read("access.log");
+    for line in log.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let status = words.get(1).and_then(|status| status.parse::<u16>().ok());
+        assert!(words[0] == "line" && words.len() >= 6 && status.is_some_and(|status| status >= 200), "{line:?}");
+    }
+    assert!(log.lines().count() > 250, "{} lines", log.lines().count());
 }
 
 /// What came back for one case.
@@ -102,15 +272,15 @@ struct Seen {
     last: Option<Answer>,
 }
 
-fn play(case: &Value, way: Sent, address: &str) -> Result<(), String> {
-    let client = Client::try_connect(address).map_err(|error| error.to_string())?;
+fn play(case: &Value, way: Sent, address: &str, mode: Mode) -> Result<(), String> {
+    let client = mode.connect(address)?;
     let mut seen = Seen { client, wire: vec![], last: None };
     let mut expected = list(&case["answers"]).iter();
     let request = std::slice::from_ref(&case["request"]);
     for step in if case["request"].is_array() { list(&case["request"]) } else { request } {
         if step["connect"] == true {
             seen.take(expected.next().expect("a step that connects follows an answer"))?;
-            seen.client = Client::try_connect(address).map_err(|error| error.to_string())?;
+            seen.client = mode.connect(address)?;
         } else if step["half_close"] == true {
             let _ = seen.client.finish();
         } else if let Some(mark) = step["until"].as_str() {
@@ -125,6 +295,9 @@ fn play(case: &Value, way: Sent, address: &str) -> Result<(), String> {
     }
     for expected in expected.filter(|expected| **expected != "end") {
         seen.take(expected)?;
+    }
+    if case["unbuffered"] == true {
+        return unbuffered(seen);
     }
     let last = seen.last.take();
     let wire = finish(case, &last, seen)?;
@@ -166,6 +339,14 @@ impl Seen {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Behind a body that is not well formed comes at most one answer, and no other request is read.
+fn unbuffered(seen: Seen) -> Result<(), String> {
+    let (rest, _) = seen.client.rest();
+    let answers = String::from_utf8_lossy(&rest).matches("HTTP/1.1 ").count()
+        - rest.windows(12).filter(|text| text == b"HTTP/1.1 100").count();
+    if answers <= 1 { Ok(()) } else { Err(format!("behind the body came {:?}", String::from_utf8_lossy(&rest))) }
 }
 
 /// What comes behind the answers: a refusal, the end, or one more request. Returns all that was received.

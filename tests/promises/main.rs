@@ -35,10 +35,12 @@ mod supervision_storm;
 mod a_frozen_worker_is_noticed;
 mod the_queue_is_seen;
 
+mod a_proxy_is_trusted_for_what_it_sets;
 mod addresses;
 mod children;
 mod limits_are_named;
 mod neighbours;
+mod option_matrix;
 mod root_follows_no_name;
 mod service_manager;
 mod the_application_is_not_trusted;

@@ -143,6 +143,7 @@ fn the_client_is_the_first_from_the_right_that_is_not_trusted() {
         ("X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.1", "hidden"),
         ("X-Forwarded-For: unknown", "hidden"),
         ("X-Forwarded-For: 192.0.2.1, _a", "hidden"),
+        ("X-Forwarded-For: 192.0.2.1, unix:", "hidden"),
         ("X-Forwarded-For: 192.0.2.1, , |X-Forwarded-For: |X-Forwarded-For: ,10.0.0.1,", "192.0.2.1"),
         ("X-Forwarded-For: 10.0.0.3", "10.0.0.3"),
     ] {
