@@ -15,14 +15,18 @@ use crate::{
     report,
 };
 
+/// Of a message, in bytes.
+const MOST: usize = 32 * 1024;
+
 /// Tells the process that was started how the first boot went.
 #[derive(Debug)]
 pub struct Announce(File);
 
 impl Announce {
-    /// The outcome; it is not told if nobody waits any more.
+    /// The outcome; it is not told if nobody waits any more. A pipe that is still empty takes so much without waiting (pipe(7)).
     pub fn tell(mut self, exit: Exit, message: &str) {
-        let _ = self.0.write_all(&[&[exit as u8], message.as_bytes()].concat());
+        let message = &message.as_bytes()[..message.len().min(MOST)];
+        let _ = self.0.write_all(&[&[exit as u8], message].concat());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -173,7 +173,7 @@ fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failur
         }
         Failure::new(Exit::Bind, text)
     };
-    let address = resolve(host, port).map_err(not_bound)?;
+    let address = resolve(host, port, &settings.hosts).map_err(not_bound)?;
     let socket = match listen_on(address, settings) {
         // A machine without IPv6 has all of its addresses in IPv4.
         Err(error) if host.is_empty() && has_no_v6(&error) => {
@@ -186,11 +186,25 @@ fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failur
     Ok((socket.into(), Listener { name: format!("http://{bound}"), host, port: Some(bound.port()) }, None))
 }
 
+/// The addresses of all names of hosts. To look them up may wait for other machines.
+pub fn look_up(binds: &[Address]) -> Vec<(String, Vec<IpAddr>)> {
+    let names = binds.iter().filter_map(|address| match address {
+        Address::Tcp(host, _) if !host.is_empty() && host.parse::<IpAddr>().is_err() => Some(host),
+        _ => None,
+    });
+    let found = |host: &str| (host, 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
+    names.map(|host| (host.clone(), found(host).unwrap_or_default())).collect()
+}
+
 /// A name stands for its first IPv4 address, if it has one.
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+fn resolve(host: &str, port: u16, known: &[(String, Vec<IpAddr>)]) -> io::Result<SocketAddr> {
     let host = if host.is_empty() { "::" } else { host };
-    let all: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
-        Ok(all) => all.collect(),
+    let known = known.iter().find(|(name, _)| name == host).map(|(_, all)| all);
+    let all: Vec<SocketAddr> = match known.map_or_else(
+        || (host, port).to_socket_addrs().map(Iterator::collect),
+        |all| Ok(all.iter().map(|&ip| SocketAddr::new(ip, port)).collect()),
+    ) {
+        Ok(all) => all,
         Err(error) if error.raw_os_error().is_some() => return Err(error),
         Err(_) => Vec::new(),
     };

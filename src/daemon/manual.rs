@@ -110,6 +110,10 @@ const PHRASES: &[(&str, &str)] = &[
     ),
     ("a body could not be kept", "There was no room in --spool-directory; said at most once a minute."),
     ("a response could not be kept", "The same for what a slow client had still to take; its connection is reset."),
+    (
+        "master was slow",
+        "It heard nobody for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
+    ),
     ("upgraded", "Another executable runs in the master's process."),
     ("logs reopened", "After USR1. `logs not reopened`: one could not be; the old one stays."),
     ("stopped", "The last line."),
@@ -237,6 +241,7 @@ mod tests {
             include_str!("master/notes.rs"),
             include_str!("master/watch.rs"),
             include_str!("master/perform.rs"),
+            include_str!("master/turns.rs"),
             include_str!("../engine/given.rs"),
             include_str!("../engine/site.rs"),
             include_str!("../engine/template.rs"),

@@ -1,8 +1,11 @@
 //! Tells systemd how the master is doing: sd_notify(3), which is one datagram to the socket that NOTIFY_SOCKET names.
+//! What it does not take at once waits here.
 
 use std::{
+    collections::VecDeque,
     env,
     ffi::OsStr,
+    io::{self, ErrorKind},
     os::{
         linux::net::SocketAddrExt,
         unix::{
@@ -15,6 +18,11 @@ use std::{
 
 use crate::master::event::Moment;
 
+/// How often it is tried to send what waits.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+/// Only so much waits; the oldest goes first.
+const MOST_UNSENT: usize = 16;
+
 /// Whoever has to be told, if anybody.
 #[derive(Debug, Default)]
 pub struct Notify {
@@ -22,6 +30,7 @@ pub struct Notify {
     /// How often systemd wants to hear that we live.
     watchdog: Option<Duration>,
     next: Option<Moment>,
+    unsent: VecDeque<String>,
     /// Between [`Notify::reloading`] and what comes of it.
     reloading: bool,
 }
@@ -29,13 +38,12 @@ pub struct Notify {
 impl Notify {
     /// As the environment says. The variables stay, for a master that takes our place.
     pub fn from_environment() -> Notify {
-        let socket =
-            env::var_os("NOTIFY_SOCKET").and_then(|path| Some((UnixDatagram::unbound().ok()?, address(&path)?)));
+        let socket = env::var_os("NOTIFY_SOCKET").and_then(|path| Some((unbound().ok()?, address(&path)?)));
         let watchdog = env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok()).map(Duration::from_micros);
         let for_us = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
         let watchdog =
             watchdog.filter(|period| for_us && socket.is_some() && !period.is_zero()).map(|period| period / 2);
-        Notify { socket, watchdog, next: watchdog.map(|_| Moment::now()), reloading: false }
+        Notify { socket, watchdog, next: watchdog.map(|_| Moment::now()), unsent: VecDeque::new(), reloading: false }
     }
 
     /// A generation serves.
@@ -60,17 +68,21 @@ impl Notify {
     }
 
     /// The end begins.
-    pub fn stopping(&self) {
+    pub fn stopping(&mut self) {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
     /// When [`Notify::alive`] has to be called.
     pub fn deadline(&self) -> Option<Moment> {
-        self.next
+        match self.unsent.is_empty() {
+            true => self.next,
+            false => Some(Moment::now() + BETWEEN_TRIES),
+        }
     }
 
-    /// Tells that the master still turns, if it is time.
+    /// Tells that the master still turns, if it is time, and what waits to be told.
     pub fn alive(&mut self, now: Moment) {
+        self.flush();
         if let (Some(period), Some(next)) = (self.watchdog, self.next)
             && next <= now
         {
@@ -79,12 +91,30 @@ impl Notify {
         }
     }
 
+    fn send(&mut self, text: &str) {
+        if self.unsent.len() == MOST_UNSENT {
+            self.unsent.pop_front();
+        }
+        self.unsent.push_back(text.to_owned());
+        self.flush();
+    }
+
     /// Nobody can be told that telling did not work.
-    fn send(&self, text: &str) {
-        if let Some((socket, address)) = &self.socket {
-            let _ = socket.send_to_addr(text.as_bytes(), address);
+    fn flush(&mut self) {
+        let Some((socket, address)) = &self.socket else { return self.unsent.clear() };
+        while let Some(text) = self.unsent.front() {
+            match socket.send_to_addr(text.as_bytes(), address) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                _ => drop(self.unsent.pop_front()),
+            }
         }
     }
+}
+
+fn unbound() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn address(path: &OsStr) -> Option<SocketAddr> {

@@ -157,7 +157,10 @@ fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<St
     command.args(["-c", QUESTION]);
     command.env_clear().envs(surroundings.environment.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let spawned = process::disguise(&mut command, surroundings.guise).and_then(|()| command.spawn());
+    let spawned = process::disguise(&mut command, surroundings.guise).and_then(|()| {
+        process::end_with_us(&mut command);
+        command.spawn()
+    });
     let mut child = spawned.map_err(|error| match surroundings.guise.identity {
         None => could_not_run(path, &words(&error)),
         Some(identity) => could_not_run(path, &format!("{}, as the user {}", words(&error), identity.user)),

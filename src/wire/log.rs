@@ -110,6 +110,11 @@ fn look_at_place() {
     }
 }
 
+/// Whether a descriptor leads to the log.
+pub fn is_at(descriptor: BorrowedFd) -> bool {
+    identity(descriptor) == identity(place())
+}
+
 /// Which file it is; none if it is not open.
 fn identity(descriptor: BorrowedFd) -> Option<(u64, u64)> {
     fstat(descriptor).ok().map(|status| (status.st_dev, status.st_ino))

@@ -2,13 +2,24 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Read},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    io::{BufRead, BufReader, IoSlice, Read},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::Path,
 };
 
-use nix::{sys::stat::Mode, unistd::mkfifo};
-use ostler_tests::{Rig, Site};
+use nix::{
+    sys::{
+        signal::kill,
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
+use ostler_tests::{Python, Rig, Signal, Site};
+use serde_json::Value;
 
 /// What a pipe holds (pipe(7)).
 const PIPE: usize = 64 * 1024;
@@ -41,6 +52,21 @@ fn lines_until(reader: &mut impl BufRead, phrase: &str) -> Vec<String> {
             return lines;
         }
     }
+}
+
+fn status(site: &Site) -> Value {
+    let answer = site.control(&["status", "--json"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    serde_json::from_str(&answer.output).expect("JSON")
+}
+
+/// The longest time for which the master has heard nobody is short, whatever was provoked: what is waited for here would last until the
+/// test ends it. A busy machine may take its time, too.
+#[track_caller]
+fn never_waited(site: &Site) {
+    let status = status(site);
+    let took = status["longest_turn"]["took"].as_f64().expect("a number");
+    assert!(took > 0.0 && took < 2.0, "{}", status["longest_turn"]);
 }
 
 fn silent(rig: Rig) -> Site {
@@ -95,6 +121,7 @@ fn a_full_error_log_stops_neither_workers_nor_master() {
     }
     assert_eq!(site.control(&["status"]).code, 0);
     assert_eq!(site.control(&["reload"]).code, 0, "the master's own lines are lost, too");
+    never_waited(&site);
     let mut reader = patient(reader);
     let lines = lines_until(&mut reader, "log lines lost");
     assert!(lines.iter().any(|line| line.contains("generation serving")), "{lines:?}");
@@ -121,6 +148,7 @@ fn a_fifo_that_nobody_reads_prevents_no_start_and_no_reopening() {
     assert!(site.log("access log not written").text().contains("Broken pipe"));
     assert_eq!(site.control(&["reopen"]).code, 0);
     assert_eq!(site.control(&["reload"]).code, 0);
+    never_waited(&site);
     site.stop();
 }
 
@@ -196,3 +224,115 @@ def app(environ, start_response):
     start_response('200 OK', [('Content-Type', 'text/plain')])
     return [' '.join(map(str, numbers)).encode()]
 ";
+
+/// An interpreter that, once there is a FIFO `gate`, waits for what comes through it before it does anything.
+fn slow_interpreter(rig: Rig) -> Rig {
+    let python = Python::usual().environment().python.display().to_string();
+    let gate = rig.folder().join("gate").display().to_string();
+    let script = format!("#!/bin/sh\n[ -p {gate} ] && read line <{gate}\nexec {python} \"$@\"\n");
+    let path = rig.folder().write("python", &script);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("a private folder is writable");
+    rig.interpreter(path)
+}
+
+#[test]
+fn an_interpreter_that_takes_long_to_start_holds_up_nobody() {
+    let mut site = slow_interpreter(Rig::new("corners.py")).start();
+    let gate = site.folder().join("gate");
+    fifo(&gate);
+    site.signal(Signal::SIGHUP);
+    site.log("reload asked for");
+    // It is there when somebody opens the other end.
+    let opened = OpenOptions::new().write(true).open(&gate).expect("the interpreter waits");
+    never_waited(&site);
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    std::fs::remove_file(&gate).expect("it is there");
+    drop(opened);
+    assert_eq!(site.log("generation serving").number("generation"), 2);
+    never_waited(&site);
+    site.stop();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_interpreter_either() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut site = slow_interpreter(Rig::new("corners.py")).start();
+        let gate = site.folder().join("gate");
+        fifo(&gate);
+        site.signal(Signal::SIGHUP);
+        let _kept = OpenOptions::new().write(true).open(&gate).expect("the interpreter waits");
+        site.signal(signal);
+        assert_eq!(site.wait(), 0, "and nothing is left behind");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_read_hold_up_nobody() {
+    let rig = Rig::new("corners.py").file("own.toml", "threads = 1\n");
+    let file = rig.folder().join("own.toml").display().to_string();
+    let mut site = rig.option("--config", &file).start();
+    std::fs::remove_file(&file).expect("it is there");
+    fifo(Path::new(&file));
+    site.signal(Signal::SIGHUP);
+    let _kept = OpenOptions::new().write(true).open(&file).expect("the settings are read");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    never_waited(&site);
+    site.stop();
+}
+
+#[test]
+fn a_template_that_does_not_read_holds_up_nobody() {
+    let mut site = Rig::new("corners.py").start();
+    let template = status(&site)["generations"][0]["template"].as_i64().expect("a number") as i32;
+    kill(Pid::from_raw(template), Signal::SIGSTOP).expect("it is ours");
+    for _ in 0..20 {
+        site.signal(Signal::SIGTTIN);
+        assert_eq!(site.control(&["reopen"]).code, 0);
+    }
+    never_waited(&site);
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    site.stop();
+}
+
+#[test]
+fn a_control_client_that_does_not_read_holds_up_nobody() {
+    let mut site = Rig::new("corners.py").workers(2).start();
+    let address = UnixAddr::new(&site.folder().join("control.sock")).expect("a short path");
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let client = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("a socket can be made");
+    connect(client.as_raw_fd(), &address).expect("the master listens");
+    let ask = || sendmsg::<()>(client.as_raw_fd(), &[IoSlice::new(b"\"Status\"")], &[], MsgFlags::MSG_DONTWAIT, None);
+    for _ in 0..500 {
+        let _ = ask();
+    }
+    never_waited(&site);
+    drop(client);
+    site.stop();
+}
+
+#[test]
+fn memory_is_not_read_at_every_status() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let first = loop {
+        // The first answer does not wait for long; a busy machine may not have read by then.
+        let first = status(&site);
+        if first["memory_age"].is_number() {
+            break first;
+        }
+    };
+    let private = |status: &Value| status["generations"][0]["workers"][1]["memory"]["private"].as_u64();
+    assert!(private(&first).is_some_and(|bytes| bytes > 0), "{first}");
+    let second = status(&site);
+    assert_eq!(private(&second), private(&first));
+    assert!(site.control(&["status"]).output.contains("memory as of "));
+    never_waited(&site);
+}
+
+#[test]
+fn a_first_start_that_fails_says_why_where_it_was_started() {
+    let rig = Rig::with_source("raise RuntimeError('not today')").option("--error-logfile", "error.log");
+    let refused = rig.refuse();
+    refused.says(3, &["ostler: ", "not today"]);
+    let taken = Rig::new("corners.py").option("--error-logfile", "error.log").file("control.sock", "not a socket");
+    taken.refuse().says(7, &["ostler: could not open the control socket"]);
+}

@@ -232,6 +232,29 @@ pub enum Action {
     Exit(Result<(), Failure>),
 }
 
+impl Action {
+    /// What the master is doing when it does this.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Boot { .. } => "boot",
+            Action::Fork { .. } => "fork",
+            Action::Admit { .. } | Action::Nudge { .. } | Action::Drain { .. } | Action::Quit { .. } => {
+                "order to a worker"
+            }
+            Action::Abandon { .. } | Action::Release { .. } => "close a worker's channel",
+            Action::Kill(_) => "kill",
+            Action::EndTemplate(_) | Action::CloseTemplate(_) => "end a template",
+            Action::Serve(_) => "serve",
+            Action::StopListening | Action::Forget(_) => "close what is not used",
+            Action::TryUpgrade | Action::Execute => "upgrade",
+            Action::Answer(..) => "answer",
+            Action::Note(_) => "log",
+            Action::AskStacks(_) => "ask for stacks",
+            Action::Exit(_) => "exit",
+        }
+    }
+}
+
 /// What the log is told.
 #[derive(Debug, Clone)]
 pub enum Note {

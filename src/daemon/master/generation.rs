@@ -551,7 +551,9 @@ impl Generation {
                 turn.act(Action::EndTemplate(self.number));
                 self.template = Template::Ending { pid, deadline: turn.now + PROMPTLY };
             }
-            Template::Awaited | Template::Ending { .. } | Template::Killed { .. } | Template::Gone => {}
+            // Whoever looks at the settings need not come to an end.
+            Template::Awaited => self.template = Template::Gone,
+            Template::Ending { .. } | Template::Killed { .. } | Template::Gone => {}
         }
     }
 

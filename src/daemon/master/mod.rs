@@ -42,12 +42,14 @@ pub mod line;
 mod notes;
 mod oom;
 mod perform;
+mod sampling;
 #[cfg(test)]
 mod simulation;
 mod slots;
 mod state;
 pub mod status;
 mod team;
+mod turns;
 pub mod upgrade;
 mod watch;
 
@@ -120,6 +122,18 @@ enum Source {
     Asker(Asker),
 }
 
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Source::Signals => "signals",
+            Source::Template(_) => "a template's message",
+            Source::Worker(..) => "a worker's message",
+            Source::Control => "a control connection",
+            Source::Asker(_) => "a command",
+        }
+    }
+}
+
 impl<'a> Master<'a> {
     fn prepare(settings: Settings, directory: PathBuf, reread: Reread<'a>) -> Result<Master<'a>, exit::Failure> {
         let system =
@@ -141,7 +155,10 @@ impl<'a> Master<'a> {
             if let Some(result) = self.performer.ended.take() {
                 return result.map_or_else(|failure| failure.exit, |()| Exit::Success);
             }
-            for source in self.wait() {
+            let ready = self.wait();
+            self.performer.turns.begin();
+            for source in ready {
+                self.performer.turns.doing(source.name());
                 match source {
                     Source::Signals => self.take_signals(),
                     Source::Template(generation) => self.hear_template(generation, ONE_TURN),
@@ -150,11 +167,16 @@ impl<'a> Master<'a> {
                     Source::Asker(asker) => self.hear_asker(asker),
                 }
             }
+            self.performer.turns.doing("what is due");
+            self.performer.end_late_errand(Moment::now());
             self.performer.close_inquiries(Moment::now());
+            self.answer_status(Moment::now());
             self.performer.notify.alive(Moment::now());
             log::tell_lost(&self.performer.log);
             self.watch(Moment::now());
             self.handle(Event::Tick);
+            let performer = &mut self.performer;
+            performer.turns.end(&performer.log);
         }
     }
 
@@ -189,9 +211,17 @@ impl<'a> Master<'a> {
         let now = Moment::now();
         let inquiry = self.performer.inquiries.iter().map(|inquiry| inquiry.deadline).min();
         let lost = (log::lost() > 0).then(|| now + log::BETWEEN_TRIES);
-        let deadlines =
-            [self.state.deadline(now), self.performer.notify.deadline(), inquiry, lost, self.performer.watch.next];
-        let deadline = deadlines.into_iter().flatten().min();
+        let reading = self.performer.reading.as_ref().map(|(_, errand)| errand.deadline);
+        let own = [
+            self.performer.notify.deadline(),
+            self.performer.sampling.deadline(),
+            reading,
+            inquiry,
+            lost,
+            self.performer.watch.next,
+        ];
+        let deadlines = own.into_iter().chain([self.state.deadline(now)]);
+        let deadline = deadlines.flatten().min();
         match deadline {
             None => PollTimeout::NONE,
             Some(deadline) => PollTimeout::try_from(deadline - now).unwrap_or(PollTimeout::MAX),
@@ -225,6 +255,7 @@ impl<'a> Master<'a> {
                 Err(why) => Event::UpgradeFailed(why),
             },
             Upgrade::Execute => {
+                self.answer_status(Moment(u64::MAX));
                 self.performer.finish_conversations();
                 Event::UpgradeFailed(upgrade::execute(&kept(self), &self.executable))
             }
@@ -279,11 +310,7 @@ impl<'a> Master<'a> {
 
     fn obey_command(&mut self, asker: Asker, command: Command) {
         match command {
-            Command::Status => {
-                let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
-                let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
-                self.performer.control.answer(asker, status.map_err(failed));
-            }
+            Command::Status => self.ask_for_status(asker),
             Command::Reload => self.handle(Event::Reload(Some(asker))),
             Command::Rollback => self.handle(Event::Rollback(Some(asker))),
             Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
@@ -307,6 +334,27 @@ impl<'a> Master<'a> {
         let events = watch.look(&self.state, &self.performer, now);
         self.performer.watch = watch;
         events.into_iter().for_each(|event| self.handle(event));
+    }
+
+    /// Answered at once, or when the figures of memory have been read, but not much later.
+    fn ask_for_status(&mut self, asker: Asker) {
+        let generations = self.state.generations().iter();
+        let pids = generations.flat_map(|generation| {
+            generation.slots.iter().filter_map(|worker| worker.pid).chain(generation.template.pid())
+        });
+        if let Err(error) = self.performer.sampling.ask(asker, pids.collect(), Moment::now()) {
+            warn!(self.performer.log, "memory not read"; "reason" => words(&error));
+        }
+        self.answer_status(Moment::now());
+    }
+
+    fn answer_status(&mut self, now: Moment) {
+        for asker in self.performer.sampling.due(now) {
+            self.performer.turns.doing("status");
+            let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
+            let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
+            self.performer.control.answer(asker, status.map_err(failed));
+        }
     }
 
     /// Whoever has a channel has a process that can be asked.
@@ -352,7 +400,10 @@ impl<'a> Master<'a> {
         }
         while let Some((pid, exit)) = process::reap() {
             self.performer.children.remove(&pid);
-            self.handle(Event::Exited { pid, exit });
+            match self.performer.errand_ended(pid) {
+                None => self.handle(Event::Exited { pid, exit }),
+                Some(event) => event.into_iter().for_each(|event| self.handle(event)),
+            }
         }
     }
 

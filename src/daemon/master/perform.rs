@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 use ostler_wire::{
     self as wire, FromTemplate, FromWorker, ToTemplate, ToWorker,
     scoreboard::{MOST_SLOTS, Scoreboard},
+    sink,
 };
 use slog::{Logger, error, info, warn};
 
@@ -14,22 +15,26 @@ use super::{
     line::{Heard, Line},
     notes,
     oom::OomKills,
+    sampling::Sampling,
     team::{Crashes, Exchange, Team},
+    turns::Turns,
     watch::Watch,
 };
 use crate::{
     background::Announce,
     control::{Control, Open},
     exit::{self, Exit, words},
-    listen::{Bound, Listeners},
+    listen::{self, Bound, Listeners},
     logs::{Logs, Standard},
     notify::Notify,
     pidfile::PidFile,
     settings::Settings,
-    sys::{descriptors, diag, pidfd::PidFd},
+    sys::{descriptors, diag, errand::Errand, pidfd::PidFd},
     template,
 };
 
+/// How long it may take to look at the settings and all that they name: longer than an interpreter may take to say who it is.
+const READING: Duration = Duration::from_secs(40);
 /// The kernel asks a client again, whom a listener holds back, a second after it came; and a little more.
 const SILENCE: Duration = Duration::from_millis(1250);
 /// What a worker may take beyond `--timeout` before it counts as one that makes no progress.
@@ -64,6 +69,12 @@ pub struct Performer<'a> {
     pub pid_file: Option<PidFile>,
     /// The control socket.
     pub control: Control,
+    /// The settings that a generation is to boot with, while a child looks at them.
+    pub reading: Option<(Number, Errand)>,
+    /// How much memory everybody has.
+    pub sampling: Sampling,
+    /// How long the master's turns are.
+    pub turns: Turns,
     /// Questions for stacks that are under way.
     pub inquiries: Vec<Inquiry>,
     /// Whom the kernel has killed.
@@ -123,6 +134,9 @@ impl<'a> Performer<'a> {
             notify: Notify::from_environment(),
             pid_file,
             control,
+            reading: None,
+            sampling: Sampling::default(),
+            turns: Turns::new(),
             inquiries: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
@@ -132,7 +146,11 @@ impl<'a> Performer<'a> {
             standard,
             log,
         };
-        performer.open_control(settings.control.as_deref(), settings.control_chosen)?;
+        if let Err(failure) = performer.open_control(settings.control.as_deref(), settings.control_chosen) {
+            // Who has started the master reads why.
+            let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
+            return Err(failure);
+        }
         performer.first = Some(settings);
         Ok(performer)
     }
@@ -153,8 +171,9 @@ impl<'a> Performer<'a> {
 
     /// Does one thing.
     pub fn perform(&mut self, action: Action) -> Option<Event> {
+        self.turns.doing(action.name());
         match action {
-            Action::Boot { generation, like } => return Some(self.boot(generation, like)),
+            Action::Boot { generation, like } => return self.boot(generation, like),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
             Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
@@ -188,8 +207,52 @@ impl<'a> Performer<'a> {
         None
     }
 
-    fn boot(&mut self, generation: Number, like: Option<Number>) -> Event {
-        match self.try_boot(generation, like) {
+    /// With the settings of another generation, with those that main has read, or with what there is to be read now: that may take its
+    /// time, so that a child does it.
+    fn boot(&mut self, generation: Number, like: Option<Number>) -> Option<Event> {
+        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
+        if let Some(settings) = in_force.or_else(|| self.first.take()) {
+            return Some(self.boot_with(generation, settings));
+        }
+        match Errand::begin(READING, || self.read_settings().map_err(Failure::from)) {
+            Ok(errand) => {
+                self.reading = Some((generation, errand));
+                None
+            }
+            Err(error) => {
+                let failure = system("fork", error).into();
+                Some(Event::Unbootable { generation, failure })
+            }
+        }
+    }
+
+    /// A child has ended. What follows, if it was sent on an errand.
+    pub fn errand_ended(&mut self, pid: i32) -> Option<Option<Event>> {
+        if self.sampling.ended(pid, Moment::now()) {
+            return Some(None);
+        }
+        let (generation, errand) = self.reading.take_if(|(_, errand)| errand.pid == pid)?;
+        self.turns.doing("boot");
+        let read = errand.outcome::<Result<Settings, Failure>>().unwrap_or_else(|| {
+            let within = READING.as_secs();
+            Err(Failure::new(Exit::System, format!("the settings could not be read within {within} s")))
+        });
+        Some(Some(match read {
+            Ok(settings) => self.boot_with(generation, settings),
+            Err(failure) => Event::Unbootable { generation, failure },
+        }))
+    }
+
+    /// Gives up an errand that has taken too long.
+    pub fn end_late_errand(&mut self, now: Moment) {
+        if let Some((_, errand)) = self.reading.as_mut().filter(|(_, errand)| errand.deadline <= now) {
+            errand.give_up();
+            errand.deadline = now + READING;
+        }
+    }
+
+    fn boot_with(&mut self, generation: Number, settings: Settings) -> Event {
+        match self.try_boot(generation, settings) {
             Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
             Err(failure) => {
                 self.close_unused();
@@ -198,12 +261,7 @@ impl<'a> Performer<'a> {
         }
     }
 
-    fn try_boot(&mut self, generation: Number, like: Option<Number>) -> Result<(i32, Plan), Failure> {
-        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
-        let settings = match in_force.or_else(|| self.first.take()) {
-            Some(settings) => settings,
-            None => self.read_settings()?,
-        };
+    fn try_boot(&mut self, generation: Number, settings: Settings) -> Result<(i32, Plan), Failure> {
         let plan = self.plan(&settings)?;
         let logs = Logs::open(&settings, &self.standard)?;
         let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
@@ -226,7 +284,8 @@ impl<'a> Performer<'a> {
 
     /// Who must not write the settings file is who the application was until now, too.
     fn read_settings(&self) -> Result<Settings, exit::Failure> {
-        let settings = (self.reread)()?;
+        let mut settings = (self.reread)()?;
+        settings.hosts = listen::look_up(&settings.binds);
         let mut identities = self.teams.values().filter_map(|team| team.settings.identity.as_ref());
         identities.try_for_each(|identity| settings.keep_from(identity))?;
         Ok(settings)
@@ -346,6 +405,7 @@ impl<'a> Performer<'a> {
     }
 
     fn forget(&mut self, generation: Number) {
+        drop(self.reading.take_if(|(number, _)| *number == generation));
         self.teams.remove(&generation);
         self.close_unused();
     }
@@ -404,11 +464,23 @@ impl<'a> Performer<'a> {
         self.close_unused();
         self.pid_file = None;
         self.control.open = None;
-        if let (Some(announce), Err(failure)) = (self.announce.take(), &result) {
-            announce.tell(failure.exit, &failure.to_string());
+        if let Err(failure) = &result {
+            match self.announce.take() {
+                Some(announce) => announce.tell(failure.exit, &failure.to_string()),
+                None => self.tell_who_started(failure),
+            }
         }
+        self.reading = None;
         info!(self.log, "stopped");
         self.ended = Some(result);
+    }
+
+    /// A first start that fails says why where it was started, too, if the log is elsewhere.
+    fn tell_who_started(&self, failure: &Failure) {
+        let terminal = self.standard.error.as_fd();
+        if !wire::log::is_at(terminal) {
+            sink::write(terminal, sink::Kind::of(terminal), format!("ostler: {failure}\n").as_bytes());
+        }
     }
 
     /// The log files were moved: opens them afresh, and hands them to everybody. Fails if one stays as it was.

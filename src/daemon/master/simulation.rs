@@ -46,6 +46,8 @@ struct Pending {
 enum Happening {
     /// The master learns this.
     Event(Event),
+    /// The settings of a generation have been looked at.
+    Read(Number),
     /// A template obeys the order to fork.
     Fork(Number, u16),
     /// A process ends.
@@ -195,6 +197,7 @@ impl World {
                     self.happen(event);
                 }
             }
+            Happening::Read(generation) => self.read(generation),
             Happening::Fork(generation, slot) => self.fork(by, generation, slot),
             Happening::Death(exit) => self.die(by, exit),
         }

@@ -1,6 +1,6 @@
 //! `ostler status`: what is there and what it does, gathered from the state machine, the scoreboards and /proc.
 
-use std::{collections::BTreeMap, fmt::Write, fs, os::fd::AsFd};
+use std::{collections::BTreeMap, fmt::Write, os::fd::AsFd};
 
 use ostler_wire::{log::printable, scoreboard};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,11 @@ use super::{
     event::Moment,
     generation::{Generation, Stage},
     perform::Performer,
+    sampling::{Memory, Sampling},
     slots::{self, Worker},
     state::State,
     team::Team,
+    turns::Longest,
 };
 use crate::sys::diag;
 
@@ -32,6 +34,12 @@ pub struct Status {
     pub generations: Vec<GenerationStatus>,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    /// How old the figures of memory are.
+    #[serde(default)]
+    pub memory_age: Option<f64>,
+    /// The longest time for which the master heard nobody.
+    #[serde(default)]
+    pub longest_turn: Longest,
 }
 
 /// A listener's queue in the kernel; nothing where the kernel does not say.
@@ -113,22 +121,12 @@ pub struct Request {
     pub age: f64,
 }
 
-/// What /proc/PID/smaps_rollup says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// Mapped by others, too.
-    pub shared: u64,
-    /// Its own.
-    pub private: u64,
-    /// Its own and its part of the shared.
-    pub proportional: u64,
-}
-
 impl Status {
     /// As it is now.
     pub fn gather(state: &State, performer: &Performer) -> Status {
-        let generation =
-            |generation: &Generation| GenerationStatus::gather(generation, performer.teams.get(&generation.number));
+        let generation = |generation: &Generation| {
+            GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
+        };
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -136,6 +134,8 @@ impl Status {
             queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
             generations: state.generations().iter().map(generation).collect(),
             restarts: performer.restarts.clone(),
+            memory_age: performer.sampling.taken().map(|taken| (Moment::now() - taken).as_secs_f64()),
+            longest_turn: performer.turns.longest(),
         }
     }
 
@@ -154,6 +154,9 @@ impl Status {
             let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
             text += &format!("workers replaced: {}\n", causes.join(", "));
         }
+        if let Some(age) = self.memory_age {
+            text += &format!("memory as of {age:.0} s ago\n");
+        }
         text
     }
 }
@@ -165,7 +168,7 @@ impl Queue {
 }
 
 impl GenerationStatus {
-    fn gather(generation: &Generation, team: Option<&Team>) -> GenerationStatus {
+    fn gather(generation: &Generation, team: Option<&Team>, sampling: &Sampling) -> GenerationStatus {
         let stage = match generation.stage {
             Stage::Booting => "booting",
             Stage::Serving => "serving",
@@ -182,8 +185,8 @@ impl GenerationStatus {
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),
             template,
-            memory: template.and_then(Memory::of),
-            workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team)).collect(),
+            memory: template.and_then(|pid| sampling.of(pid)),
+            workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team, sampling)).collect(),
         }
     }
 
@@ -231,7 +234,7 @@ impl GenerationStatus {
 }
 
 impl WorkerStatus {
-    fn gather(worker: &Worker, team: Option<&Team>) -> WorkerStatus {
+    fn gather(worker: &Worker, team: Option<&Team>, sampling: &Sampling) -> WorkerStatus {
         let now = Moment::now();
         let board = team.map(|team| &team.scoreboard).filter(|board| worker.slot < board.slots());
         let slot = board.map(|board| board.slot(worker.slot));
@@ -268,7 +271,7 @@ impl WorkerStatus {
             queued: slot.map_or(0, |slot| slot.queued.load(Relaxed)),
             taken: count(|slot| slot.taken.load(Relaxed)),
             given: count(|slot| slot.given.load(Relaxed)),
-            memory: worker.pid.and_then(Memory::of),
+            memory: worker.pid.and_then(|pid| sampling.of(pid)),
         }
     }
 
@@ -307,28 +310,6 @@ fn stuck(worker: &Worker, now: Moment) -> Option<Request> {
     Some(Request { line: what.into(), age: (now - since).as_secs_f64() })
 }
 
-impl Memory {
-    fn of(pid: i32) -> Option<Memory> {
-        Memory::read(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
-    }
-
-    fn read(text: &str) -> Option<Memory> {
-        let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
-        let mut memory = Memory::default();
-        // proc(5): `Pss:                 123 kB`
-        for line in text.lines().skip(1) {
-            let bytes = kilobytes(line)? * 1024;
-            match line.split(':').next()? {
-                "Pss" => memory.proportional = bytes,
-                "Shared_Clean" | "Shared_Dirty" => memory.shared += bytes,
-                "Private_Clean" | "Private_Dirty" => memory.private += bytes,
-                _ => {}
-            }
-        }
-        Some(memory)
-    }
-}
-
 fn size(bytes: u64) -> String {
     format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
@@ -346,14 +327,6 @@ fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_read_in_bytes() {
-        let text = "5581 rollup\nRss: 900 kB\nPss:  5 kB\nShared_Clean: 1 kB\nShared_Dirty: 2 kB\nPrivate_Clean: 3 kB\n\
-                    Private_Dirty: 4 kB\n";
-        assert_eq!(Memory::read(text), Some(Memory { shared: 3072, private: 7168, proportional: 5120 }));
-        assert!(Memory::of(std::process::id() as i32).is_some_and(|memory| memory.private > 0));
-    }
 
     #[test]
     fn ages_are_short() {

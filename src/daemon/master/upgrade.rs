@@ -31,8 +31,10 @@ use super::{
     line::Line,
     oom::OomKills,
     perform::{Performer, Reread},
+    sampling::Sampling,
     state::State,
     team::{Crashes, Exchange, Team},
+    turns::Turns,
 };
 use crate::{
     control::{Control, Conversation, Open},
@@ -302,6 +304,9 @@ impl Kept {
             notify: Notify::from_environment(),
             pid_file,
             control,
+            reading: None,
+            sampling: Sampling::default(),
+            turns: Turns::new(),
             inquiries: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: self.restarts,

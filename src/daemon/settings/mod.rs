@@ -6,6 +6,7 @@
 use std::{
     env,
     ffi::OsString,
+    net::IpAddr,
     num::NonZeroU16,
     path::{Path, PathBuf},
     time::Duration,
@@ -51,6 +52,9 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// `--bind`, in the order given.
     pub binds: Vec<Address>,
+    /// The addresses of hosts that are named, where they have been looked up already.
+    #[serde(default)]
+    pub hosts: Vec<(String, Vec<IpAddr>)>,
     /// `--backlog`: of listen(2).
     pub backlog: i32,
     /// The mode of Unix sockets.
@@ -142,6 +146,7 @@ impl Settings {
         let settings = Settings {
             file: options.optional("config", |text| path(&invocation.directory, text))?,
             binds,
+            hosts: Vec::new(),
             backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
             socket_mode,
             workers,

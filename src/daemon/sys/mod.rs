@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod diag;
+pub mod errand;
 pub mod pidfd;
 pub mod process;
 pub mod signals;

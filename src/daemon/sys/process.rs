@@ -87,11 +87,7 @@ pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<(i3
 
 /// Takes hold of the child while its number can only be its own: nobody but this thread reaps.
 fn start(mut command: Command) -> io::Result<(i32, PidFd)> {
-    // A lock that another thread holds would be held for ever in the child. Without /proc nobody can tell.
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads != 1 {
-        return Err(io::Error::other(format!("this process has {threads} threads, and must have one when it forks")));
-    }
+    has_one_thread()?;
     let mut child = command.spawn()?;
     let pid = child.id() as i32;
     match PidFd::of_child(pid) {
@@ -101,6 +97,22 @@ fn start(mut command: Command) -> io::Result<(i32, PidFd)> {
             Err(error)
         }
     }
+}
+
+/// A lock that another thread holds would be held for ever in a child that is forked. Without /proc nobody can tell.
+pub fn has_one_thread() -> io::Result<()> {
+    match fs::read_dir("/proc/self/task").map_or(1, Iterator::count) {
+        1 => Ok(()),
+        threads => {
+            Err(io::Error::other(format!("this process has {threads} threads, and must have one when it forks")))
+        }
+    }
+}
+
+/// Has a command end when this process ends. To be said after [`disguise`]: to become somebody else takes it back.
+pub fn end_with_us(command: &mut Command) {
+    // SAFETY: the closure makes one system call, which touches no memory.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
 }
 
 /// Executes another program in this process, which keeps these descriptors. Returns only if that cannot be.

@@ -22,7 +22,7 @@ impl World {
             "it acts after the end",
         );
         match action {
-            Action::Boot { generation, .. } => return Some(self.boot(generation)),
+            Action::Boot { generation, .. } => return self.order_boot(generation),
             Action::Fork { generation, slot } => return self.order_fork(generation, slot),
             Action::Admit { generation, slot } => {
                 let line = self.line(generation, slot);
@@ -85,9 +85,27 @@ impl World {
         self.next_pid
     }
 
-    fn boot(&mut self, generation: Number) -> Event {
+    /// The settings are known, or a child looks at them first.
+    fn order_boot(&mut self, generation: Number) -> Option<Event> {
         self.booted += 1;
         self.ensure(generation == Number(self.booted), "generations are not numbered in order");
+        if self.chance.percent(40) {
+            let delay = self.delay();
+            self.later(-(generation.0 as i32), delay, Happening::Read(generation));
+            return None;
+        }
+        Some(self.boot(generation))
+    }
+
+    /// That is over; nobody waits for it where the generation has been forgotten.
+    pub fn read(&mut self, generation: Number) {
+        if self.state.generations().iter().any(|known| known.number == generation) {
+            let event = self.boot(generation);
+            self.happen(event);
+        }
+    }
+
+    fn boot(&mut self, generation: Number) -> Event {
         if self.goes_wrong(8) {
             return Event::Unbootable { generation, failure: Failure::new(Exit::Usage, "settings") };
         }

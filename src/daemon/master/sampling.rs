@@ -1,0 +1,134 @@
+//! The memory of templates and workers, as `ostler status` shows it. Reading /proc/PID/smaps_rollup takes a while for a large process, and
+//! may wait for as long as that process wants (its memory map is locked): a child of the master reads, once in some seconds at most.
+
+use std::{collections::BTreeMap, fs, io, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Asker, Moment};
+use crate::sys::errand::Errand;
+
+/// Figures that are not older are shown again.
+const FRESH: Duration = Duration::from_secs(5);
+/// So long an answer waits for fresh ones.
+const WORTH_WAITING: Duration = Duration::from_millis(250);
+/// When reading is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What /proc/PID/smaps_rollup says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Mapped by others, too.
+    pub shared: u64,
+    /// Its own.
+    pub private: u64,
+    /// Its own and its part of the shared.
+    pub proportional: u64,
+}
+
+/// The figures, and who waits for better ones.
+#[derive(Debug, Default)]
+pub struct Sampling {
+    /// None of a process that cannot be looked at.
+    figures: BTreeMap<i32, Option<Memory>>,
+    taken: Option<Moment>,
+    errand: Option<Errand>,
+    /// Until when these wait.
+    waiting: Option<(Moment, Vec<Asker>)>,
+}
+
+impl Sampling {
+    /// Somebody asks. If the figures are old, those of these processes are read first.
+    pub fn ask(&mut self, asker: Asker, pids: Vec<i32>, now: Moment) -> io::Result<()> {
+        let old = self.taken.is_none_or(|taken| now - taken > FRESH);
+        let new = pids.iter().any(|pid| !self.figures.contains_key(pid));
+        let (until, waiting) = self.waiting.get_or_insert_with(|| (now, Vec::new()));
+        waiting.push(asker);
+        if (old || new) && self.errand.is_none() {
+            *until = now + WORTH_WAITING;
+            let read = || pids.into_iter().map(|pid| (pid, Memory::of(pid))).collect::<BTreeMap<_, _>>();
+            self.errand = Some(Errand::begin(PATIENCE, read)?);
+        }
+        Ok(())
+    }
+
+    /// Whether this is the process that read; it has ended.
+    pub fn ended(&mut self, pid: i32, now: Moment) -> bool {
+        let Some(errand) = self.errand.take_if(|errand| errand.pid == pid) else { return false };
+        if let Some(figures) = errand.outcome() {
+            (self.figures, self.taken) = (figures, Some(now));
+        }
+        true
+    }
+
+    /// Who is to be answered now.
+    pub fn due(&mut self, now: Moment) -> Vec<Asker> {
+        if let Some(errand) = self.errand.as_mut().filter(|errand| errand.deadline <= now) {
+            errand.give_up();
+            errand.deadline = now + PATIENCE;
+        }
+        let answered = |waiting: &mut (Moment, _)| self.errand.is_none() || waiting.0 <= now;
+        self.waiting.take_if(answered).map(|(_, askers)| askers).unwrap_or_default()
+    }
+
+    /// When [`Sampling::due`] is to be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.0);
+        waiting.into_iter().chain(self.errand.as_ref().map(|errand| errand.deadline)).min()
+    }
+
+    /// The memory of a process, if it is known.
+    pub fn of(&self, pid: i32) -> Option<Memory> {
+        self.figures.get(&pid).copied().flatten()
+    }
+
+    /// When the figures were taken.
+    pub fn taken(&self) -> Option<Moment> {
+        self.taken
+    }
+}
+
+impl Memory {
+    fn of(pid: i32) -> Option<Memory> {
+        Memory::read(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+    }
+
+    fn read(text: &str) -> Option<Memory> {
+        let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
+        let mut memory = Memory::default();
+        // proc(5): `Pss:                 123 kB`
+        for line in text.lines().skip(1) {
+            let bytes = kilobytes(line)? * 1024;
+            match line.split(':').next()? {
+                "Pss" => memory.proportional = bytes,
+                "Shared_Clean" | "Shared_Dirty" => memory.shared += bytes,
+                "Private_Clean" | "Private_Dirty" => memory.private += bytes,
+                _ => {}
+            }
+        }
+        Some(memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "5581 rollup\nRss: 900 kB\nPss:  5 kB\nShared_Clean: 1 kB\nShared_Dirty: 2 kB\nPrivate_Clean: 3 kB\n\
+                    Private_Dirty: 4 kB\n";
+        assert_eq!(Memory::read(text), Some(Memory { shared: 3072, private: 7168, proportional: 5120 }));
+        assert!(Memory::of(std::process::id() as i32).is_some_and(|memory| memory.private > 0));
+    }
+
+    #[test]
+    fn figures_that_are_fresh_are_shown_again() {
+        let mut sampling =
+            Sampling { taken: Some(Moment(1000)), figures: BTreeMap::from([(1, None)]), ..Sampling::default() };
+        sampling.ask(Asker(1), vec![1], Moment(5999)).unwrap();
+        assert_eq!(sampling.due(Moment(5999)), [Asker(1)]);
+        assert_eq!(sampling.due(Moment(5999)), []);
+        assert_eq!(sampling.deadline(), None);
+    }
+}
