@@ -2,8 +2,8 @@
 //!
 //! boot.py → `template` (imports, forks) → `worker` (serves, ends) → `site` (one call of the application): `environ` goes in,
 //! `given`, `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
-//! `text` and `lock`; what forking needs is in `fork` and `restart`, and for
-//! what the application forks in `children`. Python code that is shorter than Rust stands in the
+//! `text` and `lock`; what forking needs is in `fork` and `restart`, and for what the application forks in `children`;
+//! `belongings` tells whether a descriptor is still what it was. Python code that is shorter than Rust stands in the
 //! `.py` files, and `embedded` compiles it in.
 
 use std::os::fd::RawFd;

@@ -29,12 +29,13 @@ pub fn disregard() {
 }
 
 /// After the import: one of these, or SIGPIPE, whose default was set would end the process when its turn comes (a client that leaves
-/// during sendfile(2) is enough), and so would a timer that the import has left running.
+/// during sendfile(2) is enough), and so would a timer that was left running and that nobody handles.
 pub fn settle() {
     for signal in OURS.into_iter().chain([SIGPIPE]).filter(|signal| handler(*signal) == libc::SIG_DFL) {
         make_harmless(signal);
     }
-    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+    let timers = [(libc::ITIMER_REAL, SIGALRM), (libc::ITIMER_VIRTUAL, SIGVTALRM), (libc::ITIMER_PROF, SIGPROF)];
+    for (timer, _) in timers.into_iter().filter(|(_, signal)| handler(*signal) == libc::SIG_DFL) {
         // SAFETY: zero is a value of the structure: it stops the timer.
         let never = unsafe { MaybeUninit::<libc::itimerval>::zeroed().assume_init() };
         // SAFETY: reads one structure, and is asked for no other.
