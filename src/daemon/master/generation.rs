@@ -306,7 +306,9 @@ impl Generation {
         let (number, within) = (self.number, self.plan.graceful_timeout + MARGIN);
         let Some(worker) = self.slots.at(slot) else { return };
         turn.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
-        self.backoff.strike(turn.now);
+        if worker.ready.is_none() {
+            self.backoff.strike(turn.now);
+        }
         match worker.stage {
             slots::Stage::Forking => worker.leaving = true,
             slots::Stage::Booting => kill(worker, turn),

@@ -423,7 +423,7 @@ impl State {
                 let failure = Failure::from(failure);
                 if generation.stage == Stage::Booting {
                     self.discard(number, failure, turn);
-                } else if let Some(worker) = generation.slots.at(slot) {
+                } else if let Some(worker) = generation.slots.at(slot).filter(|worker| worker.ready.is_none()) {
                     turn.note(Note::WorkerFailed(worker.name(number), failure));
                 }
             }
