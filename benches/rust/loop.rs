@@ -19,6 +19,12 @@ impl Application for Hello {
         ResponseHead::default()
     }
 
+    fn prepare(&self, _head: &mut ResponseHead) {}
+
+    fn is_prepared(&self, _head: &ResponseHead) -> bool {
+        true
+    }
+
     fn call(&self, head: &mut ResponseHead, _request: &mut Request<'_>, response: &mut Response<'_>) {
         head.clear();
         head.begin(b"200 OK").expect("it is a status");

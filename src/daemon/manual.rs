@@ -88,6 +88,11 @@ const PHRASES: &[(&str, &str)] = &[
         "request cut",
         "The worker ends before it (INT, --graceful-timeout): the request and its client, who gets 503 if nothing was sent yet.",
     ),
+    (
+        "interpreter lock held",
+        "No Python thread could run for a second: what the others do. Requests wait, or move to workers that are free.",
+    ),
+    ("interpreter lock free again", "And for how long it was held."),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     (
         "access log not written",

@@ -21,12 +21,22 @@ impl Lock {
 
     /// Runs `work` with the lock, and keeps it.
     pub fn with<T>(&mut self, work: impl FnOnce(Python<'_>) -> T) -> T {
+        self.take();
+        Python::attach(work)
+    }
+
+    /// Waits for the lock if it is not held.
+    pub fn take(&mut self) {
         if !self.held {
             // SAFETY: `state` is this thread's, and the lock is not held.
             unsafe { ffi::PyEval_RestoreThread(self.state) };
             self.held = true;
         }
-        Python::attach(work)
+    }
+
+    /// Whether this thread has it.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Gives the lock back if it is held.

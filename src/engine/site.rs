@@ -276,6 +276,14 @@ impl Application for Site {
         Caller { lock, desk }
     }
 
+    fn prepare(&self, caller: &mut Caller) {
+        caller.lock.take();
+    }
+
+    fn is_prepared(&self, caller: &Caller) -> bool {
+        caller.lock.is_held()
+    }
+
     fn call(&self, caller: &mut Caller, request: &mut Request<'_>, response: &mut Response<'_>) {
         let Caller { lock, desk } = caller;
         lock.with(|py| self.answer(py, desk, request, response));

@@ -14,7 +14,14 @@ pub trait Application: Sync {
     /// Called once on each thread before its first call. The main thread is the first.
     fn caller(&self, thread: u16) -> Self::Caller;
 
-    /// Answers one request. The thread may keep the interpreter lock when it returns: [`Application::rest`] follows before it waits
+    /// Takes what a call needs and only one thread can have (the interpreter lock). May wait for another thread. The loop takes a
+    /// request back whose thread waits here for long.
+    fn prepare(&self, caller: &mut Self::Caller);
+
+    /// Whether [`Application::prepare`] would return at once.
+    fn is_prepared(&self, caller: &Self::Caller) -> bool;
+
+    /// Answers one request, after [`Application::prepare`]. The thread may keep the interpreter lock when it returns: [`Application::rest`] follows before it waits
     /// for anything. Returning without [`Response::whole`], [`Response::end`] or [`Response::cut`] is answered with 500 if
     /// nothing was sent, and cuts the connection otherwise. A panic does the same.
     fn call(&self, caller: &mut Self::Caller, request: &mut Request<'_>, response: &mut Response<'_>);

@@ -127,6 +127,9 @@ pub(crate) struct Work {
     pub started: Instant,
     /// Whether it found no Python thread free.
     pub waited: bool,
+    /// Whether it is to be found out if the call waits for something, and whether it has.
+    pub measured: bool,
+    pub slept: bool,
     pub panicked: bool,
 }
 
@@ -199,7 +202,16 @@ impl Work {
             trusted: peer.trusted,
             hidden: Vec::new(),
         };
-        Box::new(Work { incoming, outgoing, ready: now, started: now, waited: false, panicked: false })
+        Box::new(Work {
+            incoming,
+            outgoing,
+            ready: now,
+            started: now,
+            waited: false,
+            measured: false,
+            slept: false,
+            panicked: false,
+        })
     }
 
     /// Keeps, while a client takes its time, only what the access log shows.
@@ -220,6 +232,7 @@ impl Work {
             self.incoming.bytes = vec![0; BUFFER];
         }
         self.waited = false;
+        self.slept = false;
         self.outgoing.reset();
     }
 }

@@ -1,24 +1,31 @@
-//! The threads of a worker, and the baton that makes one of them run the loop.
+//! The threads of a worker: who runs its loop, and who calls the application.
 //!
-//! A Python thread that holds the baton runs the loop and calls the application itself, so that a fast request costs no hand-off.
-//! For the length of a call it lets the baton go. If the call is over soon, it takes the baton up again and nobody has noticed.
-//! If not, the stand-by thread finds it lying there on its next tick and hands it to a free Python thread, or else runs the loop
-//! itself until one is free: reads, writes, time-outs and hand-overs go on while Python works.
-//! The stand-by ticks only while there are calls; an idle worker makes no wake-ups.
+//! The loop is locked while somebody works on it, and never while somebody waits or calls. One thread leads: it waits for events.
+//! A Python thread that leads calls the application itself, so that a fast request costs no hand-off. Where calls are expected to
+//! wait, the leader wakes a free thread to lead before it calls (see lead.rs). Every thread takes up its own connection after its
+//! call, makes what calls there are, and leads if nobody does.
+//! The stand-by thread looks after calls for which nobody was left to lead: when one lasts, it leads until a Python thread is free, so
+//! that reads, writes, time-outs and hand-overs go on while Python works. It ticks only while there are such calls; an idle worker
+//! makes no wake-ups.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*},
+        atomic::{AtomicBool, AtomicU8, Ordering::*},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
-use nix::sys::{
-    eventfd::EventFd,
-    resource::{RLIM_INFINITY, Resource, getrlimit},
+use nix::{
+    sys::{
+        epoll::Epoll,
+        eventfd::EventFd,
+        resource::{self, RLIM_INFINITY, Resource, getrlimit},
+    },
+    time::ClockId,
+    unistd::{Pid, gettid},
 };
 use ostler_wire::{Boot, scoreboard::Scoreboard};
 use slog::{Logger, error, warn};
@@ -28,7 +35,9 @@ use crate::{
     application::{Application, Request},
     connection::Work,
     event_loop::{Loop, Step},
+    lead::{Lead, Threads, Wake},
     outbox::Outbox,
+    recall::Pending,
     response::{Progress, Response},
     saying::Rarely,
     timers::Token,
@@ -72,15 +81,13 @@ pub(crate) struct Shared {
     pub closing: AtomicBool,
     /// That there is no room for a body or a response.
     pub no_room: Rarely,
-    /// For the thread that runs the loop. Wakes it.
     notes: Mutex<Vec<Note>>,
-    pub wake: EventFd,
+    /// Readable when the leader shall not wait any more.
+    pub alarm: EventFd,
 }
 
-/// Something that a thread without the baton tells the loop.
+/// Something that a thread tells the loop during its call.
 pub(crate) enum Note {
-    /// The call is over, and the thread is free.
-    Finished(u16, Box<Work>),
     /// A client is slow: drain this while its call goes on.
     Outbox(Token, Arc<Outbox>),
 }
@@ -88,7 +95,7 @@ pub(crate) enum Note {
 impl Shared {
     pub fn new(boot: Boot, slot: u16, scoreboard: Arc<Scoreboard>, log: Logger) -> std::io::Result<Shared> {
         let seats = (0..boot.worker.threads).map(|_| Seat::default()).collect();
-        let wake =
+        let alarm =
             EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?;
         let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
         Ok(Shared {
@@ -102,7 +109,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             no_room: Rarely::default(),
             notes: Mutex::default(),
-            wake,
+            alarm,
         })
     }
 
@@ -114,8 +121,18 @@ impl Shared {
 
     pub fn notify(&self, note: Note) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
-        // Fails only if 2^64 notes were not read.
-        let _ = self.wake.write(1);
+        self.wake();
+    }
+
+    /// Wakes the leader.
+    pub fn wake(&self) {
+        // Fails only if 2^64 of these were not read.
+        let _ = self.alarm.write(1);
+    }
+
+    /// The leader is awake.
+    pub fn awake(&self) {
+        let _ = self.alarm.read();
     }
 
     pub fn take_notes(&self) -> Vec<Note> {
@@ -123,9 +140,14 @@ impl Shared {
     }
 }
 
-/// Who may answer the request of one Python thread: the thread, or (once it has taken too long) the loop.
-#[derive(Debug, Default)]
-pub(crate) struct Seat(AtomicU8);
+/// What the loop and one Python thread share of its call.
+#[derive(Default)]
+pub(crate) struct Seat {
+    /// Who may answer: the thread, or (once it has taken too long) the loop.
+    answer: AtomicU8,
+    /// The request, until the thread can call.
+    pub pending: Pending,
+}
 
 impl Seat {
     const UNANSWERED: u8 = 0;
@@ -133,43 +155,47 @@ impl Seat {
     const REVOKED: u8 = 2;
 
     pub fn begin(&self) {
-        self.0.store(Self::UNANSWERED, Release);
+        self.answer.store(Self::UNANSWERED, Release);
     }
 
     /// Whether the thread may send.
     pub fn claim(&self) -> bool {
-        match self.0.load(Acquire) {
+        match self.answer.load(Acquire) {
             Self::ANSWERED => true,
             Self::REVOKED => false,
-            _ => self.0.compare_exchange(Self::UNANSWERED, Self::ANSWERED, AcqRel, Acquire).is_ok(),
+            _ => self.answer.compare_exchange(Self::UNANSWERED, Self::ANSWERED, AcqRel, Acquire).is_ok(),
         }
     }
 
     /// Takes the right to send from the thread; `false` if it has sent already.
     pub fn revoke(&self) -> bool {
-        self.0.compare_exchange(Self::UNANSWERED, Self::REVOKED, AcqRel, Acquire).is_ok()
+        self.answer.compare_exchange(Self::UNANSWERED, Self::REVOKED, AcqRel, Acquire).is_ok()
     }
 }
 
-/// The threads and the baton.
+/// The threads of a worker.
 pub(crate) struct Crew<'a, A: Application> {
     application: &'a A,
     shared: Arc<Shared>,
-    /// Locked only by the thread that has the right to lead, so it is never waited for.
-    baton: Mutex<Loop>,
-    /// Who has that right: even, a thread that leads or has just been told to; odd, nobody, because the leader is in a call.
-    /// Counts up with each change, so that the stand-by can tell one call from the next.
-    right: AtomicU64,
-    standby_sleeps: AtomicBool,
+    epoll: Arc<Epoll>,
+    event_loop: Mutex<Loop>,
     standby: OnceLock<Thread>,
     python: Vec<Place>,
     over: AtomicBool,
 }
 
-/// Where a Python thread waits for the baton.
+/// A call that a Python thread is to make.
+struct Call {
+    /// The request; none if it is in [`Seat::pending`], because the thread has to wait before it can call.
+    work: Option<Box<Work>>,
+    /// Nobody else leads meanwhile.
+    led: bool,
+}
+
+/// Where a Python thread waits until it is to lead.
 #[derive(Default)]
 struct Place {
-    thread: OnceLock<Thread>,
+    thread: OnceLock<(Thread, Pid)>,
     granted: AtomicBool,
 }
 
@@ -179,9 +205,8 @@ impl<'a, A: Application> Crew<'a, A> {
         Crew {
             application,
             shared,
-            baton: Mutex::new(event_loop),
-            right: AtomicU64::new(0),
-            standby_sleeps: AtomicBool::new(false),
+            epoll: event_loop.epoll.clone(),
+            event_loop: Mutex::new(event_loop),
             standby: OnceLock::new(),
             python,
             over: AtomicBool::new(false),
@@ -195,7 +220,7 @@ impl<'a, A: Application> Crew<'a, A> {
             let mut started = Vec::new();
             for seat in 1..crew.python.len() {
                 let thread = thread::Builder::new().name(format!("ostler-{seat}")).stack_size(stack_size());
-                started.push(thread.spawn_scoped(scope, move || crew.guard(|| crew.serve(seat))));
+                started.push(thread.spawn_scoped(scope, move || crew.guard(|| crew.serve(seat as u16))));
             }
             let standby = thread::Builder::new().name("ostler-standby".into());
             started.push(standby.spawn_scoped(scope, || crew.guard(|| crew.stand_by())));
@@ -206,7 +231,7 @@ impl<'a, A: Application> Crew<'a, A> {
             crew.python[0].granted.store(true, Release);
             crew.guard(|| crew.serve(0));
         });
-        self.baton.into_inner().unwrap_or_else(PoisonError::into_inner).ending()
+        self.event_loop.into_inner().unwrap_or_else(PoisonError::into_inner).ending()
     }
 
     /// A panic of the loop itself leaves connections in an unknown state: the process ends, and says so.
@@ -217,110 +242,165 @@ impl<'a, A: Application> Crew<'a, A> {
         }
     }
 
-    /// The life of a Python thread: wait for the baton, lead until somebody else does.
-    fn serve(&self, seat: usize) {
-        let place = &self.python[seat];
-        place.thread.get_or_init(thread::current);
-        let mut caller = self.application.caller(seat as u16);
+    /// The life of a Python thread: wait to be woken, and work until there is nothing to do.
+    fn serve(&self, seat: u16) {
+        let place = &self.python[usize::from(seat)];
+        place.thread.get_or_init(|| (thread::current(), gettid()));
+        let mut caller = self.application.caller(seat);
         self.application.rest(&mut caller);
+        if seat > 0 {
+            // Not before: it has waited for the interpreter lock, which a call may hold for long.
+            self.lock().joins(seat);
+        }
         while !self.over.load(Acquire) {
             if place.granted.swap(false, Acquire) {
-                self.lead(seat as u16, &mut caller);
+                self.work(seat, &mut caller);
+                self.application.rest(&mut caller);
             } else {
                 thread::park();
             }
         }
     }
 
-    /// Runs the loop, and the calls that it finds, until the baton is lost to another thread.
-    fn lead(&self, seat: u16, caller: &mut A::Caller) {
-        let mut baton = self.lock();
-        baton.led_by(Some(seat));
-        while let Some(mut work) = self.turn(&mut baton, || self.application.rest(caller)) {
-            drop(baton);
-            let call = self.right.fetch_add(1, SeqCst) + 1;
-            if self.standby_sleeps.load(SeqCst) && self.standby_sleeps.swap(false, SeqCst) {
-                self.standby.wait().unpark();
-            }
+    /// Runs the loop and the calls that it finds, until another thread leads and there is no call to make.
+    fn work(&self, seat: u16, caller: &mut A::Caller) {
+        let mut event_loop = self.lock();
+        event_loop.comes(seat);
+        while let Some(Call { work, led }) = self.turn(event_loop, Some((seat, &mut *caller))) {
+            let Some(mut work) = work.or_else(|| self.prepare(seat, caller)) else {
+                event_loop = self.lock();
+                event_loop.lock_is_had();
+                event_loop.comes(seat);
+                continue;
+            };
             self.call(caller, &mut work);
-            if self.right.compare_exchange(call, call + 1, SeqCst, SeqCst).is_err() {
+            if !led {
+                // Others may wait for it, and what follows is not Python's.
                 self.application.rest(caller);
-                return self.shared.notify(Note::Finished(seat, work));
             }
-            baton = self.lock();
-            baton.finish(work);
+            event_loop = self.lock();
+            event_loop.comes(seat);
+            event_loop.finish(work);
         }
+    }
+
+    /// Waits until a call can begin. None if the loop has taken the request back meanwhile.
+    fn prepare(&self, seat: u16, caller: &mut A::Caller) -> Option<Box<Work>> {
+        self.application.prepare(caller);
+        self.shared.seats[usize::from(seat)].pending.take()
     }
 
     /// The life of the stand-by thread.
     fn stand_by(&self) {
         self.standby.get_or_init(thread::current);
-        let (mut last, mut quiet, mut steady) = (0, 0, 0);
+        let mut watch = Watch::default();
         while !self.over.load(Acquire) {
-            let now = self.right.load(SeqCst);
-            if now % 2 == 1 && now == last && self.right.compare_exchange(now, now + 1, SeqCst, SeqCst).is_ok() {
-                self.take_over();
-            }
-            // A call counts twice: when it begins and when it ends.
-            steady = if now >= last + 2 { steady + 1 } else { 0 };
-            quiet = if now == last { quiet + 1 } else { 0 };
-            last = now;
-            if quiet < QUIET_TICKS || now % 2 == 1 {
-                thread::park_timeout(if steady < STEADY_TICKS { TICK } else { STEADY_TICK });
+            // Whoever has locked the loop is at work on it: there is nothing to stand by for.
+            let Ok(mut event_loop) = self.event_loop.try_lock() else {
+                thread::park_timeout(TICK);
                 continue;
+            };
+            match watch.look(&event_loop.threads, |seat| self.processor_time(seat)) {
+                Look::Again(tick) => {
+                    drop(event_loop);
+                    thread::park_timeout(tick);
+                }
+                Look::Sleep => {
+                    event_loop.threads.standby_sleeps = true;
+                    drop(event_loop);
+                    thread::park();
+                }
+                Look::Lead { waits } => {
+                    event_loop.standby_comes(waits);
+                    self.turn(event_loop, None);
+                }
             }
-            self.standby_sleeps.store(true, SeqCst);
-            while self.right.load(SeqCst) == last && self.standby_sleeps.load(SeqCst) && !self.over.load(Acquire) {
-                thread::park();
-            }
-            self.standby_sleeps.store(false, SeqCst);
-            quiet = 0;
         }
     }
 
-    /// Runs the loop without calling the application until a Python thread is free, and gives it the baton.
-    fn take_over(&self) {
-        let mut baton = self.lock();
-        baton.led_by(None);
-        let none = self.turn(&mut baton, || ());
-        debug_assert!(none.is_none(), "the stand-by is given no calls");
+    /// How long a Python thread has had a processor.
+    fn processor_time(&self, seat: u16) -> Option<Duration> {
+        let (_, thread) = self.python[usize::from(seat)].thread.get()?;
+        // The clock of a thread of this process, as clock_getcpuclockid(3) makes it up for a process.
+        let clock = ClockId::from_raw(!thread.as_raw() << 3 | 6);
+        clock.now().ok().map(Duration::from)
     }
 
-    /// Runs the loop until there is a call to make (for a Python thread), or the baton has been given away, or all is over.
-    fn turn<'l>(&'l self, baton: &mut MutexGuard<'l, Loop>, mut rest: impl FnMut()) -> Option<Box<Work>> {
+    /// Runs the loop until there is a call to make, or nothing more to do for this thread, or all is over. `thread`: the seat of the
+    /// Python thread and what it keeps; none for the stand-by.
+    fn turn<'l>(
+        &'l self,
+        mut event_loop: MutexGuard<'l, Loop>,
+        mut thread: Option<(u16, &mut A::Caller)>,
+    ) -> Option<Call> {
+        let seat = thread.as_ref().map(|(seat, _)| *seat);
         loop {
-            match baton.next() {
-                Step::Call(work) => return Some(work),
-                Step::Wait => {
-                    rest();
-                    baton.poll();
+            match event_loop.next(seat) {
+                Step::Call(work, wake) => {
+                    let (seat, caller) = thread.expect("the stand-by is given no calls");
+                    let led = event_loop.threads.lead == Lead::Calling(seat);
+                    let work = if self.application.is_prepared(caller) {
+                        Some(work)
+                    } else {
+                        // While the loop is locked: whoever leads next must see that it may have to be taken back.
+                        self.shared.seats[usize::from(seat)].pending.put(work);
+                        event_loop.hurry();
+                        None
+                    };
+                    drop(event_loop);
+                    match wake {
+                        Wake::Nobody => {}
+                        Wake::Thread(seat) => self.grant(seat),
+                        Wake::Standby => self.standby.wait().unpark(),
+                    }
+                    return Some(Call { work, led });
                 }
+                Step::Wait => {
+                    let (mut events, wait) = event_loop.begin_wait();
+                    drop(event_loop);
+                    if let Some((_, caller)) = &mut thread {
+                        self.application.rest(caller);
+                    }
+                    let filled = self.epoll.wait(&mut events, wait);
+                    event_loop = self.lock();
+                    event_loop.end_wait(seat, events, filled);
+                }
+                Step::Leave => return None,
                 Step::Grant(seat) => {
-                    let place = &self.python[usize::from(seat)];
-                    place.granted.store(true, Release);
-                    place.thread.wait().unpark();
+                    drop(event_loop);
+                    self.grant(seat);
                     return None;
                 }
                 Step::Explain(seat, what) => self.explain(seat, what),
-                Step::Stacks => baton.answer_stacks(self.application.stacks()),
+                Step::Stacks => event_loop.answer_stacks(self.application.stacks()),
                 Step::Abandon(code) => {
-                    baton.ending();
+                    event_loop.ending();
                     self.application.abandon(code)
                 }
                 Step::End => {
-                    self.over.store(true, Release);
-                    for place in &self.python {
-                        if let Some(thread) = place.thread.get() {
-                            thread.unpark();
-                        }
-                    }
-                    if let Some(standby) = self.standby.get() {
-                        standby.unpark();
-                    }
+                    self.end();
                     return None;
                 }
             }
         }
+    }
+
+    fn grant(&self, seat: u16) {
+        let place = &self.python[usize::from(seat)];
+        place.granted.store(true, Release);
+        place.thread.wait().0.unpark();
+    }
+
+    /// Lets every thread go.
+    fn end(&self) {
+        self.over.store(true, Release);
+        for thread in self.python.iter().filter_map(|place| place.thread.get()) {
+            thread.0.unpark();
+        }
+        if let Some(standby) = self.standby.get() {
+            standby.unpark();
+        }
+        self.shared.wake();
     }
 
     /// Logs what a Python thread is doing, with the stacks of all of them.
@@ -344,8 +424,11 @@ impl<'a, A: Application> Crew<'a, A> {
             hidden: &incoming.hidden,
         };
         let mut response = Response { out: &mut work.outgoing, request: &incoming.head, bytes: &incoming.bytes };
+        let before = work.measured.then(switches);
         let call = AssertUnwindSafe(|| self.application.call(caller, &mut request, &mut response));
-        if catch_unwind(call).is_err() {
+        let panicked = catch_unwind(call).is_err();
+        work.slept = before.is_some_and(|before| switches() > before);
+        if panicked {
             error!(self.shared.log, "a panic ended a request"; "request" => incoming.line());
             work.panicked = true;
         }
@@ -357,6 +440,53 @@ impl<'a, A: Application> Crew<'a, A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Loop> {
-        self.baton.lock().expect("a panic with the baton ends the process")
+        self.event_loop.lock().expect("a panic at work on the loop ends the process")
     }
+}
+
+/// What the stand-by has seen at its last tick.
+#[derive(Default)]
+struct Watch {
+    unled: u64,
+    /// How long the thread of the unled call had had a processor.
+    processor: Option<Duration>,
+    /// So many ticks in a row have seen a new unled call, and so many none.
+    steady: u32,
+    quiet: u32,
+}
+
+/// What the stand-by does next.
+enum Look {
+    Again(Duration),
+    Sleep,
+    /// A call has lasted for a tick. Whether it waits for something, rather than use a processor.
+    Lead {
+        waits: bool,
+    },
+}
+
+impl Watch {
+    fn look(&mut self, threads: &Threads, processor_time: impl Fn(u16) -> Option<Duration>) -> Look {
+        let same = threads.unled == self.unled;
+        self.steady = if same { 0 } else { self.steady + 1 };
+        self.quiet = if same { self.quiet + 1 } else { 0 };
+        self.unled = threads.unled;
+        let tick = if self.steady < STEADY_TICKS { TICK } else { STEADY_TICK };
+        if let Lead::Calling(seat) = threads.lead {
+            let processor = processor_time(seat);
+            let before = std::mem::replace(&mut self.processor, processor);
+            if same {
+                // Less than a tenth of a tick: it was not at work, nor did it only lose its processor for a moment.
+                let waits = processor.zip(before).is_some_and(|(now, before)| now.saturating_sub(before) < TICK / 10);
+                return Look::Lead { waits };
+            }
+            return Look::Again(tick);
+        }
+        if self.quiet < QUIET_TICKS { Look::Again(tick) } else { Look::Sleep }
+    }
+}
+
+/// How often this thread has given up its processor to wait for something (getrusage(2), RUSAGE_THREAD).
+fn switches() -> i64 {
+    resource::getrusage(resource::UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.voluntary_context_switches())
 }

@@ -1,4 +1,4 @@
-//! The loop: waits for descriptors, deadlines and messages, and turns them into steps. Whoever holds the baton runs it (see crew.rs).
+//! The loop: turns what has happened to descriptors, deadlines and messages into steps. Whoever locks it runs it (see crew.rs).
 //! Where connections begin and end is in accepting.rs, then follow reading.rs, queue.rs, grouping.rs and finishing.rs; drains and hand-overs
 //! are in moving.rs.
 
@@ -27,7 +27,9 @@ use crate::{
     crew::{Note, Shared},
     describing::believed,
     exchange::{self, Exchange},
+    lead::{Lead, Threads, Wake},
     moving::Life,
+    recall::Held,
     recycling::Recycling,
     saying::ClientLines,
     socket,
@@ -40,6 +42,8 @@ const EVENTS: usize = 256;
 const RETRY: Duration = Duration::from_millis(1);
 /// A wait so long was a sleep: nothing had happened when it began.
 const SLEPT: Duration = Duration::from_millis(1);
+/// Stands for no bound where there is one to compare with.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Serial number of tokens that are no connections.
 pub(crate) const SPECIAL: u32 = u32::MAX;
 const WAKE: u32 = u32::MAX;
@@ -56,11 +60,13 @@ pub(crate) struct Stuck {
 
 /// What the thread that runs the loop has to do outside of it.
 pub(crate) enum Step {
-    /// Make this call, then [`Loop::finish`].
-    Call(Box<Work>),
-    /// Nothing to do: rest, then [`Loop::poll`].
+    /// Wake whom it says, make this call, then [`Loop::finish`].
+    Call(Box<Work>, Wake),
+    /// Nothing to do for the leader: wait, from [`Loop::begin_wait`] to [`Loop::end_wait`].
     Wait,
-    /// Let this Python thread lead.
+    /// Nothing to do for anybody but the leader.
+    Leave,
+    /// Wake this Python thread: it leads.
     Grant(u16),
     /// Log what this Python thread is doing, for the reason given.
     Explain(u16, &'static str),
@@ -77,7 +83,7 @@ pub(crate) struct Loop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
     pub(crate) believed: Believed,
-    pub(crate) epoll: Epoll,
+    pub(crate) epoll: Arc<Epoll>,
     events: Vec<EpollEvent>,
     /// Events from the last wait, and how many of them are dealt with.
     pub(crate) filled: usize,
@@ -118,10 +124,9 @@ pub(crate) struct Loop {
     pub(crate) now: Instant,
     /// `now` of the beginning, on both clocks.
     epoch: (Instant, u64),
-    /// The Python thread that runs the loop; none while the stand-by does.
-    leader: Option<u16>,
-    /// Python threads that wait for the baton.
-    free: Vec<u16>,
+    pub(crate) threads: Threads,
+    /// Until when the leader waits for events, while it does.
+    waits_until: Option<Instant>,
     /// Calls under way, and how many of them were given up.
     pub(crate) calls: u16,
     pub(crate) stuck: Vec<Stuck>,
@@ -142,6 +147,7 @@ pub(crate) struct Loop {
     /// When siblings are next looked at, if none was idle.
     pub(crate) look_again: Instant,
     pub(crate) recycling: Recycling,
+    pub(crate) held: Held,
 }
 
 impl Loop {
@@ -156,7 +162,7 @@ impl Loop {
                 head: worker.limit_request_head as usize,
             },
             believed: believed(&worker.forwarded_fields),
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            epoll: Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?),
             events: vec![EpollEvent::empty(); EVENTS],
             filled: 0,
             cursor: 0,
@@ -186,8 +192,8 @@ impl Loop {
             date: [b' '; 29],
             now,
             epoch: (now, ostler_wire::scoreboard::now()),
-            leader: None,
-            free: (1..worker.threads).rev().collect(),
+            threads: Threads::new(),
+            waits_until: None,
             calls: 0,
             stuck: Vec::new(),
             heads: vec![Vec::new(); worker.threads.into()],
@@ -199,6 +205,7 @@ impl Loop {
             service: Duration::ZERO,
             look_again: now,
             recycling: Recycling::new(worker, now),
+            held: Held::default(),
             shared: shared.clone(),
         };
         event_loop.looked.resize(event_loop.listeners.len(), now);
@@ -208,7 +215,7 @@ impl Loop {
         }
         let watch =
             |descriptor, place| event_loop.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, special(place)));
-        watch(shared.wake.as_fd(), WAKE)?;
+        watch(shared.alarm.as_fd(), WAKE)?;
         watch(event_loop.channel.as_fd(), CHANNEL)?;
         watch(event_loop.terminated.as_fd(), TERMINATED)?;
         event_loop.tell_time();
@@ -240,35 +247,52 @@ impl Loop {
         self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
     }
 
-    /// Says who leads from now on.
-    pub fn led_by(&mut self, leader: Option<u16>) {
-        self.leader = leader;
-        match leader {
-            Some(seat) => {
-                self.free.retain(|free| *free != seat);
-                self.busy_since = None;
-            }
-            None => {
-                self.now = Instant::now();
-                self.slot().enter(State::Busy);
-                self.busy_since = Some(self.now);
-                self.call_is_long();
-            }
+    /// A Python thread begins to work on the loop.
+    pub fn comes(&mut self, seat: u16) {
+        if self.threads.comes(seat) {
+            // The stand-by has nothing to wait for any more.
+            self.shared.wake();
         }
+        if !self.held.is() {
+            self.busy_since = None;
+        }
+        let armed = self.armed;
         self.arm();
         let at_hand = self.ready.len() + self.again.len() + self.events_left();
-        if leader.is_some() && at_hand > 0 {
+        if self.armed && !armed && at_hand > 0 {
             self.let_in();
         }
     }
 
-    /// Whether a request would be dispatched now.
-    pub fn thread_free(&self) -> bool {
-        self.leader.is_some() || !self.free.is_empty()
+    /// A Python thread is there, and has nothing to do.
+    pub fn joins(&mut self, seat: u16) {
+        self.threads.rests(seat);
+        self.arm();
+        if self.threads.lead == Lead::Standby {
+            self.shared.wake();
+        }
     }
 
-    /// The next thing to do.
-    pub fn next(&mut self) -> Step {
+    /// The stand-by leads, because nobody else has for a while. Whether the call that it found waits.
+    pub fn standby_comes(&mut self, waits: bool) {
+        self.now = Instant::now();
+        self.threads.lead = Lead::Standby;
+        if !self.recall() && waits {
+            self.threads.learn(true);
+        }
+        self.slot().enter(State::Busy);
+        self.busy_since.get_or_insert(self.now);
+        self.call_is_long();
+        self.arm();
+    }
+
+    /// Whether a request would be dispatched now.
+    pub fn thread_free(&self) -> bool {
+        !self.held.is() && self.threads.any_free()
+    }
+
+    /// The next thing to do for the Python thread `seat`, or for the stand-by.
+    pub fn next(&mut self, seat: Option<u16>) -> Step {
         loop {
             if let Some(step) = self.steps.pop_front() {
                 return step;
@@ -276,14 +300,17 @@ impl Loop {
             if let Some(step) = self.drained() {
                 return step;
             }
-            match self.leader {
+            match seat {
+                _ if self.held.is() => {}
                 Some(seat) => {
                     if let Some(work) = self.next_ready() {
                         return self.dispatch(seat, work);
                     }
                 }
                 None => {
-                    if let Some(seat) = self.free.pop() {
+                    if self.threads.lead == Lead::Standby
+                        && let Some(seat) = self.threads.grant()
+                    {
                         return Step::Grant(seat);
                     }
                 }
@@ -298,24 +325,62 @@ impl Loop {
                 self.timer(token, popped);
             } else if !self.group.is_empty() {
                 self.finish_group();
-            } else {
+            } else if self.leads(seat) {
                 return Step::Wait;
+            } else {
+                self.leave(seat);
+                return Step::Leave;
             }
         }
     }
 
-    /// Waits for something to happen. Everything that was to be done is done.
-    pub fn poll(&mut self) {
+    fn leads(&self, seat: Option<u16>) -> bool {
+        self.threads.lead == seat.map_or(Lead::Standby, Lead::Thread)
+    }
+
+    /// A thread that does not lead has done what there was to do.
+    fn leave(&mut self, seat: Option<u16>) {
         self.access_log.flush();
-        let at_rest = match (&self.life, self.leader) {
+        if let Some(seat) = seat {
+            self.threads.rests(seat);
+        }
+        self.hurry();
+    }
+
+    /// Wakes the leader if it would wait for too long now.
+    pub fn hurry(&self) {
+        if let (Some(until), Some(due)) = (self.waits_until, self.due())
+            && due < until
+        {
+            self.shared.wake();
+        }
+    }
+
+    /// The leader is about to wait for events: where they go, and for how long. Everything that was to be done is done.
+    pub fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
+        self.access_log.flush();
+        let at_rest = match (&self.life, self.thread_free()) {
             (Life::Waiting, _) => State::Booting,
-            (Life::Serving, Some(_)) => State::Idle,
-            (Life::Serving, None) => State::Busy,
+            (Life::Serving, true) => State::Idle,
+            (Life::Serving, false) => State::Busy,
             _ => State::Draining,
         };
         self.slot().enter(at_rest);
-        let wait = self.longest_wait();
-        self.filled = match self.epoll.wait(&mut self.events, wait) {
+        let due = self.due();
+        self.waits_until = Some(due.unwrap_or_else(|| self.now + A_DAY));
+        // Rounded up: waking before the deadline would only mean waiting again.
+        let wait = due.map_or(EpollTimeout::NONE, |due| {
+            let wait = due.saturating_duration_since(self.now) + Duration::from_micros(999);
+            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+        });
+        let mut events = std::mem::take(&mut self.events);
+        events.resize(EVENTS, EpollEvent::empty());
+        (events, wait)
+    }
+
+    /// The leader has waited, and this has happened. Another thread may lead by now, and be busy with other events.
+    pub fn end_wait(&mut self, seat: Option<u16>, mut events: Vec<EpollEvent>, filled: nix::Result<usize>) {
+        let filled = match filled {
             Ok(filled) => filled,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => {
@@ -325,13 +390,24 @@ impl Loop {
                 0
             }
         };
-        self.cursor = 0;
-        self.brought = 0;
+        if self.cursor < self.filled {
+            self.events.truncate(self.filled);
+            self.events.extend_from_slice(&events[..filled]);
+            self.filled += filled;
+        } else {
+            std::mem::swap(&mut self.events, &mut events);
+            self.filled = filled;
+            self.cursor = 0;
+            self.brought = 0;
+        }
+        if self.leads(seat) {
+            self.waits_until = None;
+            if self.slot().state() == State::Idle {
+                self.slot().enter(State::Working);
+            }
+        }
         if self.armed {
             self.called = 0;
-        }
-        if at_rest == State::Idle {
-            self.slot().enter(State::Working);
         }
         self.count_turn();
         let before = std::mem::replace(&mut self.now, Instant::now());
@@ -352,21 +428,23 @@ impl Loop {
         }
     }
 
-    fn longest_wait(&self) -> EpollTimeout {
-        let mut wait = self.timers.wait(self.now);
-        let mut at_most = |bound: Duration| wait = Some(wait.map_or(bound, |wait| wait.min(bound)));
-        if !self.ready.is_empty() || self.life.retries() {
-            at_most(RETRY);
-        }
-        let others = [self.paused_until, self.life.due(), self.recycling.due(), self.lets_in_at()];
-        for due in others.into_iter().chain([self.client_lines.due()]).flatten() {
-            at_most(due.saturating_duration_since(self.now));
-        }
-        self.access_log.due().into_iter().chain(log_due()).for_each(at_most);
-        // Rounded up: waking before the deadline would only mean waiting again.
-        wait.map_or(EpollTimeout::NONE, |wait| {
-            EpollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
-        })
+    /// When time alone brings something about.
+    fn due(&self) -> Option<Instant> {
+        let soon = (!self.ready.is_empty() || self.life.retries()).then(|| self.now + RETRY);
+        let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.now + wait);
+        let dues = [
+            soon,
+            self.timers.due(),
+            self.paused_until,
+            self.life.due(),
+            self.recycling.due(),
+            self.lets_in_at(),
+            self.recall_due(),
+            self.held.due(),
+            self.client_lines.due(),
+            logs,
+        ];
+        dues.into_iter().flatten().min()
     }
 
     /// What time alone brings about, apart from the connections' deadlines.
@@ -378,6 +456,8 @@ impl Loop {
         if self.lets_in_at().is_some_and(|at| at <= self.now) {
             self.arm();
         }
+        self.recall();
+        self.look_at_held();
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();
@@ -456,13 +536,9 @@ impl Loop {
     }
 
     fn read_notes(&mut self) {
-        let _ = self.shared.wake.read();
+        self.shared.awake();
         for note in self.shared.take_notes() {
             match note {
-                Note::Finished(seat, work) => {
-                    self.free.push(seat);
-                    self.finish(work);
-                }
                 Note::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
                         // There may be one of the connection's last call, which has nothing to say any more.

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{access_log::took, connection::Work, event_loop::Loop};
+use crate::{access_log::took, connection::Work, event_loop::Loop, lead::worth_handing_on};
 
 /// A group leaves when its first call began so long ago.
 const LONGEST: Duration = Duration::from_millis(1);
@@ -18,14 +18,19 @@ const AFTER_LONG_CALL: Duration = Duration::from_millis(100);
 impl Loop {
     /// Whether the response of a call that begins now may wait for others.
     pub(crate) fn may_group(&self) -> bool {
-        self.more_at_hand() && (SHORTEST_CALL..LONGEST).contains(&self.service) && self.now >= self.single_until
+        !self.threads.expects_waits()
+            && self.more_at_hand()
+            && (SHORTEST_CALL..LONGEST).contains(&self.service)
+            && self.now >= self.single_until
     }
 
     /// Takes up a connection whose call is over, at once or with others.
     pub(crate) fn finish(&mut self, work: Box<Work>) {
         self.now = Instant::now();
         self.tell_time();
-        self.service = (self.service * 7 + took(work.started, self.now)) / 8;
+        let length = took(work.started, self.now);
+        self.service = (self.service * 7 + length) / 8;
+        self.threads.learn(work.slept && worth_handing_on(length));
         if let Some(seat) = work.outgoing.thread {
             self.shared.scoreboard.activity(self.shared.slot, seat).end();
         }

@@ -199,7 +199,7 @@ impl Loop {
                 self.life = Life::Over(Ending::Drained { deadline: drain.deadline });
                 self.access_log.close();
                 self.tell(FromWorker::Drained);
-                Some(if self.calls > 0 { Step::Abandon(0) } else { Step::End })
+                Some(if self.calls > 0 || self.held.is() { Step::Abandon(0) } else { Step::End })
             }
             Life::Waiting | Life::Serving | Life::Leaving { .. } => None,
         }
@@ -233,8 +233,11 @@ impl Loop {
 
     /// Whether a connection had better be served by a sibling: its request would wait here, and there is an idle one.
     pub(crate) fn better_elsewhere(&mut self) -> bool {
+        let ahead = self.events_left() + self.ready.len();
         let wait = match self.thread_free() {
-            true => self.service * (self.events_left() + self.ready.len()) as u32,
+            // Calls that wait for others do not wait for each other.
+            true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,
+            true => self.service * ahead as u32,
             false => Duration::MAX,
         };
         match self.life {

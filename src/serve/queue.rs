@@ -8,6 +8,7 @@ use crate::{
     access_log::took,
     connection::{Interest, Phase, Work},
     event_loop::{Loop, Step},
+    lead::worth_handing_on,
     timers::Token,
 };
 
@@ -140,9 +141,11 @@ impl Loop {
         self.keep_head(seat, &work.incoming);
         self.calls += 1;
         self.called += 1;
-        let Some(connection) = self.connection(token) else { return Step::Wait };
+        work.measured = worth_handing_on(self.service) || self.threads.expects_waits();
+        let wake = self.threads.call_begins(seat);
+        let Some(connection) = self.connection(token) else { unreachable!("next_ready has just found it") };
         connection.phase = Phase::Called(seat, None);
         self.bound(token, self.now, bound);
-        Step::Call(work)
+        Step::Call(work, wake)
     }
 }

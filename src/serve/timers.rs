@@ -50,9 +50,9 @@ impl Timers {
         }
     }
 
-    /// How long the loop may sleep.
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
-        self.0.peek().map(|Reverse((due, _))| due.saturating_duration_since(now))
+    /// When the next connection's time may have come.
+    pub fn due(&self) -> Option<Instant> {
+        self.0.peek().map(|Reverse((due, _))| *due)
     }
 
     /// The next connection whose time may have come; pass what it keeps to [`Timers::is_due`].
@@ -95,10 +95,10 @@ mod tests {
         let (mut timers, mut deadline) = (Timers::default(), Deadline::default());
         timers.set(TOKEN, &mut deadline, Some(start + second));
         timers.set(TOKEN, &mut deadline, Some(start + 3 * second));
-        assert_eq!(timers.wait(start), Some(second));
+        assert_eq!(timers.due(), Some(start + second));
         let (token, popped) = timers.pop(start + second).unwrap();
         assert!(!timers.is_due(token, &mut deadline, popped, start + second));
-        assert_eq!(timers.wait(start), Some(3 * second));
+        assert_eq!(timers.due(), Some(start + 3 * second));
         let (token, popped) = timers.pop(start + 3 * second).unwrap();
         assert!(timers.is_due(token, &mut deadline, popped, start + 3 * second));
         assert!(timers.pop(start + 9 * second).is_none());

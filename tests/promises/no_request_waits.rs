@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,54 @@ fn kept_connections_move_away_from_a_worker_that_is_busy() {
     }
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
+}
+
+/// Keeps the interpreter lock in a call into C until somebody writes to the pipe.
+const HOLDS_THE_LOCK: &str = r#"
+import ctypes, os
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if environ["PATH_INFO"] == "/hold":
+        pipe = os.open(environ["QUERY_STRING"], os.O_RDONLY)
+        byte = ctypes.create_string_buffer(1)
+        ctypes.PyDLL(None).read(pipe, byte, 1)
+        os.close(pipe)
+    return [b"%d" % os.getpid()]
+"#;
+
+/// A site one of whose threads keeps the interpreter lock for its first client, until something is written to the file.
+fn lock_held(workers: u16) -> (Site, Client, fs::File) {
+    let site = Rig::with_source(HOLDS_THE_LOCK).workers(workers).option("--threads", "4").start();
+    let pipe = site.folder().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a private folder is writable");
+    let mut holder = site.connect();
+    holder.ask(&format!("/hold?{}", pipe.display()));
+    // Opening waits until the application has opened it.
+    let release = fs::File::create(&pipe).expect("the application reads it");
+    (site, holder, release)
+}
+
+#[test]
+fn no_request_is_called_on_a_thread_that_cannot_get_the_interpreter_lock() {
+    let (site, mut holder, mut release) = lock_held(2);
+    let pids: Vec<String> = (0..40).map(|_| site.get("/").text().to_owned()).collect();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "by the worker whose lock is free: {pids:?}");
+    release.write_all(b"x").expect("the application still reads");
+    assert_ne!(holder.answer().text(), pids[0]);
+}
+
+#[test]
+fn who_holds_the_interpreter_lock_is_named() {
+    let (site, mut holder, mut release) = lock_held(1);
+    let mut waiting = site.connect();
+    waiting.ask("/");
+    let line = site.log("interpreter lock held");
+    assert!(line.text().contains("thread 0: GET /hold"), "{}", line.text());
+    release.write_all(b"x").expect("the application still reads");
+    assert_eq!(holder.answer().text(), waiting.answer().text());
+    site.log("interpreter lock free again");
+    assert_eq!(site.get("/").status, 200);
 }
 
 #[test]

@@ -318,7 +318,6 @@ fn a_panic_is_a_500_and_a_wish_to_be_replaced() {
     let mut client = site.client();
     assert_eq!(client.asks("/panic").0, 500);
     assert!(matches!(site.hear(0), FromWorker::Replace(Recycle::Panic)));
-    assert_eq!(client.asks("/hello"), hello());
 }
 
 #[test]
@@ -354,4 +353,45 @@ fn a_timed_out_request_is_answered_and_its_worker_wants_to_be_replaced() {
     assert!(matches!(site.hear(0), FromWorker::Replace(Recycle::Timeout)));
     site.script.open("a");
     assert_eq!(site.client().asks("/hello"), hello());
+}
+
+#[test]
+fn calls_that_wait_are_begun_by_whoever_is_free() {
+    let site = Site::start(1, ostler_wire::Worker { threads: 8, ..settings() });
+    // Whatever the loop has learned of calls before: that they are short, or that they wait.
+    for round in ["first", "second", "third"] {
+        for _ in 0..20 {
+            assert_eq!(site.client().asks("/hello"), hello());
+        }
+        let mut clients: Vec<Client> = (0..12).map(|_| site.client()).collect();
+        for client in &mut clients {
+            client.get(&format!("/gate/{round}"));
+        }
+        site.script.arrived(round, 8);
+        site.script.open(round);
+        for client in &mut clients {
+            assert_eq!(client.answer(), (200, round.into()));
+        }
+    }
+}
+
+#[test]
+fn a_request_whose_thread_cannot_call_is_taken_back_and_waits_with_the_others() {
+    let site = Site::start(1, ostler_wire::Worker { threads: 4, ..settings() });
+    let mut waiting: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    for client in &mut waiting {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    let lock = site.script.lock.lock().unwrap();
+    for client in &mut waiting {
+        client.get("/hello");
+    }
+    while site.board.slot(0).queued.load(Relaxed) < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(site.board.slot(0).state(), State::Busy);
+    drop(lock);
+    for client in &mut waiting {
+        assert_eq!(client.answer(), hello());
+    }
 }

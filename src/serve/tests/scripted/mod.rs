@@ -28,6 +28,8 @@ pub struct Script {
     gates: Mutex<HashMap<String, Gate>>,
     changed: Condvar,
     pub threads: Mutex<Vec<ThreadId>>,
+    /// While it is held, no call begins.
+    pub lock: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -131,6 +133,14 @@ impl Application for Script {
     fn abandon(&self, code: i32) -> ! {
         eprintln!("abandoned with {code}");
         std::process::abort()
+    }
+
+    fn prepare(&self, _head: &mut ResponseHead) {
+        drop(self.lock.lock().unwrap());
+    }
+
+    fn is_prepared(&self, _head: &ResponseHead) -> bool {
+        false
     }
 
     fn rest(&self, _head: &mut ResponseHead) {}
@@ -269,9 +279,14 @@ impl Site {
         self.workers[worker].0.send(&message, &[]).unwrap();
     }
 
-    /// What a worker says next.
+    /// What a worker says next, other than that it is at work.
     pub fn hear(&self, worker: usize) -> FromWorker {
-        self.workers[worker].0.receive().unwrap().expect("the worker lives").0
+        loop {
+            match self.workers[worker].0.receive().unwrap().expect("the worker lives").0 {
+                FromWorker::AtWork => {}
+                message => return message,
+            }
+        }
     }
 
     pub fn drain(&self, worker: usize, hand_over: bool) {
