@@ -31,6 +31,8 @@ const ABOVE: i32 = 200;
 const ABOVE_AT_LEAST: i32 = 10;
 /// One write(2) of at most this much to a pipe goes whole or not at all, and is not mixed with others' (PIPE_BUF).
 const PIPE: usize = 4096;
+/// So much a pipe may hold for a reader that is slow (pipe(7): what everybody may ask for).
+const ROOM: i32 = 1 << 20;
 /// A packet of this size goes to a stream socket whole or not at all.
 const SOCKET: usize = 16 * 1024;
 
@@ -76,6 +78,10 @@ impl Kind {
 /// A descriptor of our own for the same thing, close-on-exec. Pipes and terminals are opened anew if that is allowed, because the open
 /// file is shared with others, who may expect to wait.
 pub fn own(of: BorrowedFd) -> io::Result<OwnedFd> {
+    if Kind::of(of) == Kind::Pipe && fcntl(of, FcntlArg::F_GETPIPE_SZ).is_ok_and(|room| room < ROOM) {
+        // A burst of lines is not to be lost. Where so much is not allowed, there is what there is.
+        let _ = fcntl(of, FcntlArg::F_SETPIPE_SZ(ROOM));
+    }
     let anew = match Kind::of(of) {
         Kind::Device if !of.is_terminal() => None,
         Kind::Pipe | Kind::Device => open_anew(of).ok(),
@@ -185,9 +191,9 @@ mod tests {
     #[test]
     fn neither_is_one_that_cannot_be_asked_in_the_call() {
         let (_reader, writer) = std::io::pipe().unwrap();
+        let own = own(writer.as_fd()).unwrap();
         fill(writer.as_fd());
         assert_eq!(write_if_ready(writer.as_fd(), b"x"), Err(Errno::EAGAIN));
-        let own = own(writer.as_fd()).unwrap();
         assert_eq!(write_to(&own, &[b'x'; PIPE]), Err(Errno::EAGAIN), "an open file of our own does not wait");
     }
 

@@ -23,6 +23,8 @@ use serde_json::Value;
 
 /// What a pipe holds (pipe(7)).
 const PIPE: usize = 64 * 1024;
+/// What the pipe of the error log is made to hold.
+const ROOM: usize = 1 << 20;
 /// What a worker keeps of its access log while it cannot be written.
 const KEPT: usize = 256 * 1024;
 
@@ -115,7 +117,7 @@ fn a_full_error_log_stops_neither_workers_nor_master() {
     let reader = stalled_reader(&path);
     let mut site = silent(rig);
     let mut client = site.connect();
-    let requests = PIPE / 1000 + 50;
+    let requests = ROOM / 1000 + 50;
     for _ in 0..requests {
         assert_eq!(client.get("/").text(), "said");
     }
