@@ -54,6 +54,18 @@ const PHRASES: &[(&str, &str)] = &[
     ("generation serving", "All of its workers are ready; a reload has come to its good end."),
     ("generation discarded", "It could not boot; the reason and the traceback. The one before serves on."),
     ("generation draining", "Its workers end what they have begun."),
+    (
+        "connections handed over",
+        "A worker that drained gave its connections to others: how many, with how many packets.",
+    ),
+    (
+        "connections could not move",
+        "The exchange between workers gave an error; they are served where they are, and move later.",
+    ),
+    (
+        "connections were lost on the exchange",
+        "A worker could not open more files, or did not understand what it took.",
+    ),
     ("generation gone", "They have ended."),
     ("worker replaced", "A worker reached a limit; its successor is ready."),
     (

@@ -14,7 +14,7 @@ use slog::{debug, error, warn};
 use crate::{
     application::Gone,
     connection::{Connection, Interest, Phase},
-    event_loop::{EXCHANGE, Loop, SPECIAL, special},
+    event_loop::{EXCHANGE, Loop, RESTING, SPECIAL, special},
     saying::BETWEEN_COMPLAINTS,
     socket::{self, PeerState},
     timers::{Deadline, Token},
@@ -46,17 +46,27 @@ impl Loop {
         let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.now);
         if wanted != self.armed {
             self.armed = wanted;
-            for (index, listener) in self.listeners.iter().enumerate() {
-                self.listen(wanted, listener.as_fd(), index as u32);
-            }
+            self.listen_to_newcomers(wanted);
         }
         if at_once != self.armed_exchange {
             self.armed_exchange = at_once;
-            self.listen(at_once, self.exchange.taking(), EXCHANGE);
+            self.listen(at_once, self.exchange.waiting.taking(), EXCHANGE);
+        }
+        let takes = at_once && self.takes_resting();
+        if takes != self.spread.armed {
+            self.spread.armed = takes;
+            self.listen(takes, self.exchange.resting.taking(), RESTING);
         }
     }
 
-    fn listen(&self, wanted: bool, descriptor: BorrowedFd, place: u32) {
+    pub(crate) fn listen_to_newcomers(&self, wanted: bool) {
+        for (index, listener) in self.listeners.iter().enumerate() {
+            self.listen(wanted, listener.as_fd(), index as u32);
+        }
+    }
+
+    /// Where several workers listen, the kernel wakes the one that has listened for longest, of those that sleep.
+    pub(crate) fn listen(&self, wanted: bool, descriptor: BorrowedFd, place: u32) {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
         let changed = match wanted {
             true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
@@ -143,6 +153,9 @@ impl Loop {
             let _all = (0..most).all(|_| self.armed && self.accept_one(listener as u16));
         }
         let _all = (0..most).all(|_| self.armed && self.take_one_moved());
+        if self.spread.armed {
+            self.take_resting();
+        }
     }
 
     /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
@@ -161,7 +174,7 @@ impl Loop {
                 self.again.push_back(token);
             }
         }
-        while self.take_one_moved() {}
+        self.empty_exchange();
     }
 
     /// Makes a connection of a socket.
@@ -183,11 +196,13 @@ impl Loop {
             readable: true,
             half_closed: false,
             proxy_expected,
+            leaving: false,
             requests: 0,
             came: None,
         });
         self.slot().connections.store(self.connections.len() as u32, Relaxed);
         self.arm();
+        self.let_siblings_accept();
         token
     }
 

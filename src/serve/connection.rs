@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub half_closed: bool,
     /// A PROXY header must come first.
     pub proxy_expected: bool,
+    /// It moves when its turn comes (see handover.rs).
+    pub leaving: bool,
     /// Requests so far.
     pub requests: u32,
     /// When the bytes came that were read first, if they had lain in the listener's queue.

@@ -1,6 +1,6 @@
 //! The loop: turns what has happened to descriptors, deadlines and messages into steps. Whoever locks it runs it (see crew.rs).
 //! Where connections begin and end is in accepting.rs, then follow reading.rs, queue.rs, grouping.rs and finishing.rs; drains and hand-overs
-//! are in moving.rs.
+//! are in moving.rs and handover.rs.
 
 use std::{
     collections::VecDeque,
@@ -27,18 +27,20 @@ use crate::{
     crew::{Note, Shared},
     describing::believed,
     exchange::{self, Exchange},
+    handover::Handover,
     lead::{Lead, Threads, Wake},
     moving::Life,
     recall::Held,
     recycling::Recycling,
     saying::ClientLines,
     socket,
+    spread::Spread,
     timers::{Timers, Token},
 };
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
-/// How often a waiting request looks for an idle sibling, and a full exchange is tried again.
+/// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
 /// A wait so long was a sleep: nothing had happened when it began.
 const SLEPT: Duration = Duration::from_millis(1);
@@ -50,6 +52,10 @@ const WAKE: u32 = u32::MAX;
 const CHANNEL: u32 = u32::MAX - 1;
 pub(crate) const EXCHANGE: u32 = u32::MAX - 2;
 const TERMINATED: u32 = u32::MAX - 3;
+/// Resting connections wait on the exchange.
+pub(crate) const RESTING: u32 = u32::MAX - 4;
+/// The exchange has room for them.
+pub(crate) const ROOM: u32 = u32::MAX - 5;
 
 /// A call that was given up.
 pub(crate) struct Stuck {
@@ -113,6 +119,8 @@ pub(crate) struct Loop {
     pub(crate) client_lines: ClientLines,
     pub(crate) most_connections: usize,
     pub(crate) exchange: Exchange,
+    pub(crate) handover: Handover,
+    pub(crate) spread: Spread,
     pub(crate) channel: Channel,
     terminated: OwnedFd,
     pub(crate) access_log: AccessLog,
@@ -154,6 +162,7 @@ impl Loop {
     pub fn new(setup: Setup, shared: Arc<Shared>) -> io::Result<Loop> {
         let worker = &shared.boot.worker;
         let now = Instant::now();
+        let most_connections = most_connections(worker.connections)?;
         let mut event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,
@@ -182,7 +191,9 @@ impl Loop {
             paused_until: None,
             complained: None,
             client_lines: ClientLines::default(),
-            most_connections: most_connections(worker.connections)?,
+            most_connections,
+            handover: Handover::new(most_connections),
+            spread: Spread::default(),
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
             channel: setup.channel,
             terminated: setup.terminated,
@@ -325,6 +336,8 @@ impl Loop {
                 self.timer(token, popped);
             } else if !self.group.is_empty() {
                 self.finish_group();
+            } else if self.give_resting() {
+                // There may be more to do by now.
             } else if self.leads(seat) {
                 return Step::Wait;
             } else {
@@ -400,6 +413,7 @@ impl Loop {
             self.cursor = 0;
             self.brought = 0;
         }
+        self.handover.turn();
         if self.leads(seat) {
             self.waits_until = None;
             if self.slot().state() == State::Idle {
@@ -430,7 +444,7 @@ impl Loop {
 
     /// When time alone brings something about.
     fn due(&self) -> Option<Instant> {
-        let soon = (!self.ready.is_empty() || self.life.retries()).then(|| self.now + RETRY);
+        let soon = (!self.ready.is_empty()).then(|| self.now + RETRY);
         let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.now + wait);
         let dues = [
             soon,
@@ -442,6 +456,8 @@ impl Loop {
             self.recall_due(),
             self.held.due(),
             self.client_lines.due(),
+            self.spread.due(),
+            self.handover.due(self.now),
             logs,
         ];
         dues.into_iter().flatten().min()
@@ -458,6 +474,7 @@ impl Loop {
         }
         self.recall();
         self.look_at_held();
+        self.take_again();
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();
@@ -486,6 +503,8 @@ impl Loop {
             (SPECIAL, WAKE) => self.read_notes(),
             (SPECIAL, CHANNEL) => self.hear(),
             (SPECIAL, EXCHANGE) => self.take_moved(),
+            (SPECIAL, RESTING) => self.take_resting(),
+            (SPECIAL, ROOM) => self.room_again(),
             (SPECIAL, TERMINATED) => self.terminated(),
             (SPECIAL, listener) => self.accept(listener as u16),
             _ => self.client_event(token, event.events()),

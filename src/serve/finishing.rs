@@ -173,10 +173,11 @@ impl Loop {
         match next {
             Next::Request => {
                 connection.phase = Phase::Head;
-                if connection.partial.is_some() || connection.readable {
-                    self.again.push_back(token);
-                } else {
+                let begun = connection.partial.is_some();
+                if !begun && !connection.readable {
                     self.rest(token);
+                } else if !(begun && self.life.hands_over() && self.give(token)) {
+                    self.again.push_back(token);
                 }
             }
             Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {

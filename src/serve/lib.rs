@@ -17,6 +17,7 @@ mod event_loop;
 mod exchange;
 mod finishing;
 mod grouping;
+mod handover;
 mod lead;
 mod moving;
 mod outbox;
@@ -29,6 +30,7 @@ pub mod response;
 mod saying;
 mod socket;
 mod spool;
+mod spread;
 mod timers;
 
 pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};

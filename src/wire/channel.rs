@@ -77,11 +77,16 @@ impl AsFd for Channel {
 
 /// Sends one packet with descriptors. Never raises SIGPIPE.
 pub fn send(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd]) -> io::Result<()> {
+    send_with(socket, packet, descriptors, MsgFlags::MSG_NOSIGNAL)
+}
+
+/// The same with other flags.
+pub fn send_with(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd], flags: MsgFlags) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
     loop {
-        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], control, MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
@@ -102,10 +107,14 @@ fn length_of_next(socket: BorrowedFd) -> io::Result<usize> {
 
 /// Receives one packet: its length (0: the other end is closed) and the descriptors that came, close-on-exec.
 pub fn receive(socket: BorrowedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    receive_with(socket, packet, MsgFlags::MSG_CMSG_CLOEXEC)
+}
+
+/// The same with other flags.
+pub fn receive_with(socket: BorrowedFd, packet: &mut [u8], flags: MsgFlags) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     loop {
         let mut parts = [IoSliceMut::new(packet)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let received = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
             Ok(received) => received,
             Err(nix::errno::Errno::EINTR) => continue,

@@ -73,6 +73,8 @@ pub struct Slot {
     pub taken: AtomicU64,
     /// Connections put on the exchange.
     pub given: AtomicU64,
+    /// How often the exchange was given something, with room or without.
+    pub sends: AtomicU64,
     /// Bytes of responses.
     pub sent: AtomicU64,
     /// Turns of the worker's loop; 0 before the first.
@@ -265,6 +267,7 @@ impl Scoreboard {
             waited,
             taken,
             given,
+            sends,
             sent,
             turns,
             watched,
@@ -273,7 +276,7 @@ impl Scoreboard {
         for word in [state, connections, queued, turns, watched] {
             word.store(0, Relaxed);
         }
-        for word in [since, requests, errors, refused, waits, waited, taken, given, sent] {
+        for word in [since, requests, errors, refused, waits, waited, taken, given, sends, sent] {
             word.store(0, Relaxed);
         }
         for index in 0..self.threads + QUEUE_SHOWN {

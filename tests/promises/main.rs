@@ -19,6 +19,7 @@ mod conformance_5_responses;
 mod conformance_6_slow_and_greedy;
 mod conformance_7_error_answers;
 
+mod drains_cost_nothing;
 mod no_request_waits;
 
 mod supervision_1_reload;

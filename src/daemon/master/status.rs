@@ -108,6 +108,8 @@ pub struct WorkerStatus {
     pub taken: u64,
     /// See [`WorkerStatus::taken`].
     pub given: u64,
+    /// How often it put something on the exchange.
+    pub sends: u64,
     /// Its memory.
     pub memory: Option<Memory>,
 }
@@ -271,6 +273,7 @@ impl WorkerStatus {
             queued: slot.map_or(0, |slot| slot.queued.load(Relaxed)),
             taken: count(|slot| slot.taken.load(Relaxed)),
             given: count(|slot| slot.given.load(Relaxed)),
+            sends: count(|slot| slot.sends.load(Relaxed)),
             memory: worker.pid.and_then(|pid| sampling.of(pid)),
         }
     }

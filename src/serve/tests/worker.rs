@@ -1,6 +1,7 @@
 //! A worker's promises, with an application in Rust that waits where the test wants it to. Nothing here depends on speed: a test that
 //! would have to wait for the clock waits for an event, and time-outs only end failing tests.
 
+mod moves;
 mod scripted;
 
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};

@@ -17,7 +17,7 @@ use ostler_wire::{
 };
 
 /// Far beyond what anything here takes: only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_micros(100);
 
 /// Answers by path: `/hello` at once; `/brief` after a tenth of a millisecond; `/gate/NAME` when the test opens that gate;

@@ -1,0 +1,103 @@
+//! How connections spread over the workers. Of the workers that sleep the kernel wakes the one that has listened for longest. So a
+//! worker that has more connections than its siblings ceases to listen and begins again, and others come first. It still takes what
+//! nobody else does: no connection waits because of this.
+
+use std::time::{Duration, Instant};
+
+use ostler_wire::scoreboard::State;
+
+use crate::event_loop::{EXCHANGE, Loop, RESTING};
+
+/// Siblings are looked at after so many connections.
+const BETWEEN_LOOKS: u32 = 8;
+/// So many more than its siblings are not worth anything.
+const SLACK: usize = 8;
+/// A worker that is ahead leaves resting connections to its siblings for so long.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Whether this worker lets its siblings come first.
+#[derive(Debug, Default)]
+pub(crate) struct Spread {
+    /// Whether resting connections are taken from the exchange.
+    pub armed: bool,
+    /// Until then they are left to siblings.
+    paused_until: Option<Instant>,
+    /// Connections since siblings were looked at.
+    admitted: u32,
+}
+
+impl Spread {
+    /// When time alone changes something.
+    pub fn due(&self) -> Option<Instant> {
+        self.paused_until
+    }
+}
+
+/// The connections of the workers that serve, this one among them.
+struct Connections {
+    mean: usize,
+    /// Of those who would take more.
+    fewest: usize,
+}
+
+impl Loop {
+    /// Whether this worker has room for another packet of resting connections, and does not leave it to others.
+    pub(crate) fn takes_resting(&self) -> bool {
+        let room = self.most_connections.saturating_sub(self.connections.len());
+        room >= self.handover.at_once && self.spread.paused_until.is_none()
+    }
+
+    /// After each few connections: where this worker has more than its share, the next newcomer wakes another one.
+    pub(crate) fn let_siblings_accept(&mut self) {
+        self.spread.admitted += 1;
+        if !self.armed || self.spread.admitted < BETWEEN_LOOKS {
+            return;
+        }
+        self.spread.admitted = 0;
+        let own = self.connections.len();
+        if own > SLACK && own > self.of_workers().mean * 9 / 8 + SLACK {
+            self.listen_to_newcomers(false);
+            self.listen_to_newcomers(true);
+            if self.armed_exchange {
+                self.listen(false, self.exchange.waiting.taking(), EXCHANGE);
+                self.listen(true, self.exchange.waiting.taking(), EXCHANGE);
+            }
+        }
+    }
+
+    /// After each packet of resting connections: the next one wakes another worker. One that is ahead takes none for a while.
+    pub(crate) fn let_siblings_take(&mut self) {
+        if self.spread.armed {
+            self.spread.armed = false;
+            self.listen(false, self.exchange.resting.taking(), RESTING);
+        }
+        if self.connections.len() > self.of_workers().fewest + 2 * self.handover.at_once {
+            self.spread.paused_until = Some(self.now + PAUSE);
+        }
+        self.arm();
+    }
+
+    /// A pause may be over.
+    pub(crate) fn take_again(&mut self) {
+        if self.spread.paused_until.is_some_and(|until| until <= self.now) {
+            self.spread.paused_until = None;
+            self.arm();
+        }
+    }
+
+    fn of_workers(&self) -> Connections {
+        let (own, board) = (self.connections.len(), &self.shared.scoreboard);
+        let (mut workers, mut all, mut fewest) = (1, own, own);
+        for slot in (0..board.slots()).filter(|slot| *slot != self.shared.slot).map(|slot| board.slot(slot)) {
+            let connections = slot.connections.load(std::sync::atomic::Ordering::Relaxed) as usize;
+            match slot.state() {
+                State::Idle | State::Working => fewest = fewest.min(connections),
+                State::Busy => {}
+                State::Empty | State::Booting | State::Draining => continue,
+            }
+            workers += 1;
+            all = all.saturating_add(connections);
+        }
+        Connections { mean: all / workers, fewest }
+    }
+}

@@ -1,0 +1,135 @@
+//! Connections that move many at a time, and how they are spread.
+
+use std::{sync::atomic::Ordering::Relaxed, thread, time::Instant};
+
+use ostler_wire::{FromWorker, Worker};
+
+use crate::{
+    hello,
+    scripted::{Client, PATIENCE, Site, settings},
+};
+
+/// Keep-alive connections, opened one after the other.
+fn opened(site: &Site, count: usize) -> Vec<Client> {
+    let one = |_| {
+        let mut client = site.client();
+        assert_eq!(client.asks("/hello"), hello());
+        client
+    };
+    (0..count).map(one).collect()
+}
+
+/// The connections of each worker, once they are as many as there are.
+fn spread(site: &Site, workers: std::ops::Range<u16>, all: usize) -> Vec<usize> {
+    let begun = Instant::now();
+    loop {
+        let each: Vec<_> =
+            workers.clone().map(|slot| site.board.slot(slot).connections.load(Relaxed) as usize).collect();
+        if each.iter().sum::<usize>() == all {
+            return each;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{each:?} are not {all}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_drain_moves_many_connections_in_few_packets() {
+    let mut site = Site::start(1, settings());
+    let mut clients = opened(&site, 300);
+    site.add_worker();
+    site.drain(0, true);
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    assert_eq!(site.board.slot(0).given.load(Relaxed), 300);
+    assert_eq!(site.board.slot(0).sends.load(Relaxed), 300u64.div_ceil(32));
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    assert_eq!(site.board.slot(1).taken.load(Relaxed), 300);
+}
+
+#[test]
+fn a_worker_that_finds_no_room_serves_on_and_tries_again_when_there_is_some() {
+    let mut site = Site::start(1, settings());
+    // With such beginnings of requests the exchange is soon full.
+    let begin = format!("GET /hello HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(8000));
+    let mut clients: Vec<Client> = (0..80).map(|_| site.client()).collect();
+    for client in &mut clients {
+        client.send(&begin);
+    }
+    spread(&site, 0..1, 80);
+    site.settled(0);
+    site.drain(0, true);
+    site.settled(0);
+    site.settled(0);
+    let board = site.board.clone();
+    let slot = board.slot(0);
+    let given = slot.given.load(Relaxed);
+    assert!(given < 80, "the exchange is never full");
+    // The last of them waits here, and is served here.
+    clients[79].send("\r\n\r\n");
+    assert_eq!(clients[79].answer(), hello());
+    site.settled(0);
+    assert_eq!(slot.given.load(Relaxed), given);
+    let sends = slot.sends.load(Relaxed);
+    for _turn_of_the_loop in 0..10 {
+        site.settled(0);
+    }
+    assert_eq!(slot.sends.load(Relaxed), sends, "it tries again although there is no room");
+    let next = site.add_worker();
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    assert_eq!(slot.given.load(Relaxed), 80);
+    for client in &mut clients[..79] {
+        client.send("\r\n\r\n");
+        assert_eq!(client.answer(), hello());
+    }
+    assert_eq!(clients[79].asks("/hello"), hello());
+    assert_eq!(site.board.slot(next as u16).taken.load(Relaxed), 80);
+}
+
+#[test]
+fn connections_that_are_opened_in_turn_are_spread() {
+    let site = Site::start(4, settings());
+    let _clients = opened(&site, 400);
+    let each = spread(&site, 0..4, 400);
+    assert!(each.iter().all(|connections| *connections <= 150), "{each:?}");
+}
+
+#[test]
+fn connections_that_move_are_spread() {
+    let mut site = Site::start(1, settings());
+    let mut clients = opened(&site, 600);
+    for _ in 0..4 {
+        site.add_worker();
+    }
+    site.drain(0, true);
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    let each = spread(&site, 1..5, 600);
+    assert!(each.iter().all(|connections| *connections <= 225), "{each:?}");
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+}
+
+#[test]
+fn a_worker_at_its_bound_leaves_room_elsewhere_to_others() {
+    let site = Site::start(2, Worker { connections: 4, ..settings() });
+    let mut clients = opened(&site, 8);
+    assert_eq!(spread(&site, 0..2, 8), [4, 4]);
+    assert!(clients.iter_mut().all(|client| client.asks("/hello") == hello()));
+}
+
+#[test]
+fn a_stop_during_a_drain_loses_nobody_on_the_exchange() {
+    let mut site = Site::start(1, settings());
+    let mut clients = opened(&site, 100);
+    site.drain(0, true);
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    // All of them are on the exchange. One of them asks, and the site stops as the next worker comes.
+    let last = site.add_worker();
+    clients[99].get("/hello");
+    site.drain(last, false);
+    assert_eq!(clients[99].answer(), hello());
+    assert!(clients.iter_mut().all(Client::closed));
+    assert!(matches!(site.hear(last), FromWorker::Drained));
+}
