@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 
 use ostler_wire::{
-    self as wire, FromTemplate, FromWorker, ToTemplate, ToWorker,
+    self as wire, EXCHANGE_VERSION, FromTemplate, FromWorker, ToTemplate, ToWorker,
     scoreboard::{MOST_SLOTS, Scoreboard},
     sink,
 };
@@ -59,8 +59,10 @@ pub struct Performer<'a> {
     pub teams: BTreeMap<Number, Team>,
     /// Every child that somebody may have to kill, by its number, until it is reaped.
     pub children: BTreeMap<i32, PidFd>,
-    /// Where connections move.
+    /// Where connections of generations that boot from now on move.
     pub exchange: Exchange,
+    /// The exchange of the generation that serves, by its version: connections can move there from no other.
+    pub served_exchange: u16,
     /// The sockets.
     pub listeners: Listeners,
     /// systemd.
@@ -130,6 +132,7 @@ impl<'a> Performer<'a> {
             teams: BTreeMap::new(),
             children: BTreeMap::new(),
             exchange: Exchange::new().map_err(|error| system("make a socket pair", error))?,
+            served_exchange: EXCHANGE_VERSION,
             listeners,
             notify: Notify::from_environment(),
             pid_file,
@@ -178,6 +181,7 @@ impl<'a> Performer<'a> {
             Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay } => {
+                let hand_over = hand_over && self.can_hand_over(generation);
                 let delay = if hand_over { delay } else { delay.max(self.time_for_the_silent()) };
                 self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
             }
@@ -276,6 +280,7 @@ impl<'a> Performer<'a> {
             listeners: plan.listeners.clone(),
             settings,
             crashes: Crashes::default(),
+            exchange: self.exchange.version,
         };
         self.send_boot(generation, &plan, &mut team);
         self.teams.insert(generation, team);
@@ -373,10 +378,17 @@ impl<'a> Performer<'a> {
         }
     }
 
+    /// Whether those who serve take what a generation gives. If not, which can be so after an upgrade, its clients are told to connect
+    /// anew: on an exchange that nobody takes from, their connections would be lost.
+    fn can_hand_over(&self, generation: Number) -> bool {
+        self.teams.get(&generation).is_some_and(|team| team.exchange == self.served_exchange)
+    }
+
     /// The new generation's files are the master's, too.
     fn serve(&mut self, generation: Number) {
         self.use_log_of(generation);
         let Some(team) = self.teams.get(&generation) else { return };
+        self.served_exchange = team.exchange;
         let pid_file = team.settings.pid_file.as_deref();
         if pid_file != self.pid_file.as_ref().map(PidFile::path) {
             self.pid_file = None;

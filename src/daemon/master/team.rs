@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
-use ostler_wire::{Channel, channel, scoreboard::Scoreboard};
+use ostler_wire::{Channel, EXCHANGE_VERSION, channel, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 
 use super::{event::ListenerId, line::Line};
@@ -28,6 +28,8 @@ pub struct Team {
     pub settings: Settings,
     /// What became of its workers.
     pub crashes: Crashes,
+    /// [`Exchange::version`] of its exchange.
+    pub exchange: u16,
 }
 
 /// The workers that died by themselves.
@@ -39,8 +41,10 @@ pub struct Crashes {
     pub last: Option<String>,
 }
 
-/// The two ends at which connections are given away and taken.
+/// The two ends at which connections are given away and taken. Generations that write different packets have different exchanges.
 pub struct Exchange {
+    /// Of the packets: [`EXCHANGE_VERSION`] of the executable that made it.
+    pub version: u16,
     /// The sending end.
     pub give: OwnedFd,
     /// The receiving end.
@@ -53,16 +57,31 @@ impl Exchange {
         let (give, take) = Channel::pair()?;
         descriptors::nonblocking(give.as_fd())?;
         descriptors::nonblocking(take.as_fd())?;
-        Ok(Exchange { give: give.into(), take: take.into() })
+        Ok(Exchange { version: EXCHANGE_VERSION, give: give.into(), take: take.into() })
+    }
+
+    /// Its version and its descriptors, for another executable.
+    pub fn note(&self) -> (u16, [RawFd; 2]) {
+        (self.version, [self.give.as_raw_fd(), self.take.as_raw_fd()])
+    }
+
+    /// Owns what [`Exchange::note`] gave. An executable whose packets are others makes an exchange of its own; the generations that
+    /// have the old one keep it among themselves.
+    pub fn reclaimed((version, [give, take]): (u16, [RawFd; 2])) -> io::Result<Exchange> {
+        let (give, take) = (descriptors::reclaim(give)?, descriptors::reclaim(take)?);
+        if version == EXCHANGE_VERSION { Ok(Exchange { version, give, take }) } else { Exchange::new() }
     }
 }
 
 impl Drop for Exchange {
     /// Whatever an application has left there is closed without lingering: nobody is there any more to take it.
     fn drop(&mut self) {
-        // An application may have made it wait.
-        if descriptors::nonblocking(self.take.as_fd()).is_ok() {
-            channel::empty(self.take.as_fd());
+        // Connections move in both directions.
+        for end in [self.take.as_fd(), self.give.as_fd()] {
+            // An application may have made it wait.
+            if descriptors::nonblocking(end).is_ok() {
+                channel::empty(end);
+            }
         }
     }
 }
@@ -80,6 +99,7 @@ mod tests {
         let (socket, _peer) = lingering();
         for packet in [&b""[..], &b"listener\0"[..]] {
             channel::send(exchange.give.as_fd(), packet, &[socket.as_fd()]).unwrap();
+            channel::send(exchange.take.as_fd(), packet, &[socket.as_fd()]).unwrap();
         }
         drop(socket);
         drop(exchange);

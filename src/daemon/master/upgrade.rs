@@ -52,7 +52,7 @@ pub const VARIABLE: &str = "OSTLER_HANDOVER";
 /// The exit status of a trial that went well.
 pub const PROVEN: u8 = 87;
 /// Of [`Kept`]. A master that writes another cannot be followed by this one, nor follow it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What this process was executed for, if it is part of an upgrade.
 pub enum Handover {
@@ -86,7 +86,9 @@ pub struct Kept {
     /// `--daemon`
     pub daemon: bool,
     standard: [RawFd; 2],
-    exchange: [RawFd; 2],
+    /// With the version of its packets.
+    exchange: (u16, [RawFd; 2]),
+    served_exchange: u16,
     listeners: Vec<KeptListener>,
     teams: Vec<KeptTeam>,
     children: Vec<(i32, RawFd)>,
@@ -120,6 +122,7 @@ struct KeptTeam {
     listeners: Vec<ListenerId>,
     settings: Settings,
     crashes: Crashes,
+    exchange: u16,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,7 +213,8 @@ impl Kept {
             directory: directory.to_owned(),
             daemon,
             standard: [performer.standard.output.as_raw_fd(), performer.standard.error.as_raw_fd()],
-            exchange: [performer.exchange.give.as_raw_fd(), performer.exchange.take.as_raw_fd()],
+            exchange: performer.exchange.note(),
+            served_exchange: performer.served_exchange,
             listeners: performer.listeners.iter().map(KeptListener::note).collect(),
             teams: performer.teams.iter().map(|(&number, team)| KeptTeam::note(number, team)).collect(),
             children: performer.children.iter().map(|(&pid, held)| (pid, held.as_fd().as_raw_fd())).collect(),
@@ -229,7 +233,7 @@ impl Kept {
 
     /// Each descriptor, once.
     fn descriptors(&self) -> Vec<RawFd> {
-        let mut all: Vec<RawFd> = self.standard.iter().chain(&self.exchange).copied().collect();
+        let mut all: Vec<RawFd> = self.standard.iter().chain(&self.exchange.1).copied().collect();
         all.extend(self.listeners.iter().map(|listener| listener.socket));
         all.extend(self.pid_file.iter().map(|&(_, number)| number));
         all.extend(self.control.iter().map(|control| control.socket));
@@ -291,7 +295,6 @@ impl Kept {
         let pid_file =
             self.pid_file.map(|(path, file)| own(file).map(|file| PidFile::written(path, file))).transpose()?;
         let [output, error] = self.standard;
-        let [give, take] = self.exchange;
         let performer = Performer {
             reread,
             first: None,
@@ -299,7 +302,8 @@ impl Kept {
             upgrade: None,
             teams,
             children,
-            exchange: Exchange { give: own(give)?, take: own(take)? },
+            exchange: Exchange::reclaimed(self.exchange)?,
+            served_exchange: self.served_exchange,
             listeners: Listeners::reclaimed(bound),
             notify: Notify::from_environment(),
             pid_file,
@@ -351,6 +355,7 @@ impl KeptTeam {
             listeners: team.listeners.clone(),
             settings: team.settings.clone(),
             crashes: team.crashes.clone(),
+            exchange: team.exchange,
         }
     }
 
@@ -373,6 +378,7 @@ impl KeptTeam {
             listeners: self.listeners,
             settings: self.settings,
             crashes: self.crashes,
+            exchange: self.exchange,
         };
         Ok((self.generation, team))
     }
