@@ -3,6 +3,7 @@
 import operator
 import statistics
 
+import drain
 import instructions
 import memory
 import reload
@@ -43,6 +44,8 @@ def text(report):
         parts.append(grid(memory.TITLE, *memory_rows(report)))
     if "reload" in report:
         parts.append(grid(reload.TITLE, *reload_rows(report)))
+    if "drain" in report:
+        parts.append(grid(drain.TITLE, *drain_rows(report)))
     return "\n\n".join(parts)
 
 
@@ -103,6 +106,27 @@ def reload_rows(report):
     return header, rows
 
 
+def drain_rows(report):
+    """The last lines tell how ostler's figures grow: 1.00 is in proportion, 0.00 is not at all."""
+    header = ["", "workers", "connections", "reload ms", "CPU ms", "sends", "p99 ms", "longest ms", "ended", "largest ÷ mean"]
+    rows = []
+    for name, its in report["drain"].items():
+        for each in its if isinstance(its, list) else [its]:
+            rows.append([name, each] if isinstance(each, str) else [name, *drain_cells(each)])
+        if isinstance(its, list):
+            slopes = [drain.exponent(its, key, name.removeprefix("by ")) for key in ("reload", "CPU", "sends", "longest")]
+            reload_, used, sends, longest = ("–" if slope is None else f"{slope:.2f}" for slope in slopes)
+            rows.append([f"{name}: exponent", "", "", reload_, used, sends, "", longest, "", ""])
+    return header, rows
+
+
+def drain_cells(its):
+    spread = f"{its['spread after']:.2f}" if "spread after" in its else "–"
+    times = [f"{its[key]:,.1f}" for key in ("p99", "longest")]
+    sizes = [str(its["workers"]), f"{its['connections']:,}", f"{its['reload']:,.0f}", f"{its['CPU']:,.0f}"]
+    return [*sizes, f"{its['sends']:,}" if "sends" in its else "–", *times, f"{its['ended']:,}", spread]
+
+
 def grid(title, header, rows):
     """Columns as wide as they must be; a row of two cells under a longer header is a remark."""
     full = [row for row in [header, *rows] if len(row) == len(header)]
@@ -127,7 +151,11 @@ def markdown(report):
         header, rows = tail_rows(report)
         whole = [row for row in rows if len(row) == len(header)]
         parts.append(marked([tail.TITLE[0].upper() + tail.TITLE[1:], *header[1:]], whole))
-    for key, title, rows_of in (("memory", memory.TITLE, memory_rows), ("reload", reload.TITLE, reload_rows)):
+    for key, title, rows_of in (
+        ("memory", memory.TITLE, memory_rows),
+        ("reload", reload.TITLE, reload_rows),
+        ("drain", drain.TITLE, drain_rows),
+    ):
         if key in report:
             header, rows = rows_of(report)
             parts.append(marked([title[0].upper() + title[1:], *header[1:]], [row for row in rows if len(row) == len(header)]))
