@@ -14,8 +14,8 @@ use pyo3::{
 
 use crate::text::latin1;
 
-/// So many field names are remembered between requests.
-const MOST_NAMES: usize = 64;
+/// So many field names are remembered that the last request has not sent.
+const MOST_ABSENT: usize = 128;
 /// So many removals leave so many holes in the pattern that copying it becomes slow.
 const MOST_REMOVALS: usize = 16;
 
@@ -63,6 +63,8 @@ struct Fields {
     present: usize,
     /// Names in the pattern that this request has sent.
     seen: usize,
+    /// Names that this request has sent more than once, and whose value is not in the pattern yet.
+    joined: Vec<usize>,
     removals: usize,
 }
 
@@ -238,8 +240,12 @@ impl Entry {
 impl Fields {
     /// Makes the pattern hold this request's fields and no others; whether it should be copied to be compact again.
     fn put_all(&mut self, pattern: &Bound<'_, PyDict>, request: &Request<'_>, length: Option<u64>) -> PyResult<bool> {
-        if self.names.len() > MOST_NAMES {
-            self.forget(pattern)?;
+        while let Some(index) = self.joined.pop() {
+            // Left by a request that failed.
+            self.names[index].entry.remove(pattern)?;
+        }
+        if self.names.len().saturating_sub(self.present) > MOST_ABSENT {
+            self.forget();
         }
         self.stamp += 1;
         self.seen = 0;
@@ -260,6 +266,10 @@ impl Fields {
         if let Some(length) = length.filter(|_| chunked) {
             self.put(pattern, request.head.fields.len() + 1, b"Content-Length", length.to_string().as_bytes())?;
         }
+        while let Some(&index) = self.joined.last() {
+            self.names[index].entry.write(pattern)?;
+            self.joined.pop();
+        }
         if self.seen != self.present {
             self.sweep(pattern)?;
         }
@@ -277,7 +287,11 @@ impl Fields {
         if name.stamp == self.stamp {
             entry.value.extend_from_slice(name.joint);
             entry.value.extend_from_slice(value);
-            return entry.write(pattern);
+            // Written when all of it is there: a name that came a hundred times would be copied a hundred times.
+            if std::mem::replace(&mut entry.present, false) {
+                self.joined.push(index);
+            }
+            return Ok(());
         }
         name.stamp = self.stamp;
         self.present += usize::from(!entry.present);
@@ -320,20 +334,28 @@ impl Fields {
     fn sweep(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
         for name in self.names.iter_mut().filter(|name| name.entry.present && name.stamp != self.stamp) {
             name.entry.remove(pattern)?;
-            self.present -= 1;
             self.removals += 1;
         }
+        self.present = self.seen;
         Ok(())
     }
 
-    /// Somebody sends many different names: starts over rather than remembering them all.
-    fn forget(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
-        self.stamp += 1;
-        self.sweep(pattern)?;
-        self.names.clear();
-        self.by_key.clear();
+    /// Somebody sends many different names: forgets those that are not in the pattern.
+    fn forget(&mut self) {
+        let mut kept = 0;
+        let moved: Vec<Option<usize>> = self
+            .names
+            .iter()
+            .map(|name| {
+                name.entry.present.then(|| {
+                    kept += 1;
+                    kept - 1
+                })
+            })
+            .collect();
+        self.by_key.retain(|_, index| moved[*index].inspect(|&to| *index = to).is_some());
+        self.names.retain(|name| name.entry.present);
         self.at.clear();
-        Ok(())
     }
 }
 

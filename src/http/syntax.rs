@@ -188,15 +188,23 @@ pub fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-/// The value of a hexadecimal digit.
+/// The value of a hexadecimal digit. From a table: digits and letters come mixed, and branches on them would be predicted wrongly.
 #[inline]
 pub fn hexadecimal(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+    let value = HEXADECIMAL[byte as usize];
+    (value < 16).then_some(value)
+}
+
+static HEXADECIMAL: [u8; 256] = hexadecimal_values();
+
+const fn hexadecimal_values() -> [u8; 256] {
+    let (mut table, mut value) = ([u8::MAX; 256], 0);
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
     }
+    table
 }
 
 /// A port: one to five digits, at most 65535.

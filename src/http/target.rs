@@ -107,11 +107,16 @@ fn registered_name(bytes: &[u8]) -> Option<usize> {
 /// (nginx and Apache refuse it too; gunicorn and waitress hand it on as it is), and one with `%00` (RFC 3986 §7.3; nginx refuses it). The
 /// query is not looked at: it is the application that decodes it.
 fn check_escapes(path: &[u8]) -> Result<(), Refusal> {
-    for at in memchr::memchr_iter(b'%', path) {
-        match escaped(&path[at..]) {
-            None => return Err(Refusal::malformed("percent sign without two hexadecimal digits in the path")),
-            Some(0) => return Err(Refusal::malformed("NUL in the path")),
-            Some(_) => {}
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        rest = &rest[at..];
+        // Escapes stand in runs: a character beyond ASCII has two to four.
+        while let [b'%', behind @ ..] = rest {
+            match escaped(behind) {
+                None => return Err(Refusal::malformed("percent sign without two hexadecimal digits in the path")),
+                Some(0) => return Err(Refusal::malformed("NUL in the path")),
+                Some(_) => rest = &behind[2..],
+            }
         }
     }
     Ok(())
@@ -120,12 +125,16 @@ fn check_escapes(path: &[u8]) -> Result<(), Refusal> {
 /// Decodes a path's percent-encoding, once, and appends it to `into`. A `%2F` becomes a slash, as in all of CGI; who needs to tell them
 /// apart has the raw target. The path of a head that was read has escapes only; elsewhere, what is none stays as it is.
 pub fn decode_path(path: &[u8], into: &mut Vec<u8>) {
+    into.reserve(path.len());
     let mut rest = path;
     while let Some(at) = memchr::memchr(b'%', rest) {
         into.extend_from_slice(&rest[..at]);
-        let (byte, length) = escaped(&rest[at..]).map_or((b'%', 1), |byte| (byte, 3));
-        into.push(byte);
-        rest = &rest[at + length..];
+        rest = &rest[at..];
+        while let [b'%', behind @ ..] = rest {
+            let byte = escaped(behind);
+            into.push(byte.unwrap_or(b'%'));
+            rest = if byte.is_some() { &behind[2..] } else { behind };
+        }
     }
     into.extend_from_slice(rest);
 }
@@ -140,14 +149,16 @@ pub fn is_below(root: &[u8], path: &[u8]) -> bool {
     decoded.strip_prefix(root).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }
 
-/// The byte that the escape at the beginning stands for.
-fn escaped(bytes: &[u8]) -> Option<u8> {
-    match bytes {
-        [b'%', high, low, ..] => pair(*high, *low),
+/// The byte that an escape stands for, of what is behind its percent sign.
+#[inline]
+fn escaped(digits: &[u8]) -> Option<u8> {
+    match digits {
+        [high, low, ..] => pair(*high, *low),
         _ => None,
     }
 }
 
+#[inline]
 fn pair(high: u8, low: u8) -> Option<u8> {
     Some(hexadecimal(high)? << 4 | hexadecimal(low)?)
 }

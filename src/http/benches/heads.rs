@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use ostler_http::{Limits, RequestHead, ResponseHead, body::ChunkedDecoder, forwarded};
+use ostler_http::{Limits, RequestHead, ResponseHead, body::ChunkedDecoder, forwarded, target::decode_path};
 
 const LIMITS: Limits = Limits { line: 4094, fields: 100, field: 8190, head: 65536 };
 
@@ -31,6 +31,18 @@ fn main() {
     let believed = forwarded::Believed { address: true, proto: true, ..Default::default() };
     report("read what a proxy says", || {
         black_box(forwarded::origin(&head, black_box(PROXIED), believed, |address| address.is_loopback())).ok();
+    });
+    let path: String = (0..1300).map(|at| format!("%{:02X}", 128 + at * 37 % 128)).collect();
+    let escaped = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    report("read a head with 1,300 escapes", || {
+        head.clear();
+        black_box(head.parse(black_box(escaped.as_bytes()), &LIMITS)).ok();
+    });
+    let mut decoded = Vec::new();
+    report("decode a path of 1,300 escapes", || {
+        decoded.clear();
+        decode_path(black_box(path.as_bytes()), &mut decoded);
+        black_box(&decoded);
     });
     let mut response = ResponseHead::default();
     let mut out = Vec::new();

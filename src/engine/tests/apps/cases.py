@@ -26,6 +26,15 @@ def environ(environ, start_response):
     return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode("latin-1")]
 
 
+def known(environ, start_response):
+    """How many fields have the very value that they had in the last request."""
+    fields = {key: value for key, value in environ.items() if key.startswith("HTTP_X_")}
+    same = sum(KEPT.get("fields", {}).get(key) is value for key, value in fields.items())
+    KEPT["fields"] = fields
+    start_response("200 OK", PLAIN)
+    return [b"%d" % same]
+
+
 def lengthless(environ, start_response):
     start_response("200 OK", PLAIN)
     return (b"one block",)

@@ -88,11 +88,24 @@ fn one_environ_does_not_show_in_the_next() {
 #[test]
 fn many_names_are_forgotten_again() {
     let site = cases();
-    for round in 0..5 {
+    for round in 0..9 {
         let many: String = (0..50).map(|n| format!("\r\nX-{round}-{n}: {n}")).collect();
         let seen = environ(&site, &format!("GET /environ HTTP/1.1\r\nHost: a{many}"));
         has(&seen, &[(&format!("HTTP_X_{round}_49"), "'49'"), ("HTTP_HOST", "'a'")]);
         assert_eq!(seen.matches("HTTP_X_").count(), 50);
+    }
+}
+
+#[test]
+fn names_that_are_sent_again_are_not_forgotten_however_many_they_are() {
+    let site = cases();
+    let request = |count| {
+        let many: String = (0..count).map(|n| format!("\r\nX-{n}: value {n}")).collect();
+        format!("GET /known HTTP/1.1\r\nHost: a{many}\r\nConnection: close\r\n\r\n")
+    };
+    for count in [60, 70, 95] {
+        site.ask(&request(count));
+        assert_eq!(site.ask(&request(count)).body, count.to_string());
     }
 }
 
@@ -102,6 +115,8 @@ fn repeated_fields_are_joined() {
     let request =
         "GET /environ HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nCookie: a=1\r\nx-a: 2\r\nCookie: b=2\r\nX-Latin: \u{e9}";
     for _ in 0..2 {
+        let seen = environ(&site, "GET /environ HTTP/1.1\r\nHost: a\r\nCookie: a=1\r\nX-A: 1\r\nX-A: 1\r\nX-A: 1");
+        has(&seen, &[("HTTP_X_A", "'1, 1, 1'"), ("HTTP_COOKIE", "'a=1'")]);
         let seen = environ(&site, request);
         has(&seen, &[("HTTP_X_A", "'1, 2'"), ("HTTP_COOKIE", "'a=1; b=2'"), ("HTTP_X_LATIN", "'Ã©'")]);
     }
