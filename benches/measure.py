@@ -18,11 +18,13 @@ SERVER_CORE, LOAD_CORE = 0, 1
 
 @dataclass(frozen=True)
 class Round:
-    """Requests per second, and processor microseconds per request of the whole server."""
+    """Requests per second, processor microseconds per request of the whole server, and milliseconds of the median and the 99th percentile."""
 
     rate: float
     user: float
     system: float
+    median: float
+    slow: float
 
     @property
     def total(self):
@@ -65,7 +67,7 @@ def turn(server, workload, seconds):
     requests = result["requests"]
     if result["errors"] or not requests:
         raise Wrong(f"{result['errors']} errors in {requests} requests")
-    return Round(requests / result["microseconds"] * 1e6, used.user / requests * 1e6, used.system / requests * 1e6)
+    return Round(requests / result["microseconds"] * 1e6, used.user / requests * 1e6, used.system / requests * 1e6, result["median"], result["slow"])
 
 
 def check(workload, port):

@@ -24,6 +24,7 @@ class Site:
     workers: int = 1
     access_log: Path | None = None
     only_thread: bool = False
+    threads: int | None = None
 
     @property
     def address(self):
@@ -61,7 +62,8 @@ def ostler(site):
     """As it comes."""
     log = ["--access-logfile", str(site.access_log)] if site.access_log else []
     command = [str(RELEASE / "ostler"), "-b", site.address, "-w", site.workers_text, "--control", str(site.control)]
-    return [*command, "--python", tool("python"), *log, site.application]
+    threads = ["--threads", str(site.threads)] if site.threads else []
+    return [*command, "--python", tool("python"), *threads, *log, site.application]
 
 
 def bjoern(site):
@@ -86,7 +88,7 @@ def granian(site):
     """HTTP/1 only, no websockets, one blocking thread: faster here than its defaults."""
     log = ["--access-log"] if site.access_log else []
     command = [tool("granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(site.port), "--http", "1", "--no-ws"]
-    return [*command, "--workers", site.workers_text, "--blocking-threads", "1", *log, site.application]
+    return [*command, "--workers", site.workers_text, "--blocking-threads", str(site.threads or 1), *log, site.application]
 
 
 def gunicorn(site, *worker_class):
@@ -101,7 +103,7 @@ def gunicorn_sync(site):
 
 def gunicorn_gthread(site):
     """Four threads, keep-alive; with its parser in C (gunicorn_h1c)."""
-    return gunicorn(site, "-k", "gthread", "--threads", "1" if site.only_thread else "4")
+    return gunicorn(site, "-k", "gthread", "--threads", str(site.threads or (1 if site.only_thread else 4)))
 
 
 def uwsgi(site):

@@ -8,6 +8,7 @@ import instructions
 import memory
 import reload
 import tail
+import threads
 from servers import HELLO_ONLY
 from workloads import WORKLOADS
 
@@ -38,6 +39,9 @@ def text(report):
     parts += [workload_text(WORKLOADS[name].title, results) for name, results in report["workloads"].items()]
     if "tail" in report:
         parts.append(grid(tail.TITLE, *tail_rows(report)))
+    if "threads" in report:
+        parts.append(grid(threads.TITLE, *threads_rows(report)))
+        parts.append(grid(threads.MIX_TITLE, *mix_rows(report)))
     if "instructions" in report:
         parts.append(grid(instructions.TITLE, *instruction_rows(report)))
     if "memory" in report:
@@ -70,6 +74,33 @@ def tail_rows(report):
     for name, its in report["tail"].items():
         values = [its] if isinstance(its, str) else [f"{its['requests']:,}"]
         values += [] if isinstance(its, str) else [f"{its[key]:.1f}" for key in ("median", "99.9 %", "longest")]
+        rows.append([name, *values])
+    return header, rows
+
+
+def threads_rows(report):
+    """Requests per second of each server; the ratio is ours to the better of the others."""
+    lines = report["threads"]["naps"]
+    names = list(lines[0]["servers"])
+    header = ["nap, threads, clients", "threads ÷ nap", *names, "× the better peer", "our median ms", "our CPU µs", *[f"{name} CPU µs" for name in names[1:]]]
+    rows = []
+    for line in lines:
+        its = {name: value if isinstance(value, dict) else None for name, value in line["servers"].items()}
+        ours, others = its.get("ostler"), [value["rate"] for name, value in its.items() if value and name != "ostler"]
+        ratio = f"{ours['rate'] / max(others):.2f}" if ours and others else "–"
+        rates = [number(value["rate"]) if value else "–" for value in its.values()]
+        cpu = [number(value["total"]) if value else "–" for value in its.values()]
+        median = f"{ours['median']:.1f}" if ours else "–"
+        ideal = number(line["threads"] * 1000 / line["nap"])
+        rows.append([f"{line['nap']} ms, {line['threads']}, {line['clients']}", ideal, *rates, ratio, median, *cpu])
+    return header, rows
+
+
+def mix_rows(report):
+    header = ["", "requests", "median ms", "99 % ms"]
+    rows = []
+    for name, its in report["threads"]["mix"].items():
+        values = [its] if isinstance(its, str) else [f"{its['requests']:,}", f"{its['median']:.1f}", f"{its['99 %']:.1f}"]
         rows.append([name, *values])
     return header, rows
 
@@ -159,6 +190,10 @@ def markdown(report):
         if key in report:
             header, rows = rows_of(report)
             parts.append(marked([title[0].upper() + title[1:], *header[1:]], [row for row in rows if len(row) == len(header)]))
+    if "threads" in report:
+        for title, rows_of in ((threads.TITLE, threads_rows), (threads.MIX_TITLE, mix_rows)):
+            header, rows = rows_of(report)
+            parts.append(marked([header[0] or title, *header[1:]], [row for row in rows if len(row) == len(header)]))
     if "instructions" in report:
         header, rows = instruction_rows(report)
         parts.append(marked(["User-space instructions per hello request", "callgrind"], rows))

@@ -85,13 +85,14 @@ class Client:
         self.asked = 0.0
         self.answer = b""
 
-    def ask(self):
+    def ask(self, question=None):
         self.asked = time.perf_counter()
         self.answer = b""
+        self.question = question or QUESTION
         if self.socket is None:
             self.socket = socket.create_connection(("127.0.0.1", self.port))
             self.selector.register(self.socket, selectors.EVENT_READ, self)
-        self.socket.sendall(QUESTION)
+        self.socket.sendall(self.question)
 
     def read(self):
         """Whether the answer is complete. An end before the first byte is asked again: the server closed an idle connection."""
@@ -104,7 +105,7 @@ class Client:
             self.socket = None
             if not complete:
                 asked = self.asked
-                self.ask()
+                self.ask(self.question)
                 self.asked = asked
         return complete
 

@@ -8,5 +8,7 @@ end
 function done(summary, latency)
   local errors = summary.errors
   local wrong = errors.connect + errors.read + errors.write + errors.timeout + errors.status
-  io.write(string.format('\n{"requests":%d,"microseconds":%d,"errors":%d}\n', summary.requests, summary.duration, wrong))
+  local median, slow = latency:percentile(50) / 1000, latency:percentile(99) / 1000
+  local form = '\n{"requests":%d,"microseconds":%d,"errors":%d,"median":%.3f,"slow":%.3f}\n'
+  io.write(string.format(form, summary.requests, summary.duration, wrong, median, slow))
 end

@@ -58,6 +58,25 @@ def blocks(file):
             yield block
 
 
+def nap(seconds):
+    """An application that waits, as for a database."""
+    import time
+
+    def application(environ, start_response):
+        time.sleep(seconds)
+        return hello(environ, start_response)
+
+    return application
+
+
+nap_1, nap_2, nap_5, nap_10, nap_50 = (nap(milliseconds / 1000) for milliseconds in (1, 2, 5, 10, 50))
+
+
+def mix(environ, start_response):
+    """Naps 20 ms at /slow and takes no time elsewhere."""
+    return (nap(0.02) if environ["PATH_INFO"] == "/slow" else hello)(environ, start_response)
+
+
 def slow(environ, start_response):
     """Takes a second at /slow and no time elsewhere."""
     if environ["PATH_INFO"] == "/slow":

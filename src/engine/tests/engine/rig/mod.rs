@@ -182,8 +182,14 @@ impl Site {
         self.worker.as_ref().unwrap().0.send(&message, &[]).unwrap();
     }
 
+    /// What the worker says next, other than that it is at work.
     pub fn hear(&self) -> Option<FromWorker> {
-        self.worker.as_ref().unwrap().0.receive().unwrap().map(|(message, _)| message)
+        loop {
+            match self.worker.as_ref().unwrap().0.receive().unwrap()?.0 {
+                FromWorker::AtWork => {}
+                message => return Some(message),
+            }
+        }
     }
 
     /// Asks the worker to drain, and waits for its end.
