@@ -141,10 +141,13 @@ impl Loop {
     pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
         let shared = self.shared.clone();
         let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
-        let client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
+        let mut client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
         let (request, backlog, call_over) = match &connection.phase {
             Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
-            Phase::Writing(work, backlog, _) => (work.incoming.line(), backlog, true),
+            Phase::Writing(work, backlog, _) => {
+                client = work.incoming.client.clone();
+                (work.incoming.line(), backlog, true)
+            }
             _ => return,
         };
         backlog.outbox.give_up(Gone::GivenUp);

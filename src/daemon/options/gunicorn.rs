@@ -69,7 +69,10 @@ const ABSENT: &[(&[&str], &str)] = &[
         &["http-parser", "permit-*", "strip-header-spaces", "casefold-*"],
         "requests are read as RFC 9112 has them, strictly",
     ),
-    (&["forwarder-headers", "secure-scheme-headers"], "the fields believed of --forwarded-allow-ips are fixed"),
+    (
+        &["forwarder-headers", "secure-scheme-headers"],
+        "use --forwarded-fields for what --forwarded-allow-ips are believed about",
+    ),
     (
         &["log-config*", "logconfig*", "logger-class", "log-syslog*", "syslog*", "disable-redirect-access-to-syslog"],
         "it writes to files or standard error. journald and the like take it from there.",

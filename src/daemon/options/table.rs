@@ -210,7 +210,8 @@ pub static SETTINGS: &[Setting] = &[
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
              %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
              %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
-             of environ.",
+             of environ. A line is written when the client has its response or gets no more of it. Status 499: it left before \
+             its request was called; - : the worker ended first.",
         ),
     switch(LOGS, "capture-output", "off", "Send what the application prints to the error log"),
     one(HOUSE, "name", "NAME", "What the processes and the control socket are called")
