@@ -267,6 +267,7 @@ mod tests {
             include_str!("../serve/cutting.rs"),
             include_str!("../serve/event_loop.rs"),
             include_str!("../serve/finishing.rs"),
+            include_str!("../serve/handover.rs"),
             include_str!("../wire/log.rs"),
             include_str!("../serve/reading.rs"),
             include_str!("../serve/recall.rs"),
