@@ -24,7 +24,7 @@ use crate::{
     master::event::ListenerId,
     names::Place,
     settings::{Address, Identity, Settings},
-    sys::descriptors,
+    sys::{descriptors, diag},
 };
 
 /// All sockets that are bound.
@@ -47,6 +47,8 @@ pub struct Bound {
     pub told: Listener,
     /// The socket's file, if we made it.
     pub file: Option<SocketFile>,
+    /// How many connections may wait in its queue.
+    pub room: Option<u32>,
 }
 
 /// A file that we made, and the marks by which we know it again.
@@ -97,7 +99,7 @@ impl Listeners {
         };
         let id = ListenerId(self.next);
         self.next += 1;
-        self.bound.push(Bound { id, address: address.clone(), socket, told, file });
+        self.bound.push(Bound::new(id, address.clone(), socket, told, file));
         Ok(id)
     }
 
@@ -114,6 +116,40 @@ impl Listeners {
         }
     }
 
+    /// Makes a socket anew that an application has shut down: the same address under the same number. One that was inherited can only
+    /// be told to listen again. Where the address is not free, a socket that listens nowhere takes the old one's place: once everybody
+    /// has let go of that, it can be tried again.
+    pub fn mend(&mut self, id: ListenerId, settings: &Settings) -> Result<(), Failure> {
+        let Some(bound) = self.bound.iter_mut().find(|bound| bound.id == id) else { return Ok(()) };
+        let lost = |error: io::Error| Failure::new(Exit::Bind, words(&error));
+        if let Some(file) = bound.file.take() {
+            file.remove();
+        }
+        let again = match &bound.address {
+            Address::Tcp(..) => told_address(&bound.told)
+                .and_then(|address| listen_on(address, settings))
+                .map(|socket| (socket.into(), None))
+                .map_err(lost),
+            Address::Unix(path) => bind_unix(path, settings).map(|(socket, _, file)| (socket, file)),
+            Address::Abstract(name) => bind_abstract(name, settings.backlog).map(|(socket, _, file)| (socket, file)),
+            Address::Inherited(_) => {
+                return socket2::SockRef::from(&bound.socket).listen(settings.backlog).map_err(lost);
+            }
+        };
+        match again {
+            Ok((socket, file)) => {
+                descriptors::forbid_filters(socket.as_fd());
+                (bound.socket, bound.file) = (socket, file);
+                Ok(())
+            }
+            Err(failure) => {
+                bound.socket =
+                    Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).map_err(lost)?.into();
+                Err(failure)
+            }
+        }
+    }
+
     /// Closes those that nobody uses any more.
     pub fn keep(&mut self, used: impl Fn(ListenerId) -> bool) {
         self.bound.retain(|bound| used(bound.id));
@@ -127,6 +163,15 @@ impl Listeners {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Bound> {
         self.bound.iter()
+    }
+}
+
+impl Bound {
+    /// One that nobody can filter from now on.
+    pub fn new(id: ListenerId, address: Address, socket: OwnedFd, told: Listener, file: Option<SocketFile>) -> Bound {
+        descriptors::forbid_filters(socket.as_fd());
+        let room = diag::queue(socket.as_fd()).map(|(_, room)| room);
+        Bound { id, address, socket, told, file, room }
     }
 }
 
@@ -194,6 +239,10 @@ pub fn look_up(binds: &[Address]) -> Vec<(String, Vec<IpAddr>)> {
     });
     let found = |host: &str| (host, 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
     names.map(|host| (host.clone(), found(host).unwrap_or_default())).collect()
+}
+
+fn told_address(told: &Listener) -> io::Result<SocketAddr> {
+    told.name.trim_start_matches("http://").parse().map_err(io::Error::other)
 }
 
 /// A name stands for its first IPv4 address, if it has one.

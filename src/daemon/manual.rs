@@ -256,6 +256,7 @@ mod tests {
     fn the_phrases_are_those_of_the_log() {
         let source = [
             include_str!("master/notes.rs"),
+            include_str!("master/mending.rs"),
             include_str!("master/watch.rs"),
             include_str!("master/perform.rs"),
             include_str!("master/turns.rs"),

@@ -285,6 +285,7 @@ impl Template {
                     }
                 }
                 Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),
+                Ok(Some((ToTemplate::Inherit, descriptors))) => self.inherit(descriptors),
                 Ok(Some((ToTemplate::Quit, _)) | None) => fork::exit(0),
                 Ok(Some((ToTemplate::Boot(_), _))) => error!(self.log, "told to boot twice"),
                 Err(error) => {
@@ -311,6 +312,15 @@ impl Template {
     fn tell(&self, message: FromTemplate) {
         if let Err(error) = self.channel.send(&message, &[]) {
             error!(self.log, "master not told"; "reason" => error.to_string());
+        }
+    }
+
+    /// Takes over what was made anew.
+    fn inherit(&mut self, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        if let (Some(give), Some(take)) = (descriptors.next(), descriptors.next()) {
+            (self.given.exchange_give, self.given.exchange_take) = (give, take);
+            self.given.listeners = descriptors.collect();
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     application::Gone,
     connection::{Connection, Interest, Phase},
     event_loop::{EXCHANGE, Loop, RESTING, SPECIAL, special},
+    exchange::Exchange,
     saying::BETWEEN_COMPLAINTS,
     socket::{self, PeerState},
     timers::{Deadline, Token},
@@ -30,6 +31,8 @@ const AGED: Duration = Duration::from_millis(10);
 const GIVES_UP: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
+/// How long accepting pauses when a listener is broken, unless it is mended before.
+const BROKEN: Duration = Duration::from_millis(100);
 /// Descriptors that connections leave to the worker itself and to the application's files.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -63,6 +66,36 @@ impl Loop {
         for (index, listener) in self.listeners.iter().enumerate() {
             self.listen(wanted, listener.as_fd(), index as u32);
         }
+    }
+
+    /// What is shared was made anew, because an application has broken it: takes what there is in the old queues, and uses the new ones.
+    pub(crate) fn inherit(&mut self, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        let (Some(give), Some(take)) = (descriptors.next(), descriptors.next()) else { return };
+        if self.life.accepts() {
+            self.empty_queues();
+        }
+        if std::mem::take(&mut self.armed) {
+            self.listen_to_newcomers(false);
+        }
+        if std::mem::take(&mut self.armed_exchange) {
+            self.listen(false, self.exchange.waiting.taking(), EXCHANGE);
+        }
+        if std::mem::take(&mut self.spread.armed) {
+            self.listen(false, self.exchange.resting.taking(), RESTING);
+        }
+        match Exchange::new(give, take) {
+            Ok(exchange) => self.exchange = exchange,
+            Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
+        }
+        // A worker that drains listens no more.
+        if !self.listeners.is_empty() {
+            self.listeners = descriptors.collect();
+            self.listeners.iter().for_each(|listener| socket::prepare_listener(listener.as_fd()));
+            self.looked.resize(self.listeners.len(), self.now);
+        }
+        self.paused_until = None;
+        self.arm();
     }
 
     /// Where several workers listen, the kernel wakes the one that has listened for longest, of those that sleep.
@@ -120,6 +153,12 @@ impl Loop {
             Err(error) if out_of_descriptors(&error) => {
                 self.complain(&error.to_string());
                 self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
+                self.arm();
+            }
+            // An application has shut it down. The master makes another, as soon as it sees that.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+                self.complain("a listener was shut down");
+                self.paused_until = Some(self.now + BROKEN);
                 self.arm();
             }
             // The client gave up before it was accepted, or the network said so: nothing is lost.

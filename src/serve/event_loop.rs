@@ -221,7 +221,6 @@ impl Loop {
         };
         event_loop.looked.resize(event_loop.listeners.len(), now);
         for listener in &event_loop.listeners {
-            socket2::SockRef::from(listener).set_nonblocking(true)?;
             socket::prepare_listener(listener.as_fd());
         }
         let watch =
@@ -243,7 +242,7 @@ impl Loop {
 
     /// Sends a message to the master. If it is gone, the channel's end says so soon.
     pub fn tell(&self, message: FromWorker) {
-        if let Err(error) = self.channel.send(&message, &[]) {
+        if let Err(error) = self.channel.send_now(&message) {
             debug!(self.shared.log, "could not tell the master"; "error" => %error);
         }
     }
@@ -573,13 +572,14 @@ impl Loop {
 
     fn hear(&mut self) {
         let logger = self.shared.log.clone();
-        match self.channel.receive::<ToWorker>() {
+        match self.channel.receive_now::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),
             Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
             // This turn is the answer.
             Ok(Some((ToWorker::Nudge, _))) => {}
+            Ok(Some((ToWorker::Inherit, descriptors))) => self.inherit(descriptors),
             Ok(Some((ToWorker::Reopen, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
                 if let Some(error_log) = descriptors.next()
@@ -596,6 +596,8 @@ impl Loop {
                 let _ = self.epoll.delete(self.channel.as_fd());
                 self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
             }
+            // The application has read it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => error!(logger, "could not read the master's message"; "error" => %error),
         }
     }

@@ -34,7 +34,12 @@ impl Channel {
     /// Sends one message. `WouldBlock` when the socket is non-blocking and full; `BrokenPipe` when nobody is there.
     pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
-        send(self.as_fd(), &text, descriptors)
+        send_with(self.as_fd(), &text, descriptors, MsgFlags::MSG_NOSIGNAL)
+    }
+
+    /// The same without descriptors, and without waiting, whatever the socket's flags say: others may share them.
+    pub fn send_now<T: Serialize>(&self, message: &T) -> io::Result<()> {
+        send(self.as_fd(), &serde_json::to_vec(message)?, &[])
     }
 
     /// Receives one message and its descriptors; `None` when the other end is closed.
@@ -43,10 +48,20 @@ impl Channel {
         Ok(Some((serde_json::from_slice(&packet)?, descriptors)))
     }
 
+    /// The same without waiting, whatever the socket's flags say: others may share them. `WouldBlock` where there is no message.
+    pub fn receive_now<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let Some((packet, descriptors)) = self.packet_with(MsgFlags::MSG_DONTWAIT)? else { return Ok(None) };
+        Ok(Some((serde_json::from_slice(&packet)?, descriptors)))
+    }
+
     /// The same before it is understood.
     pub fn packet(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        self.packet_with(MsgFlags::empty())
+    }
+
+    fn packet_with(&self, flags: MsgFlags) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         // A process that waits holds no room for the largest: what a template touches is copied for each worker.
-        let length = length_of_next(self.as_fd())?;
+        let length = length_of_next(flags, self.as_fd())?;
         if length == 0 {
             return Ok(None);
         }
@@ -75,9 +90,9 @@ impl AsFd for Channel {
     }
 }
 
-/// Sends one packet with descriptors. Never raises SIGPIPE.
+/// Sends one packet with descriptors. Never raises SIGPIPE, and never waits, whatever the socket's flags say.
 pub fn send(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd]) -> io::Result<()> {
-    send_with(socket, packet, descriptors, MsgFlags::MSG_NOSIGNAL)
+    send_with(socket, packet, descriptors, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
 }
 
 /// The same with other flags.
@@ -95,19 +110,20 @@ pub fn send_with(socket: BorrowedFd, packet: &[u8], descriptors: &[BorrowedFd], 
 }
 
 /// Waits for a packet, leaves it there, and gives its length: 0 when the other end is closed.
-fn length_of_next(socket: BorrowedFd) -> io::Result<usize> {
+fn length_of_next(flags: MsgFlags, socket: BorrowedFd) -> io::Result<usize> {
     loop {
         // unix(7): with MSG_TRUNC the whole length, however small the buffer is.
-        match recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+        match recv(socket.as_raw_fd(), &mut [], flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
             Err(nix::errno::Errno::EINTR) => continue,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-/// Receives one packet: its length (0: the other end is closed) and the descriptors that came, close-on-exec.
+/// Receives one packet: its length (0: the other end is closed) and the descriptors that came, close-on-exec. Never
+/// waits, whatever the socket's flags say.
 pub fn receive(socket: BorrowedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    receive_with(socket, packet, MsgFlags::MSG_CMSG_CLOEXEC)
+    receive_with(socket, packet, MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT)
 }
 
 /// The same with other flags.

@@ -20,6 +20,9 @@ pub enum ToTemplate {
     /// Go on in this error log (standard output and standard error go along where they lead to the one before);
     /// the second, if there is one, replaces the access log. For workers forked from now on.
     Reopen,
+    /// What is shared was made anew, because an application has broken it. Its descriptors: the exchange's two ends and the listeners, in
+    /// the order of [`ToTemplate::Boot`]. For workers forked from now on.
+    Inherit,
     /// End. Workers that it forked are not its children any more and live on.
     Quit,
 }
@@ -128,6 +131,8 @@ pub enum ToWorker {
     Reopen,
     /// Send back the Python stacks of all threads.
     Stacks,
+    /// As [`ToTemplate::Inherit`], with the same descriptors.
+    Inherit,
     /// The loop has not turned for a while: a turn on the scoreboard is the answer.
     Nudge,
 }

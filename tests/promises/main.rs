@@ -35,6 +35,7 @@ mod supervision_storm;
 
 mod a_frozen_worker_is_noticed;
 mod the_queue_is_seen;
+mod what_is_shared_stays_whole;
 
 mod a_proxy_is_trusted_for_what_it_sets;
 mod addresses;

@@ -53,6 +53,8 @@ impl Line {
         let (ours, theirs) = Channel::pair()?;
         descriptors::nonblocking(ours.as_fd())?;
         descriptors::refuse_descriptors(ours.as_fd());
+        descriptors::forbid_filters(ours.as_fd());
+        descriptors::forbid_filters(theirs.as_fd());
         Ok((Line::from(ours), theirs))
     }
 

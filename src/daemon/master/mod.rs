@@ -15,7 +15,7 @@ use slog::{error, warn};
 use std::os::fd::AsFd;
 
 use self::{
-    event::{Asker, Change, Event, Failure, Moment, Number, Stop},
+    event::{Asker, Change, Event, Failure, ListenerId, Moment, Number, Stop},
     inquiry::Asked,
     line::Line,
     perform::{Performer, Reread, Upgrade},
@@ -39,6 +39,7 @@ mod generation;
 mod inquiry;
 mod late;
 pub mod line;
+mod mending;
 mod notes;
 mod oom;
 mod perform;
@@ -120,6 +121,9 @@ enum Source {
     Worker(Number, u16),
     Control,
     Asker(Asker),
+    /// What workers share: a listener, or the exchange. Readable once an application has shut it down.
+    Listener(ListenerId),
+    Exchange,
 }
 
 impl Source {
@@ -130,6 +134,7 @@ impl Source {
             Source::Worker(..) => "a worker's message",
             Source::Control => "a control connection",
             Source::Asker(_) => "a command",
+            Source::Listener(_) | Source::Exchange => "the end of what is shared",
         }
     }
 }
@@ -157,6 +162,7 @@ impl<'a> Master<'a> {
             }
             let ready = self.wait();
             self.performer.turns.begin();
+            let mut broken = Vec::new();
             for source in ready {
                 self.performer.turns.doing(source.name());
                 match source {
@@ -165,7 +171,12 @@ impl<'a> Master<'a> {
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
+                    Source::Listener(_) | Source::Exchange => broken.push(source),
                 }
+            }
+            if !broken.is_empty() {
+                self.performer.turns.doing("what is broken");
+                self.performer.mend(&broken);
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
@@ -198,6 +209,12 @@ impl<'a> Master<'a> {
             sources.push(Source::Asker(asker));
             polled.push(PollFd::new(conversation.as_fd(), PollFlags::POLLIN | writable));
         }
+        if self.performer.may_mend(Moment::now()) {
+            for (source, shared) in self.performer.shared() {
+                sources.push(source);
+                polled.push(PollFd::new(shared, PollFlags::from_bits_retain(libc::POLLRDHUP)));
+            }
+        }
         match poll(&mut polled, self.timeout()) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Vec::new(),
@@ -219,6 +236,7 @@ impl<'a> Master<'a> {
             inquiry,
             lost,
             self.performer.watch.next,
+            self.performer.mends_at(now),
         ];
         let deadlines = own.into_iter().chain([self.state.deadline(now)]);
         let deadline = deadlines.flatten().min();

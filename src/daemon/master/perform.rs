@@ -11,6 +11,7 @@ use slog::{Logger, error, info, warn};
 
 use super::{
     event::{Action, Asker, Ending, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
+    generation::Backoff,
     inquiry::{Asked, Inquiry, Who},
     line::{Heard, Line},
     notes,
@@ -85,6 +86,10 @@ pub struct Performer<'a> {
     pub restarts: BTreeMap<String, u64>,
     /// Whether the workers make progress.
     pub watch: Watch,
+    /// When something shared may be made anew, after an application has broken it again and again.
+    pub mending: Backoff,
+    /// The listening sockets at the stop, by their inodes.
+    pub stopped_listeners: Vec<(u64, String)>,
     /// How much longer workers accept at the stop, once that is known.
     pub silence: Option<Duration>,
     /// Who waits for the first generation.
@@ -144,6 +149,8 @@ impl<'a> Performer<'a> {
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
             watch: Watch::new(Moment::now()),
+            mending: Backoff::NONE,
+            stopped_listeners: Vec::new(),
             silence: None,
             announce: None,
             standard,
@@ -200,7 +207,7 @@ impl<'a> Performer<'a> {
                 self.teams.entry(generation).and_modify(|team| team.template = None);
             }
             Action::Serve(generation) => self.serve(generation),
-            Action::StopListening => self.listeners.keep(|_| false),
+            Action::StopListening => self.stop_listening(),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade => self.upgrade = Some(Upgrade::Try),
             Action::Execute => self.upgrade = Some(Upgrade::Execute),
@@ -473,6 +480,7 @@ impl<'a> Performer<'a> {
 
     fn exit(&mut self, result: Result<(), Failure>) {
         self.teams.clear();
+        self.end_strays();
         self.close_unused();
         self.pid_file = None;
         self.control.open = None;

@@ -57,6 +57,8 @@ impl Exchange {
         let (give, take) = Channel::pair()?;
         descriptors::nonblocking(give.as_fd())?;
         descriptors::nonblocking(take.as_fd())?;
+        descriptors::forbid_filters(give.as_fd());
+        descriptors::forbid_filters(take.as_fd());
         Ok(Exchange { version: EXCHANGE_VERSION, give: give.into(), take: take.into() })
     }
 

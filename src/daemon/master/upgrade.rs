@@ -316,6 +316,8 @@ impl Kept {
             restarts: self.restarts,
             standard: Standard { output: own(output)?, error: own(error)? },
             watch: super::watch::Watch::new(super::event::Moment::now()),
+            mending: super::generation::Backoff::NONE,
+            stopped_listeners: Vec::new(),
             silence: None,
             announce: None,
             log: ostler_wire::log::logger("master", Level::Info),
@@ -338,7 +340,7 @@ impl KeptListener {
     fn take(self) -> io::Result<Bound> {
         let address = Address::parse(&self.address, Path::new("/")).map_err(io::Error::other)?;
         let socket = descriptors::reclaim(self.socket)?;
-        Ok(Bound { id: self.id, address, socket, told: self.told, file: self.file })
+        Ok(Bound::new(self.id, address, socket, self.told, self.file))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::AsFd,
     sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use super::{
     slots,
     state::State,
 };
-use crate::sys::diag;
+use crate::sys::{descriptors, diag};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// A saturated site says so only so often.
@@ -97,7 +98,8 @@ impl Watch {
     fn look_at_queues(&mut self, performer: &Performer, crowd: &Crowd, now: Moment) -> bool {
         let mut longest: Option<(&str, u32, u32)> = None;
         for bound in performer.listeners.iter() {
-            if let Some((waiting, room)) = diag::queue(std::os::fd::AsFd::as_fd(&bound.socket))
+            descriptors::restore_listener(bound.socket.as_fd(), bound.room);
+            if let Some((waiting, room)) = diag::queue(bound.socket.as_fd())
                 && waiting > longest.map_or(0, |(_, longest, _)| longest)
             {
                 longest = Some((&bound.told.name, waiting, room));

@@ -8,9 +8,12 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    sys::socket::{getsockopt, sockopt},
+    setsockopt_impl, sockopt_impl,
+    sys::socket::{getsockopt, setsockopt, sockopt},
 };
 use ostler_wire::CHANNEL_FD;
+
+use super::diag;
 
 /// Copies are put above this, out of the way of the places that mean something.
 const ABOVE: RawFd = 10;
@@ -116,6 +119,31 @@ pub fn refuses_descriptors(socket: BorrowedFd) -> bool {
     let known =
         unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw mut passes).cast(), &raw mut length) };
     known == 0 && passes == 0
+}
+
+// socket(7): nobody can attach a filter to the socket from now on, nor take one off.
+sockopt_impl!(LockFilter, SetOnly, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, bool);
+
+/// For a socket that applications will have, too: they cannot filter what comes.
+pub fn forbid_filters(socket: BorrowedFd) {
+    let _ = setsockopt(&socket, LockFilter, &true);
+}
+
+/// Takes back what an application may have set on a listener for all who share it: waiting, lingering, a shorter queue than this.
+pub fn restore_listener(socket: BorrowedFd, room: Option<u32>) {
+    if !getsockopt(&socket, sockopt::AcceptConn).is_ok_and(|listens| listens) {
+        return;
+    }
+    let _ = nonblocking(socket);
+    if getsockopt(&socket, sockopt::Linger).is_ok_and(|linger| linger.l_onoff != 0) {
+        let _ = setsockopt(&socket, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 });
+    }
+    if let (Some(room), Some((_, present))) = (room, diag::queue(socket))
+        && present < room
+    {
+        // SAFETY: listen(2) on a listening socket that is open only changes the length of its queue.
+        unsafe { libc::listen(socket.as_raw_fd(), room as i32) };
+    }
 }
 
 /// Operations on it fail rather than wait.

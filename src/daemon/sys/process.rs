@@ -197,6 +197,38 @@ fn wait(which: i32, options: i32) -> Option<(i32, Ending)> {
     }
 }
 
+/// Descendants of this process that have a socket open, and what they are called. As this process is their subreaper, none of them can
+/// have another's for its parent; their numbers are theirs until we, or a parent among them, have reaped them.
+pub fn descendants_with_socket(inode: u64) -> Vec<(i32, String)> {
+    let socket = format!("socket:[{inode}]");
+    let holds = |pid: &i32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.map(|entry| entry.path()).any(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str() == &*socket))
+    };
+    let name = |pid: i32| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned());
+    descendants().into_iter().filter(holds).map(name).collect()
+}
+
+fn descendants() -> Vec<i32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parent = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // proc(5): the name stands in brackets, and may hold some.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+    };
+    let all: Vec<(i32, i32)> = numbers
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut found = vec![std::process::id() as i32];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(all.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
 /// As many descriptors as the administrator allows: connections need them.
 pub fn raise_descriptor_limit() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
