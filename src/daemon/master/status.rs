@@ -307,9 +307,14 @@ impl WorkerStatus {
     }
 }
 
+/// A nudge is answered at once, which is seen at the next look.
+const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn stuck(worker: &Worker, now: Moment) -> Option<Request> {
     let stopped = worker.stopped.map(|since| ("stopped by a signal", since));
-    let (what, since) = stopped.or(worker.silent.map(|since| ("makes no progress", since)))?;
+    // Up to then it has only been asked.
+    let silent = worker.silent.filter(|since| now - *since >= ANSWERS_WITHIN);
+    let (what, since) = stopped.or(silent.map(|since| ("makes no progress", since)))?;
     Some(Request { line: what.into(), age: (now - since).as_secs_f64() })
 }
 
