@@ -10,7 +10,7 @@ use std::{
 use nix::{
     fcntl::AtFlags,
     sys::{
-        socket::{SockaddrStorage, getsockname},
+        socket::{SockaddrStorage, getsockname, getsockopt, sockopt},
         stat::{FileStat, Mode, SFlag, fstat, umask},
     },
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid},
@@ -172,6 +172,15 @@ impl Bound {
         descriptors::forbid_filters(socket.as_fd());
         let room = diag::queue(socket.as_fd()).map(|(_, room)| room);
         Bound { id, address, socket, told, file, room }
+    }
+}
+
+impl Bound {
+    /// Whether it still listens, and where we have bound it: a socket that was shut down can be bound or connected elsewhere.
+    pub fn listens(&self) -> bool {
+        let there = || tell(self.socket.as_fd()).is_ok_and(|told| told.name == self.told.name);
+        getsockopt(&self.socket, sockopt::AcceptConn).is_ok_and(|listens| listens)
+            && (self.told.port.is_none() || there())
     }
 }
 

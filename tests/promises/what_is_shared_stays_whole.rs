@@ -32,6 +32,11 @@ def block(fd, one):
 def shut(fd, one):
     one.shutdown(socket.SHUT_RDWR)
 
+def divert(fd, one):
+    if one.family == socket.AF_INET:
+        one.shutdown(socket.SHUT_RDWR)
+        one.listen(5)
+
 def filter(fd, one):
     program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
     one.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(program)))
@@ -58,7 +63,7 @@ def application(environ, start_response):
     if path == "options":
         lingers = [struct.unpack("ii", one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) for fd, one in listening()]
         return [json.dumps(lingers).encode()]
-    return [json.dumps(list(attack(globals()[path])) if path in ("block", "shut", "filter", "spoil") else [path]).encode()]
+    return [json.dumps(list(attack(globals()[path])) if path in ("block", "shut", "divert", "filter", "spoil") else [path]).encode()]
 "#;
 
 fn site(workers: u16) -> Site {
@@ -114,6 +119,15 @@ fn a_new_exchange_moves_connections() {
     assert_eq!(site.control(&["reload"]).code, 0);
     site.log("worker drained");
     assert_eq!(kept.get("/served").status, 200);
+}
+
+#[test]
+fn a_listener_that_was_taken_elsewhere_is_made_anew() {
+    let site = site(1);
+    site.connect().ask("/divert");
+    let mended = site.log("listener made anew");
+    assert_eq!(mended.key("address"), Some(site.address()));
+    serves(&site);
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Performer<'_> {
         listeners.chain(ends.into_iter().map(|end| (Source::Exchange, end.as_fd())))
     }
 
+    /// Listeners that do not listen any more where they should, although nothing tells of their end.
+    pub(super) fn lost_listeners(&self) -> Vec<Source> {
+        self.listeners.iter().filter(|bound| !bound.listens()).map(|bound| Source::Listener(bound.id)).collect()
+    }
+
     /// These were shut down: makes them anew, and gives them to everybody.
     pub(super) fn mend(&mut self, broken: &[Source]) {
         self.mending.strike(Moment::now());

@@ -351,6 +351,10 @@ impl<'a> Master<'a> {
         let mut watch = std::mem::replace(&mut self.performer.watch, Watch::new(now));
         let events = watch.look(&self.state, &self.performer, now);
         self.performer.watch = watch;
+        let lost = self.performer.lost_listeners();
+        if !lost.is_empty() && self.performer.may_mend(now) {
+            self.performer.mend(&lost);
+        }
         events.into_iter().for_each(|event| self.handle(event));
     }
 
