@@ -29,7 +29,11 @@ const CONTROL: &str = "All but the first two speak to a running ostler. They fin
                        the outcome, print it and end with it; a reload that fails prints the reason.";
 
 const SIGNALS: [(&str, &str); 8] = [
-    ("TERM", "As `ostler stop`: let the requests under way end within --graceful-timeout, and end with 0."),
+    (
+        "TERM",
+        "As `ostler stop`: let the requests under way, and those that wait, end within --graceful-timeout, and end with 0. A client \
+         that was answered within the last second, or has just connected, may ask once more.",
+    ),
     ("INT, QUIT", "Stop at once, and end with 0."),
     ("HUP", "As `ostler reload`: bring new code, settings, packages or another interpreter."),
     ("USR1", "As `ostler reopen`: open the log files again, after they were rotated."),
