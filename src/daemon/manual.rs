@@ -84,6 +84,11 @@ const PHRASES: &[(&str, &str)] = &[
     ),
     ("worker stopped by a signal", "It is killed unless it continues within --timeout and 5 s more."),
     ("template killed", "It was to fork, and is stopped by a signal or does not answer; a new generation follows."),
+    ("listener made anew", "An application has shut down a listening socket; `exchange made anew` likewise."),
+    (
+        "process ended that held a listener",
+        "A process that an application has started would have kept the address after the stop.",
+    ),
     (
         "site saturated",
         "Clients wait in a listener's queue, how many of how many, and no worker is idle; said at most once a minute.",
