@@ -89,7 +89,7 @@ fn a_worker_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_kil
     site.log("worker ready");
     site.connect().ask("/greedy");
     let lost = site.log("worker lost");
-    let expected = format!("by the kernel, for want of memory: {limit} of {} is 209715200", group.0.display());
+    let expected = format!("SIGKILL by the kernel, for want of memory ({limit} of {} is 209715200)", group.0.display());
     assert!(lost.text().contains(&expected), "{}", lost.text());
     site.log("worker ready");
     assert_eq!(site.get("/").text(), "modest");
@@ -110,4 +110,15 @@ fn a_fork_that_is_refused_names_the_limit_and_its_value() {
     site.log("worker ready");
     site.log("worker ready");
     site.stop();
+}
+
+#[test]
+fn an_import_that_the_kernel_ends_for_memory_says_so() {
+    let memory = Group::new("memory", "memory.limit_in_bytes").map(|group| (group, "memory.limit_in_bytes"));
+    let Some((group, limit)) = memory.or_else(|| Some((Group::new("memory", "memory.max")?, "memory.max"))) else {
+        return;
+    };
+    group.set(limit, "100M");
+    let greedy = "held = [bytearray(b'x' * 2**20) for _ in range(2**12)]\n";
+    group.rig(Rig::with_source(greedy)).refuse().says(3, &["while importing", "SIGKILL by the kernel, for want of memory"]);
 }

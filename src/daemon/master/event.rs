@@ -422,6 +422,8 @@ pub enum Ending {
     Status(i32),
     /// By a signal.
     Signal(i32),
+    /// By the kernel, for want of memory.
+    OutOfMemory,
 }
 
 /// Why a generation, or the master, could not boot.
@@ -488,6 +490,7 @@ impl fmt::Display for Ending {
                 Ok(name) => write!(f, "{name}"),
                 Err(_) => write!(f, "signal {signal}"),
             },
+            Ending::OutOfMemory => f.write_str("SIGKILL by the kernel, for want of memory"),
         }
     }
 }

@@ -333,7 +333,7 @@ impl Generation {
                 turn.note(Note::WorkerDrained(worker.name(self.number)));
                 false
             }
-            (slots::Stage::Draining, Ending::Signal(_)) => {
+            (slots::Stage::Draining, Ending::Signal(_) | Ending::OutOfMemory) => {
                 self.note_lost(&worker, exit, None, turn);
                 false
             }

@@ -422,11 +422,13 @@ impl<'a> Master<'a> {
         }
         while let Some((pid, exit)) = process::reap() {
             self.performer.children.remove(&pid);
+            let exit = self.performer.oom_kills.judge(exit);
             match self.performer.errand_ended(pid) {
                 None => self.handle(Event::Exited { pid, exit }),
                 Some(event) => event.into_iter().for_each(|event| self.handle(event)),
             }
         }
+        self.performer.oom_kills.settle();
     }
 
     fn hear_template(&mut self, generation: Number, most: usize) {

@@ -4,6 +4,10 @@ use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
 use ostler_wire::limits;
 
+use super::event::Ending;
+
+const SIGKILLED: Ending = Ending::Signal(libc::SIGKILL);
+
 /// The counter that covers the master and its children. Nothing if the kernel shows none.
 #[derive(Debug)]
 pub struct OomKills {
@@ -21,14 +25,27 @@ impl OomKills {
         OomKills { seen: file.as_ref().and_then(count).unwrap_or(0), file }
     }
 
-    /// What is to be said of a child that SIGKILL has ended, and that the master did not kill.
-    pub fn explain(&mut self) -> String {
-        let Some(count) = self.file.as_ref().and_then(count) else { return " (perhaps for want of memory)".into() };
-        if std::mem::replace(&mut self.seen, count) == count {
-            return " (sent by a process: the kernel has killed nobody for want of memory)".into();
+    /// How a child really ended, of whom the system says no more than SIGKILL.
+    pub fn judge(&self, exit: Ending) -> Ending {
+        let killed = || self.file.as_ref().and_then(count).is_some_and(|count| count > self.seen);
+        if exit == SIGKILLED && killed() { Ending::OutOfMemory } else { exit }
+    }
+
+    /// All who have ended so far are judged: what the kernel has counted until now says nothing of others.
+    pub fn settle(&mut self) {
+        self.seen = self.file.as_ref().and_then(count).unwrap_or(self.seen);
+    }
+
+    /// What is to be said besides of a child that ended so by itself.
+    pub fn explain(&self, exit: Ending) -> String {
+        match exit {
+            Ending::OutOfMemory => limits::memory().map(|limit| format!(" ({limit})")).unwrap_or_default(),
+            SIGKILLED if self.file.is_some() => {
+                " (sent by a process: the kernel has killed nobody for want of memory)".into()
+            }
+            SIGKILLED => " (perhaps for want of memory)".into(),
+            Ending::Status(_) | Ending::Signal(_) => String::new(),
         }
-        let limit = limits::memory().map(|limit| format!(": {limit}")).unwrap_or_default();
-        format!(" (by the kernel, for want of memory{limit})")
     }
 }
 
@@ -50,11 +67,14 @@ mod tests {
         let path = folder.file("memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n");
         let file = File::open(&path).unwrap();
         let mut kills = OomKills { seen: count(&file).unwrap(), file: Some(file) };
-        assert_eq!(kills.explain(), " (sent by a process: the kernel has killed nobody for want of memory)");
+        assert_eq!(kills.judge(SIGKILLED), SIGKILLED);
+        assert!(kills.explain(SIGKILLED).contains("sent by a process"));
         std::fs::write(&path, "oom 2\noom_kill 2\noom_group_kill 0\n").unwrap();
-        assert!(kills.explain().starts_with(" (by the kernel, for want of memory"));
-        assert!(kills.explain().starts_with(" (sent by a process"), "each kill is counted once");
-        let mut none = OomKills { file: None, seen: 0 };
-        assert_eq!(none.explain(), " (perhaps for want of memory)");
+        assert_eq!(kills.judge(SIGKILLED), Ending::OutOfMemory);
+        assert_eq!(kills.judge(Ending::Status(1)), Ending::Status(1));
+        kills.settle();
+        assert_eq!(kills.judge(SIGKILLED), SIGKILLED, "each kill is counted once");
+        let none = OomKills { file: None, seen: 0 };
+        assert_eq!(none.explain(none.judge(SIGKILLED)), " (perhaps for want of memory)");
     }
 }

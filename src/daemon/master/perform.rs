@@ -10,7 +10,7 @@ use ostler_wire::{
 use slog::{Logger, error, info, warn};
 
 use super::{
-    event::{Action, Asker, Ending, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
+    event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
     generation::Backoff,
     inquiry::{Asked, Inquiry, Who},
     line::{Heard, Line},
@@ -470,9 +470,7 @@ impl<'a> Performer<'a> {
         }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
         let hint = match note {
-            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) if *exit == Ending::Signal(libc::SIGKILL) => {
-                self.oom_kills.explain()
-            }
+            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) => self.oom_kills.explain(*exit),
             _ => String::new(),
         };
         notes::write(&self.log, note, scoreboard, &hint);
