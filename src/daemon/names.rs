@@ -84,6 +84,12 @@ pub fn mended(weaknesses: &[Weakness]) -> String {
     format!("{}. `{}` mends that.", all(|weak| &weak.what, ", "), all(|weak| &weak.mend, " && "))
 }
 
+/// Refuses what an application of this identity, or everybody, could write or replace.
+pub fn keep_from(path: &Path, identity: &Identity) -> Result<(), String> {
+    let weaknesses = Place::anywhere(path)?.weaknesses(Others::Application(identity));
+    if weaknesses.is_empty() { Ok(()) } else { Err(mended(&weaknesses)) }
+}
+
 impl Place {
     /// Walks to it. `path` is absolute.
     pub fn of(path: &Path) -> Result<Place, String> {

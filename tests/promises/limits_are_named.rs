@@ -120,5 +120,8 @@ fn an_import_that_the_kernel_ends_for_memory_says_so() {
     };
     group.set(limit, "100M");
     let greedy = "held = [bytearray(b'x' * 2**20) for _ in range(2**12)]\n";
-    group.rig(Rig::with_source(greedy)).refuse().says(3, &["while importing", "SIGKILL by the kernel, for want of memory"]);
+    group
+        .rig(Rig::with_source(greedy))
+        .refuse()
+        .says(3, &["while importing", "SIGKILL by the kernel, for want of memory"]);
 }

@@ -114,6 +114,18 @@ fn a_settings_file_that_was_not_there_at_the_start_is_nobodys() {
 }
 
 #[test]
+fn no_executable_that_the_application_could_replace_takes_over() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let site = rig.start();
+    let place = site.folder().join("bin");
+    give_to_nobody(&place);
+    let mend = format!("`chown root {}` mends that.", place.display());
+    site.control(&["upgrade"]).says(7, &["the application could change", "which root executes", &mend]);
+    chown(&place, Some(0), Some(0)).expect("root may do that");
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+}
+
+#[test]
 fn no_log_goes_where_a_link_of_the_application_leads() {
     let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
     let folder = Folder::new();

@@ -29,6 +29,7 @@ use crate::{
     control::{Command, Heard},
     exit::{self, Exit, words},
     listen::Listeners,
+    names,
     settings::Settings,
     sys::{descriptors, process, signals::Signals},
 };
@@ -261,11 +262,19 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// Root executes nothing that the application could have put there.
+    fn may_execute(&self) -> Result<(), String> {
+        let mut identities = self.performer.teams.values().filter_map(|team| team.settings.identity.as_ref());
+        identities.try_for_each(|identity| names::keep_from(&self.executable, identity)).map_err(|why| {
+            format!("the application could change {}, which root executes: {why}", self.executable.display())
+        })
+    }
+
     /// A step of an upgrade; the last one returns only if it comes to nothing.
     fn upgrade(&mut self, step: Upgrade) -> Event {
         let kept = |master: &Self| Kept::note(&master.state, &master.performer, &master.directory, master.daemon);
         match step {
-            Upgrade::Try => match upgrade::try_out(&kept(self), &self.executable) {
+            Upgrade::Try => match self.may_execute().and_then(|()| upgrade::try_out(&kept(self), &self.executable)) {
                 Ok((pid, held)) => {
                     self.performer.children.insert(pid, held);
                     Event::TrialStarted(pid)

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure, words},
-    names::{self, Others, Place},
+    names,
     options::{Invocation, Options},
     python::{self, Interpreter, Surroundings},
     sys::process::Guise,
@@ -184,15 +184,10 @@ impl Settings {
     /// master does, who may do more than the application.
     pub fn keep_from(&self, identity: &Identity) -> Result<(), Failure> {
         let Some(file) = &self.file else { return Ok(()) };
-        let refuse = |why: &str| {
+        names::keep_from(file, identity).map_err(|why| {
             let what = format!("the application could change what {} has root do", file.display());
-            Err(Failure::new(Exit::System, format!("{what}: {why}")))
-        };
-        match Place::anywhere(file).map(|place| place.weaknesses(Others::Application(identity))) {
-            Ok(weaknesses) if weaknesses.is_empty() => Ok(()),
-            Ok(weaknesses) => refuse(&names::mended(&weaknesses)),
-            Err(why) => refuse(&why),
-        }
+            Failure::new(Exit::System, format!("{what}: {why}"))
+        })
     }
 
     /// As whom and where template and workers run.
