@@ -4,6 +4,7 @@ use std::{ffi::CStr, os::fd::RawFd};
 
 use ostler_wire::{BootFailure, BootFailureKind};
 use pyo3::{prelude::*, types::PyTuple};
+use slog::{Logger, error};
 
 use crate::{belongings::Belongings, children, signals, stacks, text::shown};
 
@@ -71,6 +72,17 @@ pub fn load<'py>(
         return Err(BootFailure::new(BootFailureKind::Import, &message, ""));
     }
     loaded.map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
+}
+
+/// Takes out the import's garbage, which no collection has looked for yet. What it has left is looked at by no later one.
+pub fn freeze(py: Python<'_>, log: &Logger) {
+    let frozen = py.import("gc").and_then(|gc| {
+        gc.call_method0("collect")?;
+        gc.call_method0("freeze")
+    });
+    if let Err(error) = frozen {
+        error!(log, "garbage not frozen"; "reason" => error.to_string());
+    }
 }
 
 /// What loading.py says of itself.

@@ -1,6 +1,7 @@
 """Finds the application that was named, and tells in people's words why it could not be found."""
 
 import ast
+import gc
 import importlib
 import importlib.util
 import os
@@ -19,11 +20,51 @@ class Failure(Exception):
 def load(spec):
     """`module`, `module:attribute.path`, `module:factory('literal', key=1)` or `path/to/file.py[:...]`."""
     try:
-        return find(spec)
+        with CollectorOff():
+            return find(spec)
     except Failure:
         raise
     except BaseException as error:
         raise Failure("Application", f"looking for {spec} raised {last_line(error)}", traceback_of(error)) from None
+
+
+class CollectorOff:
+    """Keeps the garbage collector off during an import, where it finds little and costs the more the more was imported.
+
+    What the application says to the collector is remembered and holds afterwards; on is on at once. Its thresholds are left alone.
+    """
+
+    def __enter__(self):
+        self.wanted, self.over = gc.isenabled(), False
+        self.real = gc.enable, gc.disable, gc.isenabled
+        gc.enable, gc.disable, gc.isenabled = self.enable, self.disable, self.isenabled
+        self.real[1]()
+        # A child that the import forks may live long.
+        os.register_at_fork(after_in_child=self.end)
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        if self.over:
+            return
+        self.over = True
+        for name, real in zip(("enable", "disable", "isenabled"), self.real):
+            if getattr(gc, name) == getattr(self, name):
+                setattr(gc, name, real)
+        if self.wanted:
+            self.real[0]()
+
+    def enable(self):
+        self.wanted = True
+        self.real[0]()
+
+    def disable(self):
+        self.wanted = False
+        self.real[1]()
+
+    def isenabled(self):
+        return self.real[2]() if self.over else self.wanted
 
 
 def find(spec):

@@ -254,10 +254,8 @@ impl Template {
             unsafe_to_fork: import.unsafe_to_fork,
             import: import.took,
         };
-        // What is garbage now would be copied into every worker, and what is not is left alone by their collectors.
-        if let Err(error) = freeze(py) {
-            error!(log, "garbage not frozen"; "reason" => error.to_string());
-        }
+        // What is garbage now would be copied into every worker.
+        embedded::freeze(py, &log);
         if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {
             error!(log, "master not told"; "reason" => error.to_string());
         }
@@ -336,11 +334,4 @@ impl Template {
             self.given.access_log = Some(access_log);
         }
     }
-}
-
-fn freeze(py: Python<'_>) -> PyResult<()> {
-    let gc = py.import("gc")?;
-    gc.call_method0("collect")?;
-    gc.call_method0("freeze")?;
-    Ok(())
 }

@@ -69,7 +69,9 @@ fn site(
         Some(application) => application.into_bound(py),
         None => {
             let descriptors = given.descriptors().into_iter().chain([channel.as_fd().as_raw_fd()]);
-            embedded::load(py, &given.boot.application, descriptors)?
+            let application = embedded::load(py, &given.boot.application, descriptors)?;
+            embedded::freeze(py, log);
+            application
         }
     };
     let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;

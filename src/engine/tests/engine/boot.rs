@@ -132,6 +132,23 @@ fn an_import_that_is_unsafe_to_fork_is_named_and_left_to_the_workers() {
     assert_eq!(fs::read_dir(format!("/proc/{}/task", site.template_pid())).unwrap().count(), 1);
 }
 
+/// What collecting.py sees: whether the collector is on, collects, and collects in a child, during the import; then, in a request, whether
+/// it is on, collects, its threshold, whether objects are frozen, and whether gc's functions are its own.
+#[test]
+fn the_collector_rests_during_an_import_and_is_then_as_the_application_wants_it() {
+    for (import, seen) in [
+        ("gc.set_threshold(777)", "True False True then True True 777 True True"),
+        ("gc.set_threshold(777); gc.disable()", "False False False then False False 777 True True"),
+        ("gc.set_threshold(777); gc.disable(); gc.enable()", "True True True then True True 777 True True"),
+        ("gc.set_threshold(0)", "True False False then True False 0 True True"),
+    ] {
+        for preload in [Preload::On, Preload::Off] {
+            let plan = plan("collecting").environment("COLLECTOR", Some(import)).with(|boot| boot.preload = preload);
+            assert_eq!(plan.serve().get("/").body, seen, "{import} {preload:?}");
+        }
+    }
+}
+
 #[test]
 fn preload_on_forks_whatever_was_left() {
     let site = plan("unsafe").with(|boot| boot.preload = Preload::On).serve();
