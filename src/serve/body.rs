@@ -1,8 +1,7 @@
 //! Request bodies: read whole by the loop, or while the application runs.
 
 use std::{
-    collections::VecDeque,
-    io::{self, Read},
+    io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -117,10 +116,13 @@ impl From<io::Error> for Problem {
 pub(crate) struct LiveReader {
     decoder: Decoder,
     socket: Arc<OwnedFd>,
-    /// Read from the connection already: at first what came with the head, at the end the next request.
+    /// Read from the connection already, and not decoded yet from `start` + `data` on: at first what came with the head, at the end the
+    /// next request.
     input: Vec<u8>,
-    /// Decoded and not yet asked for.
-    data: VecDeque<u8>,
+    /// Before it is what has been given out.
+    start: usize,
+    /// So many bytes from `start` on are data that nobody has asked for yet.
+    data: usize,
     continue_first: bool,
     pause: Duration,
     limit: u64,
@@ -158,7 +160,8 @@ impl LiveHandle {
             decoder,
             socket,
             input,
-            data: VecDeque::new(),
+            start: 0,
+            data: 0,
             continue_first,
             pause: settings.body_timeout,
             limit: settings.limit_request_body,
@@ -180,7 +183,8 @@ impl LiveHandle {
         // What is in the buffer may just be the end of the body: an application need not read to see it.
         let complete = reader.skip_buffered();
         reader.state = LiveState::CallOver;
-        (complete, std::mem::take(&mut reader.input))
+        let behind = reader.start + reader.data;
+        (complete, std::mem::take(&mut reader.input).split_off(behind))
     }
 }
 
@@ -211,8 +215,8 @@ impl LiveReader {
 
     /// Copies data that was received already; 0 if there is none.
     fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.data.is_empty() && self.state == LiveState::Open {
-            let step = self.decoder.step(&self.input).map_err(|refusal| {
+        while self.data == 0 && self.state == LiveState::Open {
+            let step = self.decoder.step(&self.input[self.start..]).map_err(|refusal| {
                 self.state = LiveState::Broken;
                 broken(refusal.why)
             })?;
@@ -221,7 +225,8 @@ impl LiveReader {
                 self.state = LiveState::Broken;
                 return Err(broken(TOO_LARGE.why));
             }
-            self.data.extend(self.input.drain(..step.consumed).skip(step.consumed - step.data));
+            self.start += step.consumed - step.data;
+            self.data = step.data;
             if step.done {
                 self.state = LiveState::Complete;
             }
@@ -229,11 +234,15 @@ impl LiveReader {
                 break;
             }
         }
-        self.data.read(into)
+        let taken = into.len().min(self.data);
+        into[..taken].copy_from_slice(&self.input[self.start..self.start + taken]);
+        self.start += taken;
+        self.data -= taken;
+        Ok(taken)
     }
 
     fn has_arrived(&self) -> bool {
-        let (mut decoder, mut rest) = (self.decoder.clone(), &self.input[..]);
+        let (mut decoder, mut rest) = (self.decoder.clone(), &self.input[self.start + self.data..]);
         loop {
             match decoder.step(rest) {
                 Ok(step) if step.done => return true,
@@ -254,7 +263,9 @@ impl LiveReader {
             // 25 bytes always fit an idle connection's send buffer.
             socket::send(self.socket.as_raw_fd(), CONTINUE)?;
         }
-        let mut buffer = [0; 16 * 1024];
+        // All of it was given out, but for the beginning of a chunk.
+        self.input.drain(..std::mem::take(&mut self.start));
+        let mut buffer = [0; 64 * 1024];
         loop {
             match socket::receive(self.socket.as_raw_fd(), &mut buffer)? {
                 Some(0) => return Err(broken("the client broke off its request body")),

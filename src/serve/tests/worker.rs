@@ -76,6 +76,21 @@ fn an_unbuffered_body_is_read_by_the_application() {
 }
 
 #[test]
+fn an_unbuffered_body_is_whole_however_it_is_cut() {
+    let site = Site::start(1, ostler_wire::Worker { request_buffering: false, ..settings() });
+    let body: Vec<u8> = (0..500_000_u32).map(|number| (number % 251) as u8).collect();
+    for size in [1_000, 70_000, body.len()] {
+        let mut client = site.client();
+        client.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for chunk in body.chunks(size) {
+            client.send(format!("{:x}\r\n", chunk.len())).send(chunk).send("\r\n");
+        }
+        client.send("0\r\n\r\n").get("/hello");
+        assert_eq!((client.answer(), client.answer()), ((200, body.clone()), hello()), "{size}");
+    }
+}
+
+#[test]
 fn a_slow_reader_holds_no_thread() {
     let site = Site::start(1, settings());
     let mut slow = site.client();
