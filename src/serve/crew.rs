@@ -19,11 +19,7 @@ use std::{
 };
 
 use nix::{
-    sys::{
-        epoll::Epoll,
-        eventfd::EventFd,
-        resource::{self, RLIM_INFINITY, Resource, getrlimit},
-    },
+    sys::{epoll::Epoll, eventfd::EventFd, resource},
     time::ClockId,
     unistd::{Pid, gettid},
 };
@@ -49,22 +45,8 @@ const TICK: Duration = Duration::from_millis(1);
 const STEADY_TICK: Duration = Duration::from_millis(3);
 /// A load is steady when so many ticks in a row have each seen a call end.
 const STEADY_TICKS: u32 = 16;
-/// The stack of a Python thread where the limit is none.
-const UNLIMITED_STACK: usize = 64 << 20;
-/// Even if the limit is less: the server's own code needs some.
-const SMALLEST_STACK: usize = 2 << 20;
-/// Even if the limit is more: many threads have to find room.
-const LARGEST_STACK: usize = 1 << 30;
 /// After so many ticks without a call the stand-by sleeps until there is one.
 const QUIET_TICKS: u32 = 16;
-
-/// What a thread that Python starts would have: as much as the main thread may have, within reason. Memory that is not used is not
-/// allocated.
-fn stack_size() -> usize {
-    let limit = getrlimit(Resource::RLIMIT_STACK).map_or(RLIM_INFINITY, |(limit, _)| limit);
-    let limit = if limit == RLIM_INFINITY { UNLIMITED_STACK } else { usize::try_from(limit).unwrap_or(usize::MAX) };
-    limit.clamp(SMALLEST_STACK, LARGEST_STACK)
-}
 
 /// What the loop, the threads and the calls all see.
 pub(crate) struct Shared {
@@ -219,7 +201,8 @@ impl<'a, A: Application> Crew<'a, A> {
         thread::scope(|scope| {
             let mut started = Vec::new();
             for seat in 1..crew.python.len() {
-                let thread = thread::Builder::new().name(format!("ostler-{seat}")).stack_size(stack_size());
+                let thread = thread::Builder::new().name(format!("ostler-{seat}"));
+                let thread = thread.stack_size(ostler_wire::limits::thread_stack() as usize);
                 started.push(thread.spawn_scoped(scope, move || crew.guard(|| crew.serve(seat as u16))));
             }
             let standby = thread::Builder::new().name("ostler-standby".into());

@@ -59,9 +59,44 @@ fn processes() -> Vec<String> {
     user.into_iter().chain(others.into_iter().map(|(_, text)| text)).chain(system).collect()
 }
 
-fn of_process(resource: Resource, name: &str) -> Option<String> {
+/// How many processes and threads there may be of `user` and in the control groups of this process at most, and which limit says so.
+pub fn most_tasks(user: u32) -> Option<(u64, String)> {
+    let of_group = |group: PathBuf| {
+        let most = read(&group.join("pids.max"))?.parse().ok()?;
+        Some((most, format!("pids.max of {} is {most}", group.display())))
+    };
+    // setrlimit(2): not enforced for root.
+    let of_user = limit(Resource::RLIMIT_NPROC).filter(|_| user != 0);
+    let of_user = of_user.map(|most| (most, format!("RLIMIT_NPROC is {most} for user {user}")));
+    let system = of_system("kernel/threads-max").and_then(|text| Some((text.rsplit(' ').next()?.parse().ok()?, text)));
+    groups("pids").into_iter().filter_map(of_group).chain(of_user).chain(system).min()
+}
+
+/// How many bytes of addresses a process may have.
+pub fn address_space() -> Option<u64> {
+    limit(Resource::RLIMIT_AS)
+}
+
+/// The stack of a Python thread where the limit is none.
+const UNLIMITED_STACK: u64 = 64 << 20;
+/// Even if the limit is less: the server's own code needs some.
+const SMALLEST_STACK: u64 = 2 << 20;
+/// Even if the limit is more: many threads have to find room.
+const LARGEST_STACK: u64 = 1 << 30;
+
+/// The stack of a thread that calls the application: what one that Python starts would have, as much as the main thread may have, within
+/// reason. Memory that is not used is not allocated.
+pub fn thread_stack() -> u64 {
+    limit(Resource::RLIMIT_STACK).unwrap_or(UNLIMITED_STACK).clamp(SMALLEST_STACK, LARGEST_STACK)
+}
+
+fn limit(resource: Resource) -> Option<u64> {
     let (limit, _) = getrlimit(resource).ok()?;
-    (limit != nix::sys::resource::RLIM_INFINITY).then(|| format!("{name} is {limit}"))
+    (limit != nix::sys::resource::RLIM_INFINITY).then_some(limit)
+}
+
+fn of_process(resource: Resource, name: &str) -> Option<String> {
+    limit(resource).map(|limit| format!("{name} is {limit}"))
 }
 
 fn of_system(name: &str) -> Option<String> {

@@ -113,6 +113,27 @@ fn a_fork_that_is_refused_names_the_limit_and_its_value() {
 }
 
 #[test]
+fn threads_that_have_no_room_are_refused_at_the_start() {
+    let rig = Rig::with_source(GREEDY);
+    let script = format!("#!/bin/sh\nulimit -s 8192; ulimit -v 4000000; exec '{}' \"$@\"\n", built("ostler").display());
+    let start = rig.folder().write("start", &script);
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).expect("a private folder is writable");
+    rig.executable(start)
+        .flag("--threads=1000")
+        .refuse()
+        .says(2, &["--threads: the stacks of 1000 take 8380219392 bytes, but RLIMIT_AS is 4096000000"]);
+    let Some(group) = Group::new("pids", "pids.max") else { return };
+    group.set("pids.max", "50");
+    let expected = format!("make 70 processes and threads, but pids.max of {} is 50", group.0.display());
+    group
+        .rig(Rig::with_source(GREEDY))
+        .flag("--workers=4")
+        .flag("--threads=16")
+        .refuse()
+        .says(2, &["--threads: --workers=4 with 16 each", &expected]);
+}
+
+#[test]
 fn an_import_that_the_kernel_ends_for_memory_says_so() {
     let memory = Group::new("memory", "memory.limit_in_bytes").map(|group| (group, "memory.limit_in_bytes"));
     let Some((group, limit)) = memory.or_else(|| Some((Group::new("memory", "memory.max")?, "memory.max"))) else {

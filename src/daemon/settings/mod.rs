@@ -211,6 +211,24 @@ impl Settings {
         if self.daemon && self.access_log == Some(LogTarget::Standard) {
             return refuse("daemon", "nobody would see the access log. Say --access-logfile FILE.");
         }
+        self.threads_have_room().or_else(|why| refuse("threads", &why))
+    }
+
+    /// What surely cannot be had is told before a worker finds out.
+    fn threads_have_room(&self) -> Result<(), String> {
+        let (workers, threads) = (u64::from(self.workers.get()), u64::from(self.boot.worker.threads));
+        // Each worker has a stand-by, too; master and template have one thread.
+        let tasks = workers * (threads + 1) + 2;
+        let user = self.identity.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.user);
+        if let Some((_, limit)) = wire::limits::most_tasks(user).filter(|(most, _)| tasks > *most) {
+            return Err(format!(
+                "--workers={workers} with {threads} each make {tasks} processes and threads, but {limit}"
+            ));
+        }
+        let stacks = (threads - 1) * wire::limits::thread_stack();
+        if let Some(most) = wire::limits::address_space().filter(|most| stacks > *most) {
+            return Err(format!("the stacks of {threads} take {stacks} bytes, but RLIMIT_AS is {most}"));
+        }
         Ok(())
     }
 }
