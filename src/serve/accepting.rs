@@ -198,8 +198,9 @@ impl Loop {
     }
 
     /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
+    /// Not where requests still wait after a turn's calls: then one in each turn is enough.
     pub(crate) fn brought(&mut self, one: bool, most: u32) {
-        self.brought = if one { (self.brought + 1) % most } else { 0 };
+        self.brought = if one && self.ready.is_empty() { (self.brought + 1) % most } else { 0 };
         if self.brought > 0 {
             self.cursor -= 1;
         }

@@ -14,6 +14,8 @@ use crate::{
 
 /// The size of a buffer that heads are read into.
 pub(crate) const BUFFER: usize = 16 * 1024;
+/// How many bytes are read from one connection, or sent to it, in one turn of the loop; then others have theirs.
+pub(crate) const TURN: usize = 256 * 1024;
 
 /// An open connection. Small while it idles: buffers belong to requests.
 pub(crate) struct Connection {

@@ -39,7 +39,11 @@ use crate::{
 };
 
 /// Events taken from the kernel at once.
-const EVENTS: usize = 256;
+const EVENTS: usize = 64;
+/// Connections that go on by themselves, and timers, that one turn deals with.
+const STEPS: u32 = 128;
+/// Requests that wait are called for so long in one turn; then it is seen what else there is.
+const CALLS: Duration = Duration::from_millis(5);
 /// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
 /// A wait so long was a sleep: nothing had happened when it began.
@@ -104,6 +108,13 @@ pub(crate) struct Loop {
     pub(crate) ready: VecDeque<Token>,
     /// Connections that can go on without waiting.
     pub(crate) again: VecDeque<Token>,
+    /// The same, of those that have had their share of this turn: they go on in the next, when everything else was looked at.
+    pub(crate) later: VecDeque<Token>,
+    /// Until then requests that wait are called in this turn, and how many more steps it may take.
+    calls_until: Instant,
+    steps_left: u32,
+    /// The leader waits with nothing left to do.
+    sleeps: bool,
     pub(crate) steps: VecDeque<Step>,
     pub(crate) timers: Timers,
     pub(crate) listeners: Vec<OwnedFd>,
@@ -181,6 +192,10 @@ impl Loop {
             serial: 0,
             ready: VecDeque::new(),
             again: VecDeque::new(),
+            later: VecDeque::new(),
+            calls_until: now + CALLS,
+            steps_left: STEPS,
+            sleeps: false,
             steps: VecDeque::new(),
             timers: Timers::default(),
             listeners: setup.listeners,
@@ -268,7 +283,7 @@ impl Loop {
         }
         let armed = self.armed;
         self.arm();
-        let at_hand = self.ready.len() + self.again.len() + self.events_left();
+        let at_hand = self.ready.len() + self.again.len() + self.later.len() + self.events_left();
         if self.armed && !armed && at_hand > 0 {
             self.let_in();
         }
@@ -301,7 +316,9 @@ impl Loop {
         !self.held.is() && self.threads.any_free()
     }
 
-    /// The next thing to do for the Python thread `seat`, or for the stand-by.
+    /// The next thing to do for the Python thread `seat`, or for the stand-by. A turn takes up what there is, each connection once, and
+    /// ends in [`Step::Wait`]: what still can go on then goes on in the next turn, after events, timers and messages, so that nobody
+    /// who always has more to send holds up the rest.
     pub fn next(&mut self, seat: Option<u16>) -> Step {
         loop {
             if let Some(step) = self.steps.pop_front() {
@@ -313,7 +330,9 @@ impl Loop {
             match seat {
                 _ if self.held.is() => {}
                 Some(seat) => {
-                    if let Some(work) = self.next_ready() {
+                    if (self.now < self.calls_until || !self.leads(Some(seat)))
+                        && let Some(work) = self.next_ready()
+                    {
                         return self.dispatch(seat, work);
                     }
                 }
@@ -325,13 +344,19 @@ impl Loop {
                     }
                 }
             }
-            if let Some(token) = self.again.pop_front() {
+            if self.steps_left > 0
+                && let Some(token) = self.again.pop_front()
+            {
+                self.steps_left -= 1;
                 self.go_on(token);
             } else if self.cursor < self.filled {
                 let event = self.events[self.cursor];
                 self.cursor += 1;
                 self.handle(event);
-            } else if let Some((token, popped)) = self.timers.pop(self.now) {
+            } else if self.steps_left > 0
+                && let Some((token, popped)) = self.timers.pop(self.now)
+            {
+                self.steps_left -= 1;
                 self.timer(token, popped);
             } else if !self.group.is_empty() {
                 self.finish_group();
@@ -368,11 +393,16 @@ impl Loop {
         }
     }
 
-    /// The leader is about to wait for events: where they go, and for how long. Everything that was to be done is done.
+    /// The leader is about to wait for events, or only to look if there is something left to do: where they go, and for how long.
     pub fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
         self.access_log.flush();
+        if !self.later.is_empty() {
+            self.again.append(&mut self.later);
+        }
+        self.sleeps = !self.has_more_to_do();
         let at_rest = match (&self.life, self.thread_free()) {
             (Life::Waiting, _) => State::Booting,
+            (Life::Serving, true) if !self.sleeps => State::Working,
             (Life::Serving, true) => State::Idle,
             (Life::Serving, false) => State::Busy,
             _ => State::Draining,
@@ -382,7 +412,8 @@ impl Loop {
         self.waits_until = Some(due.unwrap_or_else(|| self.now + A_DAY));
         // Rounded up: waking before the deadline would only mean waiting again.
         let wait = due.map_or(EpollTimeout::NONE, |due| {
-            let wait = due.saturating_duration_since(self.now) + Duration::from_micros(999);
+            let round = if self.sleeps { Duration::from_micros(999) } else { Duration::ZERO };
+            let wait = due.saturating_duration_since(self.now) + round;
             EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
         });
         let mut events = std::mem::take(&mut self.events);
@@ -424,9 +455,11 @@ impl Loop {
         }
         self.count_turn();
         let before = std::mem::replace(&mut self.now, Instant::now());
-        if self.armed && self.now - before >= SLEPT {
+        if self.armed && self.sleeps && self.now - before >= SLEPT {
             self.looked.fill(self.now);
         }
+        self.calls_until = self.now + CALLS;
+        self.steps_left = STEPS;
         self.tell_time();
         self.look_around();
     }
@@ -441,8 +474,16 @@ impl Loop {
         }
     }
 
+    /// Whether the next turn has something to do whatever happens until then.
+    fn has_more_to_do(&self) -> bool {
+        !self.again.is_empty() || !self.later.is_empty() || !self.ready.is_empty() && self.thread_free()
+    }
+
     /// When time alone brings something about.
     fn due(&self) -> Option<Instant> {
+        if self.has_more_to_do() {
+            return Some(self.now);
+        }
         let soon = (!self.ready.is_empty()).then(|| self.now + RETRY);
         let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.now + wait);
         let dues = [

@@ -13,7 +13,7 @@ use slog::info;
 use crate::{
     access_log::took,
     application::Gone,
-    connection::{Backlog, Interest, Next, Pace, Partial, Phase, Work},
+    connection::{Backlog, Connection, Interest, Next, Pace, Partial, Phase, TURN, Work},
     event_loop::{Loop, Step, Stuck},
     outbox::Drained,
     reading::too_slow,
@@ -115,6 +115,11 @@ impl Loop {
                 backlog.pace = None;
                 backlog.deadline.clear();
             }
+            (Ok(Drained::More), _) => {
+                // It takes all that it is given.
+                backlog.deadline.clear();
+                self.later.push_back(token);
+            }
             (Ok(Drained::Blocked { taken }), call_over) => {
                 if let Some((work, _)) = call_over {
                     work.slim();
@@ -180,7 +185,7 @@ impl Loop {
                 if !begun && !connection.readable {
                     self.rest(token);
                 } else if !(begun && self.life.hands_over() && self.give(token)) {
-                    self.again.push_back(token);
+                    self.later.push_back(token);
                 }
             }
             Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
@@ -203,19 +208,26 @@ impl Loop {
         connection.phase = Phase::Lingering(LINGER_BYTES);
         self.watch(token, Interest::Read);
         self.bound(token, self.now, LINGER_TIME);
-        self.again.push_back(token);
+        self.later.push_back(token);
     }
 
     /// Reads and forgets.
     pub(crate) fn linger(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        if let Some(connection) = self.connection(token) {
+        if let Some(Connection { phase: Phase::Lingering(left), socket, .. }) = self.connection(token) {
+            let mut turn = 0;
             let over = loop {
-                let Phase::Lingering(left) = &mut connection.phase else { break false };
-                match socket::receive(connection.socket.as_raw_fd(), &mut scratch) {
+                match socket::receive(socket.as_raw_fd(), &mut scratch) {
                     Ok(None) => break false,
-                    Ok(Some(length @ 1..)) if *left > length as u64 => *left -= length as u64,
+                    Ok(Some(length @ 1..)) if *left > length as u64 => {
+                        *left -= length as u64;
+                        turn += length;
+                    }
                     _ => break true,
+                }
+                if turn >= TURN {
+                    self.later.push_back(token);
+                    break false;
                 }
             };
             if over {

@@ -57,6 +57,6 @@ impl Loop {
     }
 
     fn more_at_hand(&self) -> bool {
-        self.ready.len() + self.again.len() + self.events_left() > 1
+        self.ready.len() + self.again.len() + self.later.len() + self.events_left() > 1
     }
 }

@@ -184,7 +184,11 @@ impl Loop {
     pub(crate) fn drained(&mut self) -> Option<Step> {
         match self.life {
             Life::Over(_) => Some(Step::End),
-            Life::Draining(_) if !self.again.is_empty() || self.calls > self.stuck.len() as u16 => None,
+            Life::Draining(_)
+                if !self.again.is_empty() || !self.later.is_empty() || self.calls > self.stuck.len() as u16 =>
+            {
+                None
+            }
             Life::Draining(_) if self.connections.len() > self.stuck.len() => None,
             Life::Draining(drain) => {
                 // A sibling may have given something before it heard that all stop.

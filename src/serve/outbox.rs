@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     application::{Gone, Waiting},
+    connection::TURN,
     socket,
     spool::{Front, Spool},
 };
@@ -46,6 +47,8 @@ pub(crate) struct FilePart {
 pub(crate) enum Drained {
     /// The kernel has it all.
     Empty,
+    /// Enough for one turn of the loop.
+    More,
     /// The client must take some first. How many bytes it has taken since the response began.
     Blocked { taken: u64 },
 }
@@ -87,10 +90,14 @@ impl Outbox {
     /// Hands to the kernel what it takes.
     pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
         let mut state = self.state();
+        let until = state.taken + TURN as u64;
         while let Some(sent) = state.send(to)? {
             state.taken += sent as u64;
             if sent == 0 {
                 return Ok(Drained::Empty);
+            }
+            if state.taken >= until {
+                return Ok(Drained::More);
             }
             if state.spool.length() <= LARGEST / 2 {
                 self.drained.notify_all();

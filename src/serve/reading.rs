@@ -11,7 +11,7 @@ use slog::{debug, warn};
 use crate::{
     access_log::took,
     body::{BodyReader, LiveHandle, Problem},
-    connection::{Interest, Partial, Phase, Work},
+    connection::{Interest, Partial, Phase, TURN, Work},
     event_loop::{Loop, find},
     response::Outgoing,
     socket,
@@ -20,8 +20,6 @@ use crate::{
 
 /// Work that is kept for reuse: as much as is read and waits at once on a busy worker.
 const SPARE: usize = 32;
-/// A body is read for so long in one turn; then others have theirs.
-const BODY_TURN: usize = 1 << 20;
 const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 /// Below the minimum rate a client has this long to catch up.
 const RATE_GRACE: Duration = Duration::from_secs(10);
@@ -226,7 +224,7 @@ impl Loop {
                 self.watch(token, Interest::Read);
                 self.bound(token, self.now, self.shared.boot.worker.body_timeout);
                 if readable {
-                    self.again.push_back(token);
+                    self.later.push_back(token);
                 }
             }
             Err(problem) => self.body_failed(token, work, problem),
@@ -246,7 +244,7 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         let mut turn = 0;
-        while turn < BODY_TURN {
+        while turn < TURN {
             let length = match socket::receive(connection.socket.as_raw_fd(), scratch) {
                 Ok(Some(length @ 1..)) => length,
                 Ok(None) => {
@@ -285,7 +283,7 @@ impl Loop {
         connection.phase = Phase::Body(work, reader);
         self.bound(token, now, shared.boot.worker.body_timeout);
         if readable {
-            self.again.push_back(token);
+            self.later.push_back(token);
         }
     }
 

@@ -16,6 +16,8 @@ use nix::{
     sys::socket::{self, MsgFlags, Shutdown, SockFlag, sockopt},
 };
 
+use crate::connection::TURN;
+
 /// Takes one connection from a listener's queue, and says who is at its other end.
 pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
     loop {
@@ -62,7 +64,7 @@ pub(crate) fn send_parts(socket: RawFd, parts: &[&[u8]]) -> io::Result<Option<us
     unless_blocked(socket::sendmsg::<()>(socket, &slices, &[], flags, None))
 }
 
-/// Sends a prefix of a file's part; moves `offset`. `Some(0)` where the file is shorter than that.
+/// Sends a prefix of a file's part, at most what one turn allows; moves `offset`. `Some(0)` where the file is shorter than that.
 pub(crate) fn send_file(
     socket: BorrowedFd,
     file: BorrowedFd,
@@ -70,7 +72,7 @@ pub(crate) fn send_file(
     length: u64,
 ) -> io::Result<Option<usize>> {
     let mut position = *offset as i64;
-    let count = length.min(1 << 30) as usize;
+    let count = length.min(TURN as u64) as usize;
     let sent = unless_blocked(nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count))?;
     *offset = position as u64;
     Ok(sent)

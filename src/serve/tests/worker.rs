@@ -4,7 +4,17 @@
 mod moves;
 mod scripted;
 
-use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    collections::HashSet,
+    io::Write,
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use ostler_serve::Ending;
 use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::State};
@@ -244,6 +254,69 @@ fn a_drain_moves_idle_connections_and_closes_none() {
         assert_eq!(client.asks("/hello"), hello());
     }
     assert_eq!(site.board.slot(next as u16).taken.load(Relaxed), 51);
+}
+
+#[test]
+fn a_drain_moves_more_connections_than_one_turn_does() {
+    let mut site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..300).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    site.add_worker();
+    site.drain(0, true);
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+}
+
+/// Sends again and again, on a connection of its own, until told to stop; what is answered is read and forgotten.
+fn endlessly(site: &Site, first: String, then: Vec<u8>, over: Arc<AtomicBool>) -> JoinHandle<()> {
+    let mut sending = site.client().0;
+    let mut receiving = sending.try_clone().unwrap();
+    thread::spawn(move || drop(std::io::copy(&mut receiving, &mut std::io::sink())));
+    thread::spawn(move || {
+        sending.write_all(first.as_bytes()).unwrap();
+        while !over.load(Relaxed) {
+            sending.write_all(&then).unwrap();
+        }
+        sending.shutdown(Shutdown::Both).unwrap();
+    })
+}
+
+/// Whether others, timers and the master are heard beside a client that always has more.
+fn beside(first: String, then: Vec<u8>) {
+    let brief = Duration::from_millis(10);
+    let site = Site::start(1, ostler_wire::Worker { header_timeout: brief, ..settings() });
+    let over = Arc::new(AtomicBool::new(false));
+    let busy = endlessly(&site, first, then, over.clone());
+    let mut client = site.client();
+    for _ in 0..20 {
+        assert_eq!(client.asks("/hello"), hello());
+        assert_eq!(site.client().asks("/hello"), hello(), "a new connection");
+        site.settled(0);
+    }
+    assert_eq!(site.client().send("GET /").answer().0, 408, "a time-out");
+    assert!(!busy.is_finished(), "it went on all the while");
+    over.store(true, Relaxed);
+    busy.join().unwrap();
+}
+
+#[test]
+fn a_flood_of_pipelined_requests_holds_up_nobody() {
+    beside(String::new(), b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1000));
+}
+
+#[test]
+fn an_upload_at_full_speed_holds_up_nobody() {
+    let head = "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000000\r\n\r\n";
+    beside(head.into(), vec![b'x'; 1 << 20]);
+}
+
+#[test]
+fn a_client_that_takes_its_answer_at_full_speed_holds_up_nobody() {
+    beside(String::new(), b"GET /size/20000000 HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10));
 }
 
 #[test]
