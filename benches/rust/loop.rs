@@ -30,7 +30,7 @@ impl Application for Hello {
         head.begin(b"200 OK").expect("it is a status");
         head.field(b"Content-Type", b"text/plain").expect("it is a field");
         head.field(b"Content-Length", b"13").expect("it is a length");
-        response.whole(head, b"Hello, World!").expect("the length is right");
+        response.whole(head, b"Hello, World!", &mut |wait| wait()).expect("the length is right");
     }
 
     fn stacks(&self) -> String {
@@ -114,6 +114,7 @@ fn worker() -> Worker {
         request_buffering: true,
         body_memory: 65536,
         spool_directory: PathBuf::from("/tmp"),
+        spool_limit: 0,
         root_path: String::new(),
         header_map: HeaderMap::Drop,
         forwarded_allow: Peers::default(),

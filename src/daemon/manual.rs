@@ -114,6 +114,10 @@ const PHRASES: &[(&str, &str)] = &[
         "No Python thread could run for a second: what the others do. Requests wait, or move to workers that are free.",
     ),
     ("interpreter lock free again", "And for how long it was held."),
+    (
+        "no room to spool",
+        "A body, or a response that its client is slow to take, has no room; names the limit; said at most once a minute.",
+    ),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     (
         "access log not written",
@@ -134,8 +138,6 @@ const PHRASES: &[(&str, &str)] = &[
         "more clients refused or cut",
         "How many lines of these two kinds were left out: only the first of a second are written.",
     ),
-    ("a body could not be kept", "There was no room in --spool-directory; said at most once a minute."),
-    ("a response could not be kept", "The same for what a slow client had still to take; its connection is reset."),
     (
         "master was slow",
         "It heard nobody for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
@@ -283,6 +285,7 @@ mod tests {
             include_str!("../serve/recall.rs"),
             include_str!("../serve/recording.rs"),
             include_str!("../serve/response.rs"),
+            include_str!("../serve/store.rs"),
         ]
         .concat();
         for (phrase, _) in PHRASES {

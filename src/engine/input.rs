@@ -1,12 +1,11 @@
 //! `wsgi.input`: the body as a file, from memory, from its spool file, or as it arrives.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     sync::{Mutex, PoisonError},
 };
 
-use ostler_serve::{Body, application::LiveBody};
+use ostler_serve::{Body, SpoolFile, application::LiveBody};
 use pyo3::{
     exceptions::{PyOSError, PyStopIteration},
     prelude::*,
@@ -27,7 +26,7 @@ enum Source {
     /// All of it, and how much has been read.
     Memory(Vec<u8>, usize),
     /// What is left of it, in bytes.
-    File(BufReader<File>, u64),
+    File(BufReader<SpoolFile>, u64),
     Live(BufReader<LiveBody>),
     /// It was live, and its request is over.
     Over,

@@ -217,9 +217,10 @@ impl Reply {
     }
 
     /// Sends a whole body, and ends the response.
-    pub fn whole(&mut self, body: &[u8]) -> PyResult<Result<(), BodyLength>> {
+    pub fn whole(&mut self, py: Python<'_>, body: &[u8]) -> PyResult<Result<(), BodyLength>> {
+        let wait = &mut |work: &mut (dyn FnMut() + Send)| lock::without(py, work);
         let (response, head, _) = self.parts()?;
-        Ok(response.whole(head, body))
+        Ok(response.whole(head, body, wait))
     }
 
     /// Sends a block, and the head before the first. An empty block sends nothing.

@@ -1,10 +1,10 @@
 //! What the loop and an application owe each other. The engine's is Python; the tests' is a script in Rust.
 
-use std::{fs::File, io};
+use std::io;
 
 use ostler_http::RequestHead;
 
-use crate::Response;
+use crate::{Response, store::SpoolFile};
 
 /// Something that answers requests on the Python threads.
 pub trait Application: Sync {
@@ -81,8 +81,8 @@ pub enum Body {
     Empty,
     /// All of it.
     Memory(Vec<u8>),
-    /// All of it, in an unlinked file whose offset is 0; and its length in bytes.
-    File(File, u64),
+    /// All of it, in an unlinked file; and its length in bytes.
+    File(SpoolFile, u64),
     /// It is still arriving (`--no-request-buffering`).
     Live(LiveBody),
 }

@@ -13,11 +13,15 @@ use ostler_wire::Worker;
 
 use crate::{
     application::{Body, LiveBody},
+    crew::Shared,
+    reading::rate_allows,
     socket,
     spool::Spool,
+    store::{Shortage, Store},
 };
 
 const TOO_LARGE: Refusal = Refusal { status: 413, why: "the body is larger than --limit-request-body" };
+pub(crate) const TOO_LARGE_TO_SPOOL: Refusal = Refusal { status: 413, why: "the body is larger than --spool-limit" };
 
 /// Finds a body's end (RFC 9112 §6).
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub(crate) struct BodyReader {
     pub received: u64,
     /// When its head was complete.
     pub started: Instant,
+    /// Since when it waits for a descriptor for its file.
+    pub parked: Option<Instant>,
 }
 
 impl BodyReader {
@@ -43,14 +49,17 @@ impl BodyReader {
         let decoder = match framing {
             Framing::None | Framing::Length(0) => return Ok(None),
             Framing::Length(length) if over(length, settings.limit_request_body) => return Err(TOO_LARGE),
+            Framing::Length(length) if length > settings.body_memory && over(length, settings.spool_limit) => {
+                return Err(TOO_LARGE_TO_SPOOL);
+            }
             Framing::Length(length) => Decoder::Length(length),
             Framing::Chunked => Decoder::Chunked(ChunkedDecoder::default()),
         };
-        Ok(Some(BodyReader { decoder, spool: Spool::default(), received: 0, started }))
+        Ok(Some(BodyReader { decoder, spool: Spool::default(), received: 0, started, parked: None }))
     }
 
     /// Takes what belongs to the body from the beginning of `input`: how much that was, and whether the body is complete.
-    pub fn feed(&mut self, input: &[u8], settings: &Worker) -> Result<(usize, bool), Problem> {
+    pub fn feed(&mut self, input: &[u8], settings: &Worker, store: &Arc<Store>) -> Result<(usize, bool), Problem> {
         let mut consumed = 0;
         loop {
             let step = self.decoder.step(&input[consumed..])?;
@@ -61,7 +70,7 @@ impl BodyReader {
             }
             let data = &input[consumed - step.data..consumed];
             if !data.is_empty() {
-                self.spool.push(data, settings.body_memory as usize, &settings.spool_directory)?;
+                self.spool.push(data, settings.body_memory as usize, store)?;
             }
             if step.done || step.consumed == 0 {
                 return Ok((consumed, step.done));
@@ -69,9 +78,15 @@ impl BodyReader {
         }
     }
 
+    /// How much of `most` bytes may be read: without a descriptor for a file, no more than memory is meant for.
+    pub fn may_take(&self, most: usize, settings: &Worker, store: &Store) -> usize {
+        let in_memory = self.spool.left_in_memory(settings.body_memory as usize);
+        if in_memory >= most || store.descriptors_left() > 0 { most } else { in_memory }
+    }
+
     /// All of it.
-    pub fn finish(self) -> io::Result<Body> {
-        self.spool.into_body()
+    pub fn finish(self, store: &Arc<Store>) -> Result<Body, Shortage> {
+        self.spool.into_body(store)
     }
 }
 
@@ -96,8 +111,8 @@ impl Decoder {
 pub(crate) enum Problem {
     /// The peer's fault.
     Refused(Refusal),
-    /// Ours: the spool file.
-    Failed(io::Error),
+    /// Ours: there is no room for it.
+    Shortage(Shortage),
 }
 
 impl From<Refusal> for Problem {
@@ -106,9 +121,9 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
-        Problem::Failed(error)
+impl From<Shortage> for Problem {
+    fn from(shortage: Shortage) -> Self {
+        Problem::Shortage(shortage)
     }
 }
 
@@ -125,8 +140,13 @@ pub(crate) struct LiveReader {
     data: usize,
     continue_first: bool,
     pause: Duration,
+    min_rate: u64,
     limit: u64,
     received: u64,
+    /// How long it was waited for the client.
+    waited: Duration,
+    /// The call that reads it, for its time.
+    call: Option<(Arc<Shared>, u16)>,
     state: LiveState,
 }
 
@@ -164,12 +184,20 @@ impl LiveHandle {
             data: 0,
             continue_first,
             pause: settings.body_timeout,
+            min_rate: settings.min_rate,
             limit: settings.limit_request_body,
             received: 0,
+            waited: Duration::ZERO,
+            call: None,
             state: LiveState::Open,
         };
         let handle = LiveHandle(Arc::new(Mutex::new(reader)));
         (handle.clone(), LiveBody { source: Box::new(handle), length })
+    }
+
+    /// The call begins, on this thread.
+    pub fn called(&self, shared: Arc<Shared>, seat: u16) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).call = Some((shared, seat));
     }
 
     /// Whether all of the body is here, read or not. Where another thread is just waiting for more of it, it is not.
@@ -278,15 +306,30 @@ impl LiveReader {
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let pause = match self.pause {
-            Duration::ZERO => PollTimeout::NONE,
-            pause => PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX),
+    /// Waits for the client, as long as it may pause, and no longer than the minimum rate allows.
+    fn wait(&mut self) -> io::Result<()> {
+        let pause = (!self.pause.is_zero()).then_some(self.pause);
+        let rate = (self.min_rate > 0).then(|| rate_allows(self.received, self.min_rate).saturating_sub(self.waited));
+        let bound = pause.into_iter().chain(rate).min();
+        let since = Instant::now();
+        let came = match &self.call {
+            Some((shared, seat)) => shared.call_times[usize::from(*seat)].during(|| self.comes_within(bound)),
+            None => self.comes_within(bound),
+        }?;
+        self.waited += since.elapsed();
+        let why = match bound == pause {
+            true => "the client paused its body for --body-timeout",
+            false => "the body came more slowly than --min-rate",
         };
-        match poll(&mut descriptors, pause) {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client paused its body for --body-timeout")),
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        if came { Ok(()) } else { Err(io::Error::new(io::ErrorKind::TimedOut, why)) }
+    }
+
+    fn comes_within(&self, bound: Option<Duration>) -> io::Result<bool> {
+        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let wait = bound.map_or(PollTimeout::NONE, |bound| PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX));
+        match poll(&mut descriptors, wait) {
+            Ok(came) => Ok(came > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }

@@ -29,13 +29,14 @@ use slog::{Logger, error, warn};
 use crate::{
     Ending,
     application::{Application, Request},
+    call_time::CallTime,
     connection::Work,
     event_loop::{Loop, Step},
     lead::{Lead, Threads, Wake},
     outbox::Outbox,
     recall::Pending,
     response::{Progress, Response},
-    saying::Rarely,
+    store::Store,
     timers::Token,
 };
 
@@ -55,14 +56,15 @@ pub(crate) struct Shared {
     pub scoreboard: Arc<Scoreboard>,
     pub log: Logger,
     pub seats: Vec<Seat>,
+    /// For each of them.
+    pub call_times: Vec<CallTime>,
+    pub store: Arc<Store>,
     /// Names of response fields that the access log wants.
     pub logged_fields: Vec<String>,
     /// Keys of the environ that the access log wants.
     pub logged_environ: Vec<String>,
     /// Nobody is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
-    /// That there is no room for a body or a response.
-    pub no_room: Rarely,
     notes: Mutex<Vec<Note>>,
     /// Readable when the leader shall not wait any more.
     pub alarm: EventFd,
@@ -77,6 +79,8 @@ pub(crate) enum Note {
 impl Shared {
     pub fn new(boot: Boot, slot: u16, scoreboard: Arc<Scoreboard>, log: Logger) -> std::io::Result<Shared> {
         let seats = (0..boot.worker.threads).map(|_| Seat::default()).collect();
+        let call_times = (0..boot.worker.threads).map(|_| CallTime::default()).collect();
+        let store = Arc::new(Store::new(&boot.worker.spool_directory, boot.worker.spool_limit)?);
         let alarm =
             EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?;
         let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
@@ -86,10 +90,11 @@ impl Shared {
             scoreboard,
             log,
             seats,
+            call_times,
+            store,
             logged_fields,
             logged_environ,
             closing: AtomicBool::new(false),
-            no_room: Rarely::default(),
             notes: Mutex::default(),
             alarm,
         })
@@ -115,6 +120,13 @@ impl Shared {
     /// The leader is awake.
     pub fn awake(&self) {
         let _ = self.alarm.read();
+    }
+
+    /// Tells the loop of an outbox that it must drain while the call goes on: once for each time that it looks.
+    pub fn tell_of(&self, token: Token, outbox: &Arc<Outbox>) {
+        if outbox.tell() {
+            self.notify(Note::Outbox(token, outbox.clone()));
+        }
     }
 
     pub fn take_notes(&self) -> Vec<Note> {

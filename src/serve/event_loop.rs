@@ -128,6 +128,8 @@ pub(crate) struct Loop {
     pub(crate) complained: Option<Instant>,
     /// What is said of single clients.
     pub(crate) client_lines: ClientLines,
+    /// Connections whose bodies wait for a descriptor.
+    pub(crate) parked: VecDeque<Token>,
     pub(crate) most_connections: usize,
     pub(crate) exchange: Exchange,
     pub(crate) handover: Handover,
@@ -206,6 +208,7 @@ impl Loop {
             paused_until: None,
             complained: None,
             client_lines: ClientLines::default(),
+            parked: VecDeque::new(),
             most_connections,
             handover: Handover::new(most_connections),
             spread: Spread::default(),
@@ -476,7 +479,10 @@ impl Loop {
 
     /// Whether the next turn has something to do whatever happens until then.
     fn has_more_to_do(&self) -> bool {
-        !self.again.is_empty() || !self.later.is_empty() || !self.ready.is_empty() && self.thread_free()
+        !self.again.is_empty()
+            || !self.later.is_empty()
+            || self.shared.store.has_rubbish()
+            || !self.ready.is_empty() && self.thread_free()
     }
 
     /// When time alone brings something about.
@@ -515,6 +521,10 @@ impl Loop {
         self.recall();
         self.look_at_held();
         self.take_again();
+        if self.shared.store.has_rubbish() {
+            self.shared.store.clear_away();
+        }
+        self.unpark();
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ostler_http::{Refusal, response::ResponseFraming};
-use ostler_wire::Recycle;
+use ostler_wire::{Recycle, Worker};
 use slog::info;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     connection::{Backlog, Connection, Interest, Next, Pace, Partial, Phase, TURN, Work},
     event_loop::{Loop, Step, Stuck},
     outbox::Drained,
-    reading::too_slow,
+    reading::{NO_ROOM, too_slow},
     response::Progress,
     socket,
     timers::{Token, end_of},
@@ -24,10 +24,20 @@ use crate::{
 
 /// So much of what a client still sends is read and forgotten after a refusal, so that it sees the answer.
 const LINGER_BYTES: u64 = 4 << 20;
+/// A call whose time stands still, because it waits for its client, is looked at no more often than this.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// And for so long.
 const LINGER_TIME: Duration = Duration::from_secs(3);
 const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come within --header-timeout" };
 const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
+
+/// How long a call has lasted when it is first looked at; zero for never.
+pub(crate) fn first_look(worker: &Worker) -> Duration {
+    match (worker.slow_request, worker.timeout) {
+        (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
+        (slow, _) => slow,
+    }
+}
 
 impl Loop {
     /// Takes up a connection whose call is over.
@@ -276,8 +286,8 @@ impl Loop {
                 None => self.close(token),
             },
             Phase::Body(..) => {
-                if let Phase::Body(work, _) = std::mem::replace(&mut connection.phase, Phase::Head) {
-                    self.refuse(token, work, LATE_BODY);
+                if let Phase::Body(work, reader) = std::mem::replace(&mut connection.phase, Phase::Head) {
+                    self.refuse(token, work, if reader.parked.is_some() { NO_ROOM } else { LATE_BODY });
                 }
             }
             Phase::Called(seat, _) => {
@@ -294,14 +304,22 @@ impl Loop {
     fn call_is_late(&mut self, token: Token, seat: u16) {
         let worker = &self.shared.boot.worker;
         let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
-        let age = Duration::from_millis(self.milliseconds().saturating_sub(started));
+        let now = self.milliseconds();
+        let time = &self.shared.call_times[usize::from(seat)];
+        // What it waited for its client is not its own time.
+        let age = Duration::from_millis(now.saturating_sub(started)).saturating_sub(time.waited(now));
         // The scoreboard counts in whole milliseconds.
-        let over = age + Duration::from_millis(2) >= worker.timeout;
-        if worker.timeout.is_zero() || !over {
-            if !worker.timeout.is_zero() {
-                self.bound(token, self.now, worker.timeout - age);
+        let over = |bound: Duration| !bound.is_zero() && age + Duration::from_millis(2) >= bound;
+        if !over(worker.timeout) {
+            if over(worker.slow_request) && !time.explained.swap(true, Relaxed) {
+                self.steps.push_back(Step::Explain(seat, "slow request"));
             }
-            return self.steps.push_back(Step::Explain(seat, "slow request"));
+            let explained = time.explained.load(Relaxed);
+            let next = if explained { worker.timeout } else { first_look(worker) };
+            if !next.is_zero() {
+                self.bound(token, self.now, next.saturating_sub(age).max(LOOK_AGAIN));
+            }
+            return;
         }
         self.steps.push_back(Step::Explain(seat, "request timed out"));
         self.ask_replacement(Recycle::Timeout);

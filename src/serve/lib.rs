@@ -9,6 +9,7 @@ mod accepting;
 mod access_log;
 pub mod application;
 mod body;
+mod call_time;
 mod connection;
 mod crew;
 mod cutting;
@@ -31,10 +32,12 @@ mod saying;
 mod socket;
 mod spool;
 mod spread;
+mod store;
 mod timers;
 
 pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};
 pub use response::Response;
+pub use store::SpoolFile;
 
 use crew::{Crew, Shared};
 use event_loop::Loop;

@@ -3,35 +3,50 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::AcqRel},
+    },
 };
 
 use crate::{
-    application::{Gone, Waiting},
+    application::Gone,
     connection::TURN,
     socket,
     spool::{Front, Spool},
+    store::{Counted, Shortage, Store},
 };
 
 /// Up to here a response waits in memory, above it in a spool file.
 const ROOM: usize = 256 * 1024;
 /// Up to here it waits in a spool file, above it the application waits.
-const LARGEST: u64 = 1 << 30;
+pub(crate) const LARGEST: u64 = 64 << 20;
+/// In files of about this size, each of which goes when it is sent.
+const SEGMENT: u64 = 16 << 20;
 
 /// Shared by the loop and, until the call ends, the thread that makes the response.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<State>,
     drained: Condvar,
+    /// The loop was told of it, and has not looked at it since.
+    told: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     spool: Spool,
     file: Option<FilePart>,
     taken: u64,
     broken: Option<Gone>,
+    /// The application waits until there are no more bytes than so many.
+    wanted: Option<u64>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { spool: Spool::new(LARGEST, SEGMENT), file: None, taken: 0, broken: None, wanted: None }
+    }
 }
 
 /// A part of a file that follows everything else.
@@ -40,6 +55,7 @@ pub(crate) struct FilePart {
     pub file: OwnedFd,
     pub offset: u64,
     pub left: u64,
+    pub _counted: Counted,
 }
 
 /// How far [`Outbox::drain`] came.
@@ -66,20 +82,39 @@ impl Outbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends bytes; waits, inside `wait`, while there are too many. The outer error is the spool file's.
-    pub fn push(&self, bytes: &[u8], directory: &Path, wait: Waiting) -> io::Result<Result<(), Gone>> {
-        if self.state().spool.length() > LARGEST {
-            wait(&mut || {
-                let full = |state: &mut State| state.spool.length() > LARGEST / 2 && state.broken.is_none();
-                drop(self.drained.wait_while(self.state(), full));
-            });
+    /// Appends a prefix of `bytes`, and leaves the rest there: why not more, if not all.
+    pub fn push(&self, bytes: &mut &[u8], store: &Arc<Store>) -> Result<Option<Shortage>, Gone> {
+        // Piece by piece, so that the loop never waits long for a disk.
+        while !bytes.is_empty() {
+            let mut state = self.state();
+            if let Some(why) = state.broken {
+                return Err(why);
+            }
+            let (piece, rest) = bytes.split_at(bytes.len().min(TURN));
+            match state.spool.push(piece, ROOM, store) {
+                // As much waits in memory if need be.
+                Err(_) if state.spool.length() < ROOM as u64 => state.spool.keep(piece),
+                Err(shortage) => return Ok(Some(shortage)),
+                Ok(()) => {}
+            }
+            *bytes = rest;
         }
+        Ok(None)
+    }
+
+    /// Appends a few bytes that must not wait.
+    pub fn keep(&self, bytes: &[u8]) {
+        self.state().spool.keep(bytes);
+    }
+
+    /// Waits until half of it is drained, or nobody drains it any more.
+    pub fn wait_for_room(&self) {
         let mut state = self.state();
-        if let Some(why) = state.broken {
-            return Ok(Err(why));
-        }
-        // After a failure the file may end with a part of these bytes: nothing may follow them.
-        state.spool.push(bytes, ROOM, directory).inspect_err(|_| state.broken = Some(Gone::GivenUp)).map(Ok)
+        let wanted = state.spool.length() / 2;
+        state.wanted = Some(wanted);
+        let full = |state: &mut State| state.spool.length() > wanted && state.broken.is_none();
+        let waited = self.drained.wait_while(state, full);
+        waited.unwrap_or_else(PoisonError::into_inner).wanted = None;
     }
 
     /// Appends a part of a file; nothing can follow it.
@@ -89,6 +124,7 @@ impl Outbox {
 
     /// Hands to the kernel what it takes.
     pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
+        self.told.swap(false, AcqRel);
         let mut state = self.state();
         let until = state.taken + TURN as u64;
         while let Some(sent) = state.send(to)? {
@@ -96,14 +132,19 @@ impl Outbox {
             if sent == 0 {
                 return Ok(Drained::Empty);
             }
+            if state.wanted.is_some_and(|wanted| state.spool.length() <= wanted) {
+                self.drained.notify_all();
+            }
             if state.taken >= until {
                 return Ok(Drained::More);
             }
-            if state.spool.length() <= LARGEST / 2 {
-                self.drained.notify_all();
-            }
         }
         Ok(Drained::Blocked { taken: state.taken })
+    }
+
+    /// Whether the loop must be told of it, once for each time that it looks.
+    pub fn tell(&self) -> bool {
+        !self.told.swap(true, AcqRel)
     }
 
     /// Whether nobody may wait for the client any more.
@@ -129,7 +170,11 @@ impl State {
     fn send(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
         let sent = match self.spool.front() {
             Front::Memory(bytes) => socket::send(to.as_raw_fd(), bytes)?,
-            Front::File(file, mut offset, left) => socket::send_file(to.as_fd(), file, &mut offset, left)?,
+            Front::File(file, mut offset, left) => match socket::send_file(to.as_fd(), file, &mut offset, left)? {
+                // Somebody else has shortened it.
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                sent => sent,
+            },
             Front::Empty => return self.file.as_mut().map_or(Ok(Some(0)), |part| part.send(to)),
         };
         self.spool.take(sent.unwrap_or(0));

@@ -8,6 +8,7 @@ use crate::{
     access_log::took,
     connection::{Interest, Phase, Work},
     event_loop::{Loop, Step},
+    finishing::first_look,
     lead::worth_handing_on,
     timers::Token,
 };
@@ -126,16 +127,16 @@ impl Loop {
     /// Notes that a Python thread makes a call now.
     pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
         let token = work.outgoing.token;
-        let worker = &self.shared.boot.worker;
-        let bound = match (worker.slow_request, worker.timeout) {
-            (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
-            (slow, _) => slow,
-        };
+        let bound = first_look(&self.shared.boot.worker);
         work.started = self.now;
         work.outgoing.date = self.date;
         work.outgoing.thread = Some(seat);
         work.outgoing.may_wait = self.may_group();
         self.shared.seats[usize::from(seat)].begin();
+        self.shared.call_times[usize::from(seat)].begin();
+        if let Some(live) = &work.outgoing.live {
+            live.called(self.shared.clone(), seat);
+        }
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
         activity.begin(work.incoming.line_bytes(), self.milliseconds());
         self.keep_head(seat, &work.incoming);

@@ -6,20 +6,22 @@ use std::{
 };
 
 use ostler_http::{Parse, Refusal, response::CONTINUE};
-use slog::{debug, warn};
+use slog::debug;
 
 use crate::{
     access_log::took,
-    body::{BodyReader, LiveHandle, Problem},
+    body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
     connection::{Interest, Partial, Phase, TURN, Work},
     event_loop::{Loop, find},
     response::Outgoing,
     socket,
+    store::Shortage,
     timers::{Token, end_of},
 };
 
 /// Work that is kept for reuse: as much as is read and waits at once on a busy worker.
 const SPARE: usize = 32;
+pub(crate) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
 const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 /// Below the minimum rate a client has this long to catch up.
 const RATE_GRACE: Duration = Duration::from_secs(10);
@@ -211,7 +213,7 @@ impl Loop {
     fn body_bytes(&mut self, token: Token, mut work: Box<Work>, mut reader: Box<BodyReader>) {
         let incoming = &mut work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
-        match reader.feed(behind, &self.shared.boot.worker) {
+        match reader.feed(behind, &self.shared.boot.worker, &self.shared.store) {
             Ok((consumed, done)) => {
                 incoming.consumed += consumed;
                 if done {
@@ -243,9 +245,16 @@ impl Loop {
         let now = self.now;
         let Some(connection) = self.connection(token) else { return };
         let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
+        if let Some(since) = reader.parked.take() {
+            reader.started += took(since, now);
+        }
         let mut turn = 0;
         while turn < TURN {
-            let length = match socket::receive(connection.socket.as_raw_fd(), scratch) {
+            let most = reader.may_take(scratch.len(), &shared.boot.worker, &shared.store);
+            if most == 0 {
+                return self.park(token, work, reader);
+            }
+            let length = match socket::receive(connection.socket.as_raw_fd(), &mut scratch[..most]) {
                 Ok(Some(length @ 1..)) => length,
                 Ok(None) => {
                     connection.readable = false;
@@ -262,9 +271,9 @@ impl Loop {
                 }
             };
             turn += length;
-            match reader.feed(&scratch[..length], &shared.boot.worker) {
+            match reader.feed(&scratch[..length], &shared.boot.worker, &shared.store) {
                 Ok((consumed, true)) => {
-                    connection.readable = length == scratch.len() || connection.half_closed;
+                    connection.readable = length == most || connection.half_closed;
                     if consumed < length {
                         let bytes = scratch[consumed..length].to_vec();
                         connection.partial = Some(Box::new(Partial { bytes, ..Partial::default() }));
@@ -287,25 +296,45 @@ impl Loop {
         }
     }
 
+    /// There is no descriptor for the body's file. Its reading waits for one, and that is not the client's fault.
+    fn park(&mut self, token: Token, work: Box<Work>, mut reader: Box<BodyReader>) {
+        self.shared.store.complain(&self.shared.log, &Shortage::Descriptors, &work.incoming.line());
+        reader.parked = Some(self.now);
+        let Some(connection) = self.connection(token) else { return self.retire(work) };
+        connection.phase = Phase::Body(work, reader);
+        self.parked.push_back(token);
+        self.bound(token, self.now, self.shared.boot.worker.body_timeout);
+    }
+
+    /// Descriptors are free again: bodies that waited for one are read on.
+    pub(crate) fn unpark(&mut self) {
+        if !self.parked.is_empty() {
+            let free = self.shared.store.descriptors_left().min(self.parked.len());
+            self.again.extend(self.parked.drain(..free));
+        }
+    }
+
     fn body_complete(&mut self, token: Token, mut work: Box<Work>, reader: BodyReader) {
-        match reader.finish() {
+        match reader.finish(&self.shared.store) {
             Ok(body) => {
                 work.incoming.body = body;
                 self.request_ready(token, work);
             }
-            Err(error) => self.body_failed(token, work, Problem::Failed(error)),
+            Err(shortage) => self.body_failed(token, work, Problem::Shortage(shortage)),
         }
     }
 
     fn body_failed(&mut self, token: Token, work: Box<Work>, problem: Problem) {
         match problem {
             Problem::Refused(refusal) => self.refuse(token, work, refusal),
-            Problem::Failed(error) => {
-                if self.shared.no_room.is_due(self.now) {
-                    let request = work.incoming.line();
-                    warn!(self.shared.log, "a body could not be kept"; "request" => request, "error" => %error);
-                }
-                self.refuse(token, work, Refusal { status: 500, why: "no spool file" });
+            Problem::Shortage(shortage) => {
+                self.shared.store.complain(&self.shared.log, &shortage, &work.incoming.line());
+                let refusal = match shortage {
+                    Shortage::TooLarge => TOO_LARGE_TO_SPOOL,
+                    Shortage::Failed(_) => Refusal { status: 500, why: "no spool file" },
+                    _ => NO_ROOM,
+                };
+                self.refuse(token, work, refusal);
             }
         }
     }
@@ -338,7 +367,12 @@ impl Loop {
 
 /// Whether a client falls below the minimum rate, once it had time to show its rate.
 pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
-    rate > 0 && time > RATE_GRACE && (bytes as f64) < rate as f64 * time.as_secs_f64()
+    rate > 0 && time > rate_allows(bytes, rate)
+}
+
+/// How long a client may have taken for so many bytes.
+pub(crate) fn rate_allows(bytes: u64, rate: u64) -> Duration {
+    Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or(Duration::MAX).max(RATE_GRACE)
 }
 
 #[cfg(test)]

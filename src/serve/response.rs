@@ -3,7 +3,6 @@
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, atomic::Ordering::*},
-    time::Instant,
 };
 
 use ostler_http::{
@@ -11,7 +10,6 @@ use ostler_http::{
     body::{LAST_CHUNK, chunk_start},
     response::{ResponseFraming, error_answer},
 };
-use slog::warn;
 
 use crate::{
     application::{BodyLength, Gone, Waiting},
@@ -19,6 +17,7 @@ use crate::{
     crew::Shared,
     outbox::{FilePart, Outbox},
     socket::{self, PeerState},
+    store::{Counted, Shortage},
     timers::Token,
 };
 
@@ -83,8 +82,8 @@ pub struct Response<'a> {
 impl Response<'_> {
     /// Sends a response whose whole body is known: adds Content-Length if the application gave none, and leaves out what
     /// HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it; a shorter one
-    /// cuts the connection. Ends the response.
-    pub fn whole(&mut self, head: &ResponseHead, body: &[u8]) -> Result<(), BodyLength> {
+    /// cuts the connection. Waits, inside `wait`, where the client is slow and the buffers are full. Ends the response.
+    pub fn whole(&mut self, head: &ResponseHead, body: &[u8], wait: Waiting) -> Result<(), BodyLength> {
         let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
         let given = body.len() as u64;
         let (body, ended) = match framing {
@@ -96,9 +95,9 @@ impl Response<'_> {
         let mut buffer = self.start(head, framing);
         let sent = if body.len() <= COPIED {
             buffer.extend_from_slice(body);
-            self.out.transmit_last(&buffer, &mut |wait| wait())
+            self.out.transmit_last(&buffer, Some(wait))
         } else {
-            self.out.transmit(&[&buffer, body], &mut |wait| wait())
+            self.out.transmit(&[&buffer, body], Some(wait))
         };
         self.out.buffer = buffer;
         self.out.body_bytes = body.len() as u64;
@@ -139,12 +138,13 @@ impl Response<'_> {
             ResponseFraming::Chunked | ResponseFraming::Close => (length, Progress::Ended),
         };
         let buffer = self.start(head, framing);
-        let sent = self.out.transmit(&[&buffer], &mut |wait| wait());
+        let sent = self.out.transmit(&[&buffer], None);
         self.out.buffer = buffer;
         self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
         self.out.body_bytes = send;
         if send > 0 && sent.is_ok() {
-            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send });
+            let _counted = Counted::new(self.out.shared.store.clone());
+            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send, _counted });
         }
         match framing {
             ResponseFraming::Length(promised) if promised != length => Err(BodyLength { promised, given: length }),
@@ -155,10 +155,14 @@ impl Response<'_> {
     /// Ends the response: the terminating chunk, or the check of the length. Where nothing was begun, sends the head with an empty body.
     pub fn end(&mut self, head: &ResponseHead) -> Result<(), BodyLength> {
         let Progress::Begun { framing, left } = self.out.progress else {
-            return if self.out.progress == Progress::Nothing { self.whole(head, b"") } else { Ok(()) };
+            return if self.out.progress == Progress::Nothing {
+                self.whole(head, b"", &mut |wait| wait())
+            } else {
+                Ok(())
+            };
         };
         self.out.progress = Progress::Ended;
-        if framing == ResponseFraming::Chunked && self.out.transmit(&[LAST_CHUNK], &mut |wait| wait()).is_err() {
+        if framing == ResponseFraming::Chunked && self.out.transmit(&[LAST_CHUNK], None).is_err() {
             self.out.progress = Progress::Cut;
         }
         match left {
@@ -175,7 +179,7 @@ impl Response<'_> {
         if self.begun() || self.request.version == Version::Http10 {
             return Ok(());
         }
-        self.out.transmit(&[b"HTTP/1.1 103 Early Hints\r\n", fields, b"\r\n"], &mut |wait| wait())
+        self.out.transmit(&[b"HTTP/1.1 103 Early Hints\r\n", fields, b"\r\n"], None)
     }
 
     /// Whether the head is out: the status cannot change any more.
@@ -268,11 +272,11 @@ impl Response<'_> {
             buffer.extend_from_slice(block);
             buffer.extend_from_slice(tail);
             match left {
-                Some(0) => out.transmit_last(&buffer, wait),
-                _ => out.transmit(&[&buffer], wait),
+                Some(0) => out.transmit_last(&buffer, Some(wait)),
+                _ => out.transmit(&[&buffer], Some(wait)),
             }
         } else {
-            out.transmit(&[&buffer, block, tail], wait)
+            out.transmit(&[&buffer, block, tail], Some(wait))
         };
         out.buffer = buffer;
         out.tell_loop();
@@ -349,22 +353,22 @@ impl Outgoing {
         let keep_alive = self.keep_alive;
         self.body_bytes =
             error_answer(&mut buffer, status, accept, head_request, keep_alive, &self.date, server, fields);
-        let sent = self.transmit(&[&buffer], &mut |wait| wait());
+        let sent = self.transmit(&[&buffer], None);
         self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };
         self.status = status;
         self.buffer = buffer;
     }
 
     /// Sends what makes a short response whole, or leaves that to the loop.
-    fn transmit_last(&mut self, bytes: &[u8], wait: Waiting) -> Result<(), Gone> {
+    fn transmit_last(&mut self, bytes: &[u8], wait: Option<Waiting>) -> Result<(), Gone> {
         if self.may_wait {
             self.outbox.get_or_insert_default();
         }
         self.transmit(&[bytes], wait)
     }
 
-    /// Sends the parts, or puts what the kernel does not take into the outbox.
-    fn transmit(&mut self, parts: &[&[u8]], wait: Waiting) -> Result<(), Gone> {
+    /// Sends the parts, or puts what the kernel does not take into the outbox. Without `wait` they must be short.
+    fn transmit(&mut self, parts: &[&[u8]], mut wait: Option<Waiting>) -> Result<(), Gone> {
         if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
             return Err(self.lose(parts, Gone::GivenUp));
         }
@@ -380,26 +384,34 @@ impl Outgoing {
             let rest = &part[skip.min(part.len())..];
             skip = skip.saturating_sub(part.len());
             if !rest.is_empty() {
-                self.keep(rest, wait).map_err(|why| {
-                    self.lose(&parts[index + 1..], why);
-                    self.lose(&[rest], why)
+                self.keep(rest, &mut wait).inspect_err(|why| {
+                    self.lose(&parts[index + 1..], *why);
                 })?;
             }
         }
         Ok(())
     }
 
-    /// Puts bytes into the outbox.
-    fn keep(&mut self, bytes: &[u8], wait: Waiting) -> Result<(), Gone> {
-        let directory = &self.shared.boot.worker.spool_directory;
+    /// Puts bytes into the outbox. Where they find no room, the application waits for its client.
+    fn keep(&mut self, mut rest: &[u8], wait: &mut Option<Waiting>) -> Result<(), Gone> {
         let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
-        outbox.push(bytes, directory, wait).unwrap_or_else(|error| {
-            if self.shared.no_room.is_due(Instant::now()) {
-                warn!(self.shared.log, "a response could not be kept"; "error" => %error,
-                    "request" => self.thread.map(|seat| self.shared.line(seat)).unwrap_or_default());
+        loop {
+            let shortage = match outbox.push(&mut rest, &self.shared.store) {
+                Ok(None) => return Ok(()),
+                Ok(Some(shortage)) => shortage,
+                Err(why) => return Err(self.lose(&[rest], why)),
+            };
+            let (Some(wait), Some(thread)) = (wait.as_deref_mut(), self.thread) else {
+                outbox.keep(rest);
+                return Ok(());
+            };
+            if !matches!(shortage, Shortage::Client) {
+                self.shared.store.complain(&self.shared.log, &shortage, &self.shared.line(thread));
             }
-            Err(Gone::GivenUp)
-        })
+            self.shared.tell_of(self.token, outbox);
+            let time = &self.shared.call_times[usize::from(thread)];
+            wait(&mut || time.during(|| outbox.wait_for_room()));
+        }
     }
 
     fn lose(&mut self, parts: &[&[u8]], why: Gone) -> Gone {
@@ -415,7 +427,7 @@ impl Outgoing {
     /// The call goes on while bytes wait: the loop must drain them meanwhile.
     fn tell_loop(&self) {
         if let Some(outbox) = &self.outbox {
-            self.shared.notify(crate::crew::Note::Outbox(self.token, outbox.clone()));
+            self.shared.tell_of(self.token, outbox);
         }
     }
 }

@@ -318,6 +318,8 @@ pub struct Worker {
     pub body_memory: u64,
     /// Where spool files are made.
     pub spool_directory: PathBuf,
+    /// `--spool-limit`: of all spool files of one worker together; zero for none.
+    pub spool_limit: u64,
     /// `--root-path`: `SCRIPT_NAME`, without a final slash.
     pub root_path: String,
     /// `--header-map`

@@ -142,6 +142,14 @@ pub static SETTINGS: &[Setting] = &[
     one(REQUESTS, "spool-directory", "DIRECTORY", "Where those files are made, without a name")
         .alias(&["tmp-upload-dir"])
         .found("TMPDIR, or /tmp"),
+    one(REQUESTS, "spool-limit", "SIZE", "The most that one worker keeps in such files; 0 for no bound")
+        .preset("4g")
+        .more(
+            "Bodies of requests and responses that clients are slow to take, together. Above it a body gets 503, or 413 if it \
+             would not fit alone, and an application waits for its clients. A response beyond 64 MiB that its client has still \
+             to take makes the application wait in any case; that wait counts against --min-rate and --write-timeout, not \
+             against --timeout.",
+        ),
     one(REQUESTS, "root-path", "PATH", "The path that the site is mounted at: SCRIPT_NAME")
         .preset("")
         .foreign("SCRIPT_NAME")

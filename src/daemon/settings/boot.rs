@@ -70,6 +70,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
         request_buffering: options.switch("request-buffering")?,
         body_memory: options.value("body-memory", parse::size)?,
         spool_directory: options.value("spool-directory", |text| directory(chdir, text))?,
+        spool_limit: options.value("spool-limit", parse::size)?,
         root_path: options.value("root-path", root_path)?,
         header_map: match options.choice("header-map")?.as_str() {
             "refuse" => wire::HeaderMap::Refuse,

@@ -22,7 +22,7 @@ const BRIEF: Duration = Duration::from_micros(100);
 
 /// Answers by path: `/hello` at once; `/brief` after a tenth of a millisecond; `/gate/NAME` when the test opens that gate;
 /// `/early/NAME` with all that it has to say, before its call waits for the gate; `/size/N` with N bytes;
-/// `/stream/N` with N blocks; `/echo` with the body; `/panic` not at all.
+/// `/stream/N` with N blocks; `/echo` with the body; `/part` with the reason why there is no more of it; `/panic` not at all.
 #[derive(Default)]
 pub struct Script {
     gates: Mutex<HashMap<String, Gate>>,
@@ -78,17 +78,17 @@ impl Application for Script {
         let (_, rest) = path.split_once('/').unwrap();
         let (name, argument) = rest.split_once('/').unwrap_or((rest, ""));
         match name {
-            "hello" => response.whole(head, b"hello").unwrap(),
+            "hello" => response.whole(head, b"hello", &mut |wait| wait()).unwrap(),
             "gate" => {
                 self.pass(argument);
-                response.whole(head, argument.as_bytes()).unwrap();
+                response.whole(head, argument.as_bytes(), &mut |wait| wait()).unwrap();
             }
             "brief" => {
                 let start = Instant::now();
                 while start.elapsed() < BRIEF {
                     std::hint::spin_loop();
                 }
-                response.whole(head, b"brief").unwrap();
+                response.whole(head, b"brief", &mut |wait| wait()).unwrap();
             }
             "early" => {
                 head.field(b"Content-Length", b"5").unwrap();
@@ -96,7 +96,7 @@ impl Application for Script {
                 self.pass(argument);
                 response.end(head).unwrap();
             }
-            "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()]).unwrap(),
+            "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()], &mut |wait| wait()).unwrap(),
             "stream" => {
                 let blocks: usize = argument.parse().unwrap();
                 let block = vec![b'y'; 10_000];
@@ -116,12 +116,17 @@ impl Application for Script {
                     Body::File(mut file, _) => drop(file.read_to_end(&mut bytes).unwrap()),
                     Body::Live(mut body) => drop(body.read_to_end(&mut bytes).unwrap()),
                 }
-                response.whole(head, &bytes).unwrap();
+                response.whole(head, &bytes, &mut |wait| wait()).unwrap();
+            }
+            "part" => {
+                let Body::Live(mut body) = std::mem::take(&mut request.body) else { panic!("it is not live") };
+                let fault = body.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+                response.whole(head, fault.as_bytes(), &mut |wait| wait()).unwrap();
             }
             "panic" => panic!("as scripted"),
             _ => {
                 head.begin(b"404 Not Found").unwrap();
-                response.whole(head, b"").unwrap();
+                response.whole(head, b"", &mut |wait| wait()).unwrap();
             }
         }
     }
@@ -174,6 +179,7 @@ pub fn settings() -> Worker {
         request_buffering: true,
         body_memory: 256 * 1024,
         spool_directory: std::env::temp_dir(),
+        spool_limit: 0,
         root_path: String::new(),
         header_map: HeaderMap::Drop,
         forwarded_allow: peers(),

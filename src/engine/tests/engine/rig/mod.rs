@@ -384,6 +384,7 @@ fn boot(application: &str) -> Boot {
             request_buffering: true,
             body_memory: 64 * 1024,
             spool_directory: env::temp_dir(),
+            spool_limit: 0,
             root_path: String::new(),
             header_map: HeaderMap::Drop,
             forwarded_allow: nobody.clone(),
