@@ -33,18 +33,12 @@ const GIVES_UP: Duration = Duration::from_millis(100);
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// How long accepting pauses when a listener is broken, unless it is mended before.
 const BROKEN: Duration = Duration::from_millis(100);
-/// Descriptors that connections leave to the worker itself and to the application's files.
-const OTHER_DESCRIPTORS: u64 = 64;
 
 impl Loop {
     /// Listens to listeners and exchange exactly while a connection from there would be served at once; and to the listeners
     /// where clients would otherwise wait there for longer than `--max-queue-time`.
     pub(crate) fn arm(&mut self) {
-        let room = self.connections.len() < self.most_connections;
-        if !room {
-            self.complain("as many connections as there may be");
-        }
-        let open = room && self.paused_until.is_none() && self.life.accepts();
+        let open = !self.crowded && self.paused_until.is_none() && self.life.accepts();
         let at_once = open && self.thread_free();
         let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.now);
         if wanted != self.armed {
@@ -118,12 +112,19 @@ impl Loop {
         busy.map(|since| since + bound / 2)
     }
 
-    /// Says, once in a while, why nobody is accepted.
-    fn complain(&mut self, why: &str) {
-        if self.complained.is_none_or(|last| self.now - last >= BETWEEN_COMPLAINTS) {
-            self.complained = Some(self.now);
-            warn!(self.shared.log, "accepting paused"; "why" => why, "connections" => self.connections.len());
+    /// Says, once in a while, why nobody is accepted, and which limit is to be raised.
+    pub(crate) fn complain(&mut self, why: &str) {
+        if self.complained.is_some_and(|last| self.now - last < BETWEEN_COMPLAINTS) {
+            return;
         }
+        self.complained = Some(self.now);
+        let configured = self.shared.boot.worker.connections;
+        let (limit, value) = match self.connections.len() < configured as usize || configured == 0 {
+            true => ("open files (ulimit -n)", self.shared.store.open_files()),
+            false => ("--worker-connections", configured.into()),
+        };
+        warn!(self.shared.log, "accepting paused"; "why" => why, "limit" => limit, "value" => value,
+            "connections" => self.connections.len(), "spool_files" => self.shared.store.files());
     }
 
     pub(crate) fn accept(&mut self, listener: u16) {
@@ -135,9 +136,11 @@ impl Loop {
 
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
+        let Some(place) = self.place_for_one() else { return false };
         match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
             Ok(None) => self.looked[usize::from(listener)] = self.now,
             Ok(Some((socket, address))) => {
+                self.vacate(place);
                 let (left, waited) = self.fate_in_queue(socket.as_fd(), listener);
                 let token = self.admit(socket, address, listener);
                 if left {
@@ -240,10 +243,15 @@ impl Loop {
             requests: 0,
             came: None,
         });
-        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.count_connections();
         self.arm();
         self.let_siblings_accept();
         token
+    }
+
+    fn count_connections(&self) {
+        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.shared.store.connections.store(self.connections.len(), Relaxed);
     }
 
     /// Closes a connection.
@@ -255,6 +263,7 @@ impl Loop {
             let _ = self.epoll.delete(&*socket);
         }
         let connection = self.connections.remove(token.place as usize);
+        self.crowded = false;
         match connection.phase {
             Phase::Body(work, reader) => self.dropped(work, reader.started),
             Phase::Ready(work) => {
@@ -266,18 +275,16 @@ impl Loop {
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
         drop(connection.socket);
-        self.slot().connections.store(self.connections.len() as u32, Relaxed);
+        self.count_connections();
         self.paused_until = None;
         self.arm();
     }
 }
 
-/// `--worker-connections` (0: no limit), or as many as descriptors allow.
-pub(crate) fn most_connections(wanted: u32) -> io::Result<usize> {
-    let (descriptors, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
-    let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1);
-    let wanted = if wanted == 0 { u64::MAX } else { wanted.into() };
-    Ok(usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX))
+/// `--worker-connections` (0: no limit), or as many as descriptors allow: an eighth of them is for what connections spool.
+pub(crate) fn most_connections(wanted: u32, descriptors: usize) -> usize {
+    let wanted = if wanted == 0 { usize::MAX } else { wanted as usize };
+    wanted.min(descriptors - descriptors / 8)
 }
 
 fn out_of_descriptors(error: &io::Error) -> bool {

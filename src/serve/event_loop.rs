@@ -28,6 +28,7 @@ use crate::{
     describing::believed,
     exchange::{self, Exchange},
     handover::Handover,
+    idling::Idle,
     lead::{Lead, Threads, Wake},
     moving::Life,
     recall::Held,
@@ -112,7 +113,7 @@ pub(crate) struct Loop {
     pub(crate) later: VecDeque<Token>,
     /// Until then requests that wait are called in this turn, and how many more steps it may take.
     calls_until: Instant,
-    steps_left: u32,
+    pub(crate) steps_left: u32,
     /// The leader waits with nothing left to do.
     sleeps: bool,
     pub(crate) steps: VecDeque<Step>,
@@ -131,6 +132,9 @@ pub(crate) struct Loop {
     /// Connections whose bodies wait for a descriptor.
     pub(crate) parked: VecDeque<Token>,
     pub(crate) most_connections: usize,
+    /// There are as many connections as may be, and none of them idles.
+    pub(crate) crowded: bool,
+    pub(crate) idle: Idle,
     pub(crate) exchange: Exchange,
     pub(crate) handover: Handover,
     pub(crate) spread: Spread,
@@ -175,7 +179,7 @@ impl Loop {
     pub fn new(setup: Setup, shared: Arc<Shared>) -> io::Result<Loop> {
         let worker = &shared.boot.worker;
         let now = Instant::now();
-        let most_connections = most_connections(worker.connections)?;
+        let most_connections = most_connections(worker.connections, shared.store.descriptors);
         let mut event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,
@@ -210,6 +214,8 @@ impl Loop {
             client_lines: ClientLines::default(),
             parked: VecDeque::new(),
             most_connections,
+            crowded: false,
+            idle: Idle::default(),
             handover: Handover::new(most_connections),
             spread: Spread::default(),
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
@@ -403,6 +409,9 @@ impl Loop {
             self.again.append(&mut self.later);
         }
         self.sleeps = !self.has_more_to_do();
+        if self.sleeps {
+            self.give_back_memory();
+        }
         let at_rest = match (&self.life, self.thread_free()) {
             (Life::Waiting, _) => State::Booting,
             (Life::Serving, true) if !self.sleeps => State::Working,
@@ -525,6 +534,10 @@ impl Loop {
             self.shared.store.clear_away();
         }
         self.unpark();
+        if self.crowded && self.has_room() {
+            self.crowded = false;
+            self.arm();
+        }
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();
@@ -622,6 +635,10 @@ impl Loop {
     }
 
     fn hear(&mut self) {
+        // The kernel reports a message until it is read, so that two waits may both have told of it; and to read is to wait.
+        if !socket::is_readable(self.channel.as_fd()) {
+            return;
+        }
         let logger = self.shared.log.clone();
         match self.channel.receive_now::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),

@@ -315,7 +315,12 @@ impl Loop {
 
     /// `false` if there was none.
     pub(crate) fn take_one_moved(&mut self) -> bool {
-        self.take(|exchange, scratch| exchange.waiting.take(scratch))
+        let Some(place) = self.place_for_one() else { return false };
+        let taken = self.take(|exchange, scratch| exchange.waiting.take(scratch));
+        if taken {
+            self.vacate(place);
+        }
+        taken
     }
 
     /// `false` if there were none.
@@ -326,7 +331,7 @@ impl Loop {
     /// Takes all that is there; `false` if there was nothing.
     pub(crate) fn empty_exchange(&mut self) -> bool {
         let mut any = false;
-        while self.take_one_moved() || self.take_some_resting() {
+        while self.take(|exchange, scratch| exchange.waiting.take(scratch)) || self.take_some_resting() {
             any = true;
         }
         any

@@ -19,6 +19,7 @@ mod exchange;
 mod finishing;
 mod grouping;
 mod handover;
+mod idling;
 mod lead;
 mod moving;
 mod outbox;

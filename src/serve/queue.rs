@@ -41,12 +41,17 @@ impl Loop {
 
     /// The oldest request that still wants an answer.
     pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
-        while let Some(token) = self.ready.pop_front() {
+        while self.steps_left > 0
+            && let Some(token) = self.ready.pop_front()
+        {
             let bound = self.shared.boot.worker.max_queue_time;
             let now = self.now;
             let Some(connection) = self.connection(token) else { continue };
             match std::mem::replace(&mut connection.phase, Phase::Head) {
-                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => self.overloaded(token, work),
+                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => {
+                    self.steps_left -= 1;
+                    self.overloaded(token, work);
+                }
                 Phase::Ready(work) => {
                     if work.waited {
                         self.count_wait(took(work.ready, now));
@@ -62,7 +67,9 @@ impl Loop {
     /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
     /// waiting ones to siblings that are idle.
     pub(crate) fn shed(&mut self) {
-        while let Some(token) = self.ready.front().copied() {
+        while self.steps_left > 0
+            && let Some(token) = self.ready.front().copied()
+        {
             let bound = self.shared.boot.worker.max_queue_time;
             let now = self.now;
             let Some(connection) = self.connection(token) else {
@@ -76,6 +83,7 @@ impl Loop {
             if !bound.is_zero() && took(work.ready, now) > bound {
                 if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
                     self.ready.pop_front();
+                    self.steps_left -= 1;
                     self.overloaded(token, work);
                 }
             } else if !self.give_ready(token) {

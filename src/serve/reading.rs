@@ -152,6 +152,9 @@ impl Loop {
         if connection.partial.is_none() {
             let wait = if connection.requests == 0 { header } else { keep_alive };
             self.bound(token, now, wait);
+            if std::mem::take(&mut self.crowded) {
+                self.arm();
+            }
         }
     }
 

@@ -49,6 +49,17 @@ pub(crate) fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Option<usi
     unless_blocked(socket::recv(socket, buffer, MsgFlags::MSG_DONTWAIT))
 }
 
+/// Whether reading would not wait: something has come, or the other end is closed.
+pub(crate) fn is_readable(socket: BorrowedFd) -> bool {
+    let mut descriptors = [PollFd::new(socket, PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, PollTimeout::ZERO), Ok(1..))
+}
+
+/// Whether something has come that was not received yet.
+pub(crate) fn has_bytes(socket: RawFd) -> bool {
+    matches!(socket::recv(socket, &mut [0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK), Ok(1..))
+}
+
 /// Sends a prefix of `bytes`.
 pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     unless_blocked(socket::send(socket, bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT))

@@ -92,6 +92,11 @@ impl Store {
         self.descriptors.saturating_sub(self.connections.load(Relaxed) + self.files.load(Relaxed))
     }
 
+    /// How many files there are.
+    pub fn files(&self) -> usize {
+        self.files.load(Relaxed)
+    }
+
     /// Makes a file without a name; it is gone when its last descriptor closes.
     pub fn make(self: &Arc<Store>) -> Result<SpoolFile, Shortage> {
         if self.descriptors_left() == 0 {

@@ -50,6 +50,11 @@ impl Timers {
         }
     }
 
+    /// Lets go of memory that is not needed any more.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// When the next connection's time may have come.
     pub fn due(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((due, _))| *due)

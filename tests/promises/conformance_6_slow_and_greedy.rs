@@ -82,12 +82,16 @@ fn a_worker_holds_no_more_connections_than_it_may() {
     let mut first = site.connect();
     let mut second = site.connect();
     assert_eq!((first.get("/hello").text(), second.get("/hello").text()), ("hello", "hello"));
+    first.send("GET /hello HTTP/1.1\r\n");
+    second.send("GET /hello HTTP/1.1\r\n");
     let mut third = site.connect();
     third.ask("/hello");
+    let line = site.log("accepting paused");
+    assert_eq!((line.key("limit"), line.key("value")), (Some("--worker-connections"), Some("2")));
     assert!(third.is_quiet(MOMENT), "a third one was served");
     drop(first);
     assert_eq!(third.answer().text(), "hello");
-    assert_eq!(second.get("/hello").text(), "hello");
+    assert_eq!(second.send("Host: a\r\n\r\n").answer().text(), "hello");
 }
 
 #[test]

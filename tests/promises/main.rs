@@ -20,6 +20,7 @@ mod conformance_6_slow_and_greedy;
 mod conformance_7_error_answers;
 
 mod drains_cost_nothing;
+mod no_client_holds_up_others;
 mod no_request_waits;
 
 mod supervision_1_reload;

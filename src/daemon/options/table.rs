@@ -167,7 +167,10 @@ pub static SETTINGS: &[Setting] = &[
         .preset("8190"),
     one(LIMITS, "limit-request-head", "SIZE", "The longest head of a request, all in all").preset("64k"),
     one(LIMITS, "limit-request-body", "SIZE", "The largest body of a request; 0 for no bound").preset("0"),
-    one(LIMITS, "worker-connections", "COUNT", "The most connections of one worker; 0 for no bound").preset("10000"),
+    one(LIMITS, "worker-connections", "COUNT", "The most connections of one worker; 0 for no bound").preset("10000").more(
+        "No more than seven eighths of what `ulimit -n` leaves; the rest is for spool files. Where there is no room, the connection \
+         that has idled longest between two requests is closed for a new one.",
+    ),
     one(LIMITS, "backlog", "COUNT", "The most connections that wait to be accepted").preset("2048"),
     many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose --forwarded-fields are believed")
         .preset("127.0.0.1,::1,unix:")

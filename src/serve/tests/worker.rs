@@ -480,14 +480,37 @@ fn a_client_that_left_costs_no_call() {
 fn a_full_worker_accepts_again_when_a_connection_ends() {
     let site = Site::start(1, ostler_wire::Worker { connections: 2, ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
-    for client in &mut clients {
-        client.get("/hello");
+    for client in &mut clients[..2] {
+        client.send("GET /hello HTTP/1.1\r\n");
     }
-    assert_eq!((clients[0].answer(), clients[1].answer()), (hello(), hello()));
+    while site.board.slot(0).connections.load(Relaxed) < 2 {
+        site.settled(0);
+    }
+    clients[2].get("/hello");
     site.settled(0);
-    assert_eq!(site.board.slot(0).connections.load(Relaxed), 2);
+    assert_eq!(site.board.slot(0).connections.load(Relaxed), 2, "what has begun does not give way");
     drop(clients.remove(0));
     assert_eq!(clients[1].answer(), hello());
+    assert_eq!(clients[0].send("Host: test\r\n\r\n").answer(), hello());
+}
+
+#[test]
+fn the_connection_that_has_idled_longest_gives_way_to_a_new_one() {
+    let site = Site::start(1, ostler_wire::Worker { connections: 3, ..settings() });
+    let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    clients[0].send("GET /hel");
+    assert_eq!(clients[1].asks("/hello"), hello());
+    site.settled(0);
+    let mut newcomer = site.client();
+    assert_eq!(newcomer.asks("/hello"), hello());
+    assert!(clients[2].closed(), "it has idled longest");
+    assert_eq!(clients[0].send("lo HTTP/1.1\r\nHost: test\r\n\r\n").answer(), hello());
+    for client in [&mut clients.remove(1), &mut newcomer] {
+        assert_eq!(client.asks("/hello"), hello());
+    }
 }
 
 #[test]
