@@ -4,6 +4,7 @@ import operator
 import statistics
 
 import drain
+import fairness
 import instructions
 import memory
 import reload
@@ -42,6 +43,8 @@ def text(report):
     if "threads" in report:
         parts.append(grid(threads.TITLE, *threads_rows(report)))
         parts.append(grid(threads.MIX_TITLE, *mix_rows(report)))
+    if "fairness" in report:
+        parts.append(grid(fairness.TITLE, *fairness_rows(report)))
     if "instructions" in report:
         parts.append(grid(instructions.TITLE, *instruction_rows(report)))
     if "memory" in report:
@@ -102,6 +105,19 @@ def mix_rows(report):
     for name, its in report["threads"]["mix"].items():
         values = [its] if isinstance(its, str) else [f"{its['requests']:,}", f"{its['median']:.1f}", f"{its['99 %']:.1f}"]
         rows.append([name, *values])
+    return header, rows
+
+
+def fairness_rows(report):
+    header = ["", "requests", "median ms", "99.9 % ms", "longest ms", "reload: old code for s"]
+    rows = []
+    for name, its in report["fairness"].items():
+        if isinstance(its, str):
+            rows.append([name, its])
+            continue
+        times = [f"{its[key]:,.1f}" for key in ("median", "99.9 %", "longest")]
+        taken = "–" if its["reload s"] is None else f"{its['reload s']:.2f}"
+        rows.append([name, f"{its['requests']:,}", *times, taken])
     return header, rows
 
 
@@ -183,6 +199,7 @@ def markdown(report):
         whole = [row for row in rows if len(row) == len(header)]
         parts.append(marked([tail.TITLE[0].upper() + tail.TITLE[1:], *header[1:]], whole))
     for key, title, rows_of in (
+        ("fairness", fairness.TITLE, fairness_rows),
         ("memory", memory.TITLE, memory_rows),
         ("reload", reload.TITLE, reload_rows),
         ("drain", drain.TITLE, drain_rows),

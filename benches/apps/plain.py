@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+import time
 
+BORN = time.time()
 HELLO = b"Hello, World!"
 BLOCK = b"x" * 1024
 MEBIBYTE = b"x" * 1048576
@@ -77,10 +79,19 @@ def mix(environ, start_response):
     return (nap(0.02) if environ["PATH_INFO"] == "/slow" else hello)(environ, start_response)
 
 
+def greedy(environ, start_response):
+    """Reads whatever body there is, and says at /born when this code was imported."""
+    left = int(environ.get("CONTENT_LENGTH") or 0)
+    while left and (block := environ["wsgi.input"].read(min(left, 65536))):
+        left -= len(block)
+    if environ["PATH_INFO"] != "/born":
+        return hello(environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [repr(BORN).encode()]
+
+
 def slow(environ, start_response):
     """Takes a second at /slow and no time elsewhere."""
     if environ["PATH_INFO"] == "/slow":
-        import time
-
         time.sleep(1)
     return hello(environ, start_response)

@@ -1,8 +1,13 @@
 //! Connections that idle between two requests: the one that has idled longest gives way to a new one where there is no room for both.
 //! And what a flood of connections leaves behind, which is given back.
 
-use std::{os::fd::AsRawFd, time::Instant};
+use std::{
+    os::fd::AsRawFd,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
+use ostler_wire::scoreboard::State;
 use slog::debug;
 
 use crate::{
@@ -14,6 +19,8 @@ use crate::{
 
 /// So many are found at once, so that not each newcomer costs a look at all connections.
 const FOUND: usize = 64;
+/// A worker that leaves newcomers to its siblings, because they have room, looks again after so long.
+const LEFT_TO_SIBLINGS: Duration = Duration::from_millis(10);
 /// Fewer connections than this leave nothing behind that is worth giving back.
 const FLOOD: usize = 256;
 
@@ -40,6 +47,11 @@ impl Loop {
         if self.has_room() {
             return Some(Place(None));
         }
+        if self.sibling_has_room() {
+            self.paused_until = Some(self.now + LEFT_TO_SIBLINGS);
+            self.arm();
+            return None;
+        }
         let longest = self.longest_idle();
         if longest.is_none() {
             self.crowded = true;
@@ -47,6 +59,16 @@ impl Loop {
             self.arm();
         }
         longest.map(|token| Place(Some(token)))
+    }
+
+    /// Whether another worker would take a newcomer. All workers have the same bound.
+    fn sibling_has_room(&self) -> bool {
+        let board = &self.shared.scoreboard;
+        let siblings = (0..board.slots()).filter(|slot| *slot != self.shared.slot).map(|slot| board.slot(slot));
+        siblings.filter(|slot| matches!(slot.state(), State::Idle | State::Working)).any(|slot| {
+            let connections = slot.connections.load(Relaxed) as usize;
+            connections < self.most_connections
+        })
     }
 
     /// The new connection is there.

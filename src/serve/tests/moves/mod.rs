@@ -60,10 +60,15 @@ fn a_worker_that_finds_no_room_serves_on_and_tries_again_when_there_is_some() {
     spread(&site, 0..1, 80);
     site.settled(0);
     site.drain(0, true);
-    site.settled(0);
-    site.settled(0);
     let board = site.board.clone();
     let slot = board.slot(0);
+    while slot.given.load(Relaxed) == 0 {
+        thread::yield_now();
+    }
+    // Each turn of the loop gives one packet while there is room.
+    for _turn_of_the_loop in 0..10 {
+        site.settled(0);
+    }
     let given = slot.given.load(Relaxed);
     assert!(given < 80, "the exchange is never full");
     // The last of them waits here, and is served here.
