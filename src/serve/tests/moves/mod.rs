@@ -119,6 +119,8 @@ fn connections_that_move_are_spread() {
 #[test]
 fn a_worker_at_its_bound_leaves_room_elsewhere_to_others() {
     let site = Site::start(2, Worker { connections: 4, ..settings() });
+    // Both serve; until then the other one has no room.
+    (0..4).for_each(|turn| site.settled(turn % 2));
     let mut clients = opened(&site, 8);
     assert_eq!(spread(&site, 0..2, 8), [4, 4]);
     assert!(clients.iter_mut().all(|client| client.asks("/hello") == hello()));
