@@ -5,6 +5,7 @@ import statistics
 
 import drain
 import fairness
+import growth
 import instructions
 import memory
 import reload
@@ -53,6 +54,7 @@ def text(report):
         parts.append(grid(reload.TITLE, *reload_rows(report)))
     if "drain" in report:
         parts.append(grid(drain.TITLE, *drain_rows(report)))
+    parts += [grid(f"{growth.TITLE}, in µs: {title}", *rows) for title, rows in growth_rows(report)]
     return "\n\n".join(parts)
 
 
@@ -174,6 +176,27 @@ def drain_cells(its):
     return [*sizes, f"{its['sends']:,}" if "sends" in its else "–", *times, f"{its['ended']:,}", spread]
 
 
+def growth_rows(report):
+    """(title, (header, rows)) of each series; a dash where a server refused the size."""
+    for key, results in report.get("growth", {}).items():
+        series, rows = growth.SERIES[key], []
+        for name, its in results.items():
+            if isinstance(its, str) or not any(its[1:]):
+                rows.append([name, its if isinstance(its, str) else "refused"])
+                continue
+            slope, steepest, at = growth.exponents(series.sizes, its)
+            costs = [number(cost) if cost else "–" for cost in its]
+            rows.append([name, *costs, f"{slope:.2f}", f"{steepest:.2f} from {size(at)}"])
+        yield series.title, (["", *map(size, series.sizes), "exponent", "steepest"], rows)
+
+
+def size(number):
+    for unit, name in ((1 << 20, "M"), (1 << 10, "k")):
+        if number >= unit and number % unit == 0:
+            return f"{number // unit}{name}"
+    return str(number)
+
+
 def grid(title, header, rows):
     """Columns as wide as they must be; a row of two cells under a longer header is a remark."""
     full = [row for row in [header, *rows] if len(row) == len(header)]
@@ -211,6 +234,8 @@ def markdown(report):
         for title, rows_of in ((threads.TITLE, threads_rows), (threads.MIX_TITLE, mix_rows)):
             header, rows = rows_of(report)
             parts.append(marked([header[0] or title, *header[1:]], [row for row in rows if len(row) == len(header)]))
+    for title, (header, rows) in growth_rows(report):
+        parts.append(marked([title[0].upper() + title[1:] + ", µs", *header[1:]], [row for row in rows if len(row) == len(header)]))
     if "instructions" in report:
         header, rows = instruction_rows(report)
         parts.append(marked(["User-space instructions per hello request", "callgrind"], rows))

@@ -8,6 +8,7 @@ BORN = time.time()
 HELLO = b"Hello, World!"
 BLOCK = b"x" * 1024
 MEBIBYTE = b"x" * 1048576
+SIZED = {}
 
 FILE = os.path.join(tempfile.gettempdir(), f"ostler-bench-{os.getuid()}.bin")
 if not os.path.exists(FILE) or os.path.getsize(FILE) != len(MEBIBYTE):
@@ -39,6 +40,15 @@ def post(environ, start_response):
 def mebibyte(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(MEBIBYTE)))])
     return [MEBIBYTE]
+
+
+def sized(environ, start_response):
+    """As many bytes as the path says, always the same object."""
+    length = int(environ["PATH_INFO"][1:] or 0)
+    if length not in SIZED:
+        SIZED[length] = b"x" * length
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(length))])
+    return [SIZED[length]]
 
 
 def stream(environ, start_response):
