@@ -37,7 +37,7 @@ pub static SETTINGS: &[Setting] = &[
              Options that may be repeated take an array. The command line is stronger than the environment (OSTLER_…), \
              the environment is stronger than the file. A reload reads the file again; what happens without an operator, such as \
              the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
-             is not read. With --user, neither that user nor everybody may be able to write the file or a directory above it.",
+             is not read. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
         ),
     many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name or fd://N")
         .short('b')
@@ -176,14 +176,14 @@ pub static SETTINGS: &[Setting] = &[
         .preset("127.0.0.1,::1,unix:")
         .foreign("FORWARDED_ALLOW_IPS")
         .more("Addresses, networks (10.0.0.0/8), `unix:` for whoever comes by a Unix socket, or `*` for everybody."),
-    many(PROXIES, "forwarded-fields", "FIELDS", "Which fields those are believed about: the ones that every such proxy sets")
+    many(PROXIES, "forwarded-fields", "FIELDS", "Which fields of those proxies are believed")
         .preset("x-forwarded-for,x-forwarded-proto")
         .more(
-            "A list in the place of the usual one, of x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix and \
-             forwarded. Name only what the proxy sets itself or takes out of its clients' requests: what it passes through is \
-             its clients' word. A field that is not named is not looked at; from such a proxy it reaches the application all \
-             the same, which may have a setting for it (Django's USE_X_FORWARDED_HOST). From everybody else all of them are \
-             kept from the application.",
+            "The list replaces the default. It may name x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix and \
+             forwarded. Name only what each of these proxies sets itself or takes out of its clients' requests: what it passes \
+             through is its clients' word. A field that is not named does not change REMOTE_ADDR, the scheme, the host or the \
+             path; from such a proxy it reaches the application all the same, which may have a setting for it (Django's \
+             USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application.",
         ),
     choice(PROXIES, "proxy-protocol", &["off", "auto"], Some("auto"), "Expect a PROXY header, version 1 or 2")
         .preset("off")
@@ -221,10 +221,13 @@ pub static SETTINGS: &[Setting] = &[
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
              %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
              %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
-             of environ. A line is written when the client has its response or gets no more of it. Status 499: it left before \
-             its request was called; - : the worker ended first.",
+             of environ. A line is written when the client has its response or gets no more of it. Status 499: the client \
+             left before the application was called; status -: the worker ended before there was a response. No line stands for \
+             a client that left before its connection was accepted, nor for the requests of a worker that was killed or \
+             crashed; the error log names those.",
         ),
-    switch(LOGS, "capture-output", "off", "Send what the application prints to the error log"),
+    switch(LOGS, "capture-output", "off", "Send what the application prints to the error log")
+        .more("That is its standard output; its standard error is the error log with or without this."),
     one(HOUSE, "name", "NAME", "What the processes and the control socket are called")
         .short('n')
         .alias(&["proc-name"])
@@ -245,12 +248,12 @@ pub static SETTINGS: &[Setting] = &[
         .more("The master holds a lock on it: only another ostler that lives prevents a start."),
     one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common().more(
         "The master stays root, and follows no symbolic link that somebody else can change on its way to log files, pid file \
-         and sockets.",
+         and sockets. The application has HOME, USER, LOGNAME and SHELL of its user.",
     ),
     one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
     switch(HOUSE, "new-privileges", "off", "Let the application of another user gain privileges by set-user-ID programs").more(
-        "Where root starts the site for another user, sudo, ping and the like do not work in it (no_new_privs of prctl(2)), \
-         and neither does a sendmail that is set-group-ID. The application has HOME, USER, LOGNAME and SHELL of its user.",
+        "Where root starts the site for another user, sudo, ping and the like do not work in the application (no_new_privs of prctl(2)), \
+         and neither does a sendmail that is set-group-ID.",
     ),
     one(HOUSE, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
         .short('m')
