@@ -25,8 +25,10 @@ const DESCRIPTION: [&str; 4] = [
      unambiguous.",
 ];
 
-const CONTROL: &str = "All but the first two speak to a running ostler. They find it by --control or --name, wait for \
-                       the outcome, print it and end with it; a reload that fails prints the reason.";
+const CONTROL: &str = "All but check, settings and help speak to a running ostler. They find it by --control or --name, wait \
+                       for the outcome, print it and end with it; a reload that fails prints the reason. The number that \
+                       scale sets, which can be up to 15 more than --workers, holds until a reload or an upgrade: they \
+                       take the number from the settings again.";
 
 const SIGNALS: [(&str, &str); 8] = [
     (
@@ -38,16 +40,16 @@ const SIGNALS: [(&str, &str); 8] = [
     ("HUP", "As `ostler reload`: bring new code, settings, packages or another interpreter."),
     ("USR1", "As `ostler reopen`: open the log files again, after they were rotated."),
     ("USR2", "As `ostler upgrade`: replace the master's executable in the same process, then reload."),
-    ("TTIN", "One worker more."),
-    ("TTOU", "One worker less; at least one stays."),
+    ("TTIN", "One worker more, as `ostler scale +1`."),
+    ("TTOU", "One worker fewer, as `ostler scale -1`; at least one stays."),
     ("WINCH", "With --daemon: let all workers go. HUP brings them back."),
 ];
 
 const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
                           replaced; the others do nothing in a worker.";
 
-const LOG: &str = "Each line of the error log holds a time, a level, a process (master, template g1, worker g1.0), a phrase \
-                   and keys with values. The phrases and keys are stable. These tell how a site fares:";
+const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
+                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
 const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
@@ -70,7 +72,8 @@ const PHRASES: &[(&str, &str)] = &[
         "connections were lost on the exchange",
         "A worker could not open more files, or did not understand what it took.",
     ),
-    ("generation gone", "They have ended."),
+    ("generation kept", "Its workers have ended; its template waits for `ostler rollback` (see --no-keep-previous)."),
+    ("generation gone", "All of its processes have ended."),
     ("worker replaced", "A worker reached a limit; its successor is ready."),
     (
         "worker lost",
@@ -80,10 +83,20 @@ const PHRASES: &[(&str, &str)] = &[
     ("template distrusted", "The same in the template's name, or it named a process that is not its worker."),
     (
         "worker killed",
-        "A worker did not become ready, did not end, or made no progress, in time; the requests that it held.",
+        "A worker did not become ready, did not end, made no progress, or stayed stopped by a signal, for too long; the requests that \
+         it held.",
     ),
     ("worker stopped by a signal", "It is killed unless it continues within --timeout and 5 s more."),
-    ("template killed", "It was to fork, and is stopped by a signal or does not answer; a new generation follows."),
+    (
+        "worker could not boot",
+        "A worker that was to join those that serve failed in its start; the reason and the traceback.",
+    ),
+    ("template lost", "A template died: by what. The workers go on, and a new generation boots."),
+    (
+        "template killed",
+        "It did not fork a worker in time: a signal has stopped it, or it does not answer. A new generation boots.",
+    ),
+    ("fork failed", "The system did not let a template fork a worker; the reason and the limit."),
     ("listener made anew", "An application has shut down a listening socket; `exchange made anew` likewise."),
     (
         "process ended that held a listener",
@@ -95,7 +108,7 @@ const PHRASES: &[(&str, &str)] = &[
     ),
     (
         "worker hangs in its boot",
-        "It was not ready in time; its Python stack. That of an import is with generation discarded.",
+        "It was not ready within --boot-timeout; its Python stack. Where an import hangs is told by `generation discarded`.",
     ),
     ("descriptors lost", "The application has closed, in a worker, what it had not opened. The worker is replaced."),
     ("application raised", "An exception left the application: the request and the traceback."),
@@ -103,28 +116,37 @@ const PHRASES: &[(&str, &str)] = &[
         "field left out",
         "The application sent a field that is the server's own, such as Connection; each is named once.",
     ),
+    (
+        "body does not have its Content-Length",
+        "The application gave fewer or more bytes than it had promised; no more than that are sent.",
+    ),
     ("slow request", "A call lasts for longer than --slow-request: the request and the stacks of all threads."),
-    ("request timed out", "A call has lasted for --timeout: the same; the client gets 504, the worker is replaced."),
+    (
+        "request timed out",
+        "A call has lasted for --timeout: the request and the stacks, too; the client gets 504, the worker is replaced.",
+    ),
     (
         "request cut",
-        "The worker ends before it (INT, --graceful-timeout): the request and its client, who gets 503 if nothing was sent yet.",
+        "The worker ends before the request does (INT, --graceful-timeout): the request and its client, who gets 503 if nothing was \
+         sent yet. `requests cut` says how many more there were.",
     ),
     (
         "interpreter lock held",
-        "No Python thread could run for a second: what the others do. Requests wait, or move to workers that are free.",
+        "For a second, no other thread of the worker could run Python: which calls hold the lock, or that a thread of the \
+         application's own does. Requests wait, or move to workers that are free.",
     ),
-    ("interpreter lock free again", "And for how long it was held."),
+    ("interpreter lock free again", "For how long it was held."),
     (
         "no room to spool",
-        "A body, or a response that its client is slow to take, has no room; names the limit; said at most once a minute.",
+        "There is no room for a body, or for a response that its client is slow to take: which limit; said at most once a minute.",
     ),
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     (
         "access log not written",
-        "The disk is full, or the reader is slow or has left; said once, until it is well again.",
+        "The disk is full, or the reader is slow or has left; said once, until lines can be written again.",
     ),
-    ("access log written again", "It is; how many lines were lost."),
-    ("access log lines lost", "A worker ended before it was well again."),
+    ("access log written again", "Lines can be written again; how many were lost."),
+    ("access log lines lost", "A worker ended before lines could be written again; how many were lost."),
     ("log lines lost", "The error log could not be written for a while, and nobody waited for it; how many lines."),
     (
         "request refused",
@@ -142,8 +164,11 @@ const PHRASES: &[(&str, &str)] = &[
         "master was slow",
         "It heard nobody for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
     ),
+    ("signal not obeyed", "What it asks for cannot be done now; the reason."),
+    ("upgrade failed", "The master goes on as it was; the reason."),
     ("upgraded", "Another executable runs in the master's process."),
     ("logs reopened", "After USR1. `logs not reopened`: one could not be; the old one stays."),
+    ("processes left behind", "They did not end at the stop, even when they were killed; their ids."),
     ("stopped", "The last line."),
 ];
 
