@@ -139,10 +139,10 @@ pub static SETTINGS: &[Setting] = &[
         .more("Then wsgi.input waits for the client, and 100-continue is sent at the first read."),
     one(REQUESTS, "body-memory", "SIZE", "Keep a body of up to this size in memory, a larger one in a file")
         .preset("256k"),
-    one(REQUESTS, "spool-directory", "DIRECTORY", "Where those files are made, without a name")
+    one(REQUESTS, "spool-directory", "DIRECTORY", "Where files of bodies are made, without a name")
         .alias(&["tmp-upload-dir"])
         .found("TMPDIR, or /tmp"),
-    one(REQUESTS, "spool-limit", "SIZE", "The most that one worker keeps in such files; 0 for no bound")
+    one(REQUESTS, "spool-limit", "SIZE", "The most that one worker keeps of bodies in files; 0 for no bound")
         .preset("4g")
         .more(
             "Bodies of requests and responses that clients are slow to take, together. Above it a body gets 503, or 413 if it \
@@ -213,7 +213,7 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["accesslog"])
         .common()
         .more("There is none unless it is named. Opened again by USR1 and `ostler reopen`."),
-    one(LOGS, "access-logformat", "FORMAT", "What a line of it holds, in gunicorn's atoms")
+    one(LOGS, "access-logformat", "FORMAT", "What a line of the access log holds, in gunicorn's atoms")
         .alias(&["access-log-format"])
         .preset(ACCESS_LOG_FORMAT)
         .more(
