@@ -30,6 +30,12 @@ const CONTROL: &str = "All but check, settings and help speak to a running ostle
                        scale sets, which can be up to 15 more than --workers, holds until a reload or an upgrade: they \
                        take the number from the settings again.";
 
+const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \
+                      once; working; busy: all of its threads are in calls; draining); its AGE; how many REQUESTS it has answered, \
+                      and of these how many ERRORS (5xx); OPEN connections; QUEUED requests, which wait for a thread; memory \
+                      SHARED with other processes and PRIVATE; and what it is DOING, with how long each call has lasted. `workers \
+                      replaced` counts them by reason. With --json there is more.";
+
 const SIGNALS: [(&str, &str); 8] = [
     (
         "TERM",
@@ -223,6 +229,7 @@ fn opening(command: &Command) -> Roff {
         entry(&mut page, words(one), &format!("{}.", one.get_about().cloned().unwrap_or_default()));
     }
     page.control("PP", []).text([roman(CONTROL)]);
+    page.control("PP", []).text([roman(STATUS)]);
     page
 }
 
