@@ -85,7 +85,7 @@ fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault
         reply.send(block.py(), block.as_bytes())?;
         return Ok(reply.end()??);
     }
-    Ok(reply.whole(block.py(), block.as_bytes())??)
+    Ok(reply.whole(&block)??)
 }
 
 /// Sends block by block, each before the next is asked for; but where there is only one, its length is the body's.

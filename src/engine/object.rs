@@ -1,6 +1,9 @@
 //! What the stable ABI can do with an object quickly, and pyo3 only slowly or not at all.
 
-use pyo3::{ffi, prelude::*};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use ostler_serve::application::Kept;
+use pyo3::{ffi, prelude::*, types::PyBytes};
 
 /// `callable(first, second)`, without a tuple in between.
 pub fn call<'py>(
@@ -24,6 +27,48 @@ pub fn length(object: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         !unsafe { ffi::PyType_GetSlot(kind.as_type_ptr(), slot) }.is_null()
     };
     if has(ffi::Py_sq_length) || has(ffi::Py_mp_length) { object.len().map(Some) } else { Ok(None) }
+}
+
+/// A `bytes` that outlives its call.
+pub struct KeptBytes {
+    start: *const u8,
+    length: usize,
+    _object: Py<PyBytes>,
+}
+
+// SAFETY: the bytes are only read, and pyo3 counts references down where the lock is held.
+unsafe impl Send for KeptBytes {}
+
+/// One was let go, and its memory is free when the lock is taken next.
+static LET_GO: AtomicBool = AtomicBool::new(false);
+
+impl KeptBytes {
+    /// None of a subclass, whose end may run code of the application's.
+    pub fn of(bytes: &Bound<'_, PyBytes>) -> Option<Kept> {
+        if !bytes.is_exact_instance_of::<PyBytes>() {
+            return None;
+        }
+        let (start, length) = (bytes.as_bytes().as_ptr(), bytes.as_bytes().len());
+        Some(Box::new(KeptBytes { start, length, _object: bytes.clone().unbind() }))
+    }
+
+    /// Whether one was let go since this was asked last.
+    pub fn let_go() -> bool {
+        LET_GO.load(Relaxed) && LET_GO.swap(false, Relaxed)
+    }
+}
+
+impl AsRef<[u8]> for KeptBytes {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the bytes of the object, which lives as long as this, and neither changes nor moves.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+impl Drop for KeptBytes {
+    fn drop(&mut self) {
+        LET_GO.store(true, Relaxed);
+    }
 }
 
 /// How many references there are to an object.

@@ -18,7 +18,7 @@ use crate::{
     children,
     given::{Rules, misused},
     lock,
-    object::references,
+    object::{KeptBytes, references},
 };
 
 /// One call's answer, as far as it is made.
@@ -217,10 +217,11 @@ impl Reply {
     }
 
     /// Sends a whole body, and ends the response.
-    pub fn whole(&mut self, py: Python<'_>, body: &[u8]) -> PyResult<Result<(), BodyLength>> {
+    pub fn whole(&mut self, body: &Bound<'_, PyBytes>) -> PyResult<Result<(), BodyLength>> {
+        let py = body.py();
         let wait = &mut |work: &mut (dyn FnMut() + Send)| lock::without(py, work);
         let (response, head, _) = self.parts()?;
-        Ok(response.whole(head, body, wait))
+        Ok(response.whole_or_kept(head, body.as_bytes(), &mut || KeptBytes::of(body), wait))
     }
 
     /// Sends a block, and the head before the first. An empty block sends nothing.

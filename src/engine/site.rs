@@ -21,7 +21,7 @@ use crate::{
     given::Rules,
     input::Input,
     lock::Lock,
-    object::{self, references},
+    object::{self, KeptBytes, references},
     reply::{Callables, Reply, held},
     stacks::Stacks,
 };
@@ -299,6 +299,10 @@ impl Application for Site {
     }
 
     fn rest(&self, caller: &mut Caller) {
+        // pyo3 frees it in here. Where there are several threads, one of them may have the lock for long: then the next call frees it.
+        if (self.boot.worker.threads == 1 || caller.lock.is_held()) && KeptBytes::let_go() {
+            caller.lock.with(|_| {});
+        }
         caller.lock.release();
     }
 }

@@ -123,6 +123,9 @@ pub enum Gone {
     GivenUp,
 }
 
+/// A body in the memory where the application has made it. It is let go by whoever has it, without the interpreter lock.
+pub type Kept = Box<dyn AsRef<[u8]> + Send>;
+
 /// Wraps a wait, so that the interpreter lock is given back for its length. What waits holds nothing of Python: it is `Send`.
 pub type Waiting<'w> = &'w mut dyn FnMut(&mut (dyn FnMut() + Send));
 

@@ -1,7 +1,7 @@
 //! What a slow client has still to take of a response. The call fills it, the loop drains it, both at once.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -10,15 +10,15 @@ use std::{
 };
 
 use crate::{
-    application::Gone,
+    application::{Gone, Kept},
     connection::TURN,
     socket,
     spool::{Front, Spool},
-    store::{Counted, Shortage, Store},
+    store::{Counted, Room, Shortage, Store},
 };
 
 /// Up to here a response waits in memory, above it in a spool file.
-const ROOM: usize = 256 * 1024;
+pub(crate) const ROOM: usize = 256 * 1024;
 /// Up to here it waits in a spool file, above it the application waits.
 pub(crate) const LARGEST: u64 = 64 << 20;
 /// In files of about this size, each of which goes when it is sent.
@@ -37,6 +37,7 @@ pub(crate) struct Outbox {
 struct State {
     spool: Spool,
     file: Option<FilePart>,
+    held: Option<Held>,
     taken: u64,
     broken: Option<Gone>,
     /// The application waits until there are no more bytes than so many.
@@ -45,7 +46,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State { spool: Spool::new(LARGEST, SEGMENT), file: None, taken: 0, broken: None, wanted: None }
+        State { spool: Spool::new(LARGEST, SEGMENT), file: None, held: None, taken: 0, broken: None, wanted: None }
     }
 }
 
@@ -56,6 +57,20 @@ pub(crate) struct FilePart {
     pub offset: u64,
     pub left: u64,
     pub _counted: Counted,
+}
+
+/// What is left of a whole body, where the application has made it; it follows everything else.
+pub(crate) struct Held {
+    pub body: Kept,
+    pub at: usize,
+    pub end: usize,
+    pub _room: Room,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "Held({}..{})", self.at, self.end)
+    }
 }
 
 /// How far [`Outbox::drain`] came.
@@ -122,6 +137,13 @@ impl Outbox {
         self.state().file = Some(part);
     }
 
+    /// Appends the rest of a whole body; nothing can follow it.
+    pub fn hold(&self, held: Held) -> Result<(), Gone> {
+        let mut state = self.state();
+        state.held = Some(held);
+        state.broken.map_or(Ok(()), Err)
+    }
+
     /// Hands to the kernel what it takes.
     pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
         self.told.swap(false, AcqRel);
@@ -155,7 +177,8 @@ impl Outbox {
     /// How many bytes wait.
     pub fn left(&self) -> u64 {
         let state = self.state();
-        state.spool.length() + state.file.as_ref().map_or(0, |part| part.left)
+        let held = state.held.as_ref().map_or(0, |held| held.end - held.at);
+        state.spool.length() + state.file.as_ref().map_or(0, |part| part.left) + held as u64
     }
 
     /// The client is gone, or given up: nobody may wait for it.
@@ -175,9 +198,23 @@ impl State {
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 sent => sent,
             },
+            Front::Empty if self.held.is_some() => return self.send_held(to),
             Front::Empty => return self.file.as_mut().map_or(Ok(Some(0)), |part| part.send(to)),
         };
         self.spool.take(sent.unwrap_or(0));
+        Ok(sent)
+    }
+}
+
+impl State {
+    fn send_held(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+        let Some(held) = &mut self.held else { return Ok(Some(0)) };
+        let end = held.end.min(held.at + TURN);
+        let sent = socket::send(to.as_raw_fd(), &(*held.body).as_ref()[held.at..end])?;
+        held.at += sent.unwrap_or(0);
+        if held.at == held.end {
+            self.held = None;
+        }
         Ok(sent)
     }
 }

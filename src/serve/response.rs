@@ -12,10 +12,10 @@ use ostler_http::{
 };
 
 use crate::{
-    application::{BodyLength, Gone, Waiting},
+    application::{BodyLength, Gone, Kept, Waiting},
     body::LiveHandle,
     crew::Shared,
-    outbox::{FilePart, Outbox},
+    outbox::{FilePart, Held, Outbox, ROOM},
     socket::{self, PeerState},
     store::{Counted, Shortage},
     timers::Token,
@@ -84,6 +84,17 @@ impl Response<'_> {
     /// HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it; a shorter one
     /// cuts the connection. Waits, inside `wait`, where the client is slow and the buffers are full. Ends the response.
     pub fn whole(&mut self, head: &ResponseHead, body: &[u8], wait: Waiting) -> Result<(), BodyLength> {
+        self.whole_or_kept(head, body, &mut || None, wait)
+    }
+
+    /// The same. What the client has still to take of a long body is not copied, where `keep` gives something that holds the same bytes.
+    pub fn whole_or_kept(
+        &mut self,
+        head: &ResponseHead,
+        body: &[u8],
+        keep: &mut dyn FnMut() -> Option<Kept>,
+        wait: Waiting,
+    ) -> Result<(), BodyLength> {
         let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
         let given = body.len() as u64;
         let (body, ended) = match framing {
@@ -97,7 +108,7 @@ impl Response<'_> {
             buffer.extend_from_slice(body);
             self.out.transmit_last(&buffer, Some(wait))
         } else {
-            self.out.transmit(&[&buffer, body], Some(wait))
+            self.out.transmit_body(&buffer, body, keep, wait)
         };
         self.out.buffer = buffer;
         self.out.body_bytes = body.len() as u64;
@@ -368,18 +379,51 @@ impl Outgoing {
     }
 
     /// Sends the parts, or puts what the kernel does not take into the outbox. Without `wait` they must be short.
-    fn transmit(&mut self, parts: &[&[u8]], mut wait: Option<Waiting>) -> Result<(), Gone> {
+    fn transmit(&mut self, parts: &[&[u8]], wait: Option<Waiting>) -> Result<(), Gone> {
+        let sent = self.send(parts)?;
+        self.keep_behind(sent, parts, wait)
+    }
+
+    /// The same for a whole body; what the kernel does not take of a long one stays where it is, if that is possible.
+    fn transmit_body(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        keep: &mut dyn FnMut() -> Option<Kept>,
+        wait: Waiting,
+    ) -> Result<(), Gone> {
+        let sent = self.send(&[head, body])?;
+        let at = sent.saturating_sub(head.len());
+        if body.len() - at <= ROOM {
+            return self.keep_behind(sent, &[head, body], Some(wait));
+        }
+        let Some((_room, kept)) = self.shared.store.keep(body.len() as u64).and_then(|room| Some((room, keep()?)))
+        else {
+            return self.keep_behind(sent, &[head, body], Some(wait));
+        };
+        self.keep_behind(sent, &[head], Some(wait))?;
+        let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
+        outbox.hold(Held { body: kept, at, end: body.len(), _room })
+    }
+
+    /// Sends a prefix of the parts, if nothing waits: how many bytes.
+    fn send(&mut self, parts: &[&[u8]]) -> Result<usize, Gone> {
         if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
             return Err(self.lose(parts, Gone::GivenUp));
         }
-        let mut skip = match &self.outbox {
+        let sent = match &self.outbox {
             Some(_) => 0,
             None => match socket::send_parts(self.socket().as_raw_fd(), parts) {
                 Ok(sent) => sent.unwrap_or(0),
                 Err(_) => return Err(self.lose(parts, Gone::Left)),
             },
         };
-        self.direct += skip as u64;
+        self.direct += sent as u64;
+        Ok(sent)
+    }
+
+    /// Puts what is behind the first `skip` bytes into the outbox.
+    fn keep_behind(&mut self, mut skip: usize, parts: &[&[u8]], mut wait: Option<Waiting>) -> Result<(), Gone> {
         for (index, part) in parts.iter().enumerate() {
             let rest = &part[skip.min(part.len())..];
             skip = skip.saturating_sub(part.len());

@@ -47,6 +47,7 @@ pub(crate) struct Store {
     pub connections: AtomicUsize,
     files: AtomicUsize,
     held: AtomicU64,
+    kept: AtomicU64,
     /// Files that nobody needs any more, and their sizes.
     rubbish: Mutex<Vec<(File, u64)>>,
     rubbish_files: AtomicUsize,
@@ -81,6 +82,7 @@ impl Store {
             connections: AtomicUsize::new(0),
             files: AtomicUsize::new(0),
             held: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             rubbish: Mutex::default(),
             rubbish_files: AtomicUsize::new(0),
             complained: Rarely::default(),
@@ -190,6 +192,28 @@ impl fmt::Display for Shortage {
             Shortage::Disk(errno) => to.write_str(errno.desc()),
             Shortage::Failed(error) => error.fmt(to),
         }
+    }
+}
+
+/// Bodies of so many bytes in all are kept where the application has made them.
+const MOST_KEPT: u64 = 64 << 20;
+
+impl Store {
+    /// Room for a body that is kept in memory, if there is any.
+    pub fn keep(self: &Arc<Store>, bytes: u64) -> Option<Room> {
+        let kept = |kept: u64| (kept + bytes <= MOST_KEPT).then_some(kept + bytes);
+        self.kept.fetch_update(Relaxed, Relaxed, kept).ok()?;
+        Some(Room(self.clone(), bytes))
+    }
+}
+
+/// So many bytes of those that [`Store::keep`] gives room for.
+#[derive(Debug)]
+pub(crate) struct Room(Arc<Store>, u64);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(self.1, Relaxed);
     }
 }
 

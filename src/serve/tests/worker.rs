@@ -184,6 +184,28 @@ fn an_unbuffered_body_has_a_minimum_rate_too() {
 }
 
 #[test]
+fn a_long_body_stays_where_it_is_until_the_client_has_it() {
+    // There is no room in files: what is copied would have the application wait.
+    let site = Site::start(1, ostler_wire::Worker { spool_limit: 1, ..settings() });
+    let mut readers: Vec<Client> = (0..2).map(|_| site.client()).collect();
+    for slow in &mut readers {
+        slow.get("/kept/30000000").get("/hello");
+    }
+    assert_eq!(site.client().asks("/hello"), hello());
+    for slow in &mut readers {
+        assert!(slow.answer().1 == vec![b'x'; 30_000_000]);
+        assert_eq!(slow.answer(), hello());
+    }
+    // They have given their room back, also where the client has left.
+    for _ in 0..5 {
+        let mut left = site.client();
+        left.get("/kept/30000000");
+        drop(left);
+        assert_eq!(site.client().asks("/hello"), hello());
+    }
+}
+
+#[test]
 fn a_slow_reader_holds_no_thread() {
     let site = Site::start(1, settings());
     let mut slow = site.client();

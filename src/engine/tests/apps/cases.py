@@ -26,6 +26,19 @@ def environ(environ, start_response):
     return ["".join(f"{key}={value!r}\n" for key, value in sorted(environ.items())).encode("latin-1")]
 
 
+LARGE = bytes(range(256)) * 40_000
+
+
+def large(environ, start_response):
+    start_response("200 OK", PLAIN)
+    return [LARGE]
+
+
+def large_references(environ, start_response):
+    start_response("200 OK", PLAIN)
+    return [b"%d" % sys.getrefcount(LARGE)]
+
+
 def known(environ, start_response):
     """How many fields have the very value that they had in the last request."""
     fields = {key: value for key, value in environ.items() if key.startswith("HTTP_X_")}

@@ -322,6 +322,21 @@ fn unchunk(mut body: &str) -> String {
 }
 
 #[test]
+fn a_long_body_is_held_until_it_is_sent_and_then_let_go() {
+    let site = cases();
+    let references = || site.get("/large_references").body.parse::<u32>().unwrap();
+    let before = references();
+    let mut slow = site.connect();
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    while references() == before {}
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).unwrap();
+    let body: Vec<u8> = (0..=255).cycle().take(256 * 40_000).collect();
+    assert!(answer.ends_with(&[b"\r\n\r\n", &body[..]].concat()));
+    while references() > before {}
+}
+
+#[test]
 fn an_application_may_answer_from_threads_of_its_own() {
     assert_eq!(cases().get("/two_threads").body, "f\r\nfrom a thread, \r\n7\r\n[False]\r\n0\r\n\r\n");
 }

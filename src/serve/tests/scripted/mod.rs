@@ -96,6 +96,11 @@ impl Application for Script {
                 self.pass(argument);
                 response.end(head).unwrap();
             }
+            "kept" => {
+                let body = vec![b'x'; argument.parse().unwrap()];
+                let keep = &mut || Some(Box::new(body.clone()) as ostler_serve::application::Kept);
+                response.whole_or_kept(head, &body, keep, &mut |wait| wait()).unwrap()
+            }
             "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()], &mut |wait| wait()).unwrap(),
             "stream" => {
                 let blocks: usize = argument.parse().unwrap();
