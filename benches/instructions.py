@@ -5,7 +5,6 @@ valgrind; the process that answers dumps its counts before and after a known num
 """
 
 import contextlib
-import os
 import re
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import install
 import measure
 import processes
-from servers import SERVERS, Site, tool
+from servers import SERVERS, Site
 
 TITLE = "user-space instructions per hello request (callgrind)"
 # One process of these answers everything, in compiled code; of the others the interpreter's share would say little.
@@ -39,7 +38,7 @@ def count(name):
         # In the environment, not among the arguments: those are overwritten by a server that sets a title for `ps`.
         options = f"--trace-children=yes --callgrind:callgrind-out-file={folder}/%p"
         environment = {"PYTHONPATH": str(measure.HERE / "apps"), "VALGRIND_OPTS": options}
-        command = under_callgrind(name, site, Path(folder))
+        command = ["valgrind", "--tool=callgrind", *SERVERS[name](site)]
         output = measure.TARGET / "bench" / f"{name}.log"
         try:
             with processes.running(command, site.port, output, environment=environment) as process:
@@ -53,17 +52,6 @@ def count(name):
             return f"failed: {why}"
     print(f"  {name:17} {result:9.0f}", file=sys.stderr, flush=True)
     return result
-
-
-def under_callgrind(name, site, folder):
-    """Of ostler only what the interpreter executes: its master holds processes by pidfd_open(2), which older valgrinds do not know."""
-    command, counted = SERVERS[name](site), ["valgrind", "--tool=callgrind"]
-    if name != "ostler":
-        return [*counted, *command]
-    python = folder / "python"
-    python.write_text(f'#!/bin/sh\nexec {" ".join(counted)} {tool("python")} "$@"\n')
-    python.chmod(0o755)
-    return [str(python) if word == tool("python") else word for word in command]
 
 
 def ask(client, times):
@@ -80,8 +68,6 @@ def ask(client, times):
 def dump(process):
     """Makes each process of the server write down what it has executed since it last did, and start over."""
     for pid, _ in processes.tree(process.pid):
-        if "callgrind" not in os.readlink(f"/proc/{pid}/exe"):
-            continue
         # callgrind_control would do the same, but finds no process that has set a title.
         subprocess.run(["vgdb", f"--pid={pid}", "dump"], check=True, capture_output=True, timeout=60)
 
