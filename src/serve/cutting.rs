@@ -1,6 +1,6 @@
 //! What a worker that ends before its requests do still owes: their names in the log, and 503 to those that had no answer.
 
-use std::{net::SocketAddr, os::fd::AsRawFd};
+use std::{net::SocketAddr, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 
 use ostler_http::{Refusal, response::error_answer};
 use slog::warn;
@@ -18,6 +18,8 @@ const NAMED: usize = 100;
 impl Loop {
     /// The worker ends now, whatever is under way.
     pub(crate) fn cut_requests(&mut self, because: &'static str) {
+        // No answer may promise that its connection can be used again.
+        self.shared.closing.store(true, Relaxed);
         let tokens: Vec<Token> = self.connections.iter().map(|(_, connection)| connection.token).collect();
         let mut cut = 0;
         for token in tokens {

@@ -118,6 +118,10 @@ impl Lane {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             received => received?,
         };
+        // An empty packet, or an end that somebody has shut down: nobody is lost.
+        if length == 0 && sockets.is_empty() {
+            return Ok(None);
+        }
         read(&scratch[..length], sockets).map(Some)
     }
 }

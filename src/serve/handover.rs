@@ -18,6 +18,7 @@ use crate::{
     event_loop::{Loop, ROOM, find, special},
     exchange::{self, Given, Moved, Packet, Taken},
     moving::Life,
+    saying::Rarely,
     socket::{self, PeerState},
     timers::Token,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Handover {
     gave: bool,
     /// An error was said.
     complained: bool,
+    /// That connections were lost: an application can write whatever it likes to the exchange.
+    lost: Rarely,
     /// Connections of one packet, given or taken.
     pub at_once: usize,
     /// Connections and sends before the drain.
@@ -64,7 +67,15 @@ impl Handover {
     /// For a worker that has at most so many connections.
     pub fn new(most_connections: usize) -> Handover {
         let at_once = (most_connections / 8).clamp(1, exchange::MOST);
-        Handover { leaving: VecDeque::new(), room: Room::Free, gave: false, complained: false, at_once, before: (0, 0) }
+        Handover {
+            leaving: VecDeque::new(),
+            room: Room::Free,
+            gave: false,
+            complained: false,
+            lost: Rarely::default(),
+            at_once,
+            before: (0, 0),
+        }
     }
 
     /// Another turn of the loop begins.
@@ -343,7 +354,7 @@ impl Loop {
         self.scratch = scratch;
         match taken {
             Ok(Some(Taken { moved, lost })) => {
-                if lost > 0 {
+                if lost > 0 && self.handover.lost.is_due(self.now) {
                     error!(self.shared.log, "connections were lost on the exchange"; "connections" => lost,
                         "error" => "this process may not open more files");
                 }
@@ -352,7 +363,9 @@ impl Loop {
             }
             Ok(None) => false,
             Err(error) => {
-                error!(self.shared.log, "connections were lost on the exchange"; "error" => %error);
+                if self.handover.lost.is_due(self.now) {
+                    error!(self.shared.log, "connections were lost on the exchange"; "error" => %error);
+                }
                 false
             }
         }
