@@ -195,13 +195,13 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// Bodies of so many bytes in all are kept where the application has made them.
+/// Bodies of so many bytes in all are kept where the application has made them; or one, however long: it was in memory anyway.
 const MOST_KEPT: u64 = 64 << 20;
 
 impl Store {
     /// Room for a body that is kept in memory, if there is any.
     pub fn keep(self: &Arc<Store>, bytes: u64) -> Option<Room> {
-        let kept = |kept: u64| (kept + bytes <= MOST_KEPT).then_some(kept + bytes);
+        let kept = |kept: u64| (kept == 0 || kept + bytes <= MOST_KEPT).then_some(kept + bytes);
         self.kept.fetch_update(Relaxed, Relaxed, kept).ok()?;
         Some(Room(self.clone(), bytes))
     }

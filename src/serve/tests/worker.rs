@@ -197,6 +197,10 @@ fn a_long_body_stays_where_it_is_until_the_client_has_it() {
         assert_eq!(slow.answer(), hello());
     }
     // They have given their room back, also where the client has left.
+    let mut longest = site.client();
+    longest.get("/kept/70000000");
+    assert_eq!(site.client().asks("/hello"), hello(), "one may be longer than all others together");
+    assert_eq!(longest.answer().1.len(), 70_000_000);
     for _ in 0..5 {
         let mut left = site.client();
         left.get("/kept/30000000");
