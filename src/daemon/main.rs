@@ -31,10 +31,13 @@ use options::{
     parser::{self, Task, Typed},
 };
 use settings::Settings;
-use sys::descriptors;
+use sys::{descriptors, signals};
 
 fn main() -> ExitCode {
     descriptors::keep_from_children();
+    if let Err(error) = signals::survive_limits() {
+        eprintln!("ostler: could not ignore SIGXFSZ: {error}");
+    }
     let ended = match Handover::from_environment() {
         None => here().and_then(|invocation| run(&invocation)).map(ExitCode::from),
         Some(Handover::Prove(state)) => upgrade::prove(state).map(ExitCode::from),
@@ -76,6 +79,8 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             Ok(Exit::Usage)
         }
         Task::Serve => {
+            signals::hold_back()
+                .map_err(|error| Failure::new(Exit::System, format!("could not start: {}", exit::words(&error))))?;
             let settings = Settings::resolve(invocation, &mut options)?;
             let announce = settings.daemon.then(background::enter).transpose()?;
             master::run(settings, invocation.directory.clone(), &|| reread(invocation), announce)

@@ -28,6 +28,21 @@ const OURS: [Signal; 10] = [
     Signal::SIGWINCH,
 ];
 
+/// Those that would end a process which does not collect them yet, but are no reason to end.
+const EARLY: [Signal; 5] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// Called first. A file that has grown to its limit (RLIMIT_FSIZE) is an error for whoever writes, and not the end of the process.
+pub fn survive_limits() -> io::Result<()> {
+    // SAFETY: ignores a signal, no handler of ours.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Holds back what an operator may send to a daemon that is still reading its settings: it is obeyed when the daemon has started.
+pub fn hold_back() -> io::Result<()> {
+    Ok(EARLY.into_iter().collect::<SigSet>().thread_block()?)
+}
+
 /// The master's signals.
 pub struct Signals(SignalFd);
 
