@@ -75,8 +75,8 @@ impl Kind {
     }
 }
 
-/// A descriptor of our own for the same thing, close-on-exec. Pipes and terminals are opened anew if that is allowed, because the open
-/// file is shared with others, who may expect to wait.
+/// A descriptor of our own for the same thing, close-on-exec. Files, pipes and terminals are opened anew if that is allowed, because the
+/// open file is shared with others, who may expect to wait, and may change its flags and its position.
 pub fn own(of: BorrowedFd) -> io::Result<OwnedFd> {
     if Kind::of(of) == Kind::Pipe && fcntl(of, FcntlArg::F_GETPIPE_SZ).is_ok_and(|room| room < ROOM) {
         // A burst of lines is not to be lost. Where so much is not allowed, there is what there is.
@@ -84,8 +84,8 @@ pub fn own(of: BorrowedFd) -> io::Result<OwnedFd> {
     }
     let anew = match Kind::of(of) {
         Kind::Device if !of.is_terminal() => None,
-        Kind::Pipe | Kind::Device => open_anew(of).ok(),
-        Kind::File | Kind::Socket => None,
+        Kind::File | Kind::Pipe | Kind::Device => open_anew(of).ok(),
+        Kind::Socket => None,
     };
     let of = anew.as_ref().map_or(of, AsFd::as_fd);
     let copy = fcntl(of, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))
