@@ -19,7 +19,12 @@ pub fn read(path: &Path) -> Result<Texts, Failure> {
     }
     let fail = |why: String| Failure::usage(format!("could not read {}: {why}", path.display()));
     let mut text = String::new();
-    let mut file = Place::anywhere(path).and_then(|place| place.open(OFlag::O_RDONLY, 0)).map_err(fail)?;
+    // To open a FIFO, or to read one, is to wait for whoever writes to it.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let mut file = Place::anywhere(path).and_then(|place| place.open(flags, 0)).map_err(fail)?;
+    if !file.metadata().is_ok_and(|told| told.is_file()) {
+        return Err(fail("it is not a plain file".to_owned()));
+    }
     file.read_to_string(&mut text).map_err(|error| fail(crate::exit::words(&error)))?;
     parse(&text).map_err(fail)
 }
