@@ -22,6 +22,8 @@ const MARGIN: Duration = Duration::from_secs(2);
 const PROMPTLY: Duration = Duration::from_secs(2);
 /// How long a process may live on after it closed its channel: it ends, or the application has executed another program in its place.
 const CLOSED: Duration = Duration::from_secs(1);
+/// The log is told of a process that signals stop and continue only so often.
+const BETWEEN_STOPS: Duration = Duration::from_secs(60);
 
 /// The events of one step become actions here.
 #[derive(Debug)]
@@ -46,6 +48,9 @@ pub struct Generation {
     /// Since when a signal has stopped that.
     #[serde(default)]
     template_stopped: Option<Moment>,
+    /// The last stop that the log was told of.
+    #[serde(default)]
+    told_template_stopped: Option<Moment>,
     /// Its workers.
     pub slots: Slots,
     /// How many workers there should be.
@@ -186,6 +191,7 @@ impl Generation {
             plan: Plan::default(),
             template: Template::Awaited,
             template_stopped: None,
+            told_template_stopped: None,
             slots: Slots::default(),
             wanted: 0,
             errand: None,
@@ -259,13 +265,15 @@ impl Generation {
 
     /// A child, of this generation or not, was stopped by a signal or continued.
     pub fn stopped(&mut self, pid: i32, stopped: bool, turn: &mut Turn) {
-        let (number, since) = (self.number, stopped.then_some(turn.now));
-        if self.template.pid() == Some(pid) {
-            self.template_stopped = since;
+        let number = self.number;
+        if self.template.pid() == Some(pid)
+            && stop_is_told(&mut self.template_stopped, &mut self.told_template_stopped, stopped, turn.now)
+        {
             turn.note(Note::TemplateStopped(number, stopped));
         }
-        if let Some(worker) = self.slots.iter_mut().find(|worker| worker.pid == Some(pid)) {
-            worker.stopped = since;
+        if let Some(worker) = self.slots.iter_mut().find(|worker| worker.pid == Some(pid))
+            && stop_is_told(&mut worker.stopped, &mut worker.told_stopped, stopped, turn.now)
+        {
             turn.note(Note::Stopped(worker.name(number), stopped));
         }
     }
@@ -610,6 +618,19 @@ impl Generation {
         let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
         workers.chain(template).chain(backoff)
     }
+}
+
+/// Notes that a process was stopped or continued. Whether the log is told: an application can do this as often as it likes.
+fn stop_is_told(since: &mut Option<Moment>, told: &mut Option<Moment>, stopped: bool, now: Moment) -> bool {
+    let before = std::mem::replace(since, stopped.then_some(now));
+    if !stopped {
+        return before.is_some() && before == *told;
+    }
+    let due = told.is_none_or(|last| now - last >= BETWEEN_STOPS);
+    if due {
+        *told = Some(now);
+    }
+    due
 }
 
 fn serve(worker: &mut Worker, number: Number, turn: &mut Turn) {

@@ -435,6 +435,10 @@ impl<'a> Performer<'a> {
     }
 
     fn note(&mut self, note: &Note) {
+        if matches!(note, Note::Stopping(_)) {
+            // Who is stopped by a signal would not hear that all stop.
+            self.children.values().for_each(|child| drop(child.signal(nix::libc::SIGCONT)));
+        }
         match note {
             Note::ReloadAsked | Note::RollbackAsked(_) | Note::UpgradeAsked => self.notify.reloading(),
             Note::Stopping(_) => self.notify.stopping(),

@@ -44,6 +44,9 @@ pub struct Worker {
     /// Since when a signal has stopped it.
     #[serde(default)]
     pub stopped: Option<Moment>,
+    /// The last stop that the log was told of.
+    #[serde(default)]
+    pub told_stopped: Option<Moment>,
 }
 
 /// From the order to the end.
@@ -109,6 +112,7 @@ impl Slots {
             leaving: false,
             silent: None,
             stopped: None,
+            told_stopped: None,
         });
         Some(slot)
     }
