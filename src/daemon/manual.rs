@@ -109,6 +109,10 @@ const PHRASES: &[(&str, &str)] = &[
         "A process that an application has started would have kept the address after the stop.",
     ),
     (
+        "process of the application lives on",
+        "After the stop: a process that an application has started and let go of. It is not ended.",
+    ),
+    (
         "site saturated",
         "Clients wait in a listener's queue, how many of how many, and no worker is idle; said at most once a minute.",
     ),

@@ -20,6 +20,8 @@ use crate::sys::{pidfd::PidFd, process};
 
 /// How many milliseconds SIGKILL may take, at the very end, when nobody waits for the master any more.
 const PROMPTLY: u16 = 1000;
+/// So many processes that live on are named.
+const NAMED: usize = 20;
 const SHUT_DOWN: &str = "an application has shut it down";
 
 impl Performer<'_> {
@@ -117,6 +119,11 @@ impl Performer<'_> {
                 warn!(self.log, "process ended that held a listener"; "address" => &address, "pid" => pid, "command" => command);
                 end(pid);
             }
+        }
+        // What an application has started and let go of may be meant to live on; it is only named.
+        let strays = process::living_descendants();
+        for (pid, command) in strays.into_iter().filter(|(pid, _)| !self.children.contains_key(pid)).take(NAMED) {
+            warn!(self.log, "process of the application lives on"; "pid" => pid, "command" => command);
         }
     }
 }

@@ -205,8 +205,17 @@ pub fn descendants_with_socket(inode: u64) -> Vec<(i32, String)> {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.map(|entry| entry.path()).any(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str() == &*socket))
     };
-    let name = |pid: i32| (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned());
-    descendants().into_iter().filter(holds).map(name).collect()
+    descendants().into_iter().filter(holds).map(named).collect()
+}
+
+/// All descendants of this process that have not ended, and what they are called.
+pub fn living_descendants() -> Vec<(i32, String)> {
+    let lives = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    descendants().into_iter().filter(lives).map(named).collect()
+}
+
+fn named(pid: i32) -> (i32, String) {
+    (pid, fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
 }
 
 fn descendants() -> Vec<i32> {
