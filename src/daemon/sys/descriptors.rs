@@ -8,7 +8,7 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    setsockopt_impl, sockopt_impl,
+    getsockopt_impl, setsockopt_impl, sockopt_impl,
     sys::socket::{getsockopt, setsockopt, sockopt},
 };
 use ostler_wire::CHANNEL_FD;
@@ -129,7 +129,13 @@ pub fn forbid_filters(socket: BorrowedFd) {
     let _ = setsockopt(&socket, LockFilter, &true);
 }
 
-/// Takes back what an application may have set on a listener for all who share it: waiting, lingering, a shorter queue than this.
+// What would keep clients out: the number of hops that they may be away (ip(7), ipv6(7)), and how fast answers may be sent (socket(7)).
+sockopt_impl!(MinTtl, Both, libc::IPPROTO_IP, libc::IP_MINTTL, i32);
+sockopt_impl!(MinHopCount, Both, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, i32);
+sockopt_impl!(PacingRate, Both, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, u32);
+
+/// Takes back what an application may have set on a listener for all who share it: waiting, lingering, hops, pace, a shorter queue
+/// than this.
 pub fn restore_listener(socket: BorrowedFd, room: Option<u32>) {
     if !getsockopt(&socket, sockopt::AcceptConn).is_ok_and(|listens| listens) {
         return;
@@ -137,6 +143,16 @@ pub fn restore_listener(socket: BorrowedFd, room: Option<u32>) {
     let _ = nonblocking(socket);
     if getsockopt(&socket, sockopt::Linger).is_ok_and(|linger| linger.l_onoff != 0) {
         let _ = setsockopt(&socket, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 });
+    }
+    // Those of another family or kind of socket fail, and mean nothing there.
+    if getsockopt(&socket, MinTtl).is_ok_and(|hops| hops != 0) {
+        let _ = setsockopt(&socket, MinTtl, &0);
+    }
+    if getsockopt(&socket, MinHopCount).is_ok_and(|hops| hops != 0) {
+        let _ = setsockopt(&socket, MinHopCount, &0);
+    }
+    if getsockopt(&socket, PacingRate).is_ok_and(|rate| rate != u32::MAX) {
+        let _ = setsockopt(&socket, PacingRate, &u32::MAX);
     }
     if let (Some(room), Some((_, present))) = (room, diag::queue(socket))
         && present < room
