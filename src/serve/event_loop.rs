@@ -671,7 +671,10 @@ impl Loop {
     }
 
     fn terminated(&mut self) {
-        let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
+        // Two waits may both have told of it; and to read is to wait.
+        if socket::is_readable(self.terminated.as_fd()) {
+            let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
+        }
         // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
         self.ask_replacement(Recycle::Signal);
     }
