@@ -11,7 +11,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::sys::resource::{Resource, setrlimit};
 use ostler_tests::{Client, Rig, Signal, Site};
 
 const SOURCE: &str = "
@@ -119,8 +118,7 @@ fn a_full_disk_is_named_and_no_client_is_blamed() {
 
 #[test]
 fn more_uploads_than_descriptors_wait_for_each_other() {
-    setrlimit(Resource::RLIMIT_NOFILE, 128, 128).expect("it may be lowered");
-    let site = Rig::with_source(SOURCE).start();
+    let site = Rig::with_source(SOURCE).limited("ulimit -n 128").start();
     let length = 400_000;
     let mut clients: Vec<Client> = (0..60).map(|_| site.connect()).collect();
     for client in &mut clients {

@@ -2,8 +2,8 @@
 //! answers, and nobody else dies.
 
 use std::{
-    fs::{self, File},
-    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    fs::File,
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ostler_tests::{Gate, Rig, Site, built, ends_within};
+use ostler_tests::{Gate, Rig, Site, ends_within};
 use serde_json::Value;
 
 /// The enemy: runs what it is sent, in the worker, and answers with `result`.
@@ -188,12 +188,8 @@ result = ' '.join(sorted(set(kinds)))
 #[test]
 fn a_log_that_is_grown_to_its_limit_is_no_reason_to_end() {
     let rig = Rig::with_source(ENEMY).workers(2).option("--error-logfile", "error.log");
-    let script = rig
-        .folder()
-        .write("limited", &format!("#!/bin/sh\nulimit -f 4096\nexec {} \"$@\"\n", built("ostler").display()));
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the script is ours");
     let address = format!("unix:{}", rig.folder().join("site.sock").display());
-    let mut site = rig.executable(script).bind(&address).start_silently();
+    let mut site = rig.limited("ulimit -f 4096").bind(&address).start_silently();
     let log = site.folder().join("error.log");
     let limit = File::options().write(true).open(&log).expect("the daemon has made it");
     // RLIMIT_FSIZE counts in units of 512 bytes here or of 1024 there: beyond both.

@@ -37,7 +37,14 @@ impl Process {
     /// Starts it. `mark` tells its descendants from those of every other test.
     pub fn start(command: &mut Command, mark: &str) -> Self {
         command.env(MARK, mark).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // A program that was written a moment ago: a child of another test still has it open, until its own execve(2).
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                Err(error) => panic!("could not start {command:?}: {error}"),
+            }
+        };
         let log = Lines::of(child.stderr.take().expect("standard error is a pipe"));
         let output = Lines::of(child.stdout.take().expect("standard output is a pipe"));
         Process { child, mark: mark.into(), log, output }

@@ -6,6 +6,7 @@ use std::{
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
+        unix::fs::PermissionsExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
     path::{Path, PathBuf},
@@ -155,6 +156,14 @@ impl Rig {
     /// Runs this executable.
     pub fn executable(mut self, path: PathBuf) -> Rig {
         self.daemon = path;
+        self
+    }
+
+    /// Runs it behind a statement of the shell, such as `ulimit -n 128`.
+    pub fn limited(mut self, statement: &str) -> Rig {
+        let script = format!("#!/bin/sh\n{statement}\nexec {} \"$@\"\n", self.daemon.display());
+        self.daemon = self.folder.write("limited", &script);
+        fs::set_permissions(&self.daemon, fs::Permissions::from_mode(0o755)).expect("the script is ours");
         self
     }
 
