@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::epoll::{EpollEvent, EpollFlags},
+};
 use slog::{debug, error, warn};
 
 use crate::{
@@ -33,6 +36,8 @@ const GIVES_UP: Duration = Duration::from_millis(100);
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// How long accepting pauses when a listener is broken, unless it is mended before.
 const BROKEN: Duration = Duration::from_millis(100);
+/// A worker's table of descriptors has at least so many places, if it may have as many connections.
+const PLACES: usize = 4096;
 
 impl Loop {
     /// Listens to listeners and exchange exactly while a connection from there would be served at once; and to the listeners
@@ -285,6 +290,14 @@ impl Loop {
 pub(crate) fn most_connections(wanted: u32, descriptors: usize) -> usize {
     let wanted = if wanted == 0 { usize::MAX } else { wanted as usize };
     wanted.min(descriptors - descriptors / 8)
+}
+
+/// Lets the kernel make a large table of descriptors while this process has one thread. Once there are several, it waits for a grace
+/// period of all processors, some tens of milliseconds, each time that the table grows: in the middle of an accept or a move.
+pub(crate) fn make_places(most_connections: usize) -> io::Result<()> {
+    let places = most_connections.min(PLACES);
+    let highest = fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(places as i32 - 1))?;
+    Ok(nix::unistd::close(highest)?)
 }
 
 fn out_of_descriptors(error: &io::Error) -> bool {

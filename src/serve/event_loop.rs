@@ -21,7 +21,7 @@ use slog::{debug, error, warn};
 
 use crate::{
     Ending, Setup,
-    accepting::most_connections,
+    accepting::{make_places, most_connections},
     access_log::AccessLog,
     connection::{Backlog, Connection, Interest, Phase, Work},
     crew::{Note, Shared},
@@ -180,6 +180,9 @@ impl Loop {
         let worker = &shared.boot.worker;
         let now = Instant::now();
         let most_connections = most_connections(worker.connections, shared.store.descriptors);
+        if let Err(error) = make_places(most_connections) {
+            debug!(shared.log, "no places for descriptors"; "error" => %error);
+        }
         let mut event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,

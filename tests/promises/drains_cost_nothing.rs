@@ -1,5 +1,7 @@
 //! A drain moves connections many at a time, loses none, and leaves them spread over the workers.
 
+use std::fs;
+
 use nix::sys::signal::Signal::{SIGHUP, SIGUSR2};
 use ostler_tests::{Client, Rig, Site};
 
@@ -80,4 +82,19 @@ fn an_upgrade_moves_them_as_well() {
         assert_eq!(client.get("/").text(), "two");
     }
     site.stop();
+}
+
+#[test]
+fn a_worker_has_places_for_descriptors_before_it_has_threads() {
+    let site = site();
+    let places = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let size =
+            status.lines().find_map(|line| line.strip_prefix("FDSize:")).map(|size| size.trim().parse::<usize>());
+        size.expect("proc(5) has it").expect("a number")
+    };
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("Linux has it").1;
+    // One of the descendants is the template, which has none of this.
+    let wide = site.descendants().into_iter().filter(|pid| places(*pid) as u64 >= limit.min(4096)).count();
+    assert_eq!(wide, usize::from(WORKERS));
 }
