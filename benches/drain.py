@@ -15,6 +15,7 @@ import resource
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -182,6 +183,8 @@ def hold(pipe, port, address, count):
     connections = []
     for _ in range(count):
         connections.append(socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0)))
+        # Its end is a reset, so that its port is free at once for the next run.
+        connections[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if not answered(connections[-1]):
             raise measure.Wrong("a new connection was not answered")
     pipe.send("held")
