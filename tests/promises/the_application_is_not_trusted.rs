@@ -400,9 +400,21 @@ fn after_an_upgrade_a_worker_that_does_not_end_is_still_known_and_killed() {
     victim.site.signal(Signal::SIGUSR2);
     victim.site.log("upgraded");
     victim.site.drained(1);
-    // Stopped while the master is replaced once more.
-    let worker = victim.attack("result = os.getpid()").parse().expect("a process number");
-    kill(Pid::from_raw(worker), Signal::SIGSTOP).expect("the worker lives");
+    // Stopped, and stopped again whenever somebody continues it, while the master is replaced once more.
+    let stops = "
+result = os.getpid()
+if os.fork() == 0:
+    while not os.path.exists('begin'):
+        time.sleep(0.001)
+    try:
+        while True:
+            os.kill(result, 19)
+    finally:
+        os._exit(0)
+";
+    let worker: i32 = victim.attack(stops).parse().expect("a process number");
+    victim.site.folder().write("begin", "");
+    victim.site.log("worker stopped by a signal");
     victim.site.signal(Signal::SIGUSR2);
     victim.site.log("upgraded");
     victim.site.signal(Signal::SIGINT);
