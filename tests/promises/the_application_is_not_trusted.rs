@@ -40,8 +40,10 @@ def scoreboard():
     return [number for number in numbers() if 'ostler-scoreboard' in link(number)]
 
 def channel():
-    "To the master: it was made last, after the exchange."
-    return max(pairs(), key=lambda end: os.fstat(end.fileno()).st_ino)
+    "To the master: the one that is held once. Each end of the exchange is held for giving and for taking."
+    ends = pairs()
+    files = [os.fstat(end.fileno()).st_ino for end in ends]
+    return next(end for end, file in zip(ends, files) if files.count(file) == 1)
 
 def tell(end, message):
     packet = message if isinstance(message, bytes) else json.dumps(message).encode()
