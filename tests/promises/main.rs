@@ -1,51 +1,58 @@
-//! Each promise of the daemon, tested from outside: a module for each.
+//! Each promise of the README, tested from outside: a module for each. What a module tests, its name and its first line say.
 
 mod cases;
 mod pages;
 
-mod backbone_1_two_commands;
-mod backbone_2_the_sites;
-mod backbone_3_command_line;
-mod backbone_4_any_python;
-mod backbone_5_processes;
-mod backbone_6_http_and_wsgi;
-mod backbone_7_logs;
-mod bad_input;
+// The site never goes down because of a reload.
+mod a_generation_keeps_its_code;
+mod a_reload_is_a_transaction;
+mod an_import_is_shared_where_that_is_safe;
 
-mod a_client_is_not_trusted;
-mod clean_requests;
-mod conformance_4_bodies;
-mod conformance_5_responses;
-mod conformance_6_slow_and_greedy;
-mod conformance_7_error_answers;
-
+// No client notices.
+mod a_drain_has_a_bound;
 mod drains_cost_nothing;
+mod no_client_notices;
+mod nobody_notices_an_upgrade;
+mod workers_are_recycled;
+
+// No request waits while a worker is idle.
+mod a_frozen_worker_is_noticed;
 mod no_client_holds_up_others;
 mod no_request_waits;
-
-mod supervision_1_reload;
-mod supervision_2_rollback;
-mod supervision_3_same_code;
-mod supervision_4_preload;
-mod supervision_5_upgrade;
-mod supervision_6_timeouts;
-mod supervision_7_recycling;
-mod supervision_8_drain;
-mod supervision_9_control;
-mod supervision_storm;
-
-mod a_frozen_worker_is_noticed;
+mod slow_and_greedy_clients_are_refused;
 mod the_queue_is_seen;
+
+// The application sees exactly PEP 3333.
+mod a_client_is_not_trusted;
+mod a_proxy_is_trusted_for_what_it_sets;
+mod cases_hold_under_each_pair_of_options;
+mod connections_from_proxies;
+mod error_pages_tell_nothing_of_the_server;
+mod http_and_wsgi;
+mod no_broken_body_is_taken_for_whole;
+mod only_clean_requests_reach_the_application;
+mod responses_are_whole_or_visibly_cut;
+mod sites_answer_as_under_gunicorn;
+mod the_application_is_served_as_it_is;
+
+// The application cannot harm the site, nor the machine.
+mod a_forked_child_is_no_second_worker;
+mod root_follows_no_name;
+mod the_application_is_not_trusted;
+mod the_master_never_waits;
 mod what_is_shared_stays_whole;
 
-mod a_proxy_is_trusted_for_what_it_sets;
-mod addresses;
-mod children;
+// Whatever goes wrong is explained.
+mod a_slow_request_is_explained;
+mod each_command_waits_for_its_outcome;
 mod limits_are_named;
-mod neighbours;
-mod option_matrix;
-mod root_follows_no_name;
-mod service_manager;
-mod the_application_is_not_trusted;
-mod the_application_is_served_as_it_is;
-mod the_master_never_waits;
+mod mistakes_are_explained;
+mod systemd_hears_the_truth;
+mod the_log_is_an_interface;
+
+// It is simple to run.
+mod any_python_serves;
+mod every_kind_of_address_is_bound;
+mod options_do_what_they_say;
+mod processes_and_signals;
+mod two_commands_are_enough;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 and WSGI on the well-behaved path: each method's name says which section of RFC 9110, RFC 9112 or PEP 3333 it holds to.
+//! HTTP/1.1 and WSGI on the well-behaved path: each test's name says which section of RFC 9110, RFC 9112 or PEP 3333 it holds to.
 
 use ostler_tests::{Answer, Client, Ending, Framing, Gate, Rig, Site};
 use serde_json::{Value, json};

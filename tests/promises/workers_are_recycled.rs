@@ -1,11 +1,12 @@
-//! Workers are replaced after requests, memory or age; the replacement is ready first.
+//! A worker is replaced when it holds too much memory or is too old; its replacement is ready first. Replacement after a number of
+//! requests is tested in `options_do_what_they_say`.
 
 use ostler_tests::Rig;
 
 use crate::pages::{page, page_that_shows};
 
 #[test]
-fn memory() {
+fn a_worker_that_holds_too_much_memory_is_replaced() {
     let source = page_that_shows("len(kept.append(bytearray(50_000_000)) or kept)", "kept = []");
     let site = Rig::with_source(&source).option("--max-memory", "150M").start();
     let first = site.log("worker ready").number("pid");
@@ -24,7 +25,7 @@ fn memory() {
 }
 
 #[test]
-fn age() {
+fn a_worker_that_is_too_old_is_replaced() {
     let site = Rig::with_source(&page("served")).workers(2).option("--max-age", "1").start();
     let first = [site.log("worker ready").number("pid"), site.log("worker ready").number("pid")];
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Beside the proxies of the field: what HAProxy and nginx do to a connection, and what nobody may do to their trust.
+//! Connections as HAProxy and nginx make them: with a PROXY header in pieces, or reset by a health check.
 
 use ostler_tests::{Gate, Rig};
 

@@ -1,4 +1,4 @@
-//! Addresses that stand for more than one, or for no file.
+//! Every kind of address can be bound: one that stands for IPv4 and IPv6, and a Unix socket without a file.
 
 use ostler_tests::{Client, Rig, Site};
 
