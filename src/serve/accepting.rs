@@ -286,10 +286,10 @@ impl Loop {
     }
 }
 
-/// `--worker-connections` (0: no limit), or as many as descriptors allow: an eighth of them is for what connections spool.
+/// `--worker-connections` (0: no limit), or as many as descriptors allow.
 pub(crate) fn most_connections(wanted: u32, descriptors: usize) -> usize {
     let wanted = if wanted == 0 { usize::MAX } else { wanted as usize };
-    wanted.min(descriptors - descriptors / 8)
+    wanted.min(ostler_wire::limits::for_connections(descriptors as u64) as usize)
 }
 
 /// Lets the kernel make a large table of descriptors while this process has one thread. Once there are several, it waits for a grace

@@ -32,8 +32,6 @@ use crate::saying::Rarely;
 /// As much of a file is deleted at once. A multiple of every page's size: of a page that loses its end the kernel clears that end,
 /// and it may still be on its way to a client (see spool.rs).
 const PIECE: u64 = 1 << 20;
-/// Descriptors that connections and spool files leave to the worker itself and to the application's files.
-const OTHER_DESCRIPTORS: u64 = 64;
 
 /// What all spool files of a worker share.
 #[derive(Debug)]
@@ -74,7 +72,7 @@ pub(crate) enum Shortage {
 impl Store {
     pub fn new(directory: &Path, limit: u64) -> io::Result<Store> {
         let (open_files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let descriptors = open_files.saturating_sub(OTHER_DESCRIPTORS).max(open_files / 2).max(1);
+        let descriptors = ostler_wire::limits::for_clients(open_files);
         Ok(Store {
             directory: directory.into(),
             limit: if limit == 0 { u64::MAX } else { limit },

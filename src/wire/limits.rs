@@ -31,13 +31,32 @@ pub fn explain(error: &io::Error) -> String {
 
 /// `memory.max of /sys/fs/cgroup/site is 104857600`, of the nearest group that has such a limit.
 pub fn memory() -> Option<String> {
-    let unlimited = |limit: &str| limit.parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60);
+    memory_of_groups().next().map(|(_, limit)| limit)
+}
+
+/// How many bytes of memory all processes of the site may have together at most, and which limit says so.
+pub fn most_memory() -> Option<(u64, String)> {
+    memory_of_groups().chain(memory_of_machine()).min()
+}
+
+/// The control groups' limits of memory, the nearest first.
+fn memory_of_groups() -> impl Iterator<Item = (u64, String)> {
     let of = |group: PathBuf| {
-        let file = |name: &str| Some((name.to_owned(), read(&group.join(name))?));
+        let file = |name: &'static str| Some((name, read(&group.join(name))?));
         let (name, limit) = file("memory.max").or_else(|| file("memory.limit_in_bytes"))?;
-        (limit != "max" && !unlimited(&limit)).then(|| format!("{name} of {} is {limit}", group.display()))
+        // `max` in version 2, nearly 2^63 in version 1.
+        let limit = limit.parse().ok().filter(|bytes: &u64| *bytes <= 1 << 60)?;
+        Some((limit, format!("{name} of {} is {limit}", group.display())))
     };
-    groups("memory").into_iter().find_map(of)
+    groups("memory").into_iter().filter_map(of)
+}
+
+/// proc_meminfo(5)
+fn memory_of_machine() -> Option<(u64, String)> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))?;
+    let bytes = total.trim().parse::<u64>().ok()? << 10;
+    Some((bytes, format!("the memory of this machine is {bytes}")))
 }
 
 /// Of the limits on processes and threads those that are reached, as far as the kernel tells; all of them if it tells of none.
@@ -70,6 +89,24 @@ pub fn most_tasks(user: u32) -> Option<(u64, String)> {
     let of_user = of_user.map(|most| (most, format!("RLIMIT_NPROC is {most} for user {user}")));
     let system = of_system("kernel/threads-max").and_then(|text| Some((text.rsplit(' ').next()?.parse().ok()?, text)));
     groups("pids").into_iter().filter_map(of_group).chain(of_user).chain(system).min()
+}
+
+/// How many descriptors a process can have: the hard limit, to which the master raises the soft one.
+pub fn most_descriptors() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard)
+}
+
+/// Descriptors that are neither a connection nor a spool file: the worker's own and the application's.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// How many of a worker's descriptors are for connections and spool files.
+pub fn for_clients(descriptors: u64) -> u64 {
+    descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1)
+}
+
+/// How many of those are for connections: an eighth is for what they spool.
+pub fn for_connections(for_clients: u64) -> u64 {
+    for_clients - for_clients / 8
 }
 
 /// How many bytes of addresses a process may have.

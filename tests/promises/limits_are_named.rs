@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use nix::{
@@ -21,6 +22,9 @@ def application(environ, start_response):
     return [b'modest']
 ";
 
+/// How many groups the tests of this process have made: each has a name of its own.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// A control group of this test's own, which has a limit.
 struct Group(PathBuf);
 
@@ -35,8 +39,8 @@ impl Group {
                 found if found.split(',').any(|one| one == controller) => Path::new("/sys/fs/cgroup").join(found),
                 _ => return None,
             };
-            let group =
-                mount.join(path.trim_start_matches('/')).join(format!("ostler-{controller}-{}", std::process::id()));
+            let name = format!("ostler-{controller}-{}-{}", std::process::id(), MADE.fetch_add(1, Relaxed));
+            let group = mount.join(path.trim_start_matches('/')).join(name);
             fs::create_dir(&group).ok()?;
             let group = Group(group);
             group.0.join(limit).exists().then_some(group)
@@ -145,4 +149,37 @@ fn an_import_that_the_kernel_ends_for_memory_says_so() {
         .rig(Rig::with_source(greedy))
         .refuse()
         .says(3, &["while importing", "SIGKILL by the kernel, for want of memory"]);
+}
+
+#[test]
+fn more_connections_than_descriptors_are_named_at_the_start() {
+    let rig = Rig::with_source(GREEDY).limited("ulimit -n 256").flag("--worker-connections=300");
+    let mut site = rig.start();
+    let named = site.log("setting out of reach");
+    let expected = "--worker-connections: a worker has descriptors for 168 connections, not 300: RLIMIT_NOFILE is 256";
+    assert!(named.text().contains(expected), "{}", named.text());
+    assert_eq!(site.get("/").text(), "modest");
+    site.stop();
+    let mut site = Rig::with_source(GREEDY).limited("ulimit -n 256").start();
+    assert_eq!(site.logged("setting out of reach"), 0, "nobody has asked for as many as the default");
+    site.stop();
+}
+
+#[test]
+fn more_memory_than_there_is_is_named_at_the_start() {
+    let mut site = Rig::with_source(GREEDY).flag("--workers=3").flag("--max-memory=1000000G").start();
+    let named = site.log("setting out of reach");
+    let expected = "--max-memory: --workers=3 with 1073741824000000 bytes each may take 3221225472000000, but ";
+    assert!(named.text().contains(expected), "{}", named.text());
+    site.stop();
+    let memory = Group::new("memory", "memory.limit_in_bytes").map(|group| (group, "memory.limit_in_bytes"));
+    let Some((group, limit)) = memory.or_else(|| Some((Group::new("memory", "memory.max")?, "memory.max"))) else {
+        return;
+    };
+    group.set(limit, "200M");
+    let mut site = group.rig(Rig::with_source(GREEDY).flag("--workers=3").flag("--max-memory=100M")).start();
+    let named = site.log("setting out of reach");
+    let expected = format!("may take 314572800, but {limit} of {} is 209715200", group.0.display());
+    assert!(named.text().contains(&expected), "{}", named.text());
+    site.stop();
 }

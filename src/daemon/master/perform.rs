@@ -310,6 +310,9 @@ impl<'a> Performer<'a> {
         for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
             info!(self.log, "listening"; "address" => &bound.told.name);
         }
+        for why in &settings.out_of_reach {
+            warn!(self.log, "setting out of reach"; "reason" => why);
+        }
         Ok(Plan {
             application: settings.boot.application.clone(),
             workers,

@@ -29,6 +29,7 @@ mod control;
 mod identity;
 mod log_format;
 mod parse;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,9 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// `--keep-previous`: keep the last serving generation's template for a rollback.
     pub keep_previous: bool,
+    /// What was asked for and is more than the system gives, a sentence each. The site runs nevertheless, with less.
+    #[serde(default)]
+    pub out_of_reach: Vec<String>,
     /// What a template is told; `generation`, `slots` and `listeners` are filled in by the master.
     pub boot: wire::Boot,
 }
@@ -143,7 +147,7 @@ impl Settings {
         let guise = Guise { identity: identity.as_ref(), new_privileges, directory: &chdir };
         let surroundings = Surroundings { environment: &environment, guise };
         let python = interpreter(invocation, options, &boot, surroundings)?;
-        let settings = Settings {
+        let mut settings = Settings {
             file: options.optional("config", |text| path(&invocation.directory, text))?,
             binds,
             hosts: Vec::new(),
@@ -168,9 +172,11 @@ impl Settings {
             graceful_timeout: boot.worker.graceful_timeout,
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,
+            out_of_reach: Vec::new(),
             boot,
         };
         settings.go_together(options)?;
+        settings.out_of_reach = room::out_of_reach(&settings, options);
         settings.identity.as_ref().map_or(Ok(()), |identity| settings.keep_from(identity))?;
         Ok(settings)
     }
@@ -211,25 +217,7 @@ impl Settings {
         if self.daemon && self.access_log == Some(LogTarget::Standard) {
             return refuse("daemon", "nobody would see the access log. Say --access-logfile FILE.");
         }
-        self.threads_have_room().or_else(|why| refuse("threads", &why))
-    }
-
-    /// What surely cannot be had is told before a worker finds out.
-    fn threads_have_room(&self) -> Result<(), String> {
-        let (workers, threads) = (u64::from(self.workers.get()), u64::from(self.boot.worker.threads));
-        // Each worker has a stand-by, too; master and template have one thread.
-        let tasks = workers * (threads + 1) + 2;
-        let user = self.identity.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.user);
-        if let Some((_, limit)) = wire::limits::most_tasks(user).filter(|(most, _)| tasks > *most) {
-            return Err(format!(
-                "--workers={workers} with {threads} each make {tasks} processes and threads, but {limit}"
-            ));
-        }
-        let stacks = (threads - 1) * wire::limits::thread_stack();
-        if let Some(most) = wire::limits::address_space().filter(|most| stacks > *most) {
-            return Err(format!("the stacks of {threads} take {stacks} bytes, but RLIMIT_AS is {most}"));
-        }
-        Ok(())
+        room::threads_have_room(self).or_else(|why| refuse("threads", &why))
     }
 }
 
