@@ -20,8 +20,8 @@ use crate::{
     event_loop::{EXCHANGE, Loop, RESTING, SPECIAL, special},
     exchange::Exchange,
     saying::BETWEEN_COMPLAINTS,
-    socket::{self, PeerState},
     timers::{Deadline, Token},
+    transport::{PeerState, Transport, listener},
 };
 
 /// Connections accepted for one event of a listener.
@@ -90,7 +90,7 @@ impl Loop {
         // A worker that drains listens no more.
         if !self.listeners.is_empty() {
             self.listeners = descriptors.collect();
-            self.listeners.iter().for_each(|listener| socket::prepare_listener(listener.as_fd()));
+            self.listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
             self.looked.resize(self.listeners.len(), self.now);
         }
         self.paused_until = None;
@@ -142,12 +142,13 @@ impl Loop {
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
         let Some(place) = self.place_for_one() else { return false };
-        match socket::accept(self.listeners[usize::from(listener)].as_fd()) {
+        match listener::accept(self.listeners[usize::from(listener)].as_fd()) {
             Ok(None) => self.looked[usize::from(listener)] = self.now,
             Ok(Some((socket, address))) => {
                 self.vacate(place);
-                let (left, waited) = self.fate_in_queue(socket.as_fd(), listener);
-                let token = self.admit(socket, address, listener);
+                let transport = Transport::plain(socket);
+                let (left, waited) = self.fate_in_queue(&transport, listener);
+                let token = self.admit(transport, address, listener);
                 if left {
                     self.close(token);
                     return true;
@@ -177,12 +178,12 @@ impl Loop {
 
     /// Whether the client of a connection that was just accepted has left, and for how long its bytes have lain in the queue (on a
     /// Unix socket, nobody knows). Asked only where they can have lain there for long.
-    fn fate_in_queue(&self, socket: BorrowedFd, listener: u16) -> (bool, Duration) {
+    fn fate_in_queue(&self, transport: &Transport, listener: u16) -> (bool, Duration) {
         let longest = self.now.saturating_duration_since(self.looked[usize::from(listener)]);
         if longest < AGED {
             return (false, Duration::ZERO);
         }
-        let (state, waited) = socket::fate_in_queue(socket);
+        let (state, waited) = transport.fate_in_queue();
         // Who sends no more after a while has given up. Before that, it may only have said that its request is complete.
         let left = match state {
             PeerState::There => false,
@@ -217,23 +218,23 @@ impl Loop {
     /// Takes all that the kernel has queued: nobody else will.
     pub(crate) fn empty_queues(&mut self) {
         for listener in 0..self.listeners.len() {
-            while let Ok(Some((socket, address))) = socket::accept(self.listeners[listener].as_fd()) {
-                let token = self.admit(socket, address, listener as u16);
+            while let Ok(Some((socket, address))) = listener::accept(self.listeners[listener].as_fd()) {
+                let token = self.admit(Transport::plain(socket), address, listener as u16);
                 self.again.push_back(token);
             }
         }
         self.empty_exchange();
     }
 
-    /// Makes a connection of a socket.
-    pub(crate) fn admit(&mut self, socket: OwnedFd, address: Option<SocketAddr>, listener: u16) -> Token {
+    /// Makes a connection of what was accepted or taken over.
+    pub(crate) fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listener: u16) -> Token {
         self.serial = (self.serial + 1) % SPECIAL;
         let proxy_expected = self.proxy_expected(address);
         let entry = self.connections.vacant_entry();
         let token = Token { place: entry.key() as u32, serial: self.serial };
         entry.insert(Connection {
             token,
-            socket: Arc::new(socket),
+            transport: Arc::new(transport),
             address,
             peer: None,
             listener,
@@ -264,8 +265,7 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         if connection.interest != Interest::None {
             // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
-            let socket = connection.socket.clone();
-            let _ = self.epoll.delete(&*socket);
+            connection.transport.clone().forget(&self.epoll);
         }
         let connection = self.connections.remove(token.place as usize);
         self.crowded = false;
@@ -279,7 +279,7 @@ impl Loop {
             Phase::Writing(work, ..) => self.over(work),
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
-        drop(connection.socket);
+        drop(connection.transport);
         self.count_connections();
         self.paused_until = None;
         self.arm();

@@ -2,12 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ostler_http::{Framing, Refusal, body::ChunkedDecoder, response::CONTINUE};
 use ostler_wire::Worker;
 
@@ -15,9 +13,9 @@ use crate::{
     application::{Body, LiveBody},
     crew::Shared,
     reading::rate_allows,
-    socket,
     spool::Spool,
     store::{Shortage, Store},
+    transport::Transport,
 };
 
 const TOO_LARGE: Refusal = Refusal { status: 413, why: "the body is larger than --limit-request-body" };
@@ -130,7 +128,7 @@ impl From<Shortage> for Problem {
 /// A body that the application reads from the connection (`--no-request-buffering`).
 pub(crate) struct LiveReader {
     decoder: Decoder,
-    socket: Arc<OwnedFd>,
+    transport: Arc<Transport>,
     /// Read from the connection already, and not decoded yet from `start` + `data` on: at first what came with the head, at the end the
     /// next request.
     input: Vec<u8>,
@@ -166,7 +164,7 @@ impl LiveHandle {
     /// Both holds on a body: the loop's and the application's. `input` is what came behind the head.
     pub fn new(
         framing: Framing,
-        socket: Arc<OwnedFd>,
+        transport: Arc<Transport>,
         input: Vec<u8>,
         continue_first: bool,
         settings: &Worker,
@@ -178,7 +176,7 @@ impl LiveHandle {
         };
         let reader = LiveReader {
             decoder,
-            socket,
+            transport,
             input,
             start: 0,
             data: 0,
@@ -289,13 +287,13 @@ impl LiveReader {
     fn receive(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.continue_first) && self.input.is_empty() {
             // 25 bytes always fit an idle connection's send buffer.
-            socket::send(self.socket.as_raw_fd(), CONTINUE)?;
+            self.transport.send(CONTINUE)?;
         }
         // All of it was given out, but for the beginning of a chunk.
         self.input.drain(..std::mem::take(&mut self.start));
         let mut buffer = [0; 64 * 1024];
         loop {
-            match socket::receive(self.socket.as_raw_fd(), &mut buffer)? {
+            match self.transport.receive(&mut buffer)? {
                 Some(0) => return Err(broken("the client broke off its request body")),
                 Some(length) => {
                     self.input.extend_from_slice(&buffer[..length]);
@@ -313,8 +311,8 @@ impl LiveReader {
         let bound = pause.into_iter().chain(rate).min();
         let since = Instant::now();
         let came = match &self.call {
-            Some((shared, seat)) => shared.call_times[usize::from(*seat)].during(|| self.comes_within(bound)),
-            None => self.comes_within(bound),
+            Some((shared, seat)) => shared.call_times[usize::from(*seat)].during(|| self.transport.wait(bound)),
+            None => self.transport.wait(bound),
         }?;
         self.waited += since.elapsed();
         let why = match bound == pause {
@@ -322,16 +320,6 @@ impl LiveReader {
             false => "the body came more slowly than --min-rate",
         };
         if came { Ok(()) } else { Err(io::Error::new(io::ErrorKind::TimedOut, why)) }
-    }
-
-    fn comes_within(&self, bound: Option<Duration>) -> io::Result<bool> {
-        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let wait = bound.map_or(PollTimeout::NONE, |bound| PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX));
-        match poll(&mut descriptors, wait) {
-            Ok(came) => Ok(came > 0),
-            Err(nix::errno::Errno::EINTR) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A client's connection, and the work that one request on it is.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use ostler_http::RequestHead;
 
@@ -10,6 +10,7 @@ use crate::{
     outbox::Outbox,
     response::Outgoing,
     timers::{Deadline, Token},
+    transport::Transport,
 };
 
 /// The size of a buffer that heads are read into.
@@ -20,7 +21,7 @@ pub(crate) const TURN: usize = 256 * 1024;
 /// An open connection. Small while it idles: buffers belong to requests.
 pub(crate) struct Connection {
     pub token: Token,
-    pub socket: Arc<OwnedFd>,
+    pub transport: Arc<Transport>,
     /// The peer's as the socket said when it was accepted, or as a PROXY header said; none on a Unix socket.
     pub address: Option<SocketAddr>,
     pub peer: Option<Peer>,

@@ -1,6 +1,6 @@
 //! What a worker that ends before its requests do still owes: their names in the log, and 503 to those that had no answer.
 
-use std::{net::SocketAddr, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use ostler_http::{Refusal, response::error_answer};
 use slog::warn;
@@ -8,7 +8,6 @@ use slog::warn;
 use crate::{
     connection::{Connection, Phase},
     event_loop::{Loop, Stuck},
-    socket,
     timers::Token,
 };
 
@@ -80,12 +79,12 @@ impl Loop {
             let body = error_answer(&mut answer, status, None, head, false, &self.date, server, &[]);
             self.log_unended(token, seat, status, body);
         }
-        if let Some(Connection { socket, .. }) = self.connection(token) {
+        if let Some(Connection { transport, .. }) = self.connection(token) {
             if !answer.is_empty() {
-                let _ = socket::send(socket.as_raw_fd(), &answer);
+                let _ = transport.send(&answer);
             }
             // Whether answered or in the middle of an answer: there is no more to come.
-            socket::finish_sending(std::os::fd::AsFd::as_fd(&**socket));
+            transport.finish_sending();
         }
         !answer.is_empty()
     }

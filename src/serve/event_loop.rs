@@ -5,12 +5,15 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+};
 use ostler_http::{Limits, forwarded::Believed};
 use ostler_wire::{
     Channel, FromWorker, Recycle, ToWorker, log,
@@ -34,9 +37,9 @@ use crate::{
     recall::Held,
     recycling::Recycling,
     saying::ClientLines,
-    socket,
     spread::Spread,
     timers::{Timers, Token},
+    transport::listener,
 };
 
 /// Events taken from the kernel at once.
@@ -248,7 +251,7 @@ impl Loop {
         };
         event_loop.looked.resize(event_loop.listeners.len(), now);
         for listener in &event_loop.listeners {
-            socket::prepare_listener(listener.as_fd());
+            listener::prepare(listener.as_fd());
         }
         let watch =
             |descriptor, place| event_loop.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, special(place)));
@@ -639,7 +642,7 @@ impl Loop {
 
     fn hear(&mut self) {
         // The kernel reports a message until it is read, so that two waits may both have told of it; and to read is to wait.
-        if !socket::is_readable(self.channel.as_fd()) {
+        if !is_readable(self.channel.as_fd()) {
             return;
         }
         let logger = self.shared.log.clone();
@@ -675,7 +678,7 @@ impl Loop {
 
     fn terminated(&mut self) {
         // Two waits may both have told of it; and to read is to wait.
-        if socket::is_readable(self.terminated.as_fd()) {
+        if is_readable(self.terminated.as_fd()) {
             let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
         }
         // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
@@ -697,10 +700,10 @@ impl Loop {
         }
         let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
-        let mut event = EpollEvent::new(flags, u64::from(token.place) | u64::from(token.serial) << 32);
+        let event = EpollEvent::new(flags, u64::from(token.place) | u64::from(token.serial) << 32);
         let watched = match connection.interest {
-            Interest::None => self.epoll.add(&*connection.socket, event),
-            Interest::Read | Interest::ReadWrite => self.epoll.modify(&*connection.socket, &mut event),
+            Interest::None => connection.transport.watch(&self.epoll, event),
+            Interest::Read | Interest::ReadWrite => connection.transport.watch_otherwise(&self.epoll, event),
         };
         connection.interest = interest;
         if let Err(error) = watched {
@@ -729,6 +732,12 @@ impl Loop {
 /// The connection that a token names, if it is still that one.
 pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&mut Connection> {
     connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
+}
+
+/// Whether reading would not wait: something has come, or the other end is closed.
+fn is_readable(descriptor: BorrowedFd) -> bool {
+    let mut descriptors = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, PollTimeout::ZERO), Ok(1..))
 }
 
 /// When lost lines of the error log are to be told.

@@ -1,10 +1,6 @@
 //! From the end of a call to the connection's next request, or to its end.
 
-use std::{
-    os::fd::{AsFd, AsRawFd},
-    sync::atomic::Ordering::Relaxed,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_http::{Refusal, response::ResponseFraming};
 use ostler_wire::{Recycle, Worker};
@@ -18,7 +14,6 @@ use crate::{
     outbox::Drained,
     reading::{NO_ROOM, too_slow},
     response::Progress,
-    socket,
     timers::{Token, end_of},
 };
 
@@ -119,7 +114,7 @@ impl Loop {
             Phase::Called(_, Some(backlog)) => (backlog, None),
             _ => return,
         };
-        match (backlog.outbox.drain(&connection.socket), next) {
+        match (backlog.outbox.drain(&connection.transport), next) {
             (Ok(Drained::Empty), Some((_, next))) => self.written(token, next),
             (Ok(Drained::Empty), None) => {
                 backlog.pace = None;
@@ -200,12 +195,12 @@ impl Loop {
             }
             Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
                 // Closing alone says nothing to the client while a child of the application has the same socket.
-                socket::finish_sending(connection.socket.as_fd());
+                connection.transport.finish_sending();
                 self.close(token);
             }
             Next::Close => self.begin_lingering(token),
             Next::Reset => {
-                socket::reset_on_close(connection.socket.as_fd());
+                connection.transport.reset_on_close();
                 self.close(token);
             }
         }
@@ -213,7 +208,7 @@ impl Loop {
 
     fn begin_lingering(&mut self, token: Token) {
         let Some(connection) = self.connection(token) else { return };
-        socket::finish_sending(connection.socket.as_fd());
+        connection.transport.finish_sending();
         connection.partial = None;
         connection.phase = Phase::Lingering(LINGER_BYTES);
         self.watch(token, Interest::Read);
@@ -224,10 +219,10 @@ impl Loop {
     /// Reads and forgets.
     pub(crate) fn linger(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        if let Some(Connection { phase: Phase::Lingering(left), socket, .. }) = self.connection(token) {
+        if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {
             let mut turn = 0;
             let over = loop {
-                match socket::receive(socket.as_raw_fd(), &mut scratch) {
+                match transport.receive(&mut scratch) {
                     Ok(None) => break false,
                     Ok(Some(length @ 1..)) if *left > length as u64 => {
                         *left -= length as u64;

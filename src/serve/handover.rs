@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
@@ -19,8 +19,8 @@ use crate::{
     exchange::{self, Given, Moved, Packet, Taken},
     moving::Life,
     saying::Rarely,
-    socket::{self, PeerState},
     timers::Token,
+    transport::{PeerState, Transport},
 };
 
 /// A connection moves if its request would otherwise wait about so long while a sibling is idle.
@@ -182,7 +182,7 @@ impl Loop {
         }
         self.handover.gave = true;
         let (packet, tokens) = self.pack_resting();
-        let socket = |token: &Token| self.connections[token.place as usize].socket.as_fd();
+        let socket = |token: &Token| self.connections[token.place as usize].transport.descriptor();
         let given = match tokens.is_empty() {
             true => Ok(Given::Yes),
             false => {
@@ -265,9 +265,9 @@ impl Loop {
         if !connection.may_move() || !connection.pack(&mut packet) {
             return false;
         }
-        let socket = connection.socket.clone();
+        let transport = connection.transport.clone();
         self.count_send();
-        match self.exchange.waiting.give(&packet, &[socket.as_fd()]) {
+        match self.exchange.waiting.give(&packet, &[transport.descriptor()]) {
             Ok(Given::Yes) => {
                 self.have_moved(&[token]);
                 true
@@ -374,7 +374,7 @@ impl Loop {
     fn adopt(&mut self, moved: Moved) {
         let listeners = &self.shared.boot.listeners;
         let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
-        let token = self.admit(moved.socket, moved.address, listener as u16);
+        let token = self.admit(Transport::plain(moved.socket), moved.address, listener as u16);
         let slot = self.slot();
         slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
         let Some(connection) = self.connection(token) else { return };
@@ -387,7 +387,7 @@ impl Loop {
             return self.rest(token);
         }
         connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
-        if socket::peer_closed(connection.socket.as_fd()) == PeerState::Gone {
+        if connection.transport.peer() == PeerState::Gone {
             return self.close(token);
         }
         self.watch(token, Interest::Read);

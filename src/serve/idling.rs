@@ -2,7 +2,6 @@
 //! And what a flood of connections leaves behind, which is given back.
 
 use std::{
-    os::fd::AsRawFd,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
@@ -13,7 +12,6 @@ use slog::debug;
 use crate::{
     connection::{Next, Phase},
     event_loop::Loop,
-    socket,
     timers::Token,
 };
 
@@ -92,7 +90,7 @@ impl Loop {
         while let Some((since, token)) = self.idle.found.pop() {
             if self.idle_since(token) == Some(since)
                 && let Some(connection) = self.connection(token)
-                && !socket::has_bytes(connection.socket.as_raw_fd())
+                && !connection.transport.has_bytes()
             {
                 return Some(token);
             }

@@ -30,11 +30,11 @@ mod recording;
 mod recycling;
 pub mod response;
 mod saying;
-mod socket;
 mod spool;
 mod spread;
 mod store;
 mod timers;
+mod transport;
 
 pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};
 pub use response::Response;

@@ -13,8 +13,8 @@ use crate::{
     Ending,
     connection::{Connection, Interest, Next, Phase},
     event_loop::{Loop, Step, find},
-    socket,
     timers::Token,
+    transport::listener,
 };
 
 /// When the site stops, a connection that has rested for less than this is kept for the rest of it: there may be a request under way.
@@ -94,7 +94,7 @@ impl Loop {
         let drain = Drain { deadline: self.now + delay + within, hand_over };
         self.shared.closing.store(!hand_over, Relaxed);
         if !hand_over {
-            self.listeners.iter().for_each(|listener| socket::accept_the_silent(listener.as_fd()));
+            self.listeners.iter().for_each(|listener| listener::accept_the_silent(listener.as_fd()));
         }
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.life = Life::Leaving { from: self.now + delay, drain };

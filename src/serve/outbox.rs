@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::AcqRel},
@@ -12,9 +12,9 @@ use std::{
 use crate::{
     application::{Gone, Kept},
     connection::TURN,
-    socket,
     spool::{Front, Spool},
     store::{Counted, Room, Shortage, Store},
+    transport::Transport,
 };
 
 /// Up to here a response waits in memory, above it in a spool file.
@@ -145,7 +145,7 @@ impl Outbox {
     }
 
     /// Hands to the kernel what it takes.
-    pub fn drain(&self, to: &OwnedFd) -> io::Result<Drained> {
+    pub fn drain(&self, to: &Transport) -> io::Result<Drained> {
         self.told.swap(false, AcqRel);
         let mut state = self.state();
         let until = state.taken + TURN as u64;
@@ -190,10 +190,10 @@ impl Outbox {
 
 impl State {
     /// Hands one piece to the kernel: how much it took, 0 when nothing is left, `None` when it takes nothing now.
-    fn send(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+    fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let sent = match self.spool.front() {
-            Front::Memory(bytes) => socket::send(to.as_raw_fd(), bytes)?,
-            Front::File(file, mut offset, left) => match socket::send_file(to.as_fd(), file, &mut offset, left)? {
+            Front::Memory(bytes) => to.send(bytes)?,
+            Front::File(file, mut offset, left) => match to.send_file(file, &mut offset, left)? {
                 // Somebody else has shortened it.
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 sent => sent,
@@ -207,10 +207,10 @@ impl State {
 }
 
 impl State {
-    fn send_held(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+    fn send_held(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let Some(held) = &mut self.held else { return Ok(Some(0)) };
         let end = held.end.min(held.at + TURN);
-        let sent = socket::send(to.as_raw_fd(), &(*held.body).as_ref()[held.at..end])?;
+        let sent = to.send(&(*held.body).as_ref()[held.at..end])?;
         held.at += sent.unwrap_or(0);
         if held.at == held.end {
             self.held = None;
@@ -220,11 +220,11 @@ impl State {
 }
 
 impl FilePart {
-    fn send(&mut self, to: &OwnedFd) -> io::Result<Option<usize>> {
+    fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         if self.left == 0 {
             return Ok(Some(0));
         }
-        let sent = socket::send_file(to.as_fd(), self.file.as_fd(), &mut self.offset, self.left)?;
+        let sent = to.send_file(self.file.as_fd(), &mut self.offset, self.left)?;
         if sent == Some(0) {
             // The file has shrunk since its length was promised.
             return Err(io::ErrorKind::UnexpectedEof.into());

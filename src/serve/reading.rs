@@ -1,9 +1,6 @@
 //! From bytes to a request that can be dispatched.
 
-use std::{
-    os::fd::AsRawFd,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ostler_http::{Parse, Refusal, response::CONTINUE};
 use slog::debug;
@@ -14,7 +11,6 @@ use crate::{
     connection::{Interest, Partial, Phase, TURN, Work},
     event_loop::{Loop, find},
     response::Outgoing,
-    socket,
     store::Shortage,
     timers::{Token, end_of},
 };
@@ -41,7 +37,7 @@ impl Loop {
     fn read_fresh_head(&mut self, token: Token) {
         let Some(mut work) = self.work_for(token) else { return };
         let incoming = &mut work.incoming;
-        let received = socket::receive(work.outgoing.socket().as_raw_fd(), &mut incoming.bytes);
+        let received = work.outgoing.transport().receive(&mut incoming.bytes);
         let Some(connection) = self.connection(token) else { return };
         match received {
             Ok(Some(length @ 1..)) => {
@@ -90,7 +86,7 @@ impl Loop {
                 complete => break Some(complete),
             }
             let Some(connection) = self.connection(token) else { break None };
-            let length = match socket::receive(connection.socket.as_raw_fd(), &mut scratch) {
+            let length = match connection.transport.receive(&mut scratch) {
                 Ok(Some(length @ 1..)) => length,
                 Ok(None) => {
                     connection.readable = false;
@@ -194,8 +190,8 @@ impl Loop {
             let behind = incoming.bytes[incoming.consumed..incoming.filled].to_vec();
             incoming.consumed = incoming.filled;
             let framing = incoming.head.framing;
-            let socket = connection.socket.clone();
-            let (live, body) = LiveHandle::new(framing, socket, behind, incoming.head.expects_continue, worker);
+            let transport = connection.transport.clone();
+            let (live, body) = LiveHandle::new(framing, transport, behind, incoming.head.expects_continue, worker);
             incoming.body = crate::Body::Live(body);
             incoming.whole = false;
             work.outgoing.live = Some(live);
@@ -204,7 +200,7 @@ impl Loop {
         if incoming.head.expects_continue && incoming.filled == incoming.consumed {
             // 25 bytes always fit an idle connection's send buffer.
             incoming.whole = false;
-            if socket::send(connection.socket.as_raw_fd(), CONTINUE).is_err() {
+            if connection.transport.send(CONTINUE).is_err() {
                 self.dropped(work, self.now);
                 return self.close(token);
             }
@@ -257,7 +253,7 @@ impl Loop {
             if most == 0 {
                 return self.park(token, work, reader);
             }
-            let length = match socket::receive(connection.socket.as_raw_fd(), &mut scratch[..most]) {
+            let length = match connection.transport.receive(&mut scratch[..most]) {
                 Ok(Some(length @ 1..)) => length,
                 Ok(None) => {
                     connection.readable = false;
@@ -346,16 +342,16 @@ impl Loop {
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
         let connection = find(&mut self.connections, token)?;
         let peer = connection.peer(&self.shared.boot.worker.forwarded_allow).clone();
-        let socket = connection.socket.clone();
+        let transport = connection.transport.clone();
         Some(match self.spare.pop() {
             Some(mut work) => {
                 work.outgoing.token = token;
-                work.outgoing.socket = Some(socket);
+                work.outgoing.transport = Some(transport);
                 work.incoming.client = peer.client;
                 work.incoming.trusted = peer.trusted;
                 work
             }
-            None => Work::new(Outgoing::new(self.shared.clone(), token, socket), peer, self.now),
+            None => Work::new(Outgoing::new(self.shared.clone(), token, transport), peer, self.now),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The way back to the client during a call: straight to the kernel, and into an [`Outbox`] from where the client proves slow.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering::*},
 };
 
@@ -16,9 +16,9 @@ use crate::{
     body::LiveHandle,
     crew::Shared,
     outbox::{FilePart, Held, Outbox, ROOM},
-    socket::{self, PeerState},
     store::{Counted, Shortage},
     timers::Token,
+    transport::{PeerState, Transport},
 };
 
 /// Bodies up to this size are copied behind their heads, for one plain send(2).
@@ -29,7 +29,7 @@ pub(crate) struct Outgoing {
     pub shared: Arc<Shared>,
     pub token: Token,
     /// None while this waits for reuse: a connection must close when the loop closes it.
-    pub socket: Option<Arc<OwnedFd>>,
+    pub transport: Option<Arc<Transport>>,
     pub outbox: Option<Arc<Outbox>>,
     pub progress: Progress,
     /// What the client asked and the loop allows.
@@ -223,7 +223,7 @@ impl Response<'_> {
 
     /// Whether the client has left. Does not block; one system call.
     pub fn client_gone(&self) -> bool {
-        gone(self.out.socket(), self.out.half_closed)
+        gone(self.out.transport(), self.out.half_closed)
     }
 
     /// `GET /path`, for the log.
@@ -299,12 +299,12 @@ impl Response<'_> {
 }
 
 impl Outgoing {
-    pub fn new(shared: Arc<Shared>, token: Token, socket: Arc<OwnedFd>) -> Outgoing {
+    pub fn new(shared: Arc<Shared>, token: Token, transport: Arc<Transport>) -> Outgoing {
         let noted = vec![None; shared.logged_fields.len() + shared.logged_environ.len()];
         Outgoing {
             shared,
             token,
-            socket: Some(socket),
+            transport: Some(transport),
             outbox: None,
             progress: Progress::Nothing,
             keep_alive: true,
@@ -323,8 +323,8 @@ impl Outgoing {
         }
     }
 
-    pub fn socket(&self) -> &Arc<OwnedFd> {
-        self.socket.as_ref().expect("a request belongs to a connection")
+    pub fn transport(&self) -> &Transport {
+        self.transport.as_deref().expect("a request belongs to a connection")
     }
 
     /// Gives back its buffer's memory.
@@ -334,7 +334,7 @@ impl Outgoing {
 
     /// Makes it ready for another request, its buffer kept.
     pub fn reset(&mut self) {
-        self.socket = None;
+        self.transport = None;
         self.outbox = None;
         self.live = None;
         self.progress = Progress::Nothing;
@@ -413,7 +413,7 @@ impl Outgoing {
         }
         let sent = match &self.outbox {
             Some(_) => 0,
-            None => match socket::send_parts(self.socket().as_raw_fd(), parts) {
+            None => match self.transport().send_parts(parts) {
                 Ok(sent) => sent.unwrap_or(0),
                 Err(_) => return Err(self.lose(parts, Gone::Left)),
             },
@@ -476,8 +476,8 @@ impl Outgoing {
     }
 }
 
-fn gone(socket: &Arc<OwnedFd>, half_closed: bool) -> bool {
-    match socket::peer_closed(socket.as_fd()) {
+fn gone(transport: &Transport, half_closed: bool) -> bool {
+    match transport.peer() {
         PeerState::There => false,
         PeerState::SendsNoMore => !half_closed,
         PeerState::Gone => true,

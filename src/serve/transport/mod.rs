@@ -1,0 +1,165 @@
+//! A client's connection as bytes. Every read, write, question and end of a client's socket goes through [`Transport`], so that
+//! whoever asks it need not know how the bytes travel. Today they travel as they are; a sealed transport (TLS) has its place here.
+//!
+//! Nothing here waits, but [`Transport::wait`]: `None` means that the call would have had to.
+
+pub(crate) mod listener;
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    getsockopt_impl, libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sockopt_impl,
+    sys::{
+        epoll::{Epoll, EpollEvent},
+        sendfile::sendfile64,
+        socket::{self, MsgFlags, Shutdown, sockopt},
+    },
+};
+
+use crate::connection::TURN;
+
+/// A client's socket. The loop has it, and the call of its request; it closes when both have let go of it.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    socket: OwnedFd,
+}
+
+/// Whether the peer is still there, as far as its socket tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerState {
+    There,
+    /// It has sent FIN: it left, or it only says that its request is complete.
+    SendsNoMore,
+    Gone,
+}
+
+impl Transport {
+    /// Bytes travel as they are.
+    pub fn plain(socket: OwnedFd) -> Transport {
+        Transport { socket }
+    }
+
+    /// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        unless_blocked(socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
+    }
+
+    /// Whether something has come that was not received yet.
+    pub fn has_bytes(&self) -> bool {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+        matches!(socket::recv(self.socket.as_raw_fd(), &mut [0], flags), Ok(1..))
+    }
+
+    /// Waits until there is something to receive, or the peer's end: whether that came within the bound (none: without limit).
+    pub fn wait(&self, bound: Option<Duration>) -> io::Result<bool> {
+        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let wait = bound.map_or(PollTimeout::NONE, |bound| PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX));
+        match poll(&mut descriptors, wait) {
+            Ok(came) => Ok(came > 0),
+            Err(Errno::EINTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends a prefix of `bytes`.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        unless_blocked(socket::send(self.socket.as_raw_fd(), bytes, flags))
+    }
+
+    /// Sends a prefix of the parts, one behind the other.
+    pub fn send_parts(&self, parts: &[&[u8]]) -> io::Result<Option<usize>> {
+        if let [one] = parts {
+            return self.send(one);
+        }
+        let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], flags, None))
+    }
+
+    /// Sends a prefix of a file's part, at most what one turn allows; moves `offset`. `Some(0)` where the file is shorter than that.
+    pub fn send_file(&self, file: BorrowedFd, offset: &mut u64, length: u64) -> io::Result<Option<usize>> {
+        let mut position = *offset as i64;
+        let count = length.min(TURN as u64) as usize;
+        let sent = unless_blocked(sendfile64(&self.socket, file, Some(&mut position), count))?;
+        *offset = position as u64;
+        Ok(sent)
+    }
+
+    /// Whether the peer has closed its side, or the connection is broken.
+    pub fn peer(&self) -> PeerState {
+        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+        match poll(&mut descriptors, PollTimeout::ZERO) {
+            Ok(1..) => match descriptors[0].revents() {
+                Some(flags) if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) => PeerState::Gone,
+                _ => PeerState::SendsNoMore,
+            },
+            _ => PeerState::There,
+        }
+    }
+
+    /// How the peer of a connection is that was just accepted, and for how long its last bytes have lain there: `None` on a Unix socket.
+    pub fn fate_in_queue(&self) -> (PeerState, Option<Duration>) {
+        let Ok(info) = socket::getsockopt(&self.socket, TcpInfo) else { return (self.peer(), None) };
+        let state = match info.tcpi_state {
+            CLOSED => PeerState::Gone,
+            CLOSE_WAIT => PeerState::SendsNoMore,
+            _ => PeerState::There,
+        };
+        (state, Some(Duration::from_millis(info.tcpi_last_data_recv.into())))
+    }
+
+    /// Sends FIN; what the peer still sends can be read.
+    pub fn finish_sending(&self) {
+        // An error means that the peer has reset the connection, which the next read tells.
+        let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Makes closing send RST, so that the peer cannot take a cut response for a whole one.
+    pub fn reset_on_close(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let _ = socket::setsockopt(&self.socket, sockopt::Linger, &linger);
+    }
+
+    /// Has its events reported; what has happened before is reported, too.
+    pub fn watch(&self, epoll: &Epoll, event: EpollEvent) -> nix::Result<()> {
+        epoll.add(&self.socket, event)
+    }
+
+    /// Changes which events are reported.
+    pub fn watch_otherwise(&self, epoll: &Epoll, mut event: EpollEvent) -> nix::Result<()> {
+        epoll.modify(&self.socket, &mut event)
+    }
+
+    /// No more events.
+    pub fn forget(&self, epoll: &Epoll) {
+        let _ = epoll.delete(&self.socket);
+    }
+
+    /// What another process goes on with.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+// tcp(7): whatever the kernel knows of a connection.
+sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
+
+/// The kernel's numbers of TCP's states (include/net/tcp_states.h).
+const CLOSED: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
+
+fn unless_blocked<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
