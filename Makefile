@@ -19,7 +19,7 @@ help:
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
-	@echo 'make man      write the man page anew; make fuzz: feed the parsers for a minute each'
+	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.91 or later'; exit 1; }
@@ -62,6 +62,8 @@ fuzz: tools
 
 man: build
 	$(BUILT)/ostler man >man/ostler.1
+	$(BUILT)/ostler reference settings >docs/settings.md
+	$(BUILT)/ostler reference messages >docs/messages.md
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ostler $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -17,6 +17,7 @@ mod notify;
 mod options;
 mod pidfile;
 mod python;
+mod reference;
 mod report;
 mod settings;
 mod sys;

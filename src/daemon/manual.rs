@@ -36,7 +36,8 @@ const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (
                       SHARED with other processes and PRIVATE; and what it is DOING, with how long each call has lasted. `workers \
                       replaced` counts them by reason. With --json there is more.";
 
-const SIGNALS: [(&str, &str); 8] = [
+/// The master's signals and what they do.
+pub const SIGNALS: [(&str, &str); 8] = [
     (
         "TERM",
         "As `ostler stop`: let the requests under way, and those that wait, end within --graceful-timeout, and end with 0. A client \
@@ -51,13 +52,16 @@ const SIGNALS: [(&str, &str); 8] = [
     ("WINCH", "With --daemon: let all workers go. HUP brings them back."),
 ];
 
-const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
+/// What they do in a worker.
+pub const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
                           replaced; the others do nothing in a worker.";
 
-const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
+/// How a line of the log is made.
+pub const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
                    worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. These tell how a site fares:";
 
-const PHRASES: &[(&str, &str)] = &[
+/// The log's phrases that tell how a site fares, and what they mean.
+pub const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
     ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),

@@ -13,7 +13,7 @@ mod layers;
 mod mistakes;
 pub mod parser;
 mod table;
-mod topics;
+pub mod topics;
 
 pub use gunicorn::worker_class;
 #[cfg(test)]

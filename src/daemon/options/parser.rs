@@ -8,7 +8,7 @@ use clap::{
 };
 
 use super::{GROUPS, Kind, Preset, SETTINGS, Setting, Texts, mistakes, topics};
-use crate::exit::Failure;
+use crate::{exit::Failure, reference};
 
 /// What is shown below every help, and in the man page: a command and what it does.
 pub const EXAMPLES: [(&str, &str); 4] = [
@@ -71,6 +71,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         "settings" => Task::Settings { json: inner.get_flag("json") },
         "help" => Task::Print(topics::help(inner.get_one::<String>("topic").map(String::as_str))?),
         "man" => Task::Print(crate::manual::page()),
+        "reference" => Task::Print(reference(&inner.remove_one::<String>("page").expect("the page is required"))),
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
         _ => Task::Control(control_words(name, &inner)),
     };
@@ -150,6 +151,12 @@ pub fn command() -> Command {
             Arg::new("topic").value_name("TOPIC").allow_hyphen_values(true).help("A command, an option or a heading"),
         ))
         .subcommand(Command::new("man").about("Print the man page").hide(true))
+        .subcommand(
+            Command::new("reference")
+                .about("Print a page of docs")
+                .hide(true)
+                .arg(Arg::new("page").required(true).value_parser(["settings", "messages"]).help("Which")),
+        )
         .subcommand(Command::new("completions").about("Print the completions of a shell").hide(true).arg(
             Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which"),
         ))
@@ -306,6 +313,13 @@ fn texts(matches: &ArgMatches) -> Texts {
 
 fn switched_off(matches: &ArgMatches, setting: &Setting) -> bool {
     setting.on_by_default() && matches!(matches.try_get_one::<bool>(&setting.flag()), Ok(Some(true)))
+}
+
+fn reference(page: &str) -> String {
+    match page {
+        "settings" => reference::settings(),
+        _ => reference::messages(),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> String {

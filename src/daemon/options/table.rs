@@ -4,7 +4,7 @@ use super::{Kind, Preset, Setting};
 
 /// The headings of the help.
 pub const GROUPS: [&str; 8] =
-    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "The daemon and its house"];
+    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "Names, files and users"];
 
 const BASICS: usize = 0;
 const PROCESSES: usize = 1;
@@ -13,7 +13,7 @@ const LIMITS: usize = 3;
 const PROXIES: usize = 4;
 const RESPONSES: usize = 5;
 const LOGS: usize = 6;
-const HOUSE: usize = 7;
+const NAMES: usize = 7;
 
 /// gunicorn's format, which is close to the "combined" one of Apache.
 const ACCESS_LOG_FORMAT: &str = r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#;
@@ -228,11 +228,11 @@ pub static SETTINGS: &[Setting] = &[
         ),
     switch(LOGS, "capture-output", "off", "Send what the application prints to the error log")
         .more("That is its standard output; its standard error is the error log with or without this."),
-    one(HOUSE, "name", "NAME", "What the processes and the control socket are called")
+    one(NAMES, "name", "NAME", "What the processes and the control socket are called")
         .short('n')
         .alias(&["proc-name"])
         .preset("ostler"),
-    one(HOUSE, "control", "PATH", "The control socket; off for none")
+    one(NAMES, "control", "PATH", "The control socket; off for none")
         .alias(&["control-socket"])
         .found(
             "NAME.sock in RUNTIME_DIRECTORY (systemd), /run/ostler (root), XDG_RUNTIME_DIR/ostler or /tmp/ostler-UID",
@@ -242,24 +242,24 @@ pub static SETTINGS: &[Setting] = &[
              and /run/ostler-NAME alone, besides RUNTIME_DIRECTORY if it is root's. They speak to a master of root, of their \
              own user, or of the user to whom its directory was given, and to nobody else.",
         ),
-    one(HOUSE, "pid", "FILE", "Write the master's process id there")
+    one(NAMES, "pid", "FILE", "Write the master's process id there")
         .short('p')
         .alias(&["pidfile"])
         .more("The master holds a lock on it: only another ostler that lives prevents a start."),
-    one(HOUSE, "user", "USER", "Run the application as this user, by name or id").short('u').common().more(
+    one(NAMES, "user", "USER", "Run the application as this user, by name or id").short('u').common().more(
         "The master stays root, and follows no symbolic link that somebody else can change on its way to log files, pid file \
          and sockets. The application has HOME, USER, LOGNAME and SHELL of its user.",
     ),
-    one(HOUSE, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
-    switch(HOUSE, "new-privileges", "off", "Let the application of another user gain privileges by set-user-ID programs").more(
+    one(NAMES, "group", "GROUP", "Run the application as this group, by name or id").short('g').common(),
+    switch(NAMES, "new-privileges", "off", "Let the application of another user gain privileges by set-user-ID programs").more(
         "Where root starts the site for another user, sudo, ping and the like do not work in the application (no_new_privs of prctl(2)), \
          and neither does a sendmail that is set-group-ID.",
     ),
-    one(HOUSE, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
+    one(NAMES, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
         .short('m')
         .found("that of the start; everybody may connect to Unix sockets, as far as their directory lets them")
         .more("Read as octal with or without a leading 0; a string in the file."),
-    switch(HOUSE, "daemon", "off", "Go into the background once the site is being served").short('D'),
+    switch(NAMES, "daemon", "off", "Go into the background once the site is being served").short('D'),
 ];
 
 /// The setting of this name.

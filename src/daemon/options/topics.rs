@@ -42,7 +42,7 @@ fn is_called(setting: &Setting, topic: &str, name: &str) -> bool {
 }
 
 /// `-w, --workers COUNT`
-fn names(setting: &Setting) -> String {
+pub fn names(setting: &Setting) -> String {
     let letter = setting.short.map(|letter| format!("-{letter}, ")).unwrap_or_default();
     let value = if setting.on_by_default() || setting.name == "app" { "" } else { setting.value };
     format!("{letter}{} {value}", setting.flag()).trim_end().to_owned()
