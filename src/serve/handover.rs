@@ -141,9 +141,7 @@ impl Loop {
     }
 
     fn sibling_idle(&self) -> bool {
-        let own = self.shared.slot;
-        let board = &self.shared.scoreboard;
-        (0..board.slots()).any(|slot| slot != own && board.slot(slot).state() == State::Idle)
+        self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == State::Idle)
     }
 
     /// A drain begins. One without a hand-over may follow one with it: nobody is left to take what it would still give.

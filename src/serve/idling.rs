@@ -61,8 +61,7 @@ impl Loop {
 
     /// Whether another worker would take a newcomer. All workers have the same bound.
     fn sibling_has_room(&self) -> bool {
-        let board = &self.shared.scoreboard;
-        let siblings = (0..board.slots()).filter(|slot| *slot != self.shared.slot).map(|slot| board.slot(slot));
+        let siblings = self.shared.scoreboard.siblings(self.shared.slot);
         siblings.filter(|slot| matches!(slot.state(), State::Idle | State::Working)).any(|slot| {
             let connections = slot.connections.load(Relaxed) as usize;
             connections < self.most_connections

@@ -86,9 +86,9 @@ impl Loop {
     }
 
     fn of_workers(&self) -> Connections {
-        let (own, board) = (self.connections.len(), &self.shared.scoreboard);
+        let own = self.connections.len();
         let (mut workers, mut all, mut fewest) = (1, own, own);
-        for slot in (0..board.slots()).filter(|slot| *slot != self.shared.slot).map(|slot| board.slot(slot)) {
+        for slot in self.shared.scoreboard.siblings(self.shared.slot) {
             let connections = slot.connections.load(std::sync::atomic::Ordering::Relaxed) as usize;
             match slot.state() {
                 State::Idle | State::Working => fewest = fewest.min(connections),

@@ -25,7 +25,7 @@ use nix::{
     unistd::ftruncate,
 };
 
-/// The largest number of slots of a generation.
+/// The number of slots of a generation. Those that are never used cost address space, but no memory.
 pub const MOST_SLOTS: u16 = 1024;
 /// The largest number of workers of a generation: half of the slots are for those that come while others go.
 pub const MOST_WORKERS: u16 = MOST_SLOTS / 2;
@@ -80,8 +80,10 @@ pub struct Slot {
     /// Turns of the worker's loop; 0 before the first.
     pub turns: AtomicU32,
     /// 0 while the master does not look at the turns: a worker that finds something to do then sends [`crate::FromWorker::AtWork`].
-    /// The only field that the master writes, too.
+    /// The master writes it, too.
     pub watched: AtomicU32,
+    /// The slots of the worker's siblings are below this; 0 while the master has not said. Only the master writes it.
+    pub reach: AtomicU32,
 }
 
 /// What one Python thread is doing.
@@ -228,6 +230,15 @@ impl Scoreboard {
         unsafe { place.cast::<Slot>().as_ref() }
     }
 
+    /// The slots that siblings of a worker may have. To look at one that was never used would allocate its memory.
+    pub fn siblings(&self, own: u16) -> impl Iterator<Item = &Slot> {
+        let reach = match self.slot(own).reach.load(Relaxed) {
+            0 => self.slots,
+            reach => u16::try_from(reach).unwrap_or(u16::MAX).min(self.slots),
+        };
+        (0..reach).filter(move |slot| *slot != own).map(|slot| self.slot(slot))
+    }
+
     /// What one Python thread of a worker is doing. Panics where either number is too large.
     pub fn activity(&self, slot: u16, thread: u16) -> &Activity {
         assert!(thread < self.threads, "a thread of a worker that there is");
@@ -271,9 +282,10 @@ impl Scoreboard {
             sent,
             turns,
             watched,
+            reach,
         } = self.slot(slot);
         pid.store(0, Relaxed);
-        for word in [state, connections, queued, turns, watched] {
+        for word in [state, connections, queued, turns, watched, reach] {
             word.store(0, Relaxed);
         }
         for word in [since, requests, errors, refused, waits, waited, taken, given, sends, sent] {
@@ -345,6 +357,16 @@ mod tests {
         ours.clear(2);
         assert_eq!(theirs.slot(2).state(), State::Empty);
         assert_eq!(theirs.waiting(2, 7).current(), None);
+    }
+
+    #[test]
+    fn a_worker_looks_no_further_than_the_master_says() {
+        let board = Scoreboard::new(5, 1).unwrap();
+        let seen = |reach| {
+            board.slot(1).reach.store(reach, Relaxed);
+            board.siblings(1).count()
+        };
+        assert_eq!([0, 1, 2, 4, u32::MAX].map(seen), [4, 1, 1, 3, 4]);
     }
 
     #[test]

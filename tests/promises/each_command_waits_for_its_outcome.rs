@@ -41,6 +41,18 @@ fn scale_recycle_reopen_and_stop_do_what_signals_do() {
 }
 
 #[test]
+fn one_worker_becomes_twenty_and_one_again() {
+    let site = Rig::new("corners.py").workers(1).start();
+    assert_eq!(site.control(&["scale", "20"]).code, 0);
+    assert_eq!(site.descendants().len(), 21, "twenty workers and the template");
+    assert_eq!(site.get("/hello").text(), "hello\n");
+    site.control(&["scale", "513"]).says(9, &["there can be from 1 to 512 workers, not 513"]);
+    assert_eq!(site.control(&["scale", "1"]).code, 0);
+    site.drained(19);
+    assert_eq!(site.get("/hello").text(), "hello\n");
+}
+
+#[test]
 fn stacks_shows_where_python_is() {
     let site = Rig::new("corners.py").start();
     let worker = site.log("worker ready").number("pid");

@@ -398,7 +398,7 @@ pub struct Plan {
     pub application: String,
     /// `--workers`
     pub workers: u16,
-    /// The scoreboard's slots.
+    /// The scoreboard's slots. Half of them are for workers that come while others go.
     pub slots: u16,
     /// `--boot-timeout`
     pub boot_timeout: Duration,

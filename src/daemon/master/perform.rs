@@ -316,7 +316,7 @@ impl<'a> Performer<'a> {
         Ok(Plan {
             application: settings.boot.application.clone(),
             workers,
-            slots: (workers * 2 + 30).min(MOST_SLOTS),
+            slots: MOST_SLOTS,
             boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
             graceful_timeout: settings.graceful_timeout,
             drain_delay: settings.drain_delay,
@@ -359,12 +359,12 @@ impl<'a> Performer<'a> {
     fn try_fork(&mut self, generation: Number, slot: u16) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let team = self.teams.get_mut(&generation).ok_or_else(gone)?;
-        let template = team.template.as_mut().ok_or_else(gone)?;
         let (ours, theirs) = Line::pair()?;
         team.scoreboard.clear(slot);
-        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])?;
         team.workers.insert(slot, ours);
-        Ok(())
+        team.tell_reach();
+        let template = team.template.as_mut().ok_or_else(gone)?;
+        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])
     }
 
     /// The site stops: how much longer its workers accept because clients have connected that the listeners hold back until they

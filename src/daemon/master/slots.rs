@@ -11,7 +11,6 @@ use super::event::{Moment, Number, Why, WorkerName};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Slots {
     capacity: u16,
-    next: u16,
     workers: Vec<Worker>,
 }
 
@@ -84,7 +83,7 @@ impl Worker {
 impl Slots {
     /// An empty register.
     pub fn new(capacity: u16) -> Slots {
-        Slots { capacity, next: 0, workers: Vec::new() }
+        Slots { capacity, workers: Vec::new() }
     }
 
     /// How many workers there can be.
@@ -92,13 +91,9 @@ impl Slots {
         self.capacity
     }
 
-    /// Takes the next free slot, in turn, so that a slot rests as long as possible before it is used again.
+    /// Takes the lowest free slot: so workers look at few slots to find each other, and what is told by slot has few names.
     pub fn take(&mut self, now: Moment, deadline: Moment) -> Option<u16> {
-        let slot = (0..self.capacity)
-            .map(|step| (usize::from(self.next) + usize::from(step)) % usize::from(self.capacity))
-            .map(|slot| slot as u16)
-            .find(|&slot| self.workers.iter().all(|worker| worker.slot != slot))?;
-        self.next = (slot + 1) % self.capacity;
+        let slot = (0..self.capacity).find(|&slot| self.workers.iter().all(|worker| worker.slot != slot))?;
         self.workers.push(Worker {
             slot,
             pid: None,
@@ -159,12 +154,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_rests_before_it_is_used_again() {
+    fn the_lowest_free_slot_is_taken() {
         let mut slots = Slots::new(3);
         let take = |slots: &mut Slots| slots.take(Moment(0), Moment(1));
         assert_eq!((take(&mut slots), take(&mut slots)), (Some(0), Some(1)));
         slots.remove(0);
-        assert_eq!((take(&mut slots), take(&mut slots), take(&mut slots)), (Some(2), Some(0), None));
-        assert_eq!(slots.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [1, 2, 0]);
+        assert_eq!((take(&mut slots), take(&mut slots), take(&mut slots)), (Some(0), Some(2), None));
+        assert_eq!(slots.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [1, 0, 2]);
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use ostler_wire::{Channel, EXCHANGE_VERSION, channel, scoreboard::Scoreboard};
@@ -30,6 +31,16 @@ pub struct Team {
     pub crashes: Crashes,
     /// [`Exchange::version`] of its exchange.
     pub exchange: u16,
+}
+
+impl Team {
+    /// Tells the workers how far they have to look for each other.
+    pub fn tell_reach(&self) {
+        let reach = self.workers.keys().last().map_or(0, |slot| u32::from(*slot) + 1);
+        for slot in self.workers.keys() {
+            self.scoreboard.slot(*slot).reach.store(reach, Relaxed);
+        }
+    }
 }
 
 /// The workers that died by themselves.

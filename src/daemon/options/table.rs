@@ -53,7 +53,8 @@ pub static SETTINGS: &[Setting] = &[
         .short('w')
         .found("the CPUs that this process may use by affinity and cgroup quota, at least 2")
         .foreign("WEB_CONCURRENCY")
-        .common(),
+        .common()
+        .more("At most 512. `ostler scale` changes the number while the site runs, up to the same bound, until the next reload."),
     one(BASICS, "threads", "COUNT", "Python threads of each worker that call the application")
         .preset("1")
         .common()
