@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import socket
 import stat
 import threading
 
@@ -67,6 +66,8 @@ def describe(descriptor):
 
 
 def describe_socket(descriptor):
+    import socket  # It takes milliseconds, and most sites do without it.
+
     with socket.socket(fileno=os.dup(descriptor)) as copy:
         try:
             return f"socket connected to {address(copy.getpeername())}"

@@ -1,11 +1,9 @@
 """Finds the application that was named, and tells in people's words why it could not be found."""
 
-import ast
 import gc
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import traceback
 
@@ -100,9 +98,11 @@ def where(module):
 
 
 def split(spec):
-    file = re.fullmatch(r"(.+?\.py)(?::(.*))?", spec, re.DOTALL)
-    if file:
-        return file[1], file[2]
+    file, end, attribute = spec.partition(".py:")
+    if file and end:
+        return f"{file}.py", attribute
+    if spec.endswith(".py"):
+        return spec, None
     target, _, attribute = spec.partition(":")
     return target, attribute
 
@@ -133,6 +133,10 @@ def import_file(path):
 
 def parse(spec, attribute):
     """The attribute's path, and a factory's arguments if it is called."""
+    if attribute.isascii() and attribute.isidentifier():
+        return [attribute], None
+    import ast  # It takes milliseconds, and most sites do without it.
+
     try:
         node, call = ast.parse(attribute, mode="eval").body, None
         if isinstance(node, ast.Call):
