@@ -1,4 +1,4 @@
-"""Prints what was measured, for a terminal or for the README."""
+"""Prints what was measured, for a terminal or for docs/comparison.md."""
 
 import operator
 import statistics

@@ -55,4 +55,5 @@ mod any_python_serves;
 mod every_kind_of_address_is_bound;
 mod options_do_what_they_say;
 mod processes_and_signals;
+mod the_pages_are_whole;
 mod two_commands_are_enough;
