@@ -2,8 +2,11 @@
 
 use std::{fmt, process::ExitCode};
 
+use ostler_wire::{BootFailure, BootFailureKind};
+use serde::{Deserialize, Serialize};
+
 /// What the shell, systemd or a deploy script learns from the end of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Exit {
     /// All went well.
@@ -50,30 +53,52 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why the program, or a reload, cannot go on: a sentence for people and the code that goes with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why the program, a generation or a command cannot go on: a sentence for people and the code that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What the program ends with.
+    /// What the program or the command ends with.
     pub exit: Exit,
     /// What, which, why; then a hint, if there is one.
     pub message: String,
+    /// The Python traceback, or empty.
+    pub traceback: String,
 }
 
 impl Failure {
-    /// A failure that ends with `exit`.
+    /// One without a traceback.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into() }
+        Failure { exit, message: message.into(), traceback: String::new() }
     }
 
     /// Something typed that cannot be.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, message)
     }
+
+    /// The same, with what came of it said first.
+    pub fn after(&self, what: &str) -> Failure {
+        Failure { message: format!("{what}: {}", self.message), ..self.clone() }
+    }
+}
+
+impl From<BootFailure> for Failure {
+    fn from(BootFailure { kind, message, traceback }: BootFailure) -> Failure {
+        let exit = match kind {
+            BootFailureKind::Interpreter => Exit::Interpreter,
+            BootFailureKind::Import => Exit::Import,
+            BootFailureKind::Application => Exit::Application,
+        };
+        Failure { exit, message, traceback }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        if !self.traceback.is_empty() {
+            write!(f, "\n{}", self.traceback.trim_end())?;
+        }
+        Ok(())
     }
 }
 

@@ -2,35 +2,24 @@
 
 use std::{os::fd::RawFd, process::ExitCode};
 
-mod ask;
 mod background;
-mod control;
+mod cli;
 mod exit;
 #[cfg(test)]
 mod fixture;
-mod listen;
-mod logs;
-mod manual;
 mod master;
-mod names;
-mod notify;
 mod options;
-mod pidfile;
-mod python;
-mod reference;
 mod report;
+mod resources;
 mod settings;
 mod sys;
-mod template;
 #[cfg(test)]
 mod units;
 
+use cli::{Task, Typed};
 use exit::{Exit, Failure};
 use master::upgrade::{self, Handover, Kept};
-use options::{
-    Invocation, Options, Texts,
-    parser::{self, Task, Typed},
-};
+use options::{Invocation, Options, Texts};
 use settings::Settings;
 use sys::{descriptors, signals};
 
@@ -47,7 +36,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("ostler: {}", report::safe(&failure.message));
+            eprintln!("ostler: {}", report::safe(&failure.to_string()));
             failure.exit.into()
         }
     }
@@ -66,7 +55,7 @@ fn go_on(state: RawFd) -> Result<Exit, Failure> {
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let Typed { task, texts } = parser::parse(&invocation.arguments)?;
+    let Typed { task, texts } = cli::parse(&invocation.arguments)?;
     if let Task::Print(text) = task {
         return report::print(&text);
     }
@@ -76,7 +65,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     };
     match task {
         Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
-            eprint!("{}", parser::short_help());
+            eprint!("{}", cli::short_help());
             Ok(Exit::Usage)
         }
         Task::Serve => {
@@ -95,7 +84,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         }
         Task::Control(words) => {
             let socket = settings::find_control(invocation, &options)?;
-            ask::ask(&socket, options.is_given("control"), &words)
+            cli::ask(&socket, options.is_given("control"), &words)
         }
         Task::Print(_) => unreachable!("printed above"),
     }
@@ -108,6 +97,6 @@ fn names_a_socket(texts: &Texts) -> bool {
 
 /// What a reload does: everything is looked at afresh.
 fn reread(invocation: &Invocation) -> Result<Settings, Failure> {
-    let Typed { texts, .. } = parser::parse(&invocation.arguments)?;
+    let Typed { texts, .. } = cli::parse(&invocation.arguments)?;
     Settings::resolve(invocation, &mut Options::gather(invocation, &texts)?)
 }

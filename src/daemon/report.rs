@@ -64,15 +64,12 @@ pub fn print(text: &str) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fixture::Folder,
-        options::{SETTINGS, parser},
-    };
+    use crate::{cli, fixture::Folder, options::SETTINGS};
 
     fn options() -> Options {
         let folder = Folder::new();
         let invocation = folder.invocation(&["-w", "3", "-b", ":1,:2", "site:app"], &[("OSTLER_THREADS", "2")]);
-        Options::gather(&invocation, &parser::parse(&invocation.arguments).unwrap().texts).unwrap()
+        Options::gather(&invocation, &cli::parse(&invocation.arguments).unwrap().texts).unwrap()
     }
 
     #[test]

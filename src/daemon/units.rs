@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::{
+    cli::{self, Task},
     fixture::Folder,
-    options::parser::{self, Task},
 };
 
 const SERVICE: &str = include_str!("../../systemd/ostler.service");
@@ -15,7 +15,7 @@ const SOCKET: &str = include_str!("../../systemd/ostler.socket");
 fn task(unit: &str, key: &str) -> (Task, Vec<String>) {
     let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{key}=ostler "))).expect("the unit has it");
     let words: Vec<_> = line.split(' ').map(Into::into).collect();
-    let typed = parser::parse(&words).unwrap();
+    let typed = cli::parse(&words).unwrap();
     (typed.task, typed.texts.into_values().flatten().collect())
 }
 

@@ -6,28 +6,34 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard, stacks_signal};
 
 use super::{
-    event::{Ending, Failure, Number, Plan},
+    event::{Number, Plan},
     generation::Generation,
     late::{ANSWER, NOT_IMPORTED},
-    line::{self, Line},
     team::Exchange,
+    template,
 };
 use crate::{
-    exit::{self, Exit, words},
-    logs::{Logs, Standard},
+    exit::{Exit, Failure, words},
     report,
+    resources::{
+        line::{self, Line},
+        logs::{Logs, Standard},
+    },
     settings::{LogTarget, Settings},
-    sys::{descriptors, pidfd::PidFd, process},
-    template,
+    sys::{
+        descriptors,
+        pidfd::PidFd,
+        process::{self, Ending},
+    },
 };
 
 /// Prints one line of what was found.
-pub fn check(mut settings: Settings) -> Result<Exit, exit::Failure> {
+pub fn check(mut settings: Settings) -> Result<Exit, Failure> {
     settings.error_log = LogTarget::Standard;
     settings.access_log = None;
     settings.boot.check_only = true;
     settings.boot.access_log = false;
-    let loaded = boot(&settings).map_err(exit::Failure::from)?;
+    let loaded = boot(&settings)?;
     report::print(&format!("{}\n", describe(&settings, &loaded)))
 }
 

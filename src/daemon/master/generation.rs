@@ -8,12 +8,16 @@ use std::time::Duration;
 use ostler_wire::{Errand, Recycle};
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Exit;
-
 use super::{
-    event::{Action, Asker, Ending, Failure, Late, Moment, Note, Number, Plan, Stop, Why},
+    event::{Action, Number, Plan, Stop},
     late,
+    notes::{Late, Note, Why},
     slots::{self, Slots, Worker},
+};
+use crate::{
+    exit::{Exit, Failure},
+    resources::control::Asker,
+    sys::{clock::Moment, process::Ending},
 };
 
 /// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.

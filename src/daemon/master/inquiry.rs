@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use super::event::{Asker, Moment, Number};
+use super::event::Number;
+use crate::{resources::control::Asker, sys::clock::Moment};
 
 /// How long a worker may take to answer; one that is stuck outside Python takes a while.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use ostler_wire::Errand;
 
-use crate::exit::Exit;
-
 use super::{
-    event::{Action, Ending, Failure, Note},
+    event::Action,
     generation::{Generation, Stage, Template, Turn},
+    notes::Note,
     slots,
+};
+use crate::{
+    exit::{Exit, Failure},
+    sys::process::Ending,
 };
 
 /// How long the answer may take.

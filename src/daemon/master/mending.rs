@@ -10,13 +10,11 @@ use nix::{
 use ostler_wire::{ToTemplate, ToWorker};
 use slog::{error, warn};
 
-use super::{
-    Source,
-    event::{ListenerId, Moment},
-    perform::Performer,
-    team::Exchange,
+use super::{Source, perform::Performer, team::Exchange};
+use crate::{
+    resources::listen::ListenerId,
+    sys::{clock::Moment, pidfd::PidFd, process},
 };
-use crate::sys::{pidfd::PidFd, process};
 
 /// How many milliseconds SIGKILL may take, at the very end, when nobody waits for the master any more.
 const PROMPTLY: u16 = 1000;

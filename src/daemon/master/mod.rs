@@ -15,9 +15,8 @@ use slog::{error, warn};
 use std::os::fd::AsFd;
 
 use self::{
-    event::{Asker, Change, Event, Failure, ListenerId, Moment, Number, Stop},
+    event::{Event, Number, Stop},
     inquiry::Asked,
-    line::Line,
     perform::{Performer, Reread, Upgrade},
     state::State,
     status::Status,
@@ -26,20 +25,21 @@ use self::{
 };
 use crate::{
     background::Announce,
-    control::{Command, Heard},
-    exit::{self, Exit, words},
-    listen::Listeners,
-    names,
+    exit::{Exit, Failure, words},
+    resources::{
+        control::{Asker, Change, Command, Heard},
+        line::Line,
+        listen::{ListenerId, Listeners},
+    },
     settings::Settings,
-    sys::{descriptors, process, signals::Signals},
+    sys::{clock::Moment, descriptors, names, process, signals::Signals},
 };
 
 mod check;
-pub mod event;
+mod event;
 mod generation;
 mod inquiry;
 mod late;
-pub mod line;
 mod mending;
 mod notes;
 mod oom;
@@ -51,6 +51,7 @@ mod slots;
 mod state;
 pub mod status;
 mod team;
+mod template;
 mod turns;
 pub mod upgrade;
 mod watch;
@@ -64,7 +65,7 @@ pub fn run(
     directory: PathBuf,
     reread: Reread,
     announce: Option<Announce>,
-) -> Result<Exit, exit::Failure> {
+) -> Result<Exit, Failure> {
     match Master::prepare(settings, directory, reread) {
         Ok(mut master) => {
             master.performer.announce = announce;
@@ -73,7 +74,7 @@ pub fn run(
         }
         Err(failure) => {
             if let Some(announce) = announce {
-                announce.tell(failure.exit, &failure.message);
+                announce.tell(failure.exit, &failure.to_string());
             }
             Err(failure)
         }
@@ -81,9 +82,8 @@ pub fn run(
 }
 
 /// Goes on where another executable was in this process.
-pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, exit::Failure> {
-    let system =
-        |error: std::io::Error| exit::Failure::new(Exit::System, format!("could not go on: {}", words(&error)));
+pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, Failure> {
+    let system = |error: std::io::Error| Failure::new(Exit::System, format!("could not go on: {}", words(&error)));
     descriptors::reserve_channel_place().map_err(system)?;
     let signals = Signals::collect().map_err(system)?;
     let (directory, daemon) = (kept.directory.clone(), kept.daemon);
@@ -141,9 +141,8 @@ impl Source {
 }
 
 impl<'a> Master<'a> {
-    fn prepare(settings: Settings, directory: PathBuf, reread: Reread<'a>) -> Result<Master<'a>, exit::Failure> {
-        let system =
-            |error: std::io::Error| exit::Failure::new(Exit::System, format!("could not start: {}", words(&error)));
+    fn prepare(settings: Settings, directory: PathBuf, reread: Reread<'a>) -> Result<Master<'a>, Failure> {
+        let system = |error: std::io::Error| Failure::new(Exit::System, format!("could not start: {}", words(&error)));
         let mut listeners = Listeners::default();
         listeners.adopt(&settings)?;
         descriptors::reserve_channel_place().map_err(system)?;
@@ -315,7 +314,7 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn reopen_logs(&mut self) -> Result<(), exit::Failure> {
+    fn reopen_logs(&mut self) -> Result<(), Failure> {
         let serving = self.state.serving().map(|generation| generation.number);
         self.performer.reopen_logs(serving)
     }
@@ -346,7 +345,7 @@ impl<'a> Master<'a> {
             Command::Stacks(pid) => self.inquire(asker, pid),
             Command::Reopen => {
                 let outcome = self.reopen_logs().map(|()| "the log files are open again".to_owned());
-                self.performer.control.answer(asker, outcome.map_err(Failure::from));
+                self.performer.control.answer(asker, outcome);
             }
             Command::Stop => self.handle(Event::Stop(Stop::Graceful, Some(asker))),
         }

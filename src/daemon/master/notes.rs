@@ -1,17 +1,152 @@
-//! What the log is told: a stable phrase for each note, and its keys.
+//! What the log is told: the notes, and a stable phrase and keys for each.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::{
-    Recycle,
+    Loaded, Recycle,
     scoreboard::{Activity, QUEUE_SHOWN, Scoreboard},
 };
+use serde::{Deserialize, Serialize};
 use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
 
-use super::event::{Failure, Late, Moment, Note, Stop, Why as ReplacedFor, WorkerName};
+use super::event::{Number, Stop};
+use crate::{
+    exit::Failure,
+    sys::{clock::Moment, process::Ending},
+};
 
 /// A template may say that its import left more behind than anybody wants to read.
 const MOST_LEFTOVERS: usize = 32;
+
+/// What the log is told.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// A reload begins.
+    ReloadAsked,
+    /// A reload waits for the one under way.
+    ReloadQueued,
+    /// A roll-back begins, to this generation.
+    RollbackAsked(Number),
+    /// What a signal asked for is not possible now.
+    Refused(String),
+    /// An upgrade begins.
+    UpgradeAsked,
+    /// It came to nothing.
+    UpgradeFailed(String),
+    /// It is done.
+    Upgraded,
+    /// A generation begins.
+    Booting(Number),
+    /// A worker is late with its boot: where it hangs.
+    BootHangs(WorkerName, String),
+    /// Its template can fork.
+    Loaded(Number, Loaded),
+    /// A worker serves.
+    WorkerReady {
+        /// Which.
+        worker: WorkerName,
+        /// From fork to ready.
+        took: Duration,
+    },
+    /// A generation serves.
+    Serving(Number, u16),
+    /// Another generation serves; this one's workers drain.
+    Draining(Number),
+    /// A generation's template stays for a roll-back.
+    Kept(Number),
+    /// Nothing of a generation is left.
+    Gone(Number),
+    /// A generation never served.
+    Discarded(Number, Failure),
+    /// A worker is about to be replaced.
+    Replacing(WorkerName, Why),
+    /// A worker died by itself.
+    WorkerLost {
+        /// Which.
+        worker: WorkerName,
+        /// How.
+        exit: Ending,
+        /// Since its fork.
+        uptime: Duration,
+        /// When its successor is forked; none if it needs none.
+        retry: Option<Duration>,
+    },
+    /// What a worker says is not believed any more. It is replaced.
+    WorkerDistrusted(WorkerName, String),
+    /// What a template says is not believed any more. A new generation follows, if it served.
+    TemplateDistrusted(Number, String),
+    /// A worker could not import the application.
+    WorkerFailed(WorkerName, Failure),
+    /// A worker ended because it was told to.
+    WorkerDrained(WorkerName),
+    /// A worker is killed because it did not end, or become ready, in time.
+    Straggler(WorkerName, Late),
+    /// A worker was stopped by a signal, or continued.
+    Stopped(WorkerName, bool),
+    /// A template was stopped by a signal, or continued.
+    TemplateStopped(Number, bool),
+    /// A template is killed because it did not fork in time.
+    TemplateLate(Number),
+    /// The template could not fork.
+    ForkFailed(Number, String),
+    /// The serving generation's template died; a reload follows.
+    TemplateLost(Number, Ending),
+    /// The number of workers changes.
+    Scaled(u16),
+    /// The master ends.
+    Stopping(Stop),
+    /// Processes that do not even die by SIGKILL are left behind.
+    LeftBehind(Vec<i32>),
+}
+
+/// A worker, as the log names it.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerName {
+    /// Whose.
+    pub generation: Number,
+    /// Which.
+    pub slot: u16,
+    /// Its process, if known.
+    pub pid: Option<i32>,
+}
+
+/// What a straggler was late with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// `--boot-timeout`
+    Boot,
+    /// `--graceful-timeout`
+    Drain,
+    /// Its channel is closed, and yet it lives.
+    Closed,
+    /// A turn of its loop: `--timeout` and a little more have passed without one.
+    Turn,
+    /// SIGCONT, for as long.
+    Stopped,
+}
+
+/// Why a worker is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// It asked.
+    Asked(Recycle),
+    /// `ostler recycle`
+    Operator,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Why::Asked(Recycle::Requests) => "max-requests",
+            Why::Asked(Recycle::Memory { .. }) => "max-memory",
+            Why::Asked(Recycle::Age) => "max-age",
+            Why::Asked(Recycle::Timeout) => "timeout",
+            Why::Asked(Recycle::Signal) => "SIGTERM",
+            Why::Asked(Recycle::Panic) => "panic",
+            Why::Operator => "recycle",
+        })
+    }
+}
 
 /// Writes one note. `scoreboard` is that of the worker in question, if the note is about one; `hint` stands behind how a
 /// process ended.
@@ -48,7 +183,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::Kept(generation) => info!(log, "generation kept"; "generation" => generation.0, "for" => "rollback"),
         Note::Gone(generation) => info!(log, "generation gone"; "generation" => generation.0),
         Note::Discarded(generation, failure) => {
-            error!(log, "generation discarded"; "generation" => generation.0, Why(failure));
+            error!(log, "generation discarded"; "generation" => generation.0, Reason(failure));
         }
         Note::Replacing(worker, why) => {
             info!(log, "worker replaced";
@@ -71,7 +206,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::WorkerFailed(worker, failure) => {
             error!(log, "worker could not boot";
-                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), Why(failure));
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), Reason(failure));
         }
         Note::WorkerDrained(worker) => {
             info!(log, "worker drained"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
@@ -121,9 +256,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
 }
 
 /// A failure's reason, and its traceback if there is one.
-struct Why<'a>(&'a Failure);
+struct Reason<'a>(&'a Failure);
 
-impl KV for Why<'_> {
+impl KV for Reason<'_> {
     fn serialize(&self, _: &Record, into: &mut dyn Serializer) -> slog::Result {
         into.emit_str("reason", &self.0.message)?;
         if self.0.traceback.is_empty() { Ok(()) } else { into.emit_str("traceback", &self.0.traceback) }
@@ -131,11 +266,11 @@ impl KV for Why<'_> {
 }
 
 /// How much of what limit a worker has, where that is why it is replaced.
-struct HowMuch(ReplacedFor);
+struct HowMuch(Why);
 
 impl KV for HowMuch {
     fn serialize(&self, _: &Record, into: &mut dyn Serializer) -> slog::Result {
-        let ReplacedFor::Asked(Recycle::Memory { held, limit }) = self.0 else { return Ok(()) };
+        let Why::Asked(Recycle::Memory { held, limit }) = self.0 else { return Ok(()) };
         // slog gives the last first.
         into.emit_str("of", &megabytes(limit))?;
         into.emit_str("held", &megabytes(held))
@@ -146,7 +281,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
 
-fn seconds(duration: std::time::Duration) -> String {
+fn seconds(duration: Duration) -> String {
     format!("{:.3}", duration.as_secs_f64())
 }
 

@@ -4,7 +4,7 @@ use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
 use ostler_wire::limits;
 
-use super::event::Ending;
+use crate::sys::process::Ending;
 
 const SIGKILLED: Ending = Ending::Signal(libc::SIGKILL);
 

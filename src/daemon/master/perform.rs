@@ -10,28 +10,30 @@ use ostler_wire::{
 use slog::{Logger, error, info, warn};
 
 use super::{
-    event::{Action, Asker, Event, Failure, Late, ListenerId, Moment, Note, Number, Plan},
+    event::{Action, Event, Number, Plan},
     generation::Backoff,
     inquiry::{Asked, Inquiry, Who},
-    line::{Heard, Line},
-    notes,
+    notes::{self, Late, Note},
     oom::OomKills,
     sampling::Sampling,
     team::{Crashes, Exchange, Team},
+    template,
     turns::Turns,
     watch::Watch,
 };
 use crate::{
     background::Announce,
-    control::{Control, Open},
-    exit::{self, Exit, words},
-    listen::{self, Bound, Listeners},
-    logs::{Logs, Standard},
-    notify::Notify,
-    pidfile::PidFile,
+    exit::{Exit, Failure, words},
+    resources::{
+        control::{Asker, Control, Open},
+        line::{Heard, Line},
+        listen::{self, Bound, ListenerId, Listeners},
+        logs::{Logs, Standard},
+        notify::Notify,
+        pidfile::PidFile,
+    },
     settings::Settings,
-    sys::{descriptors, diag, errand::Errand, pidfd::PidFd},
-    template,
+    sys::{clock::Moment, descriptors, diag, errand::Errand, pidfd::PidFd},
 };
 
 /// How long it may take to look at the settings and all that they name: longer than an interpreter may take to say who it is.
@@ -44,7 +46,7 @@ const LITTLE_MORE: Duration = Duration::from_secs(5);
 const FOREVER: Duration = Duration::from_secs(3_155_760_000);
 
 /// Looks at the settings afresh.
-pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, exit::Failure>;
+pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, Failure>;
 
 /// Everything outside the state machine that the master owns.
 pub struct Performer<'a> {
@@ -111,11 +113,7 @@ pub enum Upgrade {
 
 impl<'a> Performer<'a> {
     /// Ready for [`Action::Boot`] of the first generation.
-    pub fn new(
-        settings: Settings,
-        mut listeners: Listeners,
-        reread: Reread<'a>,
-    ) -> Result<Performer<'a>, exit::Failure> {
+    pub fn new(settings: Settings, mut listeners: Listeners, reread: Reread<'a>) -> Result<Performer<'a>, Failure> {
         listeners.open(&settings)?;
         let standard = Standard::remember().map_err(|error| system("copy standard error", error))?;
         let pid_file = settings.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -166,7 +164,7 @@ impl<'a> Performer<'a> {
     }
 
     /// A socket that nobody chose may be another master's; then ours is reached by signals only.
-    fn open_control(&mut self, path: Option<&Path>, chosen: bool) -> Result<(), exit::Failure> {
+    fn open_control(&mut self, path: Option<&Path>, chosen: bool) -> Result<(), Failure> {
         if self.control.open.as_ref().map(|open| open.path.as_path()) == path {
             return Ok(());
         }
@@ -225,13 +223,13 @@ impl<'a> Performer<'a> {
         if let Some(settings) = in_force.or_else(|| self.first.take()) {
             return Some(self.boot_with(generation, settings));
         }
-        match Errand::begin(READING, || self.read_settings().map_err(Failure::from)) {
+        match Errand::begin(READING, || self.read_settings()) {
             Ok(errand) => {
                 self.reading = Some((generation, errand));
                 None
             }
             Err(error) => {
-                let failure = system("fork", error).into();
+                let failure = system("fork", error);
                 Some(Event::Unbootable { generation, failure })
             }
         }
@@ -295,7 +293,7 @@ impl<'a> Performer<'a> {
     }
 
     /// Who must not write the settings file is who the application was until now, too.
-    fn read_settings(&self) -> Result<Settings, exit::Failure> {
+    fn read_settings(&self) -> Result<Settings, Failure> {
         let mut settings = (self.reread)()?;
         settings.hosts = listen::look_up(&settings.binds);
         let mut identities = self.teams.values().filter_map(|team| team.settings.identity.as_ref());
@@ -509,7 +507,7 @@ impl<'a> Performer<'a> {
     }
 
     /// The log files were moved: opens them afresh, and hands them to everybody. Fails if one stays as it was.
-    pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), exit::Failure> {
+    pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), Failure> {
         let mut outcome = Ok(());
         for (number, team) in &mut self.teams {
             outcome = outcome.and(team.logs.reopen(&self.standard));
@@ -647,6 +645,6 @@ impl<'a> Performer<'a> {
     }
 }
 
-fn system(what: &str, error: io::Error) -> exit::Failure {
-    exit::Failure::new(Exit::System, format!("could not {what}: {}", words(&error)))
+fn system(what: &str, error: io::Error) -> Failure {
+    Failure::new(Exit::System, format!("could not {what}: {}", words(&error)))
 }

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fs, io, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Asker, Moment};
-use crate::sys::errand::Errand;
+use crate::{
+    resources::control::Asker,
+    sys::{clock::Moment, errand::Errand},
+};
 
 /// Figures that are not older are shown again.
 const FRESH: Duration = Duration::from_secs(5);

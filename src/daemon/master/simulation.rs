@@ -12,9 +12,14 @@ use ostler_wire::FromTemplate;
 
 use self::chance::Chance;
 use super::{
-    event::{Action, Asker, Ending, Event, Failure, Moment, Number},
+    event::{Action, Event, Number},
     generation::{Stage, Template},
     state::State,
+};
+use crate::{
+    exit::Failure,
+    resources::control::Asker,
+    sys::{clock::Moment, process::Ending},
 };
 
 mod chance;

@@ -5,7 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Moment, Number, Why, WorkerName};
+use super::{
+    event::Number,
+    notes::{Why, WorkerName},
+};
+use crate::sys::clock::Moment;
 
 /// A generation's workers, in the order in which they were forked.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -9,13 +9,16 @@ use std::time::Duration;
 use ostler_wire::{Errand, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Exit;
-
 use super::{
-    event::{Action, Asker, Change, Ending, Event, Failure, Moment, Note, Number, Stop},
+    event::{Action, Event, Number, PROVEN, Stop},
     generation::{Backoff, Generation, Stage, Template, Turn},
+    notes::Note,
     slots,
-    upgrade::PROVEN,
+};
+use crate::{
+    exit::{Exit, Failure},
+    resources::control::{Asker, Change},
+    sys::{clock::Moment, process::Ending},
 };
 
 /// How long a new executable may take to read our state.

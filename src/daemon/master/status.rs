@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    event::Moment,
     generation::{Generation, Stage},
     perform::Performer,
     sampling::{Memory, Sampling},
@@ -16,7 +15,7 @@ use super::{
     team::Team,
     turns::Longest,
 };
-use crate::sys::diag;
+use crate::sys::{clock::Moment, diag};
 
 /// All of it. Times are seconds, memory is bytes.
 #[derive(Debug, Serialize, Deserialize)]

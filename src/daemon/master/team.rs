@@ -10,8 +10,11 @@ use std::{
 use ostler_wire::{Channel, EXCHANGE_VERSION, channel, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 
-use super::{event::ListenerId, line::Line};
-use crate::{logs::Logs, settings::Settings, sys::descriptors};
+use crate::{
+    resources::{line::Line, listen::ListenerId, logs::Logs},
+    settings::Settings,
+    sys::descriptors,
+};
 
 /// What a generation has in the world.
 pub struct Team {
@@ -103,7 +106,8 @@ impl Drop for Exchange {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{super::line::tests::lingering, *};
+    use super::*;
+    use crate::resources::line::tests::lingering;
 
     #[test]
     fn what_was_left_on_the_exchange_holds_nobody_up() {

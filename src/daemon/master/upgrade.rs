@@ -2,7 +2,7 @@
 //!
 //! What the master knows goes into a sealed memfd, and every descriptor it owns keeps its number. First a child of the
 //! new executable has to read the very same state and find every descriptor open; it says so by its exit status, for
-//! which nobody else would hit upon [`PROVEN`]. Then the master executes it. Whatever fails before that leaves all as it was.
+//! which nobody else would hit upon [`PROVEN`](super::event::PROVEN). Then the master executes it. Whatever fails before that leaves all as it was.
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +27,7 @@ use serde::{Deserialize, Serialize};
 use slog::Level;
 
 use super::{
-    event::{Asker, ListenerId, Number},
-    line::Line,
+    event::{Number, PROVEN},
     oom::OomKills,
     perform::{Performer, Reread},
     sampling::Sampling,
@@ -37,20 +36,20 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    control::{Control, Conversation, Open},
     exit::{Exit, Failure, words},
-    listen::{Bound, Listeners, SocketFile},
-    logs::{Logs, Standard},
-    notify::Notify,
-    pidfile::PidFile,
+    options::HANDOVER_VARIABLE,
+    resources::{
+        control::{Asker, Control, Conversation, Open},
+        line::Line,
+        listen::{Bound, ListenerId, Listeners, SocketFile},
+        logs::{Logs, Standard},
+        notify::Notify,
+        pidfile::PidFile,
+    },
     settings::{Address, LogTarget, Settings},
-    sys::{descriptors, pidfd::PidFd, process},
+    sys::{clock::Moment, descriptors, pidfd::PidFd, process},
 };
 
-/// Tells the new executable where the state is: `prove:N` for the trial, `take:N` in the master's own process.
-pub const VARIABLE: &str = "OSTLER_HANDOVER";
-/// The exit status of a trial that went well.
-pub const PROVEN: u8 = 87;
 /// Of [`Kept`]. A master that writes another cannot be followed by this one, nor follow it.
 const FORMAT: u32 = 3;
 
@@ -63,9 +62,9 @@ pub enum Handover {
 }
 
 impl Handover {
-    /// As the variable says.
+    /// As the variable says: `prove:N` for the trial, `take:N` in the master's own process.
     pub fn from_environment() -> Option<Handover> {
-        let text = env::var(VARIABLE).ok()?;
+        let text = env::var(HANDOVER_VARIABLE).ok()?;
         let (what, number) = text.split_once(':')?;
         match what {
             "prove" => number.parse().ok().map(Handover::Prove),
@@ -138,7 +137,7 @@ pub fn try_out(kept: &Kept, executable: &Path) -> Result<(i32, PidFd), String> {
     let state = kept.seal().map_err(|error| format!("could not write the state: {}", words(&error)))?;
     let mut command = Command::new(executable);
     command.args(env::args_os().skip(1)).stdin(Stdio::null());
-    command.env(VARIABLE, format!("prove:{}", state.as_raw_fd()));
+    command.env(HANDOVER_VARIABLE, format!("prove:{}", state.as_raw_fd()));
     let mut inherited = kept.descriptors();
     inherited.push(state.as_raw_fd());
     process::spawn_with(command, inherited).map_err(|error| not_executed(executable, &error))
@@ -163,8 +162,9 @@ fn not_executed(executable: &Path, error: &io::Error) -> String {
 
 fn environment(state: RawFd) -> io::Result<Vec<CString>> {
     let pair = |(key, value): (OsString, OsString)| text([key.as_os_str(), value.as_os_str()].join(OsStr::new("=")));
-    let mut all = env::vars_os().filter(|(key, _)| key != VARIABLE).map(pair).collect::<io::Result<Vec<_>>>()?;
-    all.push(text(OsString::from(format!("{VARIABLE}=take:{state}")))?);
+    let mut all =
+        env::vars_os().filter(|(key, _)| key != HANDOVER_VARIABLE).map(pair).collect::<io::Result<Vec<_>>>()?;
+    all.push(text(OsString::from(format!("{HANDOVER_VARIABLE}=take:{state}")))?);
     Ok(all)
 }
 
@@ -315,7 +315,7 @@ impl Kept {
             oom_kills: OomKills::watch(),
             restarts: self.restarts,
             standard: Standard { output: own(output)?, error: own(error)? },
-            watch: super::watch::Watch::new(super::event::Moment::now()),
+            watch: super::watch::Watch::new(Moment::now()),
             mending: super::generation::Backoff::NONE,
             stopped_listeners: Vec::new(),
             silence: None,

@@ -12,12 +12,12 @@ use ostler_wire::scoreboard::State as Doing;
 use slog::warn;
 
 use super::{
-    event::{Event, Moment, Number},
+    event::{Event, Number},
     perform::Performer,
     slots,
     state::State,
 };
-use crate::sys::{descriptors, diag};
+use crate::sys::{clock::Moment, descriptors, diag};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// A saturated site says so only so often.

@@ -6,7 +6,7 @@ use nix::fcntl::OFlag;
 use toml::{Table, Value};
 
 use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest};
-use crate::{exit::Failure, names::Place};
+use crate::{exit::Failure, sys::names::Place};
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Texts, Failure> {
@@ -71,7 +71,7 @@ fn to_texts(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
         (Kind::Pairs, Value::Table(pairs)) => {
             pairs.iter().map(|(key, value)| Ok(format!("{key}={}", to_text(setting, value)?))).collect()
         }
-        (Kind::Many, value) => Ok(super::layers::split(setting.kind, &to_text(setting, value)?)),
+        (Kind::Many, value) => Ok(setting.kind.split(&to_text(setting, value)?)),
         (_, value) => Ok(vec![to_text(setting, value)?]),
     }
 }

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Given, Invocation, Kind, Options, Preset, SETTINGS, Setting, Source, Texts, file, nearest, setting};
+use super::{
+    ENGINE_VARIABLE, Given, HANDOVER_VARIABLE, Invocation, Kind, Options, Preset, SETTINGS, Setting, Source, Texts,
+    file, nearest, setting,
+};
 use crate::exit::Failure;
-
-/// Variables of ours that are no settings.
-const OTHER_VARIABLES: [&str; 1] = [crate::settings::ENGINE_VARIABLE];
 
 /// Read if it lies in the directory of the start and no other is named.
 pub const USUAL_FILE: &str = "ostler.toml";
@@ -22,7 +22,7 @@ impl Invocation {
             arguments: env::args_os().skip(1).collect(),
             usual_file: Some(directory.join(USUAL_FILE)).filter(|path| path.exists()),
             directory,
-            environment: env::vars_os().filter(|(key, _)| key != crate::master::upgrade::VARIABLE).collect(),
+            environment: env::vars_os().filter(|(key, _)| key != HANDOVER_VARIABLE).collect(),
         })
     }
 
@@ -77,14 +77,14 @@ fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, 
         let given = from(typed, Source::CommandLine)?;
         match setting.kind {
             Kind::Many => {
-                Some(Given { texts: given.texts.iter().flat_map(|t| split(Kind::Many, t)).collect(), ..given })
+                Some(Given { texts: given.texts.iter().flat_map(|t| Kind::Many.split(t)).collect(), ..given })
             }
             _ => Some(given),
         }
     };
     let environment = |name: &str| {
         let text = invocation.variable(name)?;
-        let texts = split(setting.kind, &foreign_text(name, text));
+        let texts = setting.kind.split(&foreign_text(name, text));
         Some(Given { texts, source: Source::Environment(name.into()) })
     };
     typed()
@@ -104,20 +104,10 @@ fn foreign_text(name: &str, text: &str) -> String {
 
 fn preset(setting: &Setting) -> Given {
     let texts = match setting.default {
-        Preset::Is(text) => split(setting.kind, text),
+        Preset::Is(text) => setting.kind.split(text),
         Preset::Found(_) | Preset::None => Vec::new(),
     };
     Given { texts, source: Source::Default }
-}
-
-/// Several values in one text: by commas, or by lines where the values may hold commas.
-pub(super) fn split(kind: Kind, text: &str) -> Vec<String> {
-    let parts = |by: char| text.split(by).map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect();
-    match kind {
-        Kind::Many => parts(','),
-        Kind::Pairs => parts('\n'),
-        Kind::One | Kind::Switch | Kind::Choice(..) => vec![text.into()],
-    }
 }
 
 /// Only what is nearly a setting is refused: a cluster sets variables such as OSTLER_SERVICE_HOST by itself.
@@ -126,7 +116,7 @@ fn refuse_misspelt_variables(invocation: &Invocation) -> Result<(), Failure> {
     for (variable, _) in &invocation.environment {
         let Some(rest) = variable.to_str().and_then(|name| name.strip_prefix("OSTLER_")) else { continue };
         let variable = format!("OSTLER_{rest}");
-        if known.contains(&variable) || OTHER_VARIABLES.contains(&variable.as_str()) {
+        if known.contains(&variable) || variable == ENGINE_VARIABLE {
             continue;
         }
         if let Some(near) = nearest(rest, known.iter().filter_map(|name| name.strip_prefix("OSTLER_"))) {
@@ -139,11 +129,11 @@ fn refuse_misspelt_variables(invocation: &Invocation) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixture::Folder, options::parser};
+    use crate::{cli, fixture::Folder};
 
     fn gather(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Options, Failure> {
         let invocation = folder.invocation(arguments, environment);
-        Options::gather(&invocation, &parser::parse(&invocation.arguments)?.texts)
+        Options::gather(&invocation, &cli::parse(&invocation.arguments)?.texts)
     }
 
     fn given(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)], name: &'static str) -> Given {
@@ -226,7 +216,7 @@ mod tests {
         let folder = Folder::new();
         folder.file("ostler.toml", "workers = ");
         let invocation = folder.invocation(&["stop", "--control", "/run/site.sock"], &[]);
-        let typed = parser::parse(&invocation.arguments).unwrap().texts;
+        let typed = cli::parse(&invocation.arguments).unwrap().texts;
         assert!(Options::gather(&invocation, &typed).is_err());
         let options = Options::without_file(&invocation, &typed).unwrap();
         assert_eq!(options.given("control").texts, ["/run/site.sock"]);

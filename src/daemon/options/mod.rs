@@ -10,15 +10,17 @@ use crate::exit::Failure;
 mod file;
 mod gunicorn;
 mod layers;
-mod mistakes;
-pub mod parser;
 mod table;
-pub mod topics;
 
-pub use gunicorn::worker_class;
+pub use gunicorn::{not_here, worker_class};
 #[cfg(test)]
 pub use layers::USUAL_FILE;
 pub use table::{GROUPS, SETTINGS, setting};
+
+/// Where a test says that the engine is.
+pub const ENGINE_VARIABLE: &str = "OSTLER_ENGINE";
+/// Tells a new executable of an upgrade where the state is.
+pub const HANDOVER_VARIABLE: &str = "OSTLER_HANDOVER";
 
 /// One setting, as it is declared.
 #[derive(Debug)]
@@ -143,6 +145,19 @@ impl Setting {
     }
 }
 
+impl Kind {
+    /// Several values in one text: by commas, or by lines where the values may hold commas.
+    pub fn split(self, text: &str) -> Vec<String> {
+        let parts =
+            |by: char| text.split(by).map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect();
+        match self {
+            Kind::Many => parts(','),
+            Kind::Pairs => parts('\n'),
+            Kind::One | Kind::Switch | Kind::Choice(..) => vec![text.into()],
+        }
+    }
+}
+
 impl Source {
     /// The setting, named as whoever gave it knows it.
     fn names(&self, setting: &Setting) -> String {
@@ -245,7 +260,7 @@ fn one_of(words: &[&str]) -> String {
 }
 
 /// The word that was probably meant, if one is near enough.
-fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     words
         .map(|word| (strsim::damerau_levenshtein(typed, word), word))
         .filter(|(distance, word)| distance * 3 <= word.len().max(typed.len()))

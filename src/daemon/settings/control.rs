@@ -10,8 +10,8 @@ use nix::unistd::geteuid;
 
 use crate::{
     exit::{Exit, Failure},
-    names::{self, Others, Place},
     options::{Invocation, Options, Source},
+    sys::names::{self, Others, Place},
 };
 
 /// Where a master makes its socket; none with `--control=off`.
@@ -107,17 +107,17 @@ fn named(options: &Options, chdir: &Path) -> Result<Option<Option<PathBuf>>, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixture::Folder, options::parser};
+    use crate::{cli, fixture::Folder};
 
     fn found(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Result<PathBuf, Failure> {
         let invocation = folder.invocation(arguments, environment);
-        let typed = parser::parse(&invocation.arguments)?.texts;
+        let typed = cli::parse(&invocation.arguments)?.texts;
         find(&invocation, &Options::gather(&invocation, &typed)?)
     }
 
     fn chosen(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Option<PathBuf> {
         let invocation = folder.invocation(arguments, environment);
-        let typed = parser::parse(&invocation.arguments).unwrap().texts;
+        let typed = cli::parse(&invocation.arguments).unwrap().texts;
         let mut options = Options::gather(&invocation, &typed).unwrap();
         choose(&invocation, &mut options, folder.path()).unwrap()
     }

@@ -1,80 +1,38 @@
 //! Who the application runs as: `--user` and `--group`, looked up.
 
-use std::{
-    ffi::{CString, OsStr, OsString},
-    path::PathBuf,
-};
-
-use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
-use serde::{Deserialize, Serialize};
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
 
 use crate::{
     exit::{Exit, Failure},
     options::Options,
+    sys::identity::Identity,
 };
 
-/// Who template and workers are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// User id.
-    pub user: u32,
-    /// Primary group id.
-    pub group: u32,
-    /// Supplementary group ids.
-    pub groups: Vec<u32>,
-    /// What the system knows of the user.
-    pub login: Option<Login>,
-}
-
-/// A user as the system knows them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Login {
-    name: String,
-    home: PathBuf,
-    shell: PathBuf,
-}
-
-/// What is theirs in the environment.
-pub const VARIABLES: [&str; 4] = ["HOME", "LOGNAME", "SHELL", "USER"];
-
-impl Identity {
-    /// Looks up what was given; none if that is who we are already.
-    pub fn of(options: &Options) -> Result<Option<Identity>, Failure> {
-        let user = options.optional("user", user)?;
-        let group = options.optional("group", group)?;
-        let (uid, known) = user.unwrap_or_else(|| (geteuid(), None));
-        let gid = match (group, &known, options.is_given("user")) {
-            (Some(gid), ..) => gid,
-            (None, Some(user), _) => user.gid,
-            (None, None, false) => getegid(),
-            (None, None, true) => {
-                return Err(options.failure("user", "", "nobody has this id, so --group is needed too"));
-            }
-        };
-        if uid == geteuid() && gid == getegid() {
-            return Ok(None);
+/// Looks up what was given; none if that is who we are already.
+pub fn identity(options: &Options) -> Result<Option<Identity>, Failure> {
+    let user = options.optional("user", user)?;
+    let group = options.optional("group", group)?;
+    let (uid, known) = user.unwrap_or_else(|| (geteuid(), None));
+    let gid = match (group, &known, options.is_given("user")) {
+        (Some(gid), ..) => gid,
+        (None, Some(user), _) => user.gid,
+        (None, None, false) => getegid(),
+        (None, None, true) => {
+            return Err(options.failure("user", "", "nobody has this id, so --group is needed too"));
         }
-        if !geteuid().is_root() {
-            let whom = if options.is_given("user") { "user" } else { "group" };
-            let name = &options.given(whom).texts[0];
-            return Err(Failure::new(
-                Exit::System,
-                format!("could not become {whom} {name}: ostler was not started by root. Leave --{whom} out."),
-            ));
-        }
-        let known = known.or_else(|| User::from_uid(uid).ok().flatten());
-        let groups = supplementary(known.as_ref(), gid);
-        let login = known.map(|user| Login { name: user.name, home: user.dir, shell: user.shell });
-        Ok(Some(Identity { user: uid.as_raw(), group: gid.as_raw(), groups, login }))
+    };
+    if uid == geteuid() && gid == getegid() {
+        return Ok(None);
     }
-
-    /// [`VARIABLES`], as a login would set them.
-    pub fn variables(&self) -> Vec<(OsString, OsString)> {
-        let Some(login) = &self.login else { return Vec::new() };
-        let values =
-            [login.home.as_os_str(), OsStr::new(&login.name), login.shell.as_os_str(), OsStr::new(&login.name)];
-        VARIABLES.into_iter().zip(values).map(|(name, value)| (name.into(), value.into())).collect()
+    if !geteuid().is_root() {
+        let whom = if options.is_given("user") { "user" } else { "group" };
+        let name = &options.given(whom).texts[0];
+        return Err(Failure::new(
+            Exit::System,
+            format!("could not become {whom} {name}: ostler was not started by root. Leave --{whom} out."),
+        ));
     }
+    Ok(Some(Identity::new(uid, gid, known)))
 }
 
 fn user(text: &str) -> Result<(Uid, Option<User>), String> {
@@ -93,21 +51,14 @@ fn group(text: &str) -> Result<Gid, String> {
     }
 }
 
-/// The groups that a login of this user would have; only the primary one for an id without a name.
-fn supplementary(user: Option<&User>, gid: Gid) -> Vec<u32> {
-    let name = user.and_then(|user| CString::new(user.name.as_str()).ok());
-    let groups = name.and_then(|name| getgrouplist(&name, gid).ok()).unwrap_or_else(|| vec![gid]);
-    groups.into_iter().map(Gid::as_raw).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixture::Folder, options::parser};
+    use crate::{cli, fixture::Folder};
 
     fn of(arguments: &[&str]) -> Result<Option<Identity>, Failure> {
         let invocation = Folder::new().invocation(arguments, &[]);
-        Identity::of(&Options::gather(&invocation, &parser::parse(&invocation.arguments)?.texts)?)
+        identity(&Options::gather(&invocation, &cli::parse(&invocation.arguments)?.texts)?)
     }
 
     #[test]

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure, words},
-    names,
-    options::{Invocation, Options},
-    python::{self, Interpreter, Surroundings},
-    sys::process::Guise,
+    options::{ENGINE_VARIABLE, Invocation, Options},
+    sys::{
+        identity::{Identity, VARIABLES},
+        names,
+        process::Guise,
+    },
 };
 
 mod address;
@@ -29,16 +31,14 @@ mod control;
 mod identity;
 mod log_format;
 mod parse;
+mod python;
 mod room;
 #[cfg(test)]
 mod tests;
 
 pub use address::Address;
 pub use control::find as find_control;
-pub use identity::Identity;
-
-/// Where a test says that the engine is.
-pub const ENGINE_VARIABLE: &str = "OSTLER_ENGINE";
+use python::{Interpreter, Surroundings};
 
 const ENGINE: &str = "libostler_engine.so";
 
@@ -136,7 +136,7 @@ impl Settings {
         let chdir = working_directory(invocation, options)?;
         let binds = binds(invocation, options, &chdir)?;
         let workers = workers(options)?;
-        let identity = Identity::of(options)?;
+        let identity = identity::identity(options)?;
         let environment = environment(invocation, options, identity.as_ref())?;
         let new_privileges = options.switch("new-privileges")?;
         let (umask, socket_mode) = masks(options)?;
@@ -284,7 +284,7 @@ fn environment(
     let laid_over = options.list("env", parse::pair)?;
     let is_ours = |key: &OsString| MASTERS_VARIABLES.iter().any(|name| key == name) || key == ENGINE_VARIABLE;
     let is_laid_over = |key: &OsString| laid_over.iter().any(|(name, _)| key.to_str() == Some(name));
-    let is_roots = |key: &OsString| identity.is_some() && identity::VARIABLES.iter().any(|name| key == name);
+    let is_roots = |key: &OsString| identity.is_some() && VARIABLES.iter().any(|name| key == name);
     let kept = invocation.environment.iter().filter(|(key, _)| !is_ours(key) && !is_roots(key)).cloned();
     let login = identity.map(Identity::variables).unwrap_or_default();
     let kept = kept.chain(login).filter(|(key, _)| !is_laid_over(key));

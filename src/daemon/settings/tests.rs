@@ -4,8 +4,9 @@ use nix::unistd::geteuid;
 
 use super::*;
 use crate::{
+    cli,
     fixture::{Folder, PLAIN},
-    options::{Kind, Preset, SETTINGS, Setting, Source, parser},
+    options::{Kind, Preset, SETTINGS, Setting, Source},
 };
 
 /// Resolves in this folder, which gets an interpreter.
@@ -22,7 +23,7 @@ fn resolve_noting(
         folder.interpreter(".venv/bin/python", PLAIN);
     }
     let invocation = folder.invocation(arguments, environment);
-    let typed = parser::parse(&invocation.arguments).expect("the command line can be read");
+    let typed = cli::parse(&invocation.arguments).expect("the command line can be read");
     let mut options = Options::gather(&invocation, &typed.texts).expect("the layers can be read");
     (Settings::resolve(&invocation, &mut options), options)
 }

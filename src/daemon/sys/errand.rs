@@ -18,8 +18,7 @@ use nix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{pidfd::PidFd, process::has_one_thread, signals::reset_in_child};
-use crate::master::event::Moment;
+use super::{clock::Moment, pidfd::PidFd, process::has_one_thread, signals::reset_in_child};
 
 /// A child that is under way. It ends with this, or with the master.
 #[derive(Debug)]

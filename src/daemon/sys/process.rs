@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::CString,
-    fs, io,
+    fmt, fs, io,
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -22,9 +22,33 @@ use nix::{
     unistd::{Gid, Pid, Uid, chdir, execve, setgid, setgroups, setpgid, setsid, setuid},
 };
 use ostler_wire::CHANNEL_FD;
+use serde::{Deserialize, Serialize};
 
-use super::{descriptors, pidfd::PidFd, signals::reset_in_child};
-use crate::{master::event::Ending, settings::Identity};
+use super::{descriptors, identity::Identity, pidfd::PidFd, signals::reset_in_child};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// By exit(2).
+    Status(i32),
+    /// By a signal.
+    Signal(i32),
+    /// By the kernel, for want of memory.
+    OutOfMemory,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Ending::Status(status) => write!(f, "exit status {status}"),
+            Ending::Signal(signal) => match nix::sys::signal::Signal::try_from(signal) {
+                Ok(name) => write!(f, "{name}"),
+                Err(_) => write!(f, "signal {signal}"),
+            },
+            Ending::OutOfMemory => f.write_str("SIGKILL by the kernel, for want of memory"),
+        }
+    }
+}
 
 /// As whom and where the application's interpreter runs, from between fork and exec.
 #[derive(Debug, Clone, Copy)]

@@ -5,14 +5,20 @@ use std::time::Duration;
 use ostler_wire::{BootFailure, BootFailureKind, Errand, FromTemplate, FromWorker, Loaded, Recycle};
 
 use super::{
-    super::event::{
-        Action, Asker, Change, Ending, Event, Failure, ListenerId, Note, Number, Plan, Stop, Why, WorkerName,
+    super::{
+        event::{Action, Event, Number, PROVEN, Plan, Stop},
+        notes::{Note, Why, WorkerName},
+        slots,
     },
     Happening, KILLED, Line, Pending, Process, World,
 };
 use crate::{
-    exit::Exit,
-    master::{slots, upgrade::PROVEN},
+    exit::{Exit, Failure},
+    resources::{
+        control::{Asker, Change},
+        listen::ListenerId,
+    },
+    sys::process::Ending,
 };
 
 impl World {

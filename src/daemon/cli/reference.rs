@@ -1,10 +1,14 @@
 //! The pages of docs that are made from tables, as Markdown: every setting; every signal, exit status and phrase of the log.
 //! `make man` writes them; a test fails when a page and its table differ.
 
+use super::{
+    grammar,
+    manual::{LOG, PHRASES, SIGNALS, TO_WORKERS},
+    topics,
+};
 use crate::{
     exit::Exit,
-    manual::{LOG, PHRASES, SIGNALS, TO_WORKERS},
-    options::{GROUPS, SETTINGS, Setting, parser, topics},
+    options::{GROUPS, SETTINGS, Setting},
 };
 
 const OPENING: &str = "\
@@ -41,7 +45,7 @@ fn section(group: usize, name: &str) -> String {
 }
 
 fn entry(setting: &Setting) -> String {
-    format!("\n### `{}`\n\n{}\n", topics::names(setting), parser::long_text(setting))
+    format!("\n### `{}`\n\n{}\n", topics::names(setting), grammar::long_text(setting))
 }
 
 /// docs/messages.md
@@ -69,8 +73,8 @@ mod tests {
     #[test]
     fn the_committed_pages_are_what_the_tables_say() {
         for (name, committed, made) in [
-            ("settings", include_str!("../../docs/settings.md"), settings()),
-            ("messages", include_str!("../../docs/messages.md"), messages()),
+            ("settings", include_str!("../../../docs/settings.md"), settings()),
+            ("messages", include_str!("../../../docs/messages.md"), messages()),
         ] {
             assert!(committed == made, "docs/{name}.md is old. Write it anew: make man");
         }

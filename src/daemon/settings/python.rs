@@ -16,8 +16,10 @@ use nix::{
 
 use crate::{
     exit::{Exit, Failure, words},
-    names::Place,
-    sys::process::{self, Guise},
+    sys::{
+        names::Place,
+        process::{self, Guise},
+    },
 };
 
 /// How long an interpreter may take to say who it is.

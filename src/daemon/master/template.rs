@@ -10,14 +10,13 @@ use ostler_wire::limits;
 
 use crate::{
     exit::{Exit, Failure},
-    logs::Logs,
-    master::line::Line,
+    resources::{line::Line, logs::Logs},
     settings::Settings,
     sys::{pidfd::PidFd, process},
 };
 
 /// What the interpreter runs first: it loads the engine, whose path is its first argument, and never returns.
-const BOOT_CODE: &str = include_str!("../engine/boot.py");
+const BOOT_CODE: &str = include_str!("../../engine/boot.py");
 
 /// Starts one; its process and our end of its channel.
 pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, PidFd, Line), Failure> {

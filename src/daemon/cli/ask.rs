@@ -18,11 +18,11 @@ use ostler_wire::Channel;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
-    control::{Command, Reply},
     exit::{Exit, Failure, words},
-    master::{event::Change, status::Status},
-    names::Place,
+    master::status::Status,
     report,
+    resources::control::{Change, Command, Reply},
+    sys::names::Place,
 };
 
 /// Sends a command, given by its words, and prints what comes of it. `named`: somebody has named the socket.

@@ -27,7 +27,8 @@ use nix::{
     unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
-use crate::{exit::words, settings::Identity};
+use super::identity::Identity;
+use crate::exit::words;
 
 /// As many links as the system follows in one path.
 const MOST_LINKS: usize = 40;

@@ -19,7 +19,7 @@ use nix::{
 
 use crate::{
     exit::{Exit, Failure, words},
-    names::Place,
+    sys::names::Place,
 };
 
 /// A file that holds our process number.

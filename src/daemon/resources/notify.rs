@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::master::event::Moment;
+use crate::sys::clock::Moment;
 
 /// How often it is tried to send what waits.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest, parser::command};
-use crate::exit::Failure;
+use super::grammar::command;
+use crate::{
+    exit::Failure,
+    options::{self, Kind, SETTINGS, Setting, Texts, nearest},
+};
 
 /// Help and version are text to print; everything else becomes one sentence of ours.
 pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Failure> {
@@ -84,7 +87,7 @@ fn name_of(usage: &str) -> &str {
 
 fn unknown_flag(flag: &str) -> String {
     let name = flag.trim_start_matches('-');
-    if let Some(why) = gunicorn::not_here(name) {
+    if let Some(why) = options::not_here(name) {
         return format!("ostler has no {flag}: {why}");
     }
     let flags: Vec<_> = SETTINGS.iter().filter(|setting| setting.name != "app").map(Setting::flag).collect();
@@ -100,7 +103,7 @@ fn unknown_flag(flag: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{exit::Exit, options::parser::parse};
+    use crate::{cli::parse, exit::Exit};
 
     fn refusal(words: &str) -> String {
         let words: Vec<_> = words.split_whitespace().map(Into::into).collect();

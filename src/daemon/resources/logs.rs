@@ -12,9 +12,8 @@ use ostler_wire::sink::Kind;
 
 use crate::{
     exit::{Exit, Failure, words},
-    names::Place,
     settings::{LogTarget, Settings},
-    sys::descriptors,
+    sys::{descriptors, names::Place},
 };
 
 /// What the master was started with; `-` means these for as long as it lives.

@@ -1,11 +1,14 @@
 //! `ostler help [TOPIC]`: everything, or what there is to say of one command, one option or one heading.
 
-use super::{GROUPS, SETTINGS, Setting, gunicorn, nearest, parser};
-use crate::exit::Failure;
+use super::grammar;
+use crate::{
+    exit::Failure,
+    options::{self, GROUPS, SETTINGS, Setting, nearest},
+};
 
 /// A topic is written as it is typed elsewhere: `reload`, `--graceful-timeout`, `graceful_timeout`, `-w`, `logs`.
 pub fn help(topic: Option<&str>) -> Result<String, Failure> {
-    let mut all = parser::command();
+    let mut all = grammar::command();
     let Some(topic) = topic else { return Ok(all.render_long_help().to_string()) };
     let name = topic.trim_start_matches('-').replace('_', "-").to_lowercase();
     all.build();
@@ -19,7 +22,7 @@ pub fn help(topic: Option<&str>) -> Result<String, Failure> {
         let lines = SETTINGS.iter().filter(|setting| setting.group == group).map(line);
         return Ok(format!("{}:\n{}", GROUPS[group], lines.collect::<String>()));
     }
-    if let Some(why) = gunicorn::not_here(&name) {
+    if let Some(why) = options::not_here(&name) {
         return Err(Failure::usage(format!("ostler has no {topic}: {why}")));
     }
     let commands: Vec<&str> = all.get_subcommands().map(|command| command.get_name()).collect();
@@ -53,7 +56,7 @@ fn line(setting: &Setting) -> String {
 }
 
 fn whole(setting: &Setting) -> String {
-    format!("{}\n\n{}\n", names(setting), parser::long_text(setting))
+    format!("{}\n\n{}\n", names(setting), grammar::long_text(setting))
 }
 
 #[cfg(test)]
@@ -74,7 +77,7 @@ mod tests {
         assert!(super::help(None).unwrap().contains("--graceful-timeout"));
         for setting in SETTINGS {
             assert!(
-                help(setting.name).contains(setting.help) || parser::command().find_subcommand(setting.name).is_some()
+                help(setting.name).contains(setting.help) || grammar::command().find_subcommand(setting.name).is_some()
             );
         }
     }

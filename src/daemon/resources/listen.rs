@@ -21,11 +21,13 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
     exit::{Exit, Failure, words},
-    master::event::ListenerId,
-    names::Place,
-    settings::{Address, Identity, Settings},
-    sys::{descriptors, diag},
+    settings::{Address, Settings},
+    sys::{descriptors, diag, identity::Identity, names::Place},
 };
+
+/// A bound socket, as the performer numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerId(pub u32);
 
 /// All sockets that are bound.
 #[derive(Debug, Default)]

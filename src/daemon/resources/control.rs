@@ -21,21 +21,32 @@ use ostler_wire::Channel;
 use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
+use super::{
+    line::{self, Line},
+    listen::{SocketFile, bind_unix_socket},
+};
 use crate::{
     exit::{Exit, Failure, words},
-    listen::{SocketFile, bind_unix_socket},
-    master::{
-        event::{self, Asker, Change},
-        line::{self, Line},
-    },
-    names::Place,
-    sys::descriptors,
+    sys::{descriptors, names::Place},
 };
 
 /// More connections than this at once are a mistake of somebody's.
 const MOST: usize = 64;
 /// A text is cut into replies of this size, in bytes.
 const PART: usize = 32 * 1024;
+
+/// Somebody at the control socket who waits for an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Asker(pub u64);
+
+/// How the number of workers changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// By so many more, or fewer.
+    By(i32),
+    /// To so many.
+    To(u16),
+}
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +203,7 @@ impl Control {
             }
             line::Heard::Nonsense(_) => {
                 conversation.asked = true;
-                let failure = event::Failure::new(Exit::Usage, "this master does not know that command");
+                let failure = Failure::new(Exit::Usage, "this master does not know that command");
                 self.answer(asker, Err(failure));
                 Heard::Nothing
             }
@@ -201,7 +212,7 @@ impl Control {
     }
 
     /// Tells somebody the outcome. Who has gone away has gone away.
-    pub fn answer(&mut self, asker: Asker, outcome: Result<String, event::Failure>) {
+    pub fn answer(&mut self, asker: Asker, outcome: Result<String, Failure>) {
         let Some(conversation) = self.conversations.get_mut(&asker) else { return };
         let (text, exit) = match outcome {
             Ok(text) => (text, Exit::Success),

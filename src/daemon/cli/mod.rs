@@ -1,0 +1,13 @@
+//! The command line: what it may say, what it says, and what is told of it.
+
+mod ask;
+mod grammar;
+mod manual;
+mod mistakes;
+mod parser;
+mod reference;
+mod topics;
+
+pub use ask::ask;
+pub use grammar::short_help;
+pub use parser::{Task, Typed, parse};
