@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ostler_serve::{Body, SpoolFile, application::LiveBody};
+use ostler_serve::{Body, BodyBytes, SpoolFile, application::LiveBody};
 use pyo3::{
     exceptions::{PyOSError, PyStopIteration},
     prelude::*,
@@ -23,8 +23,9 @@ pub struct Input {
 }
 
 enum Source {
+    Empty,
     /// All of it, and how much has been read.
-    Memory(Vec<u8>, usize),
+    Memory(BodyBytes, usize),
     /// What is left of it, in bytes.
     File(BufReader<SpoolFile>, u64),
     Live(BufReader<LiveBody>),
@@ -48,7 +49,7 @@ impl Input {
     pub fn put_away(&mut self, kept: bool) {
         let source = self.source();
         match source {
-            Source::Memory(bytes, _) if bytes.is_empty() => {}
+            Source::Empty => {}
             Source::Live(_) if kept => *source = Source::Over,
             _ if kept => {}
             _ => *source = Source::new(Body::Empty),
@@ -109,7 +110,7 @@ fn limit(size: Option<i64>) -> u64 {
 impl Source {
     fn new(body: Body) -> Source {
         match body {
-            Body::Empty => Source::Memory(Vec::new(), 0),
+            Body::Empty => Source::Empty,
             Body::Memory(bytes) => Source::Memory(bytes, 0),
             Body::File(file, length) => Source::File(BufReader::with_capacity(BUFFER, file), length),
             Body::Live(body) => Source::Live(BufReader::with_capacity(BUFFER, body)),
@@ -118,6 +119,7 @@ impl Source {
 
     fn read<'py>(&mut self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
         match self {
+            Source::Empty => Ok(PyBytes::new(py, b"")),
             Source::Memory(bytes, position) => {
                 let rest = &bytes[*position..];
                 let block = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
@@ -144,6 +146,7 @@ impl Source {
     fn line<'py>(&mut self, py: Python<'py>, limit: u64) -> PyResult<Bound<'py, PyBytes>> {
         let mut line = Vec::new();
         match self {
+            Source::Empty => {}
             Source::Memory(bytes, position) => {
                 let mut rest = &bytes[*position..];
                 rest = &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];

@@ -1,10 +1,10 @@
 //! What the loop and an application owe each other. The engine's is Python; the tests' is a script in Rust.
 
-use std::io;
+use std::{io, ops::Deref};
 
 use ostler_http::RequestHead;
 
-use crate::{Response, store::SpoolFile};
+use crate::{Response, budget::Room, store::SpoolFile};
 
 /// Something that answers requests on the Python threads.
 pub trait Application: Sync {
@@ -80,7 +80,7 @@ pub enum Body {
     #[default]
     Empty,
     /// All of it.
-    Memory(Vec<u8>),
+    Memory(BodyBytes),
     /// All of it, in an unlinked file; and its length in bytes.
     File(SpoolFile, u64),
     /// It is still arriving (`--no-request-buffering`).
@@ -96,6 +96,27 @@ impl Body {
             Body::File(_, length) => Some(*length),
             Body::Live(body) => body.length,
         }
+    }
+}
+
+/// A body in memory, which counts until it is dropped.
+pub struct BodyBytes {
+    bytes: Vec<u8>,
+    /// None for a small one.
+    _room: Option<Room>,
+}
+
+impl BodyBytes {
+    pub(crate) fn new(bytes: Vec<u8>, room: Option<Room>) -> BodyBytes {
+        BodyBytes { bytes, _room: room }
+    }
+}
+
+impl Deref for BodyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -11,9 +11,10 @@ use ostler_wire::Worker;
 
 use crate::{
     application::{Body, LiveBody},
+    budget::Room,
     crew::Shared,
     reading::rate_allows,
-    spool::Spool,
+    spool::{BLOCK, Spool},
     store::{Shortage, Store},
     transport::Transport,
 };
@@ -33,6 +34,11 @@ enum Decoder {
 pub(crate) struct BodyReader {
     decoder: Decoder,
     spool: Spool,
+    /// So many bytes of it may be in memory: more than a block only with `room`.
+    in_memory: u64,
+    /// What `in_memory` may become.
+    most: u64,
+    room: Option<Room>,
     /// Bytes of body data so far.
     pub received: u64,
     /// When its head was complete.
@@ -53,7 +59,16 @@ impl BodyReader {
             Framing::Length(length) => Decoder::Length(length),
             Framing::Chunked => Decoder::Chunked(ChunkedDecoder::default()),
         };
-        Ok(Some(BodyReader { decoder, spool: Spool::default(), received: 0, started, parked: None }))
+        let memory = settings.body_memory;
+        let in_memory = memory.min(BLOCK as u64);
+        let most = match framing {
+            // It goes to a file anyway, and leaves the room to others.
+            Framing::Length(length) if length > memory => in_memory,
+            Framing::Length(length) => length,
+            _ => memory,
+        };
+        let spool = Spool::default();
+        Ok(Some(BodyReader { decoder, spool, in_memory, most, room: None, received: 0, started, parked: None }))
     }
 
     /// Takes what belongs to the body from the beginning of `input`: how much that was, and whether the body is complete.
@@ -68,7 +83,9 @@ impl BodyReader {
             }
             let data = &input[consumed - step.data..consumed];
             if !data.is_empty() {
-                self.spool.push(data, settings.body_memory as usize, store)?;
+                self.make_room(store);
+                let pushed = self.spool.push(data, self.in_memory as usize, store);
+                pushed.map_err(|shortage| self.judge(shortage, settings))?;
             }
             if step.done || step.consumed == 0 {
                 return Ok((consumed, step.done));
@@ -76,15 +93,41 @@ impl BodyReader {
         }
     }
 
-    /// How much of `most` bytes may be read: without a descriptor for a file, no more than memory is meant for.
-    pub fn may_take(&self, most: usize, settings: &Worker, store: &Store) -> usize {
-        let in_memory = self.spool.left_in_memory(settings.body_memory as usize);
+    /// More room in memory, if it needs more and the budget has it. It doubles, so that little is copied.
+    fn make_room(&mut self, store: &Store) {
+        if self.received <= self.in_memory {
+            return;
+        }
+        let wanted = self.received.next_power_of_two().min(self.most);
+        let room = self.room.get_or_insert_with(|| Room::of(&store.bodies));
+        if self.received <= self.most && room.grow(wanted) {
+            self.in_memory = wanted;
+            self.spool.reserve(wanted as usize);
+        } else {
+            // It goes to a file.
+            self.most = self.in_memory;
+            self.room = None;
+        }
+    }
+
+    /// A body that fits in memory is not too large for a file: others leave it no room.
+    fn judge(&self, shortage: Shortage, settings: &Worker) -> Shortage {
+        match shortage {
+            Shortage::TooLarge if self.received <= settings.body_memory => Shortage::Full,
+            other => other,
+        }
+    }
+
+    /// How much of `most` bytes may be read: without a descriptor for a file, no more than memory has room for.
+    pub fn may_take(&self, most: usize, store: &Store) -> usize {
+        let grows = self.most <= store.bodies.left();
+        let in_memory = self.spool.left_in_memory(if grows { self.most } else { self.in_memory } as usize);
         if in_memory >= most || store.descriptors_left() > 0 { most } else { in_memory }
     }
 
     /// All of it.
     pub fn finish(self, store: &Arc<Store>) -> Result<Body, Shortage> {
-        self.spool.into_body(store)
+        self.spool.into_body(self.room, store)
     }
 }
 

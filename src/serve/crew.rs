@@ -80,7 +80,8 @@ impl Shared {
     pub fn new(boot: Boot, slot: u16, scoreboard: Arc<Scoreboard>, log: Logger) -> std::io::Result<Shared> {
         let seats = (0..boot.worker.threads).map(|_| Seat::default()).collect();
         let call_times = (0..boot.worker.threads).map(|_| CallTime::default()).collect();
-        let store = Arc::new(Store::new(&boot.worker.spool_directory, boot.worker.spool_limit)?);
+        let worker = &boot.worker;
+        let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
         let alarm =
             EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?;
         let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);

@@ -1,5 +1,5 @@
 //! Connections that idle between two requests: the one that has idled longest gives way to a new one where there is no room for both.
-//! And what a flood of connections leaves behind, which is given back.
+//! And what a flood of connections or bodies leaves behind, which is given back.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -117,18 +117,23 @@ impl Loop {
         idles.then(|| connection.deadline.due().and_then(|due| due.checked_sub(wait)))
     }
 
-    /// After a flood of connections, what they needed is given back to the system.
+    /// After a flood of connections or of bodies, what they needed is given back to the system.
     pub(crate) fn give_back_memory(&mut self) {
-        if self.idle.most < FLOOD || self.connections.len() > self.idle.most / 4 {
-            return;
+        if self.idle.most >= FLOOD && self.connections.len() <= self.idle.most / 4 {
+            self.shrink();
+            trim();
+        } else if self.shared.store.bodies.has_ebbed() {
+            trim();
         }
+    }
+
+    fn shrink(&mut self) {
         self.idle.most = self.connections.len();
         self.connections.shrink_to_fit();
         self.timers.shrink();
         for queue in [&mut self.ready, &mut self.again, &mut self.later, &mut self.parked] {
             queue.shrink_to_fit();
         }
-        trim();
     }
 }
 

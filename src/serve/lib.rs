@@ -9,6 +9,7 @@ mod accepting;
 mod access_log;
 pub mod application;
 mod body;
+mod budget;
 mod call_time;
 mod connection;
 mod crew;
@@ -36,7 +37,7 @@ mod store;
 mod timers;
 mod transport;
 
-pub use application::{Application, Body, BodyLength, Client, Gone, LiveBody, Request, Waiting};
+pub use application::{Application, Body, BodyBytes, BodyLength, Client, Gone, LiveBody, Request, Waiting};
 pub use response::Response;
 pub use store::SpoolFile;
 

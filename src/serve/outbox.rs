@@ -11,9 +11,10 @@ use std::{
 
 use crate::{
     application::{Gone, Kept},
+    budget::Room,
     connection::TURN,
     spool::{Front, Spool},
-    store::{Counted, Room, Shortage, Store},
+    store::{Counted, Shortage, Store},
     transport::Transport,
 };
 

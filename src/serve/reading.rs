@@ -249,7 +249,7 @@ impl Loop {
         }
         let mut turn = 0;
         while turn < TURN {
-            let most = reader.may_take(scratch.len(), &shared.boot.worker, &shared.store);
+            let most = reader.may_take(scratch.len(), &shared.store);
             if most == 0 {
                 return self.park(token, work, reader);
             }

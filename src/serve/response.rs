@@ -14,6 +14,7 @@ use ostler_http::{
 use crate::{
     application::{BodyLength, Gone, Kept, Waiting},
     body::LiveHandle,
+    budget::Room,
     crew::Shared,
     outbox::{FilePart, Held, Outbox, ROOM},
     store::{Counted, Shortage},
@@ -397,13 +398,14 @@ impl Outgoing {
         if body.len() - at <= ROOM {
             return self.keep_behind(sent, &[head, body], Some(wait));
         }
-        let Some((_room, kept)) = self.shared.store.keep(body.len() as u64).and_then(|room| Some((room, keep()?)))
-        else {
+        let mut room = Room::of(&self.shared.store.answers);
+        let Some(kept) = room.grow(body.len() as u64).then(keep).flatten() else {
+            drop(room);
             return self.keep_behind(sent, &[head, body], Some(wait));
         };
         self.keep_behind(sent, &[head], Some(wait))?;
         let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
-        outbox.hold(Held { body: kept, at, end: body.len(), _room })
+        outbox.hold(Held { body: kept, at, end: body.len(), _room: room })
     }
 
     /// Sends a prefix of the parts, if nothing waits: how many bytes.

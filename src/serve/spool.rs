@@ -7,12 +7,13 @@ use std::{
 };
 
 use crate::{
-    Body,
+    Body, BodyBytes,
+    budget::Room,
     store::{Shortage, SpoolFile, Store},
 };
 
 /// Bytes go to the file in blocks of about this size: a client that sends them one by one costs no system call for each.
-const BLOCK: usize = 64 * 1024;
+pub(crate) const BLOCK: usize = 64 * 1024;
 
 /// A queue of bytes: all in memory, or, once they were more than `room`, the older ones in a file, or several one after the other.
 ///
@@ -77,6 +78,11 @@ impl Spool {
         self.memory.extend_from_slice(bytes);
     }
 
+    /// Makes room in memory for as many bytes in all, and not for more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.memory.reserve_exact(bytes.saturating_sub(self.memory.len()));
+    }
+
     /// How many bytes more go to memory alone.
     pub fn left_in_memory(&self, room: usize) -> usize {
         if self.files.is_empty() { room.saturating_sub(self.memory.len()) } else { usize::MAX }
@@ -95,6 +101,7 @@ impl Spool {
         self.memory = memory;
         written?;
         self.memory.clear();
+        self.memory.shrink_to(BLOCK);
         self.taken = 0;
         Ok(())
     }
@@ -138,15 +145,15 @@ impl Spool {
         }
     }
 
-    /// All of it as a request's body.
-    pub fn into_body(mut self, store: &Arc<Store>) -> Result<Body, Shortage> {
+    /// All of it as a request's body, with the room that it has in memory.
+    pub fn into_body(mut self, room: Option<Room>, store: &Arc<Store>) -> Result<Body, Shortage> {
         if !self.files.is_empty() {
             self.flush(0, store)?;
         }
         match self.files.pop_front() {
             Some(only) => Ok(Body::File(only.file, only.written)),
             None if self.memory.is_empty() => Ok(Body::Empty),
-            None => Ok(Body::Memory(self.memory)),
+            None => Ok(Body::Memory(BodyBytes::new(self.memory, room))),
         }
     }
 }
@@ -157,7 +164,7 @@ mod tests {
     use std::{fs::File, os::unix::fs::FileExt};
 
     fn store() -> Arc<Store> {
-        Arc::new(Store::new(&std::env::temp_dir(), 0).unwrap())
+        Arc::new(Store::new(&std::env::temp_dir(), 0, 0).unwrap())
     }
 
     fn taken(spool: &mut Spool, most: usize) -> Vec<u8> {
@@ -212,7 +219,7 @@ mod tests {
             spool.push(b"x", 10, &store).unwrap();
         }
         assert_eq!(spool.files[0].written, 10 + BLOCK as u64);
-        let Ok(Body::File(_, length)) = spool.into_body(&store) else { panic!("it is in a file") };
+        let Ok(Body::File(_, length)) = spool.into_body(None, &store) else { panic!("it is in a file") };
         assert_eq!(length, 100_000);
     }
 }

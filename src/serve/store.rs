@@ -1,4 +1,5 @@
-//! The spool files of a worker, all together: how much they hold and may hold, how many there may be, and how they go.
+//! The spool files of a worker, all together: how much they hold and may hold, how many there may be, and how they go; and the memory
+//! that bodies may have instead.
 //!
 //! To delete a large file takes long, half a second for 2.7 GB. Nobody who drops one waits for that: it is left to the loop, which
 //! shortens it piece by piece, one piece in a turn.
@@ -27,11 +28,15 @@ use nix::{
 };
 use slog::{Logger, warn};
 
-use crate::saying::Rarely;
+use crate::{budget::Budget, saying::Rarely};
 
 /// As much of a file is deleted at once. A multiple of every page's size: of a page that loses its end the kernel clears that end,
 /// and it may still be on its way to a client (see spool.rs).
 const PIECE: u64 = 1 << 20;
+/// The budget for bodies of responses.
+const MOST_KEPT: u64 = 64 << 20;
+/// The budget for bodies of requests: as many of the largest that `--body-memory` allows.
+const BODIES: u64 = 32;
 
 /// What all spool files of a worker share.
 #[derive(Debug)]
@@ -45,7 +50,10 @@ pub(crate) struct Store {
     pub connections: AtomicUsize,
     files: AtomicUsize,
     held: AtomicU64,
-    kept: AtomicU64,
+    /// For bodies that are kept where the application has made them; or one, however long: it was in memory anyway.
+    pub answers: Arc<Budget>,
+    /// For bodies of requests that are in memory.
+    pub bodies: Arc<Budget>,
     /// Files that nobody needs any more, and their sizes.
     rubbish: Mutex<Vec<(File, u64)>>,
     rubbish_files: AtomicUsize,
@@ -70,7 +78,7 @@ pub(crate) enum Shortage {
 }
 
 impl Store {
-    pub fn new(directory: &Path, limit: u64) -> io::Result<Store> {
+    pub fn new(directory: &Path, limit: u64, body_memory: u64) -> io::Result<Store> {
         let (open_files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let descriptors = ostler_wire::limits::for_clients(open_files);
         Ok(Store {
@@ -80,7 +88,8 @@ impl Store {
             connections: AtomicUsize::new(0),
             files: AtomicUsize::new(0),
             held: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
+            answers: Budget::new(MOST_KEPT),
+            bodies: Budget::new(BODIES.saturating_mul(body_memory)),
             rubbish: Mutex::default(),
             rubbish_files: AtomicUsize::new(0),
             complained: Rarely::default(),
@@ -193,28 +202,6 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// Bodies of so many bytes in all are kept where the application has made them; or one, however long: it was in memory anyway.
-const MOST_KEPT: u64 = 64 << 20;
-
-impl Store {
-    /// Room for a body that is kept in memory, if there is any.
-    pub fn keep(self: &Arc<Store>, bytes: u64) -> Option<Room> {
-        let kept = |kept: u64| (kept == 0 || kept + bytes <= MOST_KEPT).then_some(kept + bytes);
-        self.kept.fetch_update(Relaxed, Relaxed, kept).ok()?;
-        Some(Room(self.clone(), bytes))
-    }
-}
-
-/// So many bytes of those that [`Store::keep`] gives room for.
-#[derive(Debug)]
-pub(crate) struct Room(Arc<Store>, u64);
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.0.kept.fetch_sub(self.1, Relaxed);
-    }
-}
-
 /// One descriptor of those that [`Store::descriptors_left`] counts.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<Store>);
@@ -285,7 +272,7 @@ mod tests {
     use super::*;
 
     fn store(limit: u64) -> Arc<Store> {
-        Arc::new(Store::new(&std::env::temp_dir(), limit).unwrap())
+        Arc::new(Store::new(&std::env::temp_dir(), limit, 0).unwrap())
     }
 
     #[test]

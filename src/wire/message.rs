@@ -314,7 +314,7 @@ pub struct Worker {
     pub limit_request_body: u64,
     /// Whether bodies are read whole before the application is called.
     pub request_buffering: bool,
-    /// `--body-memory`: the size above which a body goes to a file.
+    /// `--body-memory`: the size above which a body goes to a file in any case.
     pub body_memory: u64,
     /// Where spool files are made.
     pub spool_directory: PathBuf,

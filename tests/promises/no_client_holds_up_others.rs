@@ -65,7 +65,7 @@ fn post(client: &mut Client, length: usize, sent: usize) {
 
 #[test]
 fn what_a_worker_spools_is_bounded_and_the_log_names_the_limit() {
-    let site = Rig::with_source(SOURCE).option("--spool-limit", "1m").start();
+    let site = Rig::with_source(SOURCE).option("--body-memory", "256k").option("--spool-limit", "1m").start();
     let mut large = site.connect();
     post(&mut large, (1 << 20) + 1, 0);
     assert_eq!(large.answer().status, 413);

@@ -139,7 +139,11 @@ pub static SETTINGS: &[Setting] = &[
     switch(REQUESTS, "request-buffering", "on", "Call the application before the body has come")
         .more("Then wsgi.input waits for the client, and 100-continue is sent at the first read."),
     one(REQUESTS, "body-memory", "SIZE", "Keep a body of up to this size in memory, a larger one in a file")
-        .preset("256k"),
+        .preset("1m")
+        .more(
+            "All bodies of a worker that are in memory take no more than 32 times as much together. What finds no room there goes to \
+             a file, too, if it is larger than 64 KiB.",
+        ),
     one(REQUESTS, "spool-directory", "DIRECTORY", "Where files of bodies are made, without a name")
         .alias(&["tmp-upload-dir"])
         .found("TMPDIR, or /tmp"),

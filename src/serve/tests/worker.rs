@@ -73,6 +73,80 @@ fn a_large_body_arrives_whole_through_a_file() {
     assert_eq!(client.answer(), hello());
 }
 
+const BODY_MEMORY: usize = 128 << 10;
+
+/// A site for bodies in memory; as many of the largest as fit together are there, each in a call that waits for the gate.
+fn full_of_bodies(spool_limit: u64) -> (Site, Vec<Client>) {
+    let worker = ostler_wire::Worker { threads: 33, body_memory: BODY_MEMORY as u64, spool_limit, ..settings() };
+    let site = Site::start(1, worker);
+    let holders: Vec<_> =
+        (0..32).map(|_| site.client()).map(|client| posts(client, "/where/gate", BODY_MEMORY)).collect();
+    site.script.arrived("gate", holders.len());
+    (site, holders)
+}
+
+fn posts(mut client: Client, path: &str, length: usize) -> Client {
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"));
+    client.send(vec![b'x'; length]);
+    client
+}
+
+fn let_go(site: &Site, holders: Vec<Client>) {
+    site.script.open("gate");
+    for mut holder in holders {
+        assert_eq!(place(&mut holder), "memory");
+    }
+}
+
+fn place(client: &mut Client) -> String {
+    String::from_utf8(client.answer().1).unwrap()
+}
+
+#[test]
+fn bodies_are_in_memory_until_all_together_fill_it() {
+    let (site, holders) = full_of_bodies(0);
+    let at = |length| place(&mut posts(site.client(), "/where", length));
+    assert_eq!(at(BODY_MEMORY), "file", "others fill it");
+    assert_eq!(at(BODY_MEMORY / 2), "memory", "a small one needs no room");
+    let_go(&site, holders);
+    assert_eq!(at(BODY_MEMORY), "memory", "there is room again");
+    assert_eq!(at(BODY_MEMORY + 1), "file", "it is too large");
+}
+
+#[test]
+fn chunked_bodies_are_in_memory_until_all_together_fill_it() {
+    let (site, holders) = full_of_bodies(0);
+    let at = |length| {
+        let mut client = site.client();
+        client.send("POST /where HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(format!("{length:x}\r\n")).send(vec![b'x'; length]).send("\r\n0\r\n\r\n");
+        place(&mut client)
+    };
+    assert_eq!((at(BODY_MEMORY), at(BODY_MEMORY / 2)), ("file".into(), "memory".into()));
+    let_go(&site, holders);
+    assert_eq!((at(BODY_MEMORY), at(BODY_MEMORY + 1)), ("memory".into(), "file".into()));
+}
+
+#[test]
+fn a_body_takes_memory_as_it_arrives_not_as_it_is_announced() {
+    let site = Site::start(1, ostler_wire::Worker { body_memory: BODY_MEMORY as u64, ..settings() });
+    let mut slow: Vec<_> = (0..100).map(|_| site.client()).collect();
+    for client in &mut slow {
+        client.send(format!("POST /where HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY_MEMORY}\r\n\r\nx"));
+    }
+    site.settled(0);
+    assert_eq!(place(&mut posts(site.client(), "/where", BODY_MEMORY)), "memory");
+}
+
+#[test]
+fn a_body_that_fits_in_memory_may_come_again_later() {
+    let (site, holders) = full_of_bodies(1000);
+    assert_eq!(posts(site.client(), "/where", BODY_MEMORY).answer().0, 503, "others fill it");
+    assert_eq!(posts(site.client(), "/where", BODY_MEMORY + 1).answer().0, 413, "it never fits");
+    let_go(&site, holders);
+    assert_eq!(place(&mut posts(site.client(), "/where", BODY_MEMORY)), "memory");
+}
+
 #[test]
 fn an_unbuffered_body_is_read_by_the_application() {
     let site = Site::start(1, ostler_wire::Worker { request_buffering: false, ..settings() });

@@ -22,7 +22,8 @@ const BRIEF: Duration = Duration::from_micros(100);
 
 /// Answers by path: `/hello` at once; `/brief` after a tenth of a millisecond; `/gate/NAME` when the test opens that gate;
 /// `/early/NAME` with all that it has to say, before its call waits for the gate; `/size/N` with N bytes;
-/// `/stream/N` with N blocks; `/echo` with the body; `/part` with the reason why there is no more of it; `/panic` not at all.
+/// `/stream/N` with N blocks; `/echo` with the body; `/where` with the body's
+/// place, `/where/NAME` when the test opens that gate; `/part` with the reason why there is no more of it; `/panic` not at all.
 #[derive(Default)]
 pub struct Script {
     gates: Mutex<HashMap<String, Gate>>,
@@ -117,11 +118,20 @@ impl Application for Script {
                 let mut bytes = Vec::new();
                 match std::mem::take(&mut request.body) {
                     Body::Empty => {}
-                    Body::Memory(body) => bytes = body,
+                    Body::Memory(body) => bytes.extend_from_slice(&body),
                     Body::File(mut file, _) => drop(file.read_to_end(&mut bytes).unwrap()),
                     Body::Live(mut body) => drop(body.read_to_end(&mut bytes).unwrap()),
                 }
                 response.whole(head, &bytes, &mut |wait| wait()).unwrap();
+            }
+            "where" => {
+                let body = std::mem::take(&mut request.body);
+                if !argument.is_empty() {
+                    self.pass(argument);
+                }
+                let place: &[u8] = if matches!(body, Body::File(..)) { b"file" } else { b"memory" };
+                drop(body);
+                response.whole(head, place, &mut |wait| wait()).unwrap();
             }
             "part" => {
                 let Body::Live(mut body) = std::mem::take(&mut request.body) else { panic!("it is not live") };
