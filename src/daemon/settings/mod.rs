@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod address;
+mod answers;
 mod boot;
 mod control;
 mod identity;

@@ -1,4 +1,5 @@
-//! Finds the interpreter and asks it, once for each boot, who it is. Refuses with one sentence what cannot run the engine.
+//! Finds the interpreter and asks it who it is, unless that is known (see answers.rs). Refuses with one sentence what cannot run the
+//! engine.
 
 use std::{
     fs,
@@ -14,6 +15,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
+use super::answers::Asked;
 use crate::{
     exit::{Exit, Failure, words},
     sys::{
@@ -84,7 +86,9 @@ pub fn usual(virtual_env: Option<&str>, beside: &[PathBuf], path: Option<&str>) 
 /// Runs the interpreter and judges what it says of itself.
 pub fn ask(path: &Path, surroundings: Surroundings) -> Result<Interpreter, Failure> {
     base_is_there(path)?;
-    let answer = run(path, surroundings, PATIENCE)?;
+    let asked = Asked::of(path, surroundings).map_err(|error| could_not_run(path, &words(&error)))?;
+    let known = asked.answer();
+    let answer = known.clone().map_or_else(|| run(path, surroundings, PATIENCE), Ok)?;
     let mut lines = answer.rsplit("ostler asks\n").next().unwrap_or_default().lines();
     let mut line = || lines.next().unwrap_or_default();
     let [implementation, version, flags, executable, prefix, base_prefix] = [(); 6].map(|()| line());
@@ -102,6 +106,9 @@ pub fn ask(path: &Path, surroundings: Surroundings) -> Result<Interpreter, Failu
         made_for(Path::new(prefix), (major, minor))?;
     }
     let executable = if executable.is_empty() { path.into() } else { PathBuf::from(executable) };
+    if known.is_none() {
+        asked.keep(&answer, &executable);
+    }
     Ok(Interpreter { executable, version: version.into() })
 }
 
@@ -269,6 +276,26 @@ mod tests {
         let folder = Folder::new();
         let found = ask(&folder.interpreter("python", PLAIN), here(&folder)).unwrap();
         assert_eq!(found, Interpreter { executable: "/usr/bin/python3".into(), version: "3.12.1".into() });
+    }
+
+    #[test]
+    fn an_interpreter_is_asked_again_once_its_file_is_another() {
+        let folder = Folder::new();
+        let made = |version| {
+            let path = folder.path().join("python").to_string_lossy().into_owned();
+            let answer = ["cpython", version, "", path.as_str(), "/", "/"];
+            folder.interpreter("new", answer);
+            let count = format!("echo asked >>{}/times", folder.path().display());
+            let script = std::fs::read_to_string(folder.path().join("new")).unwrap().replace("#!/bin/sh", &count);
+            let new = folder.program("new", &script);
+            std::fs::rename(new, &path).unwrap();
+        };
+        let ask = || ask(&folder.path().join("python"), here(&folder)).unwrap().version;
+        made("3.12.1");
+        assert_eq!([ask(), ask()], ["3.12.1", "3.12.1"]);
+        made("3.12.2");
+        assert_eq!(ask(), "3.12.2");
+        assert_eq!(std::fs::read_to_string(folder.path().join("times")).unwrap(), "asked\nasked\n");
     }
 
     #[test]
