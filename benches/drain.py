@@ -70,6 +70,7 @@ def figures(name, workers, idle):
         with measure.serving(name, WORKLOAD, OPTIONS.get(name, ()), workers=workers) as (process, site):
             measure.check(WORKLOAD, site.port)
             with Holders(site.port, idle) as holders:
+                holders.hold()
                 result = {"workers": workers, "connections": idle, **reload(process, site)}
                 result["ended"] = holders.ended()
             if name == "ostler":
@@ -171,21 +172,31 @@ class Holders:
             self.members.append((process, ours))
 
     def __enter__(self):
+        return self
+
+    def hold(self):
         for process, pipe in self.members:
             process.start()
-            pipe.recv()
-        return self
+            told(pipe)
 
     def ended(self):
         """How many of them did not get a whole answer."""
         for _, pipe in self.members:
             pipe.send("ask")
-        return sum(pipe.recv() for _, pipe in self.members)
+        return sum(told(pipe) for _, pipe in self.members)
 
     def __exit__(self, *_):
         for process, _ in self.members:
-            process.kill()
-            process.join()
+            if process.pid:
+                process.kill()
+                process.join()
+
+
+def told(pipe):
+    """Not every server answers so many: then its figure is that."""
+    if not pipe.poll(PATIENCE):
+        raise measure.Wrong(f"its connections were not all answered within {PATIENCE} s")
+    return pipe.recv()
 
 
 def hold(pipe, port, address, count):
