@@ -64,6 +64,7 @@ man: build
 	$(BUILT)/ostler man >man/ostler.1
 	$(BUILT)/ostler reference settings >docs/settings.md
 	$(BUILT)/ostler reference messages >docs/messages.md
+	$(BUILT)/ostler reference metrics >docs/metrics.md
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ostler $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -2,9 +2,10 @@
 //!
 //! Rare words (boot, fork, ready, drain) are JSON in one `SOCK_SEQPACKET` message each, so that a master and
 //! a template of different releases can still understand each other. What changes with every request stands
-//! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it.
+//! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it; [`counters`] names all that is counted.
 
 pub mod channel;
+pub mod counters;
 pub mod limits;
 pub mod log;
 pub mod message;

@@ -49,6 +49,7 @@ mod limits_are_named;
 mod mistakes_are_explained;
 mod systemd_hears_the_truth;
 mod the_log_is_an_interface;
+mod totals_survive_the_workers;
 
 // It is simple to run.
 mod any_python_serves;

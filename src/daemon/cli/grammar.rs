@@ -95,7 +95,7 @@ pub fn command() -> Command {
             Command::new("reference")
                 .about("Print a page of docs")
                 .hide(true)
-                .arg(Arg::new("page").required(true).value_parser(["settings", "messages"]).help("Which")),
+                .arg(Arg::new("page").required(true).value_parser(["settings", "messages", "metrics"]).help("Which")),
         )
         .subcommand(Command::new("completions").about("Print the completions of a shell").hide(true).arg(
             Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which"),

@@ -111,6 +111,7 @@ fn switched_off(matches: &ArgMatches, setting: &Setting) -> bool {
 fn reference(page: &str) -> String {
     match page {
         "settings" => reference::settings(),
+        "metrics" => reference::metrics(),
         _ => reference::messages(),
     }
 }

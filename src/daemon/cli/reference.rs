@@ -1,5 +1,8 @@
-//! The pages of docs that are made from tables, as Markdown: every setting; every signal, exit status and phrase of the log.
+//! The pages of docs that are made from tables, as Markdown: every setting; every signal, exit status and phrase of the log; every
+//! counter and gauge.
 //! `make man` writes them; a test fails when a page and its table differ.
+
+use ostler_wire::counters::{METRICS, Metric, Place};
 
 use super::{
     grammar,
@@ -33,6 +36,18 @@ A TIME is in seconds, or a number with ms, s, m, h or d. A SIZE is in bytes, or 
 takes `on` or `off` after an equals sign. An option may be shortened while it is unambiguous.
 ";
 
+const METRICS_OPENING: &str = "\
+# Counters and gauges
+
+`make man` writes this page from the table of counters (`src/wire/counters.rs`).
+
+`ostler status --json` tells each of these under `metrics`. A counter only grows as long as there is a master: what a worker has
+counted stays in the total after the worker is gone, through crashes, reloads and upgrades. The master asks no worker for any of it.
+
+| name | kind | means |
+|---|---|---|
+";
+
 /// docs/settings.md
 pub fn settings() -> String {
     let sections = GROUPS.iter().enumerate().map(|(group, name)| section(group, name));
@@ -62,6 +77,18 @@ pub fn messages() -> String {
     )
 }
 
+/// docs/metrics.md
+pub fn metrics() -> String {
+    let row = |metric: &Metric| {
+        let label = match metric.place {
+            Place::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
+            _ => String::new(),
+        };
+        format!("| `{}{label}` | {} | {} |\n", metric.name, format!("{:?}", metric.kind).to_lowercase(), metric.help)
+    };
+    METRICS_OPENING.to_owned() + &METRICS.iter().map(row).collect::<String>()
+}
+
 fn rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     rows.map(|(name, meaning)| format!("| `{name}` | {meaning} |\n")).collect()
 }
@@ -75,6 +102,7 @@ mod tests {
         for (name, committed, made) in [
             ("settings", include_str!("../../../docs/settings.md"), settings()),
             ("messages", include_str!("../../../docs/messages.md"), messages()),
+            ("metrics", include_str!("../../../docs/metrics.md"), metrics()),
         ] {
             assert!(committed == made, "docs/{name}.md is old. Write it anew: make man");
         }

@@ -41,6 +41,7 @@ mod generation;
 mod inquiry;
 mod late;
 mod mending;
+mod metrics;
 mod notes;
 mod oom;
 mod perform;
@@ -52,6 +53,7 @@ mod state;
 pub mod status;
 mod team;
 mod template;
+mod totals;
 mod turns;
 pub mod upgrade;
 mod watch;
@@ -381,6 +383,7 @@ impl<'a> Master<'a> {
     fn answer_status(&mut self, now: Moment) {
         for asker in self.performer.sampling.due(now) {
             self.performer.turns.doing("status");
+            self.performer.count(&self.state);
             let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
             let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
             self.performer.control.answer(asker, status.map_err(failed));

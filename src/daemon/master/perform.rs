@@ -16,8 +16,10 @@ use super::{
     notes::{self, Late, Note},
     oom::OomKills,
     sampling::Sampling,
+    state::State,
     team::{Crashes, Exchange, Team},
     template,
+    totals::Totals,
     turns::Turns,
     watch::Watch,
 };
@@ -86,6 +88,8 @@ pub struct Performer<'a> {
     pub oom_kills: OomKills,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    /// What the workers have counted.
+    pub totals: Totals,
     /// Whether the workers make progress.
     pub watch: Watch,
     /// When something shared may be made anew, after an application has broken it again and again.
@@ -146,6 +150,7 @@ impl<'a> Performer<'a> {
             inquiries: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
+            totals: Totals::default(),
             watch: Watch::new(Moment::now()),
             mending: Backoff::NONE,
             stopped_listeners: Vec::new(),
@@ -191,9 +196,8 @@ impl<'a> Performer<'a> {
                 self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
             }
             Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
-            Action::Abandon { generation, slot } | Action::Release { generation, slot } => {
-                self.close_worker(generation, slot);
-            }
+            Action::Abandon { generation, slot } => self.close_worker(generation, slot),
+            Action::Release { generation, slot } => self.release(generation, slot),
             Action::Kill(pid) => self.kill(pid),
             Action::AskStacks(pid) => self.ask_stacks(pid),
             Action::EndTemplate(generation) => {
@@ -635,6 +639,25 @@ impl<'a> Performer<'a> {
     pub fn finish_conversations(&mut self) {
         self.close_inquiries(Moment(u64::MAX));
         self.control.conversations.retain(|_, conversation| !conversation.is_full());
+    }
+
+    /// A worker is dead. Its slot is emptied, so that no sibling takes it for idle.
+    fn release(&mut self, generation: Number, slot: u16) {
+        self.close_worker(generation, slot);
+        if let Some(team) = self.teams.get(&generation) {
+            self.totals.fold(generation, slot, team.scoreboard.slot(slot));
+            team.scoreboard.clear(slot);
+        }
+    }
+
+    /// Brings the totals up to date.
+    pub fn count(&mut self, state: &State) {
+        for generation in state.generations() {
+            let Some(team) = self.teams.get(&generation.number) else { continue };
+            for worker in generation.slots.iter() {
+                self.totals.look(generation.number, worker.slot, team.scoreboard.slot(worker.slot));
+            }
+        }
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire::FromTemplate;
+use ostler_wire::{FromTemplate, scoreboard::Slot};
 
 use self::chance::Chance;
 use super::{
     event::{Action, Event, Number},
     generation::{Stage, Template},
     state::State,
+    totals::Totals,
 };
 use crate::{
     exit::Failure,
@@ -23,6 +24,7 @@ use crate::{
 };
 
 mod chance;
+mod counting;
 mod world;
 
 const HISTORIES: u64 = 30_000;
@@ -82,6 +84,8 @@ struct Line {
     silent: bool,
     /// A signal has stopped it.
     halted: bool,
+    /// What it counts.
+    record: Slot,
 }
 
 struct World {
@@ -89,6 +93,9 @@ struct World {
     chance: Chance,
     now: Moment,
     state: State,
+    totals: Totals,
+    /// What the workers have counted, and what was told of it last.
+    counted: counting::Counted,
     /// Nothing new goes wrong any more.
     calm: bool,
     pending: Vec<Pending>,
@@ -120,6 +127,8 @@ impl World {
             chance: Chance(seed.wrapping_mul(0xD134_2543_DE82_EF95)),
             now: Moment(1_000_000),
             state: State::new(),
+            totals: Totals::default(),
+            counted: counting::Counted::new(seed),
             calm: false,
             pending: Vec::new(),
             processes: BTreeMap::new(),
@@ -164,6 +173,7 @@ impl World {
         let next = self.pending.iter().map(|pending| pending.due).chain(self.state.deadline(self.now)).min();
         let Some(next) = next else { return false };
         self.now = self.now.max(next);
+        self.count();
         if let Some(pending) = self.take_due() {
             self.let_happen(pending);
         }
@@ -340,7 +350,8 @@ impl World {
     }
 
     /// What holds in the end.
-    fn judge(&self) {
+    fn judge(mut self) {
+        self.judge_totals();
         self.ensure(self.waiting.is_empty(), &format!("{:?} were never answered", self.waiting));
         if self.ended.is_some() {
             return;

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write, os::fd::AsFd};
 
-use ostler_wire::{log::printable, scoreboard};
+use ostler_wire::{counters, log::printable, scoreboard};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::Ordering::Relaxed;
+use serde_json::{Number, Value};
 
 use super::{
     generation::{Generation, Stage},
+    metrics::{self, Series},
     perform::Performer,
     sampling::{Memory, Sampling},
     slots::{self, Worker},
@@ -39,6 +40,9 @@ pub struct Status {
     /// The longest time for which the master heard nobody.
     #[serde(default)]
     pub longest_turn: Longest,
+    /// All that is counted, by the names that Prometheus will know.
+    #[serde(default)]
+    pub metrics: Series,
 }
 
 /// A listener's queue in the kernel; nothing where the kernel does not say.
@@ -93,24 +97,11 @@ pub struct WorkerStatus {
     /// What holds up all of it, and for how long, if it makes no progress.
     #[serde(default)]
     pub stuck: Option<Request>,
-    /// Requests answered.
-    pub requests: u64,
-    /// Of these with 5xx.
-    pub errors: u64,
-    /// Refused for what was wrong with their bytes.
-    pub refused: u64,
-    /// Open connections.
-    pub connections: u32,
-    /// Requests that wait for a Python thread.
-    pub queued: u32,
-    /// Connections that came from another worker, and that went to one.
-    pub taken: u64,
-    /// See [`WorkerStatus::taken`].
-    pub given: u64,
-    /// How often it put something on the exchange.
-    pub sends: u64,
     /// Its memory.
     pub memory: Option<Memory>,
+    /// What it has counted: the fields of [`counters::METRICS`], each by its name.
+    #[serde(flatten)]
+    pub counts: BTreeMap<String, Value>,
 }
 
 /// A request under way.
@@ -128,7 +119,7 @@ impl Status {
         let generation = |generation: &Generation| {
             GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
         };
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
@@ -137,7 +128,10 @@ impl Status {
             restarts: performer.restarts.clone(),
             memory_age: performer.sampling.taken().map(|taken| (Moment::now() - taken).as_secs_f64()),
             longest_turn: performer.turns.longest(),
-        }
+            metrics: Series::new(),
+        };
+        status.metrics = metrics::series(&status, &performer.totals);
+        status
     }
 
     /// For people.
@@ -150,6 +144,11 @@ impl Status {
         }
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
+        }
+        if let Some(requests) = self.metrics.get("ostler_requests_total") {
+            let of = |name| self.metrics.get(name).map_or_else(|| "0".to_owned(), Number::to_string);
+            let (errors, refused) = (of("ostler_request_errors_total"), of("ostler_requests_refused_total"));
+            text += &format!("since the start: {requests} requests, {errors} errors, {refused} refused\n");
         }
         if !self.restarts.is_empty() {
             let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
@@ -248,7 +247,6 @@ impl WorkerStatus {
             (slots::Stage::Ready, Some(scoreboard::State::Working)) => "working",
             (slots::Stage::Ready, _) => "idle",
         };
-        let count = |read: fn(&scoreboard::Slot) -> u64| slot.map_or(0, read);
         let threads = |board: &scoreboard::Scoreboard| {
             let current = |thread| board.activity(worker.slot, thread).current();
             let request = |(line, started): (Vec<u8>, u64)| Request {
@@ -265,16 +263,14 @@ impl WorkerStatus {
             age: worker.ready.map(|ready| (now - ready).as_secs_f64()),
             doing: board.map(threads).unwrap_or_default(),
             stuck: stuck(worker, now),
-            requests: count(|slot| slot.requests.load(Relaxed)),
-            errors: count(|slot| slot.errors.load(Relaxed)),
-            refused: count(|slot| slot.refused.load(Relaxed)),
-            connections: slot.map_or(0, |slot| slot.connections.load(Relaxed)),
-            queued: slot.map_or(0, |slot| slot.queued.load(Relaxed)),
-            taken: count(|slot| slot.taken.load(Relaxed)),
-            given: count(|slot| slot.given.load(Relaxed)),
-            sends: count(|slot| slot.sends.load(Relaxed)),
             memory: worker.pid.and_then(|pid| sampling.of(pid)),
+            counts: slot.map(counts).unwrap_or_default(),
         }
+    }
+
+    /// One of its counts.
+    pub fn count(&self, field: &str) -> u64 {
+        self.counts.get(field).and_then(Value::as_u64).unwrap_or(0)
     }
 
     fn row(&self) -> [String; 11] {
@@ -295,15 +291,19 @@ impl WorkerStatus {
             self.pid.map_or_else(dash, |pid| pid.to_string()),
             state,
             self.age.map_or_else(dash, age),
-            self.requests.to_string(),
-            self.errors.to_string(),
-            self.connections.to_string(),
-            self.queued.to_string(),
+            self.count("requests").to_string(),
+            self.count("errors").to_string(),
+            self.count("connections").to_string(),
+            self.count("queued").to_string(),
             memory(|memory| memory.shared),
             memory(|memory| memory.private),
             doing.join(", "),
         ]
     }
+}
+
+fn counts(slot: &scoreboard::Slot) -> BTreeMap<String, Value> {
+    counters::in_slots().map(|(_, field, read)| (field.into(), read(slot).into())).collect()
 }
 
 /// A nudge is answered at once, which is seen at the next look.

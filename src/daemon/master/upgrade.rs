@@ -33,6 +33,7 @@ use super::{
     sampling::Sampling,
     state::State,
     team::{Crashes, Exchange, Team},
+    totals::Totals,
     turns::Turns,
 };
 use crate::{
@@ -97,6 +98,9 @@ pub struct Kept {
     conversations: Vec<(Asker, RawFd)>,
     next_asker: u64,
     restarts: BTreeMap<String, u64>,
+    /// A master of an earlier release kept none.
+    #[serde(default)]
+    totals: Totals,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,6 +227,7 @@ impl Kept {
             conversations: conversations.map(|(&asker, with)| (asker, with.as_fd().as_raw_fd())).collect(),
             next_asker: performer.control.next,
             restarts: performer.restarts.clone(),
+            totals: performer.totals.clone(),
         }
     }
 
@@ -314,6 +319,7 @@ impl Kept {
             inquiries: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: self.restarts,
+            totals: self.totals,
             standard: Standard { output: own(output)?, error: own(error)? },
             watch: super::watch::Watch::new(Moment::now()),
             mending: super::generation::Backoff::NONE,

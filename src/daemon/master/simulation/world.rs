@@ -46,6 +46,9 @@ impl World {
                 }
             }
             Action::Abandon { generation, slot } | Action::Release { generation, slot } => {
+                if matches!(action, Action::Release { .. }) {
+                    self.fold(generation, slot);
+                }
                 let line = self.line(generation, slot);
                 line.released = true;
                 line.dismissed = true;
@@ -346,6 +349,8 @@ impl World {
         }
         let text = serde_json::to_string(&self.state).expect("the state can be written");
         self.state = serde_json::from_str(&text).expect("the state can be read");
+        let text = serde_json::to_string(&self.totals).expect("the totals can be written");
+        self.totals = serde_json::from_str(&text).expect("the totals can be read");
         Event::Upgraded
     }
 

@@ -1,0 +1,120 @@
+//! What all workers have counted since the site began: those that live, and those that are gone.
+//!
+//! A worker counts in its slot, where the application may write anything. So a total grows by what a counter has grown since the last
+//! look, and by nothing if the counter went back or grew by more than it can. The last look is at a worker that is known to be dead;
+//! then its slot is free for another.
+
+use std::collections::BTreeMap;
+
+use ostler_wire::{
+    counters::{self, Kind},
+    scoreboard::Slot,
+};
+use serde::{Deserialize, Serialize};
+
+use super::event::Number;
+
+/// No counter grows by so much between two looks: up to here, every number has a place in Prometheus' doubles.
+const MOST: u64 = 1 << 53;
+
+/// Numbers by the names of their fields. An executable that knows more of them, or fewer, can go on from there.
+type Counts = BTreeMap<String, u64>;
+
+/// The totals, and what of each living worker's counters they hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    sums: Counts,
+    workers: Vec<Counted>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    generation: Number,
+    slot: u16,
+    counts: Counts,
+}
+
+impl Totals {
+    /// Adds what a worker has counted since it was last looked at.
+    pub fn look(&mut self, generation: Number, slot: u16, record: &Slot) {
+        let known = self.workers.iter().position(|of| (of.generation, of.slot) == (generation, slot));
+        let known = known.unwrap_or_else(|| {
+            self.workers.push(Counted { generation, slot, counts: Counts::new() });
+            self.workers.len() - 1
+        });
+        for (field, count) in counts(record) {
+            let counted = self.workers[known].counts.entry(field.into()).or_default();
+            let grown = count.saturating_sub(*counted);
+            if (1..=MOST).contains(&grown) {
+                *counted = count;
+                let sum = self.sums.entry(field.into()).or_default();
+                *sum = sum.saturating_add(grown);
+            }
+        }
+    }
+
+    /// A worker is dead: looks at what it has left, for the last time.
+    pub fn fold(&mut self, generation: Number, slot: u16, record: &Slot) {
+        self.look(generation, slot, record);
+        self.workers.retain(|of| (of.generation, of.slot) != (generation, slot));
+    }
+
+    /// The total of a field, as of the last looks.
+    pub fn of(&self, field: &str) -> u64 {
+        self.sums.get(field).copied().unwrap_or(0)
+    }
+}
+
+fn counts(record: &Slot) -> impl Iterator<Item = (&'static str, u64)> {
+    let counters = counters::in_slots().filter(|(kind, ..)| *kind == Kind::Counter);
+    counters.map(|(_, field, read)| (field, read(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    const FIRST: Number = Number(1);
+
+    fn record(requests: u64) -> Slot {
+        let record = Slot::default();
+        record.requests.store(requests, Relaxed);
+        record
+    }
+
+    #[test]
+    fn the_dead_count_once_and_their_successors_from_nothing() {
+        let mut totals = Totals::default();
+        totals.look(FIRST, 0, &record(3));
+        totals.look(FIRST, 1, &record(10));
+        totals.fold(FIRST, 0, &record(5));
+        assert_eq!(totals.of("requests"), 15);
+        totals.look(FIRST, 0, &record(2));
+        totals.look(Number(2), 0, &record(1));
+        assert_eq!(totals.of("requests"), 18);
+    }
+
+    #[test]
+    fn nonsense_counts_for_nothing() {
+        let mut totals = Totals::default();
+        for requests in [7, 0, 5, u64::MAX, 7, 1 << 60, 8] {
+            totals.look(FIRST, 0, &record(requests));
+        }
+        assert_eq!(totals.of("requests"), 8);
+        totals.sums.insert("requests".into(), u64::MAX);
+        totals.look(FIRST, 0, &record(1000));
+        assert_eq!(totals.of("requests"), u64::MAX, "it stays at the end");
+    }
+
+    #[test]
+    fn another_executable_goes_on_where_this_one_was() {
+        let mut totals = Totals::default();
+        totals.look(FIRST, 0, &record(3));
+        let mut read: Totals = serde_json::from_str(&serde_json::to_string(&totals).unwrap()).unwrap();
+        assert_eq!(read, totals);
+        read.fold(FIRST, 0, &record(4));
+        assert_eq!(read.of("requests"), 4);
+    }
+}

@@ -1,0 +1,287 @@
+//! Every counter and gauge of a site: its name, what it means, and where it lives.
+//!
+//! `ostler status` tells them all. A page of Prometheus will be made from the same entries: `# HELP name help`, `# TYPE name kind`, and
+//! a line for each value of the label.
+//!
+//! To count something new in the workers, add a field to [`Slot`], an entry here, and the line in `serve` that counts. To tell something
+//! that the master knows, add a [`Fact`] and an entry here.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::scoreboard::Slot;
+
+/// One counter or gauge.
+#[derive(Debug)]
+pub struct Metric {
+    /// By Prometheus' rules: a counter ends in `_total`, and before that comes the unit, if there is one.
+    pub name: &'static str,
+    /// What it means: a sentence.
+    pub help: &'static str,
+    /// How it changes.
+    pub kind: Kind,
+    /// What is counted.
+    pub unit: Unit,
+    /// Where it lives.
+    pub place: Place,
+}
+
+/// How a number changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, as long as there is a master: whatever reloads, upgrades and lost workers do.
+    Counter,
+    /// It is what is so at the moment.
+    Gauge,
+}
+
+/// In what a number is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    None,
+    /// Bytes.
+    Bytes,
+    /// Seconds. The number that is kept counts microseconds.
+    Seconds,
+}
+
+/// Where a number lives.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// In the slot of each worker. What is told is the sum: of a gauge over those that live, of a counter over those that are gone, too.
+    Slot {
+        /// The name of the field, and of the worker's own number in `ostler status --json`.
+        field: &'static str,
+        /// Reads it.
+        read: fn(&Slot) -> u64,
+    },
+    /// In the master.
+    Master {
+        /// What tells several numbers of this name from each other; empty where there is only one.
+        label: &'static str,
+        /// Which.
+        fact: Fact,
+    },
+}
+
+/// What the master knows by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// The generation that serves.
+    Generation,
+    /// How many workers there are, by what they do.
+    Workers,
+    /// How many there should be.
+    WorkersWanted,
+    /// How many were replaced, by cause.
+    Restarts,
+    /// How many connections wait to be accepted, by address.
+    ListenQueue,
+    /// How many may.
+    ListenQueueLimit,
+}
+
+/// All of them. No name is ever given a new meaning.
+pub static METRICS: &[Metric] = &[
+    counter(
+        "ostler_requests_total",
+        Unit::None,
+        slot("requests", |slot| slot.requests.load(Relaxed)),
+        "Requests for which the application was called.",
+    ),
+    counter(
+        "ostler_request_errors_total",
+        Unit::None,
+        slot("errors", |slot| slot.errors.load(Relaxed)),
+        "Requests that were answered with 5xx.",
+    ),
+    counter(
+        "ostler_requests_refused_total",
+        Unit::None,
+        slot("refused", |slot| slot.refused.load(Relaxed)),
+        "Requests that the server refused for what was wrong with their bytes.",
+    ),
+    counter(
+        "ostler_request_waits_total",
+        Unit::None,
+        slot("waits", |slot| slot.waits.load(Relaxed)),
+        "Requests that waited for a Python thread.",
+    ),
+    counter(
+        "ostler_request_wait_seconds_total",
+        Unit::Seconds,
+        slot("waited", |slot| slot.waited.load(Relaxed)),
+        "How long requests waited for a Python thread, taken together.",
+    ),
+    gauge(
+        "ostler_requests_queued",
+        Unit::None,
+        slot("queued", |slot| slot.queued.load(Relaxed).into()),
+        "Requests that wait for a Python thread now.",
+    ),
+    counter(
+        "ostler_response_body_bytes_total",
+        Unit::Bytes,
+        slot("sent", |slot| slot.sent.load(Relaxed)),
+        "Bytes of the bodies of responses.",
+    ),
+    gauge(
+        "ostler_connections",
+        Unit::None,
+        slot("connections", |slot| slot.connections.load(Relaxed).into()),
+        "Connections that are open.",
+    ),
+    counter(
+        "ostler_connections_given_total",
+        Unit::None,
+        slot("given", |slot| slot.given.load(Relaxed)),
+        "Connections that a worker gave away to others.",
+    ),
+    counter(
+        "ostler_connections_taken_total",
+        Unit::None,
+        slot("taken", |slot| slot.taken.load(Relaxed)),
+        "Connections that a worker took over from others.",
+    ),
+    counter(
+        "ostler_exchange_sends_total",
+        Unit::None,
+        slot("sends", |slot| slot.sends.load(Relaxed)),
+        "How often a worker tried to give connections away.",
+    ),
+    gauge(
+        "ostler_generation",
+        Unit::None,
+        master("", Fact::Generation),
+        "The number of the generation that serves; 0 before the first.",
+    ),
+    gauge("ostler_workers", Unit::None, master("state", Fact::Workers), "Workers of all generations, by what they do."),
+    gauge(
+        "ostler_workers_wanted",
+        Unit::None,
+        master("", Fact::WorkersWanted),
+        "How many workers the generation that serves should have.",
+    ),
+    counter(
+        "ostler_worker_restarts_total",
+        Unit::None,
+        master("cause", Fact::Restarts),
+        "Workers that were replaced, by cause.",
+    ),
+    gauge(
+        "ostler_listen_queue",
+        Unit::None,
+        master("address", Fact::ListenQueue),
+        "Connections that wait to be accepted, by address.",
+    ),
+    gauge(
+        "ostler_listen_queue_limit",
+        Unit::None,
+        master("address", Fact::ListenQueueLimit),
+        "How many connections may wait to be accepted, by address.",
+    ),
+];
+
+const fn counter(name: &'static str, unit: Unit, place: Place, help: &'static str) -> Metric {
+    Metric { name, help, kind: Kind::Counter, unit, place }
+}
+
+const fn gauge(name: &'static str, unit: Unit, place: Place, help: &'static str) -> Metric {
+    Metric { name, help, kind: Kind::Gauge, unit, place }
+}
+
+const fn slot(field: &'static str, read: fn(&Slot) -> u64) -> Place {
+    Place::Slot { field, read }
+}
+
+const fn master(label: &'static str, fact: Fact) -> Place {
+    Place::Master { label, fact }
+}
+
+/// What lives in slots: the kind, the field, and how to read it.
+pub fn in_slots() -> impl Iterator<Item = (Kind, &'static str, fn(&Slot) -> u64)> {
+    METRICS.iter().filter_map(|metric| match metric.place {
+        Place::Slot { field, read } => Some((metric.kind, field, read)),
+        Place::Master { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::atomic::AtomicU64};
+
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_slot_is_told_once() {
+        let slot = Slot::default();
+        // A new field has to be named here: either it says what a worker is, or it is a number to be told.
+        let Slot {
+            pid: _,
+            state: _,
+            since: _,
+            turns: _,
+            watched: _,
+            reach: _,
+            connections,
+            queued,
+            requests,
+            errors,
+            refused,
+            waits,
+            waited,
+            taken,
+            given,
+            sends,
+            sent,
+        } = &slot;
+        let counters: [(&str, &AtomicU64); 9] = [
+            ("requests", requests),
+            ("errors", errors),
+            ("refused", refused),
+            ("waits", waits),
+            ("waited", waited),
+            ("taken", taken),
+            ("given", given),
+            ("sends", sends),
+            ("sent", sent),
+        ];
+        connections.store(100, Relaxed);
+        queued.store(101, Relaxed);
+        let mut expected = BTreeSet::from([("connections", 100), ("queued", 101)]);
+        for (number, (name, counter)) in (1..).zip(counters) {
+            counter.store(number, Relaxed);
+            expected.insert((name, number));
+        }
+        let told: Vec<_> = in_slots().map(|(_, field, read)| (field, read(&slot))).collect();
+        assert_eq!(told.len(), expected.len());
+        assert_eq!(BTreeSet::from_iter(told), expected);
+    }
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len(), "two have one name");
+        for metric in METRICS {
+            let name = metric.name;
+            let words = name.strip_prefix("ostler_").unwrap_or_else(|| panic!("{name} is not named after ostler"));
+            assert!(words.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            let base = name.trim_end_matches("_total");
+            assert_eq!(base.ends_with("_bytes"), metric.unit == Unit::Bytes, "{name}");
+            assert_eq!(base.ends_with("_seconds"), metric.unit == Unit::Seconds, "{name}");
+            let sentence =
+                metric.help.starts_with(|first: char| first.is_ascii_uppercase()) && metric.help.ends_with('.');
+            assert!(sentence && !metric.help.contains(['\n', '\\']), "{name}: {}", metric.help);
+        }
+    }
+
+    #[test]
+    fn labels_follow_the_rules_of_prometheus() {
+        for metric in METRICS {
+            if let Place::Master { label, .. } = metric.place {
+                assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{}: {label}", metric.name);
+            }
+        }
+    }
+}
