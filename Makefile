@@ -11,13 +11,14 @@ PROFILE ?= release
 BUILT = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 BUILD = $(CARGO) build --quiet --locked --profile $(PROFILE) -p ostler -p ostler-engine
 
-.PHONY: help serve build test lint man bench compare fuzz install clean tools
+.PHONY: help serve build test lint man bench compare instructions fuzz install clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
+	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
 	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
 
@@ -56,6 +57,9 @@ bench: build
 
 compare: build
 	$(PYTHON) benches/compare $(ARGS)
+
+instructions: tools
+	$(PYTHON) benches/instructions.py $(ARGS)
 
 fuzz: tools
 	src/http/fuzz/run $(or $(SECONDS),60)

@@ -14,7 +14,16 @@ HEADERS = {"bjoern": ["libev-dev", "python3-dev"], "uwsgi": ["python3-dev"]}
 
 def ostler():
     """Builds the release of the daemon, its engine, and the two comparisons in Rust."""
-    packages = [word for name in ("ostler", "ostler-engine", "ostler-benches") for word in ("-p", name)]
+    build("ostler", "ostler-engine", "ostler-benches")
+
+
+def comparisons():
+    """Builds the two comparisons in Rust alone."""
+    build("ostler-benches")
+
+
+def build(*names):
+    packages = [word for name in names for word in ("-p", name)]
     subprocess.run(["cargo", "build", "--release", "--quiet", *packages], cwd=TARGET.parent, check=True)
 
 

@@ -2,9 +2,13 @@
 
 Unlike time this does not depend on the machine's other work: a later change can be held against it. The server runs under
 valgrind; the process that answers dumps its counts before and after a known number of requests.
+
+Run as a program it holds the count of ostler's loop against the one that is recorded in instructions.json, and fails when it has grown.
+A change that is worth its instructions records the new count: `make instructions ARGS=--record`.
 """
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -21,6 +25,9 @@ TITLE = "user-space instructions per hello request (callgrind)"
 # One process of these answers everything, in compiled code; of the others the interpreter's share would say little.
 COUNTED = ("ostler", "bjoern", "fastwsgi", "floor", "loop")
 WARM, REQUESTS = 300, 1000
+RECORDED = measure.HERE / "instructions.json"
+# Between builds of the same source the count differs by less.
+TOLERANCE = 1.02
 QUESTION = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 
 
@@ -76,3 +83,25 @@ def dump(process):
 
 def second_dump(path):
     return int(re.search(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)[1])
+
+
+def main():
+    compiler = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
+    if not install.program("valgrind"):
+        return print("LEFT OUT: valgrind is not installed and could not be")
+    install.comparisons()
+    (measure.TARGET / "bench").mkdir(parents=True, exist_ok=True)
+    counted = count("loop")
+    if isinstance(counted, str):
+        sys.exit(f"loop: {counted}")
+    if "--record" in sys.argv[1:]:
+        RECORDED.write_text(json.dumps({"rust": compiler, "loop": round(counted)}) + "\n")
+    recorded = json.loads(RECORDED.read_text())
+    if recorded["rust"] != compiler:
+        return print(f"LEFT OUT: the count was recorded with Rust {recorded['rust']}, and this is {compiler}")
+    if counted > recorded["loop"] * TOLERANCE:
+        sys.exit(f"the loop takes {counted:.0f} instructions per request, {counted / recorded['loop'] - 1:.1%} more than recorded")
+
+
+if __name__ == "__main__":
+    main()
