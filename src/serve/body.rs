@@ -12,8 +12,8 @@ use ostler_wire::Worker;
 use crate::{
     application::{Body, LiveBody},
     budget::Room,
-    crew::Shared,
     reading::rate_allows,
+    shared::Shared,
     spool::{BLOCK, Spool},
     store::{Shortage, Store},
     transport::Transport,

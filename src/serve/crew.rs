@@ -12,32 +12,28 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering::*},
+        atomic::{AtomicBool, Ordering::*},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
 use nix::{
-    sys::{epoll::Epoll, eventfd::EventFd, resource},
+    sys::{epoll::Epoll, resource},
     time::ClockId,
     unistd::{Pid, gettid},
 };
-use ostler_wire::{Boot, scoreboard::Scoreboard};
-use slog::{Logger, error, warn};
+use slog::{error, warn};
 
 use crate::{
     Ending,
     application::{Application, Request},
-    call_time::CallTime,
     connection::Work,
     event_loop::{Loop, Step},
     lead::{Lead, Threads, Wake},
-    outbox::Outbox,
     recall::Pending,
     response::{Progress, Response},
-    store::Store,
-    timers::Token,
+    shared::Shared,
 };
 
 /// How long a call may last before the stand-by takes the loop over: between one and two of these.
@@ -49,130 +45,13 @@ const STEADY_TICKS: u32 = 16;
 /// After so many ticks without a call the stand-by sleeps until there is one.
 const QUIET_TICKS: u32 = 16;
 
-/// What the loop, the threads and the calls all see.
-pub(crate) struct Shared {
-    pub boot: Boot,
-    pub slot: u16,
-    pub scoreboard: Arc<Scoreboard>,
-    pub log: Logger,
-    pub seats: Vec<Seat>,
-    /// For each of them.
-    pub call_times: Vec<CallTime>,
-    pub store: Arc<Store>,
-    /// Names of response fields that the access log wants.
-    pub logged_fields: Vec<String>,
-    /// Keys of the environ that the access log wants.
-    pub logged_environ: Vec<String>,
-    /// Nobody is left to take connections over: responses say `Connection: close` from now on.
-    pub closing: AtomicBool,
-    notes: Mutex<Vec<Note>>,
-    /// Readable when the leader shall not wait any more.
-    pub alarm: EventFd,
-}
-
-/// Something that a thread tells the loop during its call.
-pub(crate) enum Note {
-    /// A client is slow: drain this while its call goes on.
-    Outbox(Token, Arc<Outbox>),
-}
-
-impl Shared {
-    pub fn new(boot: Boot, slot: u16, scoreboard: Arc<Scoreboard>, log: Logger) -> std::io::Result<Shared> {
-        let seats = (0..boot.worker.threads).map(|_| Seat::default()).collect();
-        let call_times = (0..boot.worker.threads).map(|_| CallTime::default()).collect();
-        let worker = &boot.worker;
-        let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
-        let alarm =
-            EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK)?;
-        let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
-        Ok(Shared {
-            boot,
-            slot,
-            scoreboard,
-            log,
-            seats,
-            call_times,
-            store,
-            logged_fields,
-            logged_environ,
-            closing: AtomicBool::new(false),
-            notes: Mutex::default(),
-            alarm,
-        })
-    }
-
-    /// The line of the request that a Python thread is answering, as the scoreboard has it.
-    pub fn line(&self, seat: u16) -> String {
-        let current = self.scoreboard.activity(self.slot, seat).current();
-        current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
-    }
-
-    pub fn notify(&self, note: Note) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
-        self.wake();
-    }
-
-    /// Wakes the leader.
-    pub fn wake(&self) {
-        // Fails only if 2^64 of these were not read.
-        let _ = self.alarm.write(1);
-    }
-
-    /// The leader is awake.
-    pub fn awake(&self) {
-        let _ = self.alarm.read();
-    }
-
-    /// Tells the loop of an outbox that it must drain while the call goes on: once for each time that it looks.
-    pub fn tell_of(&self, token: Token, outbox: &Arc<Outbox>) {
-        if outbox.tell() {
-            self.notify(Note::Outbox(token, outbox.clone()));
-        }
-    }
-
-    pub fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// What the loop and one Python thread share of its call.
-#[derive(Default)]
-pub(crate) struct Seat {
-    /// Who may answer: the thread, or (once it has taken too long) the loop.
-    answer: AtomicU8,
-    /// The request, until the thread can call.
-    pub pending: Pending,
-}
-
-impl Seat {
-    const UNANSWERED: u8 = 0;
-    const ANSWERED: u8 = 1;
-    const REVOKED: u8 = 2;
-
-    pub fn begin(&self) {
-        self.answer.store(Self::UNANSWERED, Release);
-    }
-
-    /// Whether the thread may send.
-    pub fn claim(&self) -> bool {
-        match self.answer.load(Acquire) {
-            Self::ANSWERED => true,
-            Self::REVOKED => false,
-            _ => self.answer.compare_exchange(Self::UNANSWERED, Self::ANSWERED, AcqRel, Acquire).is_ok(),
-        }
-    }
-
-    /// Takes the right to send from the thread; `false` if it has sent already.
-    pub fn revoke(&self) -> bool {
-        self.answer.compare_exchange(Self::UNANSWERED, Self::REVOKED, AcqRel, Acquire).is_ok()
-    }
-}
-
 /// The threads of a worker.
 pub(crate) struct Crew<'a, A: Application> {
     application: &'a A,
     shared: Arc<Shared>,
     epoll: Arc<Epoll>,
+    /// For each Python thread.
+    pending: Arc<[Pending]>,
     event_loop: Mutex<Loop>,
     standby: OnceLock<Thread>,
     python: Vec<Place>,
@@ -181,7 +60,7 @@ pub(crate) struct Crew<'a, A: Application> {
 
 /// A call that a Python thread is to make.
 struct Call {
-    /// The request; none if it is in [`Seat::pending`], because the thread has to wait before it can call.
+    /// The request; none if it is in [`Crew::pending`], because the thread has to wait before it can call.
     work: Option<Box<Work>>,
     /// Nobody else leads meanwhile.
     led: bool,
@@ -201,6 +80,7 @@ impl<'a, A: Application> Crew<'a, A> {
             application,
             shared,
             epoll: event_loop.epoll.clone(),
+            pending: event_loop.held.pending.clone(),
             event_loop: Mutex::new(event_loop),
             standby: OnceLock::new(),
             python,
@@ -283,7 +163,7 @@ impl<'a, A: Application> Crew<'a, A> {
     /// Waits until a call can begin. None if the loop has taken the request back meanwhile.
     fn prepare(&self, seat: u16, caller: &mut A::Caller) -> Option<Box<Work>> {
         self.application.prepare(caller);
-        self.shared.seats[usize::from(seat)].pending.take()
+        self.pending[usize::from(seat)].take()
     }
 
     /// The life of the stand-by thread.
@@ -339,7 +219,7 @@ impl<'a, A: Application> Crew<'a, A> {
                         Some(work)
                     } else {
                         // While the loop is locked: whoever leads next must see that it may have to be taken back.
-                        self.shared.seats[usize::from(seat)].pending.put(work);
+                        self.pending[usize::from(seat)].put(work);
                         event_loop.hurry();
                         None
                     };

@@ -27,7 +27,6 @@ use crate::{
     accepting::{make_places, most_connections},
     access_log::AccessLog,
     connection::{Backlog, Connection, Interest, Phase, Work},
-    crew::{Note, Shared},
     describing::believed,
     exchange::{self, Exchange},
     handover::Handover,
@@ -37,6 +36,7 @@ use crate::{
     recall::Held,
     recycling::Recycling,
     saying::ClientLines,
+    shared::{Note, Shared},
     spread::Spread,
     timers::{Timers, Token},
     transport::listener,
@@ -246,7 +246,7 @@ impl Loop {
             service: Duration::ZERO,
             look_again: now,
             recycling: Recycling::new(worker, now),
-            held: Held::default(),
+            held: Held::new(worker.threads),
             shared: shared.clone(),
         };
         event_loop.looked.resize(event_loop.listeners.len(), now);

@@ -31,6 +31,7 @@ mod recording;
 mod recycling;
 pub mod response;
 mod saying;
+mod shared;
 mod spool;
 mod spread;
 mod store;
@@ -41,8 +42,9 @@ pub use application::{Application, Body, BodyBytes, BodyLength, Client, Gone, Li
 pub use response::Response;
 pub use store::SpoolFile;
 
-use crew::{Crew, Shared};
+use crew::Crew;
 use event_loop::Loop;
+use shared::Shared;
 
 /// What a worker starts with: its share of what the template was given, and the descriptors that it inherited.
 pub struct Setup {

@@ -3,7 +3,7 @@
 //! Its thread goes on waiting. Until it has the lock no other thread would get it, so no calls begin.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -39,16 +39,33 @@ impl Pending {
     }
 }
 
-/// Since when threads wait in vain, and whether the log has said so.
-#[derive(Debug, Default)]
+/// The requests whose threads wait, since when they wait in vain, and whether the log has said so.
 pub(crate) struct Held {
+    /// For each Python thread.
+    pub pending: Arc<[Pending]>,
     since: Option<Instant>,
     said: bool,
 }
 
 impl Held {
+    pub fn new(threads: u16) -> Held {
+        Held { pending: (0..threads).map(|_| Pending::default()).collect(), since: None, said: false }
+    }
+
+    /// Whether a thread waits in vain.
     pub fn is(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// When the oldest request is to be taken back.
+    fn recall_due(&self) -> Option<Instant> {
+        self.pending.iter().filter_map(Pending::since).min().map(|since| since + PATIENCE)
+    }
+
+    /// Takes the thread's request, if it has waited for too long.
+    fn take_late(&self, thread: usize, now: Instant) -> Option<Box<Work>> {
+        let late = self.pending[thread].since().is_some_and(|since| took(since, now) >= PATIENCE);
+        if late { self.pending[thread].take() } else { None }
     }
 
     /// When it is worth saying.
@@ -60,22 +77,17 @@ impl Held {
 impl Loop {
     /// When a request that waits for its thread is to be taken back.
     pub(crate) fn recall_due(&self) -> Option<Instant> {
-        if self.calls == 0 {
-            return None;
-        }
-        self.shared.seats.iter().filter_map(|seat| seat.pending.since()).min().map(|since| since + PATIENCE)
+        if self.calls == 0 { None } else { self.held.recall_due() }
     }
 
     /// Takes back the requests that have waited too long for their threads. Whether there were any.
     pub(crate) fn recall(&mut self) -> bool {
         let mut any = false;
-        for number in 0..self.shared.seats.len() {
-            let late = |since: Instant| took(since, self.now) >= PATIENCE;
+        for thread in 0..self.held.pending.len() {
             if self.calls > 0
-                && self.shared.seats[number].pending.since().is_some_and(late)
-                && let Some(work) = self.shared.seats[number].pending.take()
+                && let Some(work) = self.held.take_late(thread, self.now)
             {
-                self.take_back(number as u16, work);
+                self.take_back(thread as u16, work);
                 any = true;
             }
         }
@@ -102,7 +114,7 @@ impl Loop {
         if self.held.said {
             self.say_held("interpreter lock free again");
         }
-        self.held = Held::default();
+        (self.held.since, self.held.said) = (None, false);
     }
 
     /// Says, once, that the lock is held.

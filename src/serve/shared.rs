@@ -1,0 +1,131 @@
+//! What the loop, the threads and the calls of a worker share. It knows neither the loop nor the threads.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering::*},
+    },
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use ostler_wire::{Boot, scoreboard::Scoreboard};
+use slog::Logger;
+
+use crate::{call_time::CallTime, outbox::Outbox, store::Store, timers::Token};
+
+/// What the loop, the threads and the calls all see.
+pub(crate) struct Shared {
+    pub boot: Boot,
+    pub slot: u16,
+    pub scoreboard: Arc<Scoreboard>,
+    pub log: Logger,
+    pub seats: Vec<Seat>,
+    /// For each of them.
+    pub call_times: Vec<CallTime>,
+    pub store: Arc<Store>,
+    /// Names of response fields that the access log wants.
+    pub logged_fields: Vec<String>,
+    /// Keys of the environ that the access log wants.
+    pub logged_environ: Vec<String>,
+    /// Nobody is left to take connections over: responses say `Connection: close` from now on.
+    pub closing: AtomicBool,
+    notes: Mutex<Vec<Note>>,
+    /// Readable when the leader shall not wait any more.
+    pub alarm: EventFd,
+}
+
+/// Something that a thread tells the loop during its call.
+pub(crate) enum Note {
+    /// A client is slow: drain this while its call goes on.
+    Outbox(Token, Arc<Outbox>),
+}
+
+impl Shared {
+    pub fn new(boot: Boot, slot: u16, scoreboard: Arc<Scoreboard>, log: Logger) -> io::Result<Shared> {
+        let seats = (0..boot.worker.threads).map(|_| Seat::default()).collect();
+        let call_times = (0..boot.worker.threads).map(|_| CallTime::default()).collect();
+        let worker = &boot.worker;
+        let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
+        let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
+        Ok(Shared {
+            boot,
+            slot,
+            scoreboard,
+            log,
+            seats,
+            call_times,
+            store,
+            logged_fields,
+            logged_environ,
+            closing: AtomicBool::new(false),
+            notes: Mutex::default(),
+            alarm,
+        })
+    }
+
+    /// The line of the request that a Python thread is answering, as the scoreboard has it.
+    pub fn line(&self, seat: u16) -> String {
+        let current = self.scoreboard.activity(self.slot, seat).current();
+        current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
+    }
+
+    pub fn notify(&self, note: Note) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        self.wake();
+    }
+
+    /// Wakes the leader.
+    pub fn wake(&self) {
+        // Fails only if 2^64 of these were not read.
+        let _ = self.alarm.write(1);
+    }
+
+    /// The leader is awake.
+    pub fn awake(&self) {
+        let _ = self.alarm.read();
+    }
+
+    /// Tells the loop of an outbox that it must drain while the call goes on: once for each time that it looks.
+    pub fn tell_of(&self, token: Token, outbox: &Arc<Outbox>) {
+        if outbox.tell() {
+            self.notify(Note::Outbox(token, outbox.clone()));
+        }
+    }
+
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What the loop and one Python thread share of its call.
+#[derive(Default)]
+pub(crate) struct Seat {
+    /// Who may answer: the thread, or (once it has taken too long) the loop.
+    answer: AtomicU8,
+}
+
+impl Seat {
+    const UNANSWERED: u8 = 0;
+    const ANSWERED: u8 = 1;
+    const REVOKED: u8 = 2;
+
+    pub fn begin(&self) {
+        self.answer.store(Self::UNANSWERED, Release);
+    }
+
+    /// Whether the thread may send.
+    pub fn claim(&self) -> bool {
+        match self.answer.load(Acquire) {
+            Self::ANSWERED => true,
+            Self::REVOKED => false,
+            _ => self.answer.compare_exchange(Self::UNANSWERED, Self::ANSWERED, AcqRel, Acquire).is_ok(),
+        }
+    }
+
+    /// Takes the right to send from the thread; `false` if it has sent already.
+    pub fn revoke(&self) -> bool {
+        self.answer.compare_exchange(Self::UNANSWERED, Self::REVOKED, AcqRel, Acquire).is_ok()
+    }
+}
