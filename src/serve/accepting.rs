@@ -10,16 +10,17 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    sys::epoll::{EpollEvent, EpollFlags},
+    sys::epoll::EpollFlags,
 };
 use slog::{debug, error, warn};
 
 use crate::{
     application::Gone,
     connection::{Connection, Interest, Phase},
-    event_loop::{EXCHANGE, Loop, RESTING, SPECIAL, special},
+    event_loop::Loop,
     exchange::Exchange,
-    saying::BETWEEN_COMPLAINTS,
+    poll::Source,
+    saying::Rarely,
     timers::{Deadline, Token},
     transport::{PeerState, Transport, listener},
 };
@@ -39,31 +40,68 @@ const BROKEN: Duration = Duration::from_millis(100);
 /// A worker's table of descriptors has at least so many places, if it may have as many connections.
 const PLACES: usize = 4096;
 
+/// What a worker takes in, and from where.
+pub(crate) struct Intake {
+    pub listeners: Vec<OwnedFd>,
+    /// Whether newcomers are taken from the listeners, connections whose requests wait from the exchange, and resting ones from there.
+    pub armed: bool,
+    pub armed_waiting: bool,
+    pub armed_resting: bool,
+    /// Of each listener: when nobody was known to wait in its queue.
+    pub looked: Vec<Instant>,
+    pub paused_until: Option<Instant>,
+    complained: Rarely,
+    /// The most connections there may be.
+    pub most: usize,
+    /// There are as many, and none of them idles.
+    pub crowded: bool,
+    /// How many requests were called since connections from outside were last let in.
+    pub called: u32,
+}
+
+impl Intake {
+    pub fn new(listeners: Vec<OwnedFd>, most: usize, now: Instant) -> Intake {
+        listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
+        Intake {
+            looked: vec![now; listeners.len()],
+            listeners,
+            armed: false,
+            armed_waiting: false,
+            armed_resting: false,
+            paused_until: None,
+            complained: Rarely::default(),
+            most,
+            crowded: false,
+            called: 0,
+        }
+    }
+}
+
 impl Loop {
     /// Listens to listeners and exchange exactly while a connection from there would be served at once; and to the listeners
     /// where clients would otherwise wait there for longer than `--max-queue-time`.
     pub(crate) fn arm(&mut self) {
-        let open = !self.crowded && self.paused_until.is_none() && self.life.accepts();
+        let open = !self.intake.crowded && self.intake.paused_until.is_none() && self.life.accepts();
         let at_once = open && self.thread_free();
-        let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.now);
-        if wanted != self.armed {
-            self.armed = wanted;
+        let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.clock.now);
+        if wanted != self.intake.armed {
+            self.intake.armed = wanted;
             self.listen_to_newcomers(wanted);
         }
-        if at_once != self.armed_exchange {
-            self.armed_exchange = at_once;
-            self.listen(at_once, self.exchange.waiting.taking(), EXCHANGE);
+        if at_once != self.intake.armed_waiting {
+            self.intake.armed_waiting = at_once;
+            self.listen(at_once, self.exchange.waiting.taking(), Source::Waiting);
         }
         let takes = at_once && self.takes_resting();
-        if takes != self.spread.armed {
-            self.spread.armed = takes;
-            self.listen(takes, self.exchange.resting.taking(), RESTING);
+        if takes != self.intake.armed_resting {
+            self.intake.armed_resting = takes;
+            self.listen(takes, self.exchange.resting.taking(), Source::Resting);
         }
     }
 
     pub(crate) fn listen_to_newcomers(&self, wanted: bool) {
-        for (index, listener) in self.listeners.iter().enumerate() {
-            self.listen(wanted, listener.as_fd(), index as u32);
+        for (index, listener) in self.intake.listeners.iter().enumerate() {
+            self.listen(wanted, listener.as_fd(), Source::Listener(index as u16));
         }
     }
 
@@ -74,35 +112,35 @@ impl Loop {
         if self.life.accepts() {
             self.empty_queues();
         }
-        if std::mem::take(&mut self.armed) {
+        if std::mem::take(&mut self.intake.armed) {
             self.listen_to_newcomers(false);
         }
-        if std::mem::take(&mut self.armed_exchange) {
-            self.listen(false, self.exchange.waiting.taking(), EXCHANGE);
+        if std::mem::take(&mut self.intake.armed_waiting) {
+            self.listen(false, self.exchange.waiting.taking(), Source::Waiting);
         }
-        if std::mem::take(&mut self.spread.armed) {
-            self.listen(false, self.exchange.resting.taking(), RESTING);
+        if std::mem::take(&mut self.intake.armed_resting) {
+            self.listen(false, self.exchange.resting.taking(), Source::Resting);
         }
         match Exchange::new(give, take) {
             Ok(exchange) => self.exchange = exchange,
             Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
         }
         // A worker that drains listens no more.
-        if !self.listeners.is_empty() {
-            self.listeners = descriptors.collect();
-            self.listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
-            self.looked.resize(self.listeners.len(), self.now);
+        if !self.intake.listeners.is_empty() {
+            self.intake.listeners = descriptors.collect();
+            self.intake.listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
+            self.intake.looked.resize(self.intake.listeners.len(), self.clock.now);
         }
-        self.paused_until = None;
+        self.intake.paused_until = None;
         self.arm();
     }
 
     /// Where several workers listen, the kernel wakes the one that has listened for longest, of those that sleep.
-    pub(crate) fn listen(&self, wanted: bool, descriptor: BorrowedFd, place: u32) {
+    pub(crate) fn listen(&self, wanted: bool, descriptor: BorrowedFd, source: Source) {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
         let changed = match wanted {
-            true => self.epoll.add(descriptor, EpollEvent::new(flags, special(place))),
-            false => self.epoll.delete(descriptor),
+            true => self.poll.watch(descriptor, source, flags),
+            false => self.poll.forget(descriptor),
         };
         if let Err(error) = changed {
             error!(self.shared.log, "could not watch a listener"; "error" => %error);
@@ -113,16 +151,15 @@ impl Loop {
     /// is answered in time, by this worker's 503 or by a sibling that has become idle.
     pub(crate) fn lets_in_at(&self) -> Option<Instant> {
         let bound = self.shared.boot.worker.max_queue_time;
-        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.armed);
+        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed);
         busy.map(|since| since + bound / 2)
     }
 
     /// Says, once in a while, why nobody is accepted, and which limit is to be raised.
     pub(crate) fn complain(&mut self, why: &str) {
-        if self.complained.is_some_and(|last| self.now - last < BETWEEN_COMPLAINTS) {
+        if !self.intake.complained.is_due(self.clock.now) {
             return;
         }
-        self.complained = Some(self.now);
         let configured = self.shared.boot.worker.connections;
         let (limit, value) = match self.connections.len() < configured as usize || configured == 0 {
             true => ("open files (ulimit -n)", self.shared.store.open_files()),
@@ -133,7 +170,7 @@ impl Loop {
     }
 
     pub(crate) fn accept(&mut self, listener: u16) {
-        if self.armed {
+        if self.intake.armed {
             let one = self.accept_one(listener);
             self.brought(one, ACCEPTS);
         }
@@ -142,8 +179,8 @@ impl Loop {
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
         let Some(place) = self.place_for_one() else { return false };
-        match listener::accept(self.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => self.looked[usize::from(listener)] = self.now,
+        match listener::accept(self.intake.listeners[usize::from(listener)].as_fd()) {
+            Ok(None) => self.intake.looked[usize::from(listener)] = self.clock.now,
             Ok(Some((socket, address))) => {
                 self.vacate(place);
                 let transport = Transport::plain(socket);
@@ -156,18 +193,18 @@ impl Loop {
                 if let Some(connection) = self.connection(token).filter(|_| !waited.is_zero()) {
                     connection.came = Some(Instant::now() - waited);
                 }
-                self.again.push_back(token);
+                self.turn.go_on(token);
                 return true;
             }
             Err(error) if out_of_descriptors(&error) => {
                 self.complain(&error.to_string());
-                self.paused_until = Some(self.now + OUT_OF_DESCRIPTORS);
+                self.intake.paused_until = Some(self.clock.now + OUT_OF_DESCRIPTORS);
                 self.arm();
             }
             // An application has shut it down. The master makes another, as soon as it sees that.
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
                 self.complain("a listener was shut down");
-                self.paused_until = Some(self.now + BROKEN);
+                self.intake.paused_until = Some(self.clock.now + BROKEN);
                 self.arm();
             }
             // The client gave up before it was accepted, or the network said so: nothing is lost.
@@ -179,7 +216,7 @@ impl Loop {
     /// Whether the client of a connection that was just accepted has left, and for how long its bytes have lain in the queue (on a
     /// Unix socket, nobody knows). Asked only where they can have lain there for long.
     fn fate_in_queue(&self, transport: &Transport, listener: u16) -> (bool, Duration) {
-        let longest = self.now.saturating_duration_since(self.looked[usize::from(listener)]);
+        let longest = self.clock.now.saturating_duration_since(self.intake.looked[usize::from(listener)]);
         if longest < AGED {
             return (false, Duration::ZERO);
         }
@@ -196,12 +233,12 @@ impl Loop {
     /// Lets in at least as many from each side as were called since the last look outside. A worker whose queue never empties,
     /// because the stand-by leads whenever it waits, would otherwise serve those that it has, and nobody else.
     pub(crate) fn let_in(&mut self) {
-        let most = ACCEPTS + std::mem::take(&mut self.called);
-        for listener in 0..self.listeners.len() {
-            let _all = (0..most).all(|_| self.armed && self.accept_one(listener as u16));
+        let most = ACCEPTS + std::mem::take(&mut self.intake.called);
+        for listener in 0..self.intake.listeners.len() {
+            let _all = (0..most).all(|_| self.intake.armed && self.accept_one(listener as u16));
         }
-        let _all = (0..most).all(|_| self.armed && self.take_one_moved());
-        if self.spread.armed {
+        let _all = (0..most).all(|_| self.intake.armed && self.take_one_moved());
+        if self.intake.armed_resting {
             self.take_resting();
         }
     }
@@ -209,18 +246,15 @@ impl Loop {
     /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
     /// Not where requests still wait after a turn's calls: then one in each turn is enough.
     pub(crate) fn brought(&mut self, one: bool, most: u32) {
-        self.brought = if one && self.ready.is_empty() { (self.brought + 1) % most } else { 0 };
-        if self.brought > 0 {
-            self.cursor -= 1;
-        }
+        self.poll.brought(one && self.ready.is_empty(), most);
     }
 
     /// Takes all that the kernel has queued: nobody else will.
     pub(crate) fn empty_queues(&mut self) {
-        for listener in 0..self.listeners.len() {
-            while let Ok(Some((socket, address))) = listener::accept(self.listeners[listener].as_fd()) {
+        for listener in 0..self.intake.listeners.len() {
+            while let Ok(Some((socket, address))) = listener::accept(self.intake.listeners[listener].as_fd()) {
                 let token = self.admit(Transport::plain(socket), address, listener as u16);
-                self.again.push_back(token);
+                self.turn.go_on(token);
             }
         }
         self.empty_exchange();
@@ -228,11 +262,8 @@ impl Loop {
 
     /// Makes a connection of what was accepted or taken over.
     pub(crate) fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listener: u16) -> Token {
-        self.serial = (self.serial + 1) % SPECIAL;
         let proxy_expected = self.proxy_expected(address);
-        let entry = self.connections.vacant_entry();
-        let token = Token { place: entry.key() as u32, serial: self.serial };
-        entry.insert(Connection {
+        let token = self.connections.insert(|token| Connection {
             token,
             transport: Arc::new(transport),
             address,
@@ -265,10 +296,10 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         if connection.interest != Interest::None {
             // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
-            connection.transport.clone().forget(&self.epoll);
+            connection.transport.clone().forget(&self.poll.epoll);
         }
-        let connection = self.connections.remove(token.place as usize);
-        self.crowded = false;
+        let Some(connection) = self.connections.remove(token) else { return };
+        self.intake.crowded = false;
         match connection.phase {
             Phase::Body(work, reader) => self.dropped(work, reader.started),
             Phase::Ready(work) => {
@@ -281,7 +312,7 @@ impl Loop {
         }
         drop(connection.transport);
         self.count_connections();
-        self.paused_until = None;
+        self.intake.paused_until = None;
         self.arm();
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct AccessLog {
     lost: u64,
     /// `%(t)s`
     time: String,
+    /// The head of each Python thread's request: it may have to be recorded while its call still holds it.
+    heads: Vec<Vec<u8>>,
 }
 
 /// The response fields and the environ keys that a format asks for.
@@ -86,7 +88,7 @@ fn parse(format: &str) -> Vec<Piece> {
 }
 
 impl AccessLog {
-    pub fn new(format: &str, file: Option<OwnedFd>, log: Logger) -> AccessLog {
+    pub fn new(format: &str, file: Option<OwnedFd>, threads: u16, log: Logger) -> AccessLog {
         let mut log = AccessLog {
             pieces: parse(format),
             file: None,
@@ -98,8 +100,10 @@ impl AccessLog {
             said: false,
             lost: 0,
             time: String::new(),
+            heads: vec![Vec::new(); threads.into()],
         };
         log.reopen(file);
+        log.tell_time();
         log
     }
 
@@ -119,6 +123,18 @@ impl AccessLog {
         if self.is_on() {
             self.time = ostler_wire::log::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
         }
+    }
+
+    /// Keeps the head of the request that a Python thread begins to answer.
+    pub fn keep_head(&mut self, thread: u16, head: &[u8]) {
+        let place = &mut self.heads[usize::from(thread)];
+        place.clear();
+        place.extend_from_slice(head);
+    }
+
+    /// The head that was kept.
+    pub fn take_head(&mut self, thread: u16) -> Vec<u8> {
+        std::mem::take(&mut self.heads[usize::from(thread)])
     }
 
     /// Notes a request that is over.

@@ -79,7 +79,7 @@ impl<'a, A: Application> Crew<'a, A> {
         Crew {
             application,
             shared,
-            epoll: event_loop.epoll.clone(),
+            epoll: event_loop.poll.epoll.clone(),
             pending: event_loop.held.pending.clone(),
             event_loop: Mutex::new(event_loop),
             standby: OnceLock::new(),

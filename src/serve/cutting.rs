@@ -6,8 +6,9 @@ use ostler_http::{Refusal, response::error_answer};
 use slog::warn;
 
 use crate::{
+    calls::Stuck,
     connection::{Connection, Phase},
-    event_loop::{Loop, Stuck},
+    event_loop::Loop,
     timers::Token,
 };
 
@@ -19,7 +20,7 @@ impl Loop {
     pub(crate) fn cut_requests(&mut self, because: &'static str) {
         // No answer may promise that its connection can be used again.
         self.shared.closing.store(true, Relaxed);
-        let tokens: Vec<Token> = self.connections.iter().map(|(_, connection)| connection.token).collect();
+        let tokens: Vec<Token> = self.connections.tokens();
         let mut cut = 0;
         for token in tokens {
             let Some(connection) = self.connection(token) else { continue };
@@ -65,7 +66,7 @@ impl Loop {
     fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
         let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
         let answered = self.answer_for(token, seat, 503);
-        self.stuck.push(Stuck { token, answered });
+        self.calls.stuck.push(Stuck { token, answered });
         Some(String::from_utf8_lossy(&line).into_owned())
     }
 
@@ -76,7 +77,7 @@ impl Loop {
         if self.shared.seats[usize::from(seat)].revoke() {
             let server = self.shared.boot.worker.server_header.as_bytes();
             let head = self.shared.line(seat).starts_with("HEAD ");
-            let body = error_answer(&mut answer, status, None, head, false, &self.date, server, &[]);
+            let body = error_answer(&mut answer, status, None, head, false, &self.clock.date, server, &[]);
             self.log_unended(token, seat, status, body);
         }
         if let Some(Connection { transport, .. }) = self.connection(token) {

@@ -7,71 +7,52 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    sys::epoll::{EpollEvent, EpollFlags, EpollTimeout},
 };
 use ostler_http::{Limits, forwarded::Believed};
 use ostler_wire::{
     Channel, FromWorker, Recycle, ToWorker, log,
     scoreboard::{Slot, State},
 };
-use slab::Slab;
 use slog::{debug, error, warn};
 
 use crate::{
     Ending, Setup,
-    accepting::{make_places, most_connections},
+    accepting::{Intake, make_places, most_connections},
     access_log::AccessLog,
+    calls::Calls,
+    clock::Clock,
     connection::{Backlog, Connection, Interest, Phase, Work},
+    connections::Connections,
     describing::believed,
     exchange::{self, Exchange},
+    grouping::Group,
     handover::Handover,
     idling::Idle,
     lead::{Lead, Threads, Wake},
     moving::Life,
+    poll::{Poll, Source},
+    pool::Pool,
     recall::Held,
     recycling::Recycling,
     saying::ClientLines,
     shared::{Note, Shared},
     spread::Spread,
     timers::{Timers, Token},
-    transport::listener,
+    turn::Turn,
 };
 
-/// Events taken from the kernel at once.
-const EVENTS: usize = 64;
-/// Connections that go on by themselves, and timers, that one turn deals with.
-const STEPS: u32 = 128;
-/// Requests that wait are called for so long in one turn; then it is seen what else there is.
-const CALLS: Duration = Duration::from_millis(5);
 /// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
 /// A wait so long was a sleep: nothing had happened when it began.
 const SLEPT: Duration = Duration::from_millis(1);
 /// Stands for no bound where there is one to compare with.
 const A_DAY: Duration = Duration::from_secs(86_400);
-/// Serial number of tokens that are no connections.
-pub(crate) const SPECIAL: u32 = u32::MAX;
-const WAKE: u32 = u32::MAX;
-const CHANNEL: u32 = u32::MAX - 1;
-pub(crate) const EXCHANGE: u32 = u32::MAX - 2;
-const TERMINATED: u32 = u32::MAX - 3;
-/// Resting connections wait on the exchange.
-pub(crate) const RESTING: u32 = u32::MAX - 4;
-/// The exchange has room for them.
-pub(crate) const ROOM: u32 = u32::MAX - 5;
-
-/// A call that was given up.
-pub(crate) struct Stuck {
-    pub token: Token,
-    /// The client was told so, and the access log has it.
-    pub answered: bool,
-}
-
 /// What the thread that runs the loop has to do outside of it.
 pub(crate) enum Step {
     /// Wake whom it says, make this call, then [`Loop::finish`].
@@ -97,96 +78,52 @@ pub(crate) struct Loop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
     pub(crate) believed: Believed,
-    pub(crate) epoll: Arc<Epoll>,
-    events: Vec<EpollEvent>,
-    /// Events from the last wait, and how many of them are dealt with.
-    pub(crate) filled: usize,
-    pub(crate) cursor: usize,
-    /// How many connections the event at hand has brought.
-    pub(crate) brought: u32,
-    /// How many requests were called since connections from outside were last let in.
-    pub(crate) called: u32,
-    pub(crate) connections: Slab<Connection>,
-    pub(crate) serial: u32,
-    /// Requests that are complete, oldest first.
-    pub(crate) ready: VecDeque<Token>,
-    /// Connections that can go on without waiting.
-    pub(crate) again: VecDeque<Token>,
-    /// The same, of those that have had their share of this turn: they go on in the next, when everything else was looked at.
-    pub(crate) later: VecDeque<Token>,
-    /// Until then requests that wait are called in this turn, and how many more steps it may take.
-    calls_until: Instant,
-    pub(crate) steps_left: u32,
+    pub(crate) clock: Clock,
+    pub(crate) poll: Poll,
+    pub(crate) turn: Turn,
+    pub(crate) timers: Timers,
+    /// What is to be done outside of the loop, before anything else.
+    pub(crate) steps: VecDeque<Step>,
     /// The leader waits with nothing left to do.
     sleeps: bool,
-    pub(crate) steps: VecDeque<Step>,
-    pub(crate) timers: Timers,
-    pub(crate) listeners: Vec<OwnedFd>,
-    pub(crate) armed: bool,
-    pub(crate) armed_exchange: bool,
-    /// Of each listener: when nobody was known to wait in its queue.
-    pub(crate) looked: Vec<Instant>,
+    pub(crate) threads: Threads,
+    pub(crate) calls: Calls,
+    pub(crate) held: Held,
     /// Since when the stand-by leads.
     pub(crate) busy_since: Option<Instant>,
-    pub(crate) paused_until: Option<Instant>,
-    pub(crate) complained: Option<Instant>,
-    /// What is said of single clients.
-    pub(crate) client_lines: ClientLines,
-    /// Connections whose bodies wait for a descriptor.
-    pub(crate) parked: VecDeque<Token>,
-    pub(crate) most_connections: usize,
-    /// There are as many connections as may be, and none of them idles.
-    pub(crate) crowded: bool,
+    pub(crate) connections: Connections,
+    pub(crate) intake: Intake,
     pub(crate) idle: Idle,
     pub(crate) exchange: Exchange,
     pub(crate) handover: Handover,
     pub(crate) spread: Spread,
+    /// Requests that are complete, oldest first.
+    pub(crate) ready: VecDeque<Token>,
+    /// Connections whose bodies wait for a descriptor.
+    pub(crate) parked: VecDeque<Token>,
+    pub(crate) pool: Pool,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) group: Group,
+    pub(crate) life: Life,
+    pub(crate) recycling: Recycling,
     pub(crate) channel: Channel,
     terminated: OwnedFd,
     pub(crate) access_log: AccessLog,
+    /// What is said of single clients.
+    pub(crate) client_lines: ClientLines,
     /// When it was last tried to tell that lines of the error log were lost.
     lost_told: Instant,
-    /// When the wall clock's next second begins.
-    next_second: Instant,
-    pub(crate) date: [u8; 29],
-    pub(crate) now: Instant,
-    /// `now` of the beginning, on both clocks.
-    epoch: (Instant, u64),
-    pub(crate) threads: Threads,
-    /// Until when the leader waits for events, while it does.
-    waits_until: Option<Instant>,
-    /// Calls under way, and how many of them were given up.
-    pub(crate) calls: u16,
-    pub(crate) stuck: Vec<Stuck>,
-    /// The head of each Python thread's request, while there is an access log.
-    pub(crate) heads: Vec<Vec<u8>>,
-    /// Boxed, because work is handed from place to place.
-    #[allow(clippy::vec_box)]
-    pub(crate) spare: Vec<Box<Work>>,
-    /// Finished calls whose responses wait for each other.
-    #[allow(clippy::vec_box)]
-    pub(crate) group: Vec<Box<Work>>,
-    /// Until then every response leaves at once.
-    pub(crate) single_until: Instant,
-    pub(crate) scratch: Vec<u8>,
-    pub(crate) life: Life,
-    /// A moving average of how long calls take.
-    pub(crate) service: Duration,
-    /// When siblings are next looked at, if none was idle.
-    pub(crate) look_again: Instant,
-    pub(crate) recycling: Recycling,
-    pub(crate) held: Held,
 }
 
 impl Loop {
     pub fn new(setup: Setup, shared: Arc<Shared>) -> io::Result<Loop> {
         let worker = &shared.boot.worker;
-        let now = Instant::now();
+        let clock = Clock::new();
         let most_connections = most_connections(worker.connections, shared.store.descriptors);
         if let Err(error) = make_places(most_connections) {
             debug!(shared.log, "no places for descriptors"; "error" => %error);
         }
-        let mut event_loop = Loop {
+        let event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,
                 fields: worker.limit_request_fields as usize,
@@ -194,73 +131,41 @@ impl Loop {
                 head: worker.limit_request_head as usize,
             },
             believed: believed(&worker.forwarded_fields),
-            epoll: Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?),
-            events: vec![EpollEvent::empty(); EVENTS],
-            filled: 0,
-            cursor: 0,
-            brought: 0,
-            called: 0,
-            connections: Slab::new(),
-            serial: 0,
-            ready: VecDeque::new(),
-            again: VecDeque::new(),
-            later: VecDeque::new(),
-            calls_until: now + CALLS,
-            steps_left: STEPS,
-            sleeps: false,
-            steps: VecDeque::new(),
+            poll: Poll::new()?,
+            turn: Turn::new(clock.now),
             timers: Timers::default(),
-            listeners: setup.listeners,
-            armed: false,
-            armed_exchange: false,
-            looked: Vec::new(),
+            steps: VecDeque::new(),
+            sleeps: false,
+            threads: Threads::new(),
+            calls: Calls::default(),
+            held: Held::new(worker.threads),
             busy_since: None,
-            paused_until: None,
-            complained: None,
-            client_lines: ClientLines::default(),
-            parked: VecDeque::new(),
-            most_connections,
-            crowded: false,
+            connections: Connections::default(),
+            intake: Intake::new(setup.listeners, most_connections, clock.now),
             idle: Idle::default(),
-            handover: Handover::new(most_connections),
-            spread: Spread::default(),
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
+            handover: Handover::new(most_connections, clock.now),
+            spread: Spread::default(),
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            pool: Pool::default(),
+            scratch: vec![0; exchange::PACKET],
+            group: Group::new(clock.now),
+            life: Life::Waiting,
+            recycling: Recycling::new(worker, clock.now),
             channel: setup.channel,
             terminated: setup.terminated,
-            access_log: AccessLog::new(&worker.access_log_format, setup.access_log, setup.log.clone()),
-            lost_told: now,
-            next_second: now,
-            date: [b' '; 29],
-            now,
-            epoch: (now, ostler_wire::scoreboard::now()),
-            threads: Threads::new(),
-            waits_until: None,
-            calls: 0,
-            stuck: Vec::new(),
-            heads: vec![Vec::new(); worker.threads.into()],
-            spare: Vec::new(),
-            group: Vec::new(),
-            single_until: now,
-            scratch: vec![0; exchange::PACKET],
-            life: Life::Waiting,
-            service: Duration::ZERO,
-            look_again: now,
-            recycling: Recycling::new(worker, now),
-            held: Held::new(worker.threads),
+            access_log: AccessLog::new(&worker.access_log_format, setup.access_log, worker.threads, setup.log.clone()),
+            client_lines: ClientLines::default(),
+            lost_told: clock.now,
+            clock,
             shared: shared.clone(),
         };
-        event_loop.looked.resize(event_loop.listeners.len(), now);
-        for listener in &event_loop.listeners {
-            listener::prepare(listener.as_fd());
-        }
-        let watch =
-            |descriptor, place| event_loop.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, special(place)));
-        watch(shared.alarm.as_fd(), WAKE)?;
-        watch(event_loop.channel.as_fd(), CHANNEL)?;
-        watch(event_loop.terminated.as_fd(), TERMINATED)?;
-        event_loop.tell_time();
+        event_loop.poll.watch(&shared.alarm, Source::Alarm, EpollFlags::EPOLLIN)?;
+        event_loop.poll.watch(&event_loop.channel, Source::Master, EpollFlags::EPOLLIN)?;
+        event_loop.poll.watch(&event_loop.terminated, Source::Terminated, EpollFlags::EPOLLIN)?;
         let slot = event_loop.slot();
-        slot.since.store(event_loop.milliseconds(), Relaxed);
+        slot.since.store(event_loop.clock.milliseconds(), Relaxed);
         slot.enter(State::Booting);
         event_loop.tell(FromWorker::Ready);
         Ok(event_loop)
@@ -277,14 +182,11 @@ impl Loop {
         }
     }
 
-    /// `now` in milliseconds of the scoreboard's clock.
-    pub fn milliseconds(&self) -> u64 {
-        self.milliseconds_at(self.now)
-    }
-
-    /// The same of another moment.
-    pub fn milliseconds_at(&self, moment: Instant) -> u64 {
-        self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
+    /// Looks at the clocks.
+    pub fn read_clock(&mut self) {
+        if self.clock.read() {
+            self.access_log.tell_time();
+        }
     }
 
     /// A Python thread begins to work on the loop.
@@ -296,10 +198,10 @@ impl Loop {
         if !self.held.is() {
             self.busy_since = None;
         }
-        let armed = self.armed;
+        let armed = self.intake.armed;
         self.arm();
-        let at_hand = self.ready.len() + self.again.len() + self.later.len() + self.events_left();
-        if self.armed && !armed && at_hand > 0 {
+        let at_hand = self.ready.len() + self.turn.left() + self.poll.left();
+        if self.intake.armed && !armed && at_hand > 0 {
             self.let_in();
         }
     }
@@ -315,13 +217,13 @@ impl Loop {
 
     /// The stand-by leads, because nobody else has for a while. Whether the call that it found waits.
     pub fn standby_comes(&mut self, waits: bool) {
-        self.now = Instant::now();
+        self.read_clock();
         self.threads.lead = Lead::Standby;
         if !self.recall() && waits {
             self.threads.learn(true);
         }
         self.slot().enter(State::Busy);
-        self.busy_since.get_or_insert(self.now);
+        self.busy_since.get_or_insert(self.clock.now);
         self.call_is_long();
         self.arm();
     }
@@ -345,7 +247,7 @@ impl Loop {
             match seat {
                 _ if self.held.is() => {}
                 Some(seat) => {
-                    if (self.now < self.calls_until || !self.leads(Some(seat)))
+                    if (self.turn.may_call(self.clock.now) || !self.leads(Some(seat)))
                         && let Some(work) = self.next_ready()
                     {
                         return self.dispatch(seat, work);
@@ -359,19 +261,14 @@ impl Loop {
                     }
                 }
             }
-            if self.steps_left > 0
-                && let Some(token) = self.again.pop_front()
-            {
-                self.steps_left -= 1;
+            if let Some(token) = self.turn.next() {
                 self.go_on(token);
-            } else if self.cursor < self.filled {
-                let event = self.events[self.cursor];
-                self.cursor += 1;
+            } else if let Some(event) = self.poll.next_event() {
                 self.handle(event);
-            } else if self.steps_left > 0
-                && let Some((token, popped)) = self.timers.pop(self.now)
+            } else if self.turn.may_step()
+                && let Some((token, popped)) = self.timers.pop(self.clock.now)
             {
-                self.steps_left -= 1;
+                self.turn.step();
                 self.timer(token, popped);
             } else if !self.group.is_empty() {
                 self.finish_group();
@@ -401,7 +298,7 @@ impl Loop {
 
     /// Wakes the leader if it would wait for too long now.
     pub fn hurry(&self) {
-        if let (Some(until), Some(due)) = (self.waits_until, self.due())
+        if let (Some(until), Some(due)) = (self.poll.waits_until, self.due())
             && due < until
         {
             self.shared.wake();
@@ -411,9 +308,7 @@ impl Loop {
     /// The leader is about to wait for events, or only to look if there is something left to do: where they go, and for how long.
     pub fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
         self.access_log.flush();
-        if !self.later.is_empty() {
-            self.again.append(&mut self.later);
-        }
+        self.turn.end();
         self.sleeps = !self.has_more_to_do();
         if self.sleeps {
             self.give_back_memory();
@@ -427,20 +322,18 @@ impl Loop {
         };
         self.slot().enter(at_rest);
         let due = self.due();
-        self.waits_until = Some(due.unwrap_or_else(|| self.now + A_DAY));
+        self.poll.waits_until = Some(due.unwrap_or_else(|| self.clock.now + A_DAY));
         // Rounded up: waking before the deadline would only mean waiting again.
         let wait = due.map_or(EpollTimeout::NONE, |due| {
             let round = if self.sleeps { Duration::from_micros(999) } else { Duration::ZERO };
-            let wait = due.saturating_duration_since(self.now) + round;
+            let wait = due.saturating_duration_since(self.clock.now) + round;
             EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
         });
-        let mut events = std::mem::take(&mut self.events);
-        events.resize(EVENTS, EpollEvent::empty());
-        (events, wait)
+        (self.poll.lend(), wait)
     }
 
     /// The leader has waited, and this has happened. Another thread may lead by now, and be busy with other events.
-    pub fn end_wait(&mut self, seat: Option<u16>, mut events: Vec<EpollEvent>, filled: nix::Result<usize>) {
+    pub fn end_wait(&mut self, seat: Option<u16>, events: Vec<EpollEvent>, filled: nix::Result<usize>) {
         let filled = match filled {
             Ok(filled) => filled,
             Err(nix::errno::Errno::EINTR) => 0,
@@ -451,34 +344,24 @@ impl Loop {
                 0
             }
         };
-        if self.cursor < self.filled {
-            self.events.truncate(self.filled);
-            self.events.extend_from_slice(&events[..filled]);
-            self.filled += filled;
-        } else {
-            std::mem::swap(&mut self.events, &mut events);
-            self.filled = filled;
-            self.cursor = 0;
-            self.brought = 0;
-        }
+        self.poll.add(events, filled);
         self.handover.turn();
         if self.leads(seat) {
-            self.waits_until = None;
+            self.poll.waits_until = None;
             if self.slot().state() == State::Idle {
                 self.slot().enter(State::Working);
             }
         }
-        if self.armed {
-            self.called = 0;
+        if self.intake.armed {
+            self.intake.called = 0;
         }
         self.count_turn();
-        let before = std::mem::replace(&mut self.now, Instant::now());
-        if self.armed && self.sleeps && self.now - before >= SLEPT {
-            self.looked.fill(self.now);
+        let before = self.clock.now;
+        self.read_clock();
+        if self.intake.armed && self.sleeps && self.clock.now - before >= SLEPT {
+            self.intake.looked.fill(self.clock.now);
         }
-        self.calls_until = self.now + CALLS;
-        self.steps_left = STEPS;
-        self.tell_time();
+        self.turn.begin(self.clock.now);
         self.look_around();
     }
 
@@ -494,23 +377,20 @@ impl Loop {
 
     /// Whether the next turn has something to do whatever happens until then.
     fn has_more_to_do(&self) -> bool {
-        !self.again.is_empty()
-            || !self.later.is_empty()
-            || self.shared.store.has_rubbish()
-            || !self.ready.is_empty() && self.thread_free()
+        self.turn.left() > 0 || self.shared.store.has_rubbish() || !self.ready.is_empty() && self.thread_free()
     }
 
     /// When time alone brings something about.
     fn due(&self) -> Option<Instant> {
         if self.has_more_to_do() {
-            return Some(self.now);
+            return Some(self.clock.now);
         }
-        let soon = (!self.ready.is_empty()).then(|| self.now + RETRY);
-        let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.now + wait);
+        let soon = (!self.ready.is_empty()).then(|| self.clock.now + RETRY);
+        let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.clock.now + wait);
         let dues = [
             soon,
             self.timers.due(),
-            self.paused_until,
+            self.intake.paused_until,
             self.life.due(),
             self.recycling.due(),
             self.lets_in_at(),
@@ -518,7 +398,7 @@ impl Loop {
             self.held.due(),
             self.client_lines.due(),
             self.spread.due(),
-            self.handover.due(self.now),
+            self.handover.due(self.clock.now),
             logs,
         ];
         dues.into_iter().flatten().min()
@@ -526,11 +406,11 @@ impl Loop {
 
     /// What time alone brings about, apart from the connections' deadlines.
     fn look_around(&mut self) {
-        if self.paused_until.is_some_and(|until| until <= self.now) {
-            self.paused_until = None;
+        if self.intake.paused_until.is_some_and(|until| until <= self.clock.now) {
+            self.intake.paused_until = None;
             self.arm();
         }
-        if self.lets_in_at().is_some_and(|at| at <= self.now) {
+        if self.lets_in_at().is_some_and(|at| at <= self.clock.now) {
             self.arm();
         }
         self.recall();
@@ -540,43 +420,30 @@ impl Loop {
             self.shared.store.clear_away();
         }
         self.unpark();
-        if self.crowded && self.has_room() {
-            self.crowded = false;
+        if self.intake.crowded && self.has_room() {
+            self.intake.crowded = false;
             self.arm();
         }
         self.shed();
         self.drain_goes_on();
         self.look_at_age_and_memory();
-        if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.now {
-            self.lost_told = self.now;
+        if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.clock.now {
+            self.lost_told = self.clock.now;
             log::tell_lost(&self.shared.log);
         }
         self.say_left_out();
     }
 
-    /// Looks at the wall clock when a second of it is over.
-    pub fn tell_time(&mut self) {
-        if self.now < self.next_second {
-            return;
-        }
-        let now = SystemTime::now();
-        let into_second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
-        self.date.copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
-        self.access_log.tell_time();
-    }
-
     fn handle(&mut self, event: EpollEvent) {
-        let token = Token { place: event.data() as u32, serial: (event.data() >> 32) as u32 };
-        match (token.serial, token.place) {
-            (SPECIAL, WAKE) => self.read_notes(),
-            (SPECIAL, CHANNEL) => self.hear(),
-            (SPECIAL, EXCHANGE) => self.take_moved(),
-            (SPECIAL, RESTING) => self.take_resting(),
-            (SPECIAL, ROOM) => self.room_again(),
-            (SPECIAL, TERMINATED) => self.terminated(),
-            (SPECIAL, listener) => self.accept(listener as u16),
-            _ => self.client_event(token, event.events()),
+        match Source::of(&event) {
+            Source::Connection(token) => self.client_event(token, event.events()),
+            Source::Listener(listener) => self.accept(listener),
+            Source::Waiting => self.take_moved(),
+            Source::Resting => self.take_resting(),
+            Source::Room => self.room_again(),
+            Source::Master => self.hear(),
+            Source::Terminated => self.terminated(),
+            Source::Alarm => self.read_notes(),
         }
     }
 
@@ -611,8 +478,8 @@ impl Loop {
     }
 
     fn timer(&mut self, token: Token, popped: Instant) {
-        let (now, timers) = (self.now, &mut self.timers);
-        let Some(connection) = find(&mut self.connections, token) else { return };
+        let (now, timers) = (self.clock.now, &mut self.timers);
+        let Some(connection) = self.connections.get(token) else { return };
         if timers.is_due(token, &mut connection.deadline, popped, now) {
             return self.timed_out(token);
         }
@@ -667,7 +534,7 @@ impl Loop {
             }
             Ok(None) => {
                 warn!(logger, "the master is gone");
-                let _ = self.epoll.delete(self.channel.as_fd());
+                let _ = self.poll.forget(&self.channel);
                 self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
             }
             // The application has read it.
@@ -692,7 +559,7 @@ impl Loop {
 
     /// Watches a connection's socket. What has happened before is reported, too.
     pub fn watch(&mut self, token: Token, interest: Interest) {
-        let Some(connection) = find(&mut self.connections, token) else { return };
+        let Some(connection) = self.connections.get(token) else { return };
         // What is waited for from here on has not lain in a queue.
         connection.came = None;
         if connection.interest >= interest {
@@ -700,10 +567,10 @@ impl Loop {
         }
         let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
-        let event = EpollEvent::new(flags, u64::from(token.place) | u64::from(token.serial) << 32);
+        let event = Source::Connection(token).event(flags);
         let watched = match connection.interest {
-            Interest::None => connection.transport.watch(&self.epoll, event),
-            Interest::Read | Interest::ReadWrite => connection.transport.watch_otherwise(&self.epoll, event),
+            Interest::None => connection.transport.watch(&self.poll.epoll, event),
+            Interest::Read | Interest::ReadWrite => connection.transport.watch_otherwise(&self.poll.epoll, event),
         };
         connection.interest = interest;
         if let Err(error) = watched {
@@ -713,12 +580,7 @@ impl Loop {
     }
 
     pub fn connection(&mut self, token: Token) -> Option<&mut Connection> {
-        find(&mut self.connections, token)
-    }
-
-    /// How many events of this turn are still to be dealt with.
-    pub fn events_left(&self) -> usize {
-        self.filled - self.cursor
+        self.connections.get(token)
     }
 
     /// The end of everything, for [`crate::run`].
@@ -727,11 +589,6 @@ impl Loop {
         self.access_log.close();
         self.life.ending()
     }
-}
-
-/// The connection that a token names, if it is still that one.
-pub(crate) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<&mut Connection> {
-    connections.get_mut(token.place as usize).filter(|connection| connection.token == token)
 }
 
 /// Whether reading would not wait: something has come, or the other end is closed.
@@ -743,8 +600,4 @@ fn is_readable(descriptor: BorrowedFd) -> bool {
 /// When lost lines of the error log are to be told.
 fn log_due() -> Option<Duration> {
     (log::lost() > 0).then_some(log::BETWEEN_TRIES)
-}
-
-pub(crate) fn special(place: u32) -> u64 {
-    u64::from(place) | u64::from(SPECIAL) << 32
 }

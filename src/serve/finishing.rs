@@ -9,8 +9,9 @@ use slog::info;
 use crate::{
     access_log::took,
     application::Gone,
+    calls::Stuck,
     connection::{Backlog, Connection, Interest, Next, Pace, Partial, Phase, TURN, Work},
-    event_loop::{Loop, Step, Stuck},
+    event_loop::{Loop, Step},
     outbox::Drained,
     reading::{NO_ROOM, too_slow},
     response::Progress,
@@ -37,7 +38,7 @@ pub(crate) fn first_look(worker: &Worker) -> Duration {
 impl Loop {
     /// Takes up a connection whose call is over.
     pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
-        self.calls -= 1;
+        self.calls.under_way -= 1;
         let slot = self.slot();
         slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
         if work.outgoing.status >= 500 {
@@ -58,9 +59,9 @@ impl Loop {
             }
             work.incoming.append(&behind);
         }
-        if let Some(stuck) = self.given_up(token) {
+        if let Some(stuck) = self.calls.take_stuck(token) {
             if stuck.answered {
-                self.retire(work)
+                self.pool.keep(work)
             } else {
                 self.over(work)
             }
@@ -85,7 +86,7 @@ impl Loop {
         };
         let incoming = &work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
-        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else {
+        let Some(connection) = self.connections.get(token) else {
             return self.over(work);
         };
         connection.requests = connection.requests.saturating_add(1);
@@ -107,8 +108,8 @@ impl Loop {
 
     /// Hands the kernel more of a response.
     pub(crate) fn drain_outbox(&mut self, token: Token) {
-        let (now, worker) = (self.now, &self.shared.boot.worker);
-        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
+        let (now, worker) = (self.clock.now, &self.shared.boot.worker);
+        let Some(connection) = self.connections.get(token) else { return };
         let (backlog, next) = match &mut connection.phase {
             Phase::Writing(work, backlog, next) => (backlog, Some((work, *next))),
             Phase::Called(_, Some(backlog)) => (backlog, None),
@@ -123,7 +124,7 @@ impl Loop {
             (Ok(Drained::More), _) => {
                 // It takes all that it is given.
                 backlog.deadline.clear();
-                self.later.push_back(token);
+                self.turn.go_on_later(token);
             }
             (Ok(Drained::Blocked { taken }), call_over) => {
                 if let Some((work, _)) = call_over {
@@ -150,7 +151,7 @@ impl Loop {
     /// A client takes its response too slowly, or not at all. A call that is still under way finds out at its next block.
     pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
         let shared = self.shared.clone();
-        let Some(connection) = crate::event_loop::find(&mut self.connections, token) else { return };
+        let Some(connection) = self.connections.get(token) else { return };
         let mut client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
         let (request, backlog, call_over) = match &connection.phase {
             Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
@@ -161,7 +162,7 @@ impl Loop {
             _ => return,
         };
         backlog.outbox.give_up(Gone::GivenUp);
-        if self.client_lines.admit(self.now) {
+        if self.client_lines.admit(self.clock.now) {
             info!(shared.log, "response cut"; "why" => why, "client" => &client.address, "request" => request,
                 "taken" => backlog.pace.map_or(0, |pace| pace.taken), "left" => backlog.outbox.left());
         }
@@ -190,7 +191,7 @@ impl Loop {
                 if !begun && !connection.readable {
                     self.rest(token);
                 } else if !(begun && self.life.hands_over() && self.give(token)) {
-                    self.later.push_back(token);
+                    self.turn.go_on_later(token);
                 }
             }
             Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
@@ -212,8 +213,8 @@ impl Loop {
         connection.partial = None;
         connection.phase = Phase::Lingering(LINGER_BYTES);
         self.watch(token, Interest::Read);
-        self.bound(token, self.now, LINGER_TIME);
-        self.later.push_back(token);
+        self.bound(token, self.clock.now, LINGER_TIME);
+        self.turn.go_on_later(token);
     }
 
     /// Reads and forgets.
@@ -231,7 +232,7 @@ impl Loop {
                     _ => break true,
                 }
                 if turn >= TURN {
-                    self.later.push_back(token);
+                    self.turn.go_on_later(token);
                     break false;
                 }
             };
@@ -244,7 +245,7 @@ impl Loop {
 
     /// Answers what the application shall not see, and closes.
     pub(crate) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
-        if self.client_lines.admit(self.now) {
+        if self.client_lines.admit(self.clock.now) {
             let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
             info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why,
                 "client" => client, "request" => request);
@@ -252,12 +253,12 @@ impl Loop {
         let slot = self.slot();
         slot.refused.fetch_add(1, Relaxed);
         let incoming = &work.incoming;
-        work.outgoing.date = self.date;
+        work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
-        work.started = self.now;
+        work.started = self.clock.now;
         // Of a head that could not be read there is what came before the fault: whether it is HEAD, and perhaps what it accepts.
         work.outgoing.refuse(refusal.status, Some((&incoming.head, &incoming.bytes)), &[]);
-        let Some(connection) = self.connection(token) else { return self.retire(work) };
+        let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         // There may be more of the refused request on its way: it is read and forgotten.
         connection.readable = true;
         connection.partial = None;
@@ -299,7 +300,7 @@ impl Loop {
     fn call_is_late(&mut self, token: Token, seat: u16) {
         let worker = &self.shared.boot.worker;
         let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
-        let now = self.milliseconds();
+        let now = self.clock.milliseconds();
         let time = &self.shared.call_times[usize::from(seat)];
         // What it waited for its client is not its own time.
         let age = Duration::from_millis(now.saturating_sub(started)).saturating_sub(time.waited(now));
@@ -312,19 +313,13 @@ impl Loop {
             let explained = time.explained.load(Relaxed);
             let next = if explained { worker.timeout } else { first_look(worker) };
             if !next.is_zero() {
-                self.bound(token, self.now, next.saturating_sub(age).max(LOOK_AGAIN));
+                self.bound(token, self.clock.now, next.saturating_sub(age).max(LOOK_AGAIN));
             }
             return;
         }
         self.steps.push_back(Step::Explain(seat, "request timed out"));
         self.ask_replacement(Recycle::Timeout);
         let answered = self.answer_for(token, seat, 504);
-        self.stuck.push(Stuck { token, answered });
-    }
-
-    /// Whether this connection's request was given up before its call ended; forgets it.
-    fn given_up(&mut self, token: Token) -> Option<Stuck> {
-        let place = self.stuck.iter().position(|stuck| stuck.token == token)?;
-        Some(self.stuck.swap_remove(place))
+        self.calls.stuck.push(Stuck { token, answered });
     }
 }

@@ -8,16 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use ostler_wire::scoreboard::State;
 use slog::{debug, error, info, warn};
 
 use crate::{
     accepting::TAKES,
     connection::{Connection, Interest, Partial, Phase},
-    event_loop::{Loop, ROOM, find, special},
+    event_loop::Loop,
     exchange::{self, Given, Moved, Packet, Taken},
     moving::Life,
+    poll::Source,
     saying::Rarely,
     timers::Token,
     transport::{PeerState, Transport},
@@ -51,6 +52,8 @@ pub(crate) struct Handover {
     pub at_once: usize,
     /// Connections and sends before the drain.
     before: (u64, u64),
+    /// When siblings are next looked at, if none was idle.
+    look_again: Instant,
 }
 
 /// Whether the exchange's lane for resting connections has room.
@@ -65,7 +68,7 @@ enum Room {
 
 impl Handover {
     /// For a worker that has at most so many connections.
-    pub fn new(most_connections: usize) -> Handover {
+    pub fn new(most_connections: usize, now: Instant) -> Handover {
         let at_once = (most_connections / 8).clamp(1, exchange::MOST);
         Handover {
             leaving: VecDeque::new(),
@@ -75,6 +78,7 @@ impl Handover {
             lost: Rarely::default(),
             at_once,
             before: (0, 0),
+            look_again: now,
         }
     }
 
@@ -114,11 +118,11 @@ impl Loop {
 
     /// Whether a connection had better be served by a sibling: its request would wait here, and there is an idle one.
     pub(crate) fn better_elsewhere(&mut self) -> bool {
-        let ahead = self.events_left() + self.ready.len();
+        let ahead = self.poll.left() + self.ready.len();
         let wait = match self.thread_free() {
             // Calls that wait for others do not wait for each other.
             true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,
-            true => self.service * ahead as u32,
+            true => self.calls.usual * ahead as u32,
             false => Duration::MAX,
         };
         match self.life {
@@ -130,12 +134,12 @@ impl Loop {
 
     /// To look is to read a line of memory for each slot: too much for each request of a busy worker.
     fn look_for_idle(&mut self) -> bool {
-        if self.thread_free() && self.now < self.look_again {
+        if self.thread_free() && self.clock.now < self.handover.look_again {
             return false;
         }
         let idle = self.sibling_idle();
         if !idle {
-            self.look_again = self.now + BETWEEN_LOOKS;
+            self.handover.look_again = self.clock.now + BETWEEN_LOOKS;
         }
         idle
     }
@@ -149,7 +153,7 @@ impl Loop {
         if !hand_over {
             return self.handover.leaving.clear();
         }
-        self.handover.room = Room::Ask(self.now + TOGETHER);
+        self.handover.room = Room::Ask(self.clock.now + TOGETHER);
         self.handover.before = self.given_and_sends();
     }
 
@@ -166,7 +170,7 @@ impl Loop {
 
     /// Lets a connection that rests move when its turn comes. Until then it is served here.
     pub(crate) fn shall_move(&mut self, token: Token) {
-        if let Some(connection) = find(&mut self.connections, token)
+        if let Some(connection) = self.connections.get(token)
             && !std::mem::replace(&mut connection.leaving, true)
         {
             self.handover.leaving.push_back(token);
@@ -175,28 +179,28 @@ impl Loop {
 
     /// Gives one packet of resting connections in each turn of the loop, while there is room; `false` if there is nothing to do.
     pub(crate) fn give_resting(&mut self) -> bool {
-        if self.handover.gave || self.handover.due(self.now).is_none_or(|due| due > self.now) {
+        if self.handover.gave || self.handover.due(self.clock.now).is_none_or(|due| due > self.clock.now) {
             return false;
         }
         self.handover.gave = true;
         let (packet, tokens) = self.pack_resting();
-        let socket = |token: &Token| self.connections[token.place as usize].transport.descriptor();
+        let socket = |token: &Token| self.connections.peek(*token).map(|connection| connection.transport.descriptor());
         let given = match tokens.is_empty() {
             true => Ok(Given::Yes),
             false => {
                 self.count_send();
-                self.exchange.resting.give(&packet, &tokens.iter().map(socket).collect::<Vec<BorrowedFd>>())
+                self.exchange.resting.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
             }
         };
         self.handover.room = match given {
             Ok(Given::Yes) => Room::Free,
             Ok(Given::Full) => Room::Full,
-            Ok(Given::TooMany) => Room::Ask(self.now + LATER),
+            Ok(Given::TooMany) => Room::Ask(self.clock.now + LATER),
             Err(error) => {
                 if !std::mem::replace(&mut self.handover.complained, true) {
                     warn!(self.shared.log, "connections could not move"; "error" => %error);
                 }
-                Room::Ask(self.now + MUCH_LATER)
+                Room::Ask(self.clock.now + MUCH_LATER)
             }
         };
         match self.handover.room {
@@ -204,10 +208,10 @@ impl Loop {
             Room::Full | Room::Ask(_) => tokens.iter().rev().for_each(|token| self.handover.leaving.push_front(*token)),
         }
         if self.handover.room == Room::Full {
-            let event = EpollEvent::new(EpollFlags::EPOLLOUT, special(ROOM));
-            if let Err(error) = self.epoll.add(self.exchange.resting.giving(), event) {
+            let giving = self.exchange.resting.giving();
+            if let Err(error) = self.poll.watch(giving, Source::Room, EpollFlags::EPOLLOUT) {
                 error!(self.shared.log, "could not watch the exchange"; "error" => %error);
-                self.handover.room = Room::Ask(self.now + LATER);
+                self.handover.room = Room::Ask(self.clock.now + LATER);
             }
         }
         true
@@ -219,7 +223,7 @@ impl Loop {
         while tokens.len() < self.handover.at_once
             && let Some(token) = self.handover.leaving.pop_front()
         {
-            let Some(connection) = find(&mut self.connections, token) else { continue };
+            let Some(connection) = self.connections.get(token) else { continue };
             if !connection.may_move() {
                 // It leaves when it rests again.
                 connection.leaving = false;
@@ -240,7 +244,7 @@ impl Loop {
     /// The exchange has room again.
     pub(crate) fn room_again(&mut self) {
         self.handover.room = Room::Free;
-        let _ = self.epoll.delete(self.exchange.resting.giving());
+        let _ = self.poll.forget(self.exchange.resting.giving());
     }
 
     fn have_moved(&mut self, tokens: &[Token]) {
@@ -259,7 +263,7 @@ impl Loop {
     /// Moves a connection between two requests whose next one has come; `false` if it has to stay.
     pub(crate) fn give(&mut self, token: Token) -> bool {
         let mut packet = self.packet();
-        let Some(connection) = find(&mut self.connections, token) else { return true };
+        let Some(connection) = self.connections.get(token) else { return true };
         if !connection.may_move() || !connection.pack(&mut packet) {
             return false;
         }
@@ -295,7 +299,7 @@ impl Loop {
         let behind = connection.partial.replace(Box::new(Partial { bytes, ..Partial::default() }));
         if self.give(token) {
             self.ready.pop_front();
-            self.retire(work);
+            self.pool.keep(work);
             return true;
         }
         if let Some(connection) = self.connection(token) {
@@ -352,7 +356,7 @@ impl Loop {
         self.scratch = scratch;
         match taken {
             Ok(Some(Taken { moved, lost })) => {
-                if lost > 0 && self.handover.lost.is_due(self.now) {
+                if lost > 0 && self.handover.lost.is_due(self.clock.now) {
                     error!(self.shared.log, "connections were lost on the exchange"; "connections" => lost,
                         "error" => "this process may not open more files");
                 }
@@ -361,7 +365,7 @@ impl Loop {
             }
             Ok(None) => false,
             Err(error) => {
-                if self.handover.lost.is_due(self.now) {
+                if self.handover.lost.is_due(self.clock.now) {
                     error!(self.shared.log, "connections were lost on the exchange"; "error" => %error);
                 }
                 false
@@ -389,6 +393,6 @@ impl Loop {
             return self.close(token);
         }
         self.watch(token, Interest::Read);
-        self.again.push_back(token);
+        self.turn.go_on(token);
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Place(Option<Token>);
 impl Loop {
     /// Whether there is room for one more connection.
     pub(crate) fn has_room(&self) -> bool {
-        self.connections.len() < self.most_connections && self.shared.store.descriptors_left() > 0
+        self.connections.len() < self.intake.most && self.shared.store.descriptors_left() > 0
     }
 
     /// A place for one more connection; where there is none, nobody is accepted until there is.
@@ -46,13 +46,13 @@ impl Loop {
             return Some(Place(None));
         }
         if self.sibling_has_room() {
-            self.paused_until = Some(self.now + LEFT_TO_SIBLINGS);
+            self.intake.paused_until = Some(self.clock.now + LEFT_TO_SIBLINGS);
             self.arm();
             return None;
         }
         let longest = self.longest_idle();
         if longest.is_none() {
-            self.crowded = true;
+            self.intake.crowded = true;
             self.complain("as many connections as there may be, and none of them idles");
             self.arm();
         }
@@ -64,7 +64,7 @@ impl Loop {
         let siblings = self.shared.scoreboard.siblings(self.shared.slot);
         siblings.filter(|slot| matches!(slot.state(), State::Idle | State::Working)).any(|slot| {
             let connections = slot.connections.load(Relaxed) as usize;
-            connections < self.most_connections
+            connections < self.intake.most
         })
     }
 
@@ -98,7 +98,7 @@ impl Loop {
     }
 
     fn find_idle(&mut self) {
-        let tokens = self.connections.iter().map(|(_, connection)| connection.token);
+        let tokens = self.connections.iter().map(|connection| connection.token);
         let mut found: Vec<_> = tokens.filter_map(|token| Some((self.idle_since(token)?, token))).collect();
         if found.len() > FOUND {
             found.select_nth_unstable(FOUND);
@@ -110,7 +110,7 @@ impl Loop {
 
     /// Since when nothing of a request has come; within, `None` where nothing bounds that.
     fn idle_since(&self, token: Token) -> Option<Option<Instant>> {
-        let connection = self.connections.get(token.place as usize).filter(|connection| connection.token == token)?;
+        let connection = self.connections.peek(token)?;
         let idles = matches!(connection.phase, Phase::Head) && connection.partial.is_none() && !connection.readable;
         let worker = &self.shared.boot.worker;
         let wait = if connection.requests == 0 { worker.header_timeout } else { worker.keep_alive };
@@ -129,11 +129,11 @@ impl Loop {
 
     fn shrink(&mut self) {
         self.idle.most = self.connections.len();
-        self.connections.shrink_to_fit();
+        self.connections.shrink();
         self.timers.shrink();
-        for queue in [&mut self.ready, &mut self.again, &mut self.later, &mut self.parked] {
-            queue.shrink_to_fit();
-        }
+        self.turn.shrink();
+        self.ready.shrink_to_fit();
+        self.parked.shrink_to_fit();
     }
 }
 

@@ -12,7 +12,7 @@ use slog::{info, warn};
 use crate::{
     Ending,
     connection::{Connection, Interest, Next, Phase},
-    event_loop::{Loop, Step, find},
+    event_loop::{Loop, Step},
     timers::Token,
     transport::listener,
 };
@@ -91,13 +91,13 @@ impl Loop {
 
     /// Begins to drain, or shortens a drain.
     pub(crate) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
-        let drain = Drain { deadline: self.now + delay + within, hand_over };
+        let drain = Drain { deadline: self.clock.now + delay + within, hand_over };
         self.shared.closing.store(!hand_over, Relaxed);
         if !hand_over {
-            self.listeners.iter().for_each(|listener| listener::accept_the_silent(listener.as_fd()));
+            self.intake.listeners.iter().for_each(|listener| listener::accept_the_silent(listener.as_fd()));
         }
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
-        self.life = Life::Leaving { from: self.now + delay, drain };
+        self.life = Life::Leaving { from: self.clock.now + delay, drain };
         self.drain_goes_on();
     }
 
@@ -105,7 +105,7 @@ impl Loop {
     pub(crate) fn quit(&mut self) {
         self.cut_requests("the worker quits");
         self.life = Life::Over(Ending::Quit);
-        if self.calls > 0 {
+        if self.calls.under_way > 0 {
             self.steps.push_back(Step::Abandon(0));
         }
     }
@@ -113,14 +113,14 @@ impl Loop {
     /// What time brings about in a drain.
     pub(crate) fn drain_goes_on(&mut self) {
         match self.life {
-            Life::Leaving { from, drain } if from <= self.now => {
+            Life::Leaving { from, drain } if from <= self.clock.now => {
                 if !drain.hand_over {
                     self.empty_queues();
                 }
                 self.life = Life::Draining(drain);
                 self.begin_handover(drain.hand_over);
                 self.arm();
-                self.listeners.clear();
+                self.intake.listeners.clear();
                 if !drain.hand_over {
                     self.let_have_last_word();
                 }
@@ -129,16 +129,16 @@ impl Loop {
             _ => {}
         }
         if let Life::Draining(drain) = self.life
-            && drain.deadline <= self.now
+            && drain.deadline <= self.clock.now
         {
-            warn!(self.shared.log, "drain cut short"; "connections" => self.connections.len(), "calls" => self.calls);
+            warn!(self.shared.log, "drain cut short"; "connections" => self.connections.len(), "calls" => self.calls.under_way);
             for seat in 0..self.shared.boot.worker.threads {
                 if self.shared.scoreboard.activity(self.shared.slot, seat).current().is_some() {
                     self.steps.push_back(Step::Explain(seat, "request abandoned"));
                 }
             }
             self.cut_requests("graceful-timeout");
-            self.life = Life::Over(Ending::Drained { deadline: self.now });
+            self.life = Life::Over(Ending::Drained { deadline: self.clock.now });
             self.tell(FromWorker::Drained);
             self.steps.push_back(Step::Abandon(0));
         }
@@ -146,11 +146,11 @@ impl Loop {
 
     /// Lets every connection that is between two requests go on: it will move or end.
     fn look_at_resting(&mut self, hand_over: bool) {
-        let resting = self.connections.iter().filter(|(_, connection)| matches!(connection.phase, Phase::Head));
-        let resting: Vec<Token> = resting.map(|(_, connection)| connection.token).collect();
+        let resting = self.connections.iter().filter(|connection| matches!(connection.phase, Phase::Head));
+        let resting: Vec<Token> = resting.map(|connection| connection.token).collect();
         match hand_over {
             true => resting.into_iter().for_each(|token| self.shall_move(token)),
-            false => self.again.extend(resting),
+            false => resting.into_iter().for_each(|token| self.turn.go_on(token)),
         }
     }
 
@@ -163,8 +163,8 @@ impl Loop {
         let resting: Vec<(Token, Instant)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| rests(connection) && !self.again.contains(&connection.token))
-            .filter_map(|(_, connection)| {
+            .filter(|connection| rests(connection) && !self.turn.holds(connection.token))
+            .filter_map(|connection| {
                 let wait = if connection.requests == 0 { header } else { keep_alive };
                 Some((connection.token, connection.deadline.due()?.checked_sub(wait)? + LAST_WORD))
             })
@@ -175,7 +175,7 @@ impl Loop {
     }
 
     fn end_rest_at(&mut self, token: Token, due: Instant) {
-        if let Some(connection) = find(&mut self.connections, token) {
+        if let Some(connection) = self.connections.get(token) {
             self.timers.set(token, &mut connection.deadline, Some(due));
         }
     }
@@ -184,12 +184,8 @@ impl Loop {
     pub(crate) fn drained(&mut self) -> Option<Step> {
         match self.life {
             Life::Over(_) => Some(Step::End),
-            Life::Draining(_)
-                if !self.again.is_empty() || !self.later.is_empty() || self.calls > self.stuck.len() as u16 =>
-            {
-                None
-            }
-            Life::Draining(_) if self.connections.len() > self.stuck.len() => None,
+            Life::Draining(_) if self.turn.left() > 0 || self.calls.any_may_end() => None,
+            Life::Draining(_) if self.connections.len() > self.calls.stuck.len() => None,
             Life::Draining(drain) => {
                 // A sibling may have given something before it heard that all stop.
                 if !drain.hand_over && self.empty_exchange() {
@@ -201,7 +197,7 @@ impl Loop {
                     self.tell_handover();
                 }
                 self.tell(FromWorker::Drained);
-                Some(if self.calls > 0 || self.held.is() { Step::Abandon(0) } else { Step::End })
+                Some(if self.calls.under_way > 0 || self.held.is() { Step::Abandon(0) } else { Step::End })
             }
             Life::Waiting | Life::Serving | Life::Leaving { .. } => None,
         }
@@ -215,7 +211,7 @@ impl Loop {
             self.shall_move(token);
             return false;
         }
-        let now = self.now;
+        let now = self.clock.now;
         match self.connection(token) {
             // A request has begun: it is waited for, within the drain's bound.
             Some(Connection { partial: Some(_), .. }) => false,

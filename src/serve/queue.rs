@@ -16,7 +16,7 @@ use crate::{
 impl Loop {
     /// The request is whole: it waits for a Python thread, or goes where one is free.
     pub(crate) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
-        work.ready = self.now;
+        work.ready = self.clock.now;
         work.waited = !self.thread_free() || !self.ready.is_empty();
         let Some(connection) = self.connection(token) else { return };
         if let Some(came) = connection.came.take() {
@@ -41,15 +41,15 @@ impl Loop {
 
     /// The oldest request that still wants an answer.
     pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
-        while self.steps_left > 0
+        while self.turn.may_step()
             && let Some(token) = self.ready.pop_front()
         {
             let bound = self.shared.boot.worker.max_queue_time;
-            let now = self.now;
+            let now = self.clock.now;
             let Some(connection) = self.connection(token) else { continue };
             match std::mem::replace(&mut connection.phase, Phase::Head) {
                 Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => {
-                    self.steps_left -= 1;
+                    self.turn.step();
                     self.overloaded(token, work);
                 }
                 Phase::Ready(work) => {
@@ -67,11 +67,11 @@ impl Loop {
     /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
     /// waiting ones to siblings that are idle.
     pub(crate) fn shed(&mut self) {
-        while self.steps_left > 0
+        while self.turn.may_step()
             && let Some(token) = self.ready.front().copied()
         {
             let bound = self.shared.boot.worker.max_queue_time;
-            let now = self.now;
+            let now = self.clock.now;
             let Some(connection) = self.connection(token) else {
                 self.ready.pop_front();
                 continue;
@@ -83,7 +83,7 @@ impl Loop {
             if !bound.is_zero() && took(work.ready, now) > bound {
                 if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
                     self.ready.pop_front();
-                    self.steps_left -= 1;
+                    self.turn.step();
                     self.overloaded(token, work);
                 }
             } else if !self.give_ready(token) {
@@ -95,7 +95,7 @@ impl Loop {
 
     pub(crate) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
         self.slot().errors.fetch_add(1, Relaxed);
-        work.outgoing.date = self.date;
+        work.outgoing.date = self.clock.date;
         work.started = work.ready;
         let incoming = &work.incoming;
         work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
@@ -117,7 +117,7 @@ impl Loop {
             return;
         }
         before.store(queued, Relaxed);
-        let work = |token: &Token| match &self.connections.get(token.place as usize)?.phase {
+        let work = |token: &Token| match &self.connections.peek(*token)?.phase {
             Phase::Ready(work) => Some(work),
             _ => None,
         };
@@ -125,7 +125,7 @@ impl Loop {
         for place in 0..QUEUE_SHOWN {
             match waiting.next() {
                 Some(work) => {
-                    board.waiting(own, place).begin(work.incoming.line_bytes(), self.milliseconds_at(work.ready))
+                    board.waiting(own, place).begin(work.incoming.line_bytes(), self.clock.milliseconds_at(work.ready))
                 }
                 None => board.waiting(own, place).end(),
             }
@@ -136,8 +136,8 @@ impl Loop {
     pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
         let token = work.outgoing.token;
         let bound = first_look(&self.shared.boot.worker);
-        work.started = self.now;
-        work.outgoing.date = self.date;
+        work.started = self.clock.now;
+        work.outgoing.date = self.clock.date;
         work.outgoing.thread = Some(seat);
         work.outgoing.may_wait = self.may_group();
         self.shared.seats[usize::from(seat)].begin();
@@ -146,15 +146,15 @@ impl Loop {
             live.called(self.shared.clone(), seat);
         }
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
-        activity.begin(work.incoming.line_bytes(), self.milliseconds());
+        activity.begin(work.incoming.line_bytes(), self.clock.milliseconds());
         self.keep_head(seat, &work.incoming);
-        self.calls += 1;
-        self.called += 1;
-        work.measured = worth_handing_on(self.service) || self.threads.expects_waits();
+        self.calls.under_way += 1;
+        self.intake.called += 1;
+        work.measured = worth_handing_on(self.calls.usual) || self.threads.expects_waits();
         let wake = self.threads.call_begins(seat);
         let Some(connection) = self.connection(token) else { unreachable!("next_ready has just found it") };
         connection.phase = Phase::Called(seat, None);
-        self.bound(token, self.now, bound);
+        self.bound(token, self.clock.now, bound);
         Step::Call(work, wake)
     }
 }

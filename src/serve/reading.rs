@@ -9,14 +9,11 @@ use crate::{
     access_log::took,
     body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
     connection::{Interest, Partial, Phase, TURN, Work},
-    event_loop::{Loop, find},
-    response::Outgoing,
+    event_loop::Loop,
     store::Shortage,
     timers::{Token, end_of},
 };
 
-/// Work that is kept for reuse: as much as is read and waits at once on a busy worker.
-const SPARE: usize = 32;
 pub(crate) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
 const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 /// Below the minimum rate a client has this long to catch up.
@@ -45,17 +42,17 @@ impl Loop {
                 incoming.filled = length;
                 if connection.proxy_expected {
                     let partial = Partial { bytes: incoming.bytes[..length].to_vec(), ..Partial::default() };
-                    self.retire(work);
+                    self.pool.keep(work);
                     return self.read_more_head(token, Box::new(partial));
                 }
             }
             Ok(None) => {
                 connection.readable = false;
-                self.retire(work);
+                self.pool.keep(work);
                 return self.rest(token);
             }
             Ok(Some(0)) | Err(_) => {
-                self.retire(work);
+                self.pool.keep(work);
                 return self.close(token);
             }
         }
@@ -66,9 +63,9 @@ impl Loop {
                 let partial = Box::new(Partial {
                     bytes: incoming.bytes[..incoming.filled].to_vec(),
                     head: std::mem::take(&mut incoming.head),
-                    since: Some(self.now),
+                    since: Some(self.clock.now),
                 });
-                self.retire(work);
+                self.pool.keep(work);
                 // The kernel reports what comes, not what is still there.
                 if readable { self.read_more_head(token, partial) } else { self.keep_partial(token, partial) }
             }
@@ -78,7 +75,7 @@ impl Loop {
 
     /// A head that comes in pieces, or stands behind another request.
     fn read_more_head(&mut self, token: Token, mut partial: Box<Partial>) {
-        let begun = partial.since.get_or_insert(self.now).to_owned();
+        let begun = partial.since.get_or_insert(self.clock.now).to_owned();
         let mut scratch = std::mem::take(&mut self.scratch);
         let complete = loop {
             match self.parse_partial(token, &mut partial) {
@@ -124,7 +121,7 @@ impl Loop {
 
     /// Waits for the rest of a head.
     fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
-        let since = partial.since.unwrap_or(self.now);
+        let since = partial.since.unwrap_or(self.clock.now);
         let Some(connection) = self.connection(token) else { return };
         // A CRLF too many behind a body begins no request (RFC 9112 §2.2); it does begin a PROXY header.
         if partial.bytes == b"\r\n" && !connection.proxy_expected {
@@ -143,12 +140,12 @@ impl Loop {
         self.watch(token, Interest::Read);
         let worker = &self.shared.boot.worker;
         let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
-        let now = self.now;
+        let now = self.clock.now;
         let Some(connection) = self.connection(token) else { return };
         if connection.partial.is_none() {
             let wait = if connection.requests == 0 { header } else { keep_alive };
             self.bound(token, now, wait);
-            if std::mem::take(&mut self.crowded) {
+            if std::mem::take(&mut self.intake.crowded) {
                 self.arm();
             }
         }
@@ -157,7 +154,7 @@ impl Loop {
     /// Says how long what a connection does now may last; zero for no bound.
     pub(crate) fn bound(&mut self, token: Token, since: Instant, bound: Duration) {
         let timers = &mut self.timers;
-        if let Some(connection) = find(&mut self.connections, token) {
+        if let Some(connection) = self.connections.get(token) {
             timers.set(token, &mut connection.deadline, end_of(since, bound));
         }
     }
@@ -173,7 +170,7 @@ impl Loop {
         work.outgoing.half_closed = connection.half_closed;
         work.outgoing.keep_alive = keep && incoming.head.keep_alive && !connection.half_closed;
         incoming.consumed = incoming.head.length;
-        match BodyReader::new(incoming.head.framing, self.now, &self.shared.boot.worker) {
+        match BodyReader::new(incoming.head.framing, self.clock.now, &self.shared.boot.worker) {
             Ok(None) => self.request_ready(token, work),
             Ok(Some(reader)) => self.body_follows(token, work, Box::new(reader)),
             Err(refusal) => self.refuse(token, work, refusal),
@@ -201,7 +198,7 @@ impl Loop {
             // 25 bytes always fit an idle connection's send buffer.
             incoming.whole = false;
             if connection.transport.send(CONTINUE).is_err() {
-                self.dropped(work, self.now);
+                self.dropped(work, self.clock.now);
                 return self.close(token);
             }
         }
@@ -223,9 +220,9 @@ impl Loop {
                 connection.phase = Phase::Body(work, reader);
                 let readable = connection.readable;
                 self.watch(token, Interest::Read);
-                self.bound(token, self.now, self.shared.boot.worker.body_timeout);
+                self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
                 if readable {
-                    self.later.push_back(token);
+                    self.turn.go_on_later(token);
                 }
             }
             Err(problem) => self.body_failed(token, work, problem),
@@ -241,7 +238,7 @@ impl Loop {
 
     fn read_body_into(&mut self, token: Token, scratch: &mut [u8]) {
         let shared = self.shared.clone();
-        let now = self.now;
+        let now = self.clock.now;
         let Some(connection) = self.connection(token) else { return };
         let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         if let Some(since) = reader.parked.take() {
@@ -291,25 +288,25 @@ impl Loop {
         connection.phase = Phase::Body(work, reader);
         self.bound(token, now, shared.boot.worker.body_timeout);
         if readable {
-            self.later.push_back(token);
+            self.turn.go_on_later(token);
         }
     }
 
     /// There is no descriptor for the body's file. Its reading waits for one, and that is not the client's fault.
     fn park(&mut self, token: Token, work: Box<Work>, mut reader: Box<BodyReader>) {
         self.shared.store.complain(&self.shared.log, &Shortage::Descriptors, &work.incoming.line());
-        reader.parked = Some(self.now);
-        let Some(connection) = self.connection(token) else { return self.retire(work) };
+        reader.parked = Some(self.clock.now);
+        let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         connection.phase = Phase::Body(work, reader);
         self.parked.push_back(token);
-        self.bound(token, self.now, self.shared.boot.worker.body_timeout);
+        self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
     }
 
     /// Descriptors are free again: bodies that waited for one are read on.
     pub(crate) fn unpark(&mut self) {
         if !self.parked.is_empty() {
             let free = self.shared.store.descriptors_left().min(self.parked.len());
-            self.again.extend(self.parked.drain(..free));
+            self.parked.drain(..free).for_each(|token| self.turn.go_on(token));
         }
     }
 
@@ -340,27 +337,10 @@ impl Loop {
 
     /// Work for a connection's next request.
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
-        let connection = find(&mut self.connections, token)?;
+        let connection = self.connections.get(token)?;
         let peer = connection.peer(&self.shared.boot.worker.forwarded_allow).clone();
         let transport = connection.transport.clone();
-        Some(match self.spare.pop() {
-            Some(mut work) => {
-                work.outgoing.token = token;
-                work.outgoing.transport = Some(transport);
-                work.incoming.client = peer.client;
-                work.incoming.trusted = peer.trusted;
-                work
-            }
-            None => Work::new(Outgoing::new(self.shared.clone(), token, transport), peer, self.now),
-        })
-    }
-
-    /// Keeps work for reuse.
-    pub(crate) fn retire(&mut self, mut work: Box<Work>) {
-        if self.spare.len() < SPARE {
-            work.reset();
-            self.spare.push(work);
-        }
+        Some(self.pool.take(&self.shared, token, transport, peer, self.clock.now))
     }
 }
 

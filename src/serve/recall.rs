@@ -77,15 +77,15 @@ impl Held {
 impl Loop {
     /// When a request that waits for its thread is to be taken back.
     pub(crate) fn recall_due(&self) -> Option<Instant> {
-        if self.calls == 0 { None } else { self.held.recall_due() }
+        if self.calls.under_way == 0 { None } else { self.held.recall_due() }
     }
 
     /// Takes back the requests that have waited too long for their threads. Whether there were any.
     pub(crate) fn recall(&mut self) -> bool {
         let mut any = false;
         for thread in 0..self.held.pending.len() {
-            if self.calls > 0
-                && let Some(work) = self.held.take_late(thread, self.now)
+            if self.calls.under_way > 0
+                && let Some(work) = self.held.take_late(thread, self.clock.now)
             {
                 self.take_back(thread as u16, work);
                 any = true;
@@ -95,13 +95,13 @@ impl Loop {
     }
 
     fn take_back(&mut self, seat: u16, work: Box<Work>) {
-        self.calls -= 1;
+        self.calls.under_way -= 1;
         self.shared.scoreboard.activity(self.shared.slot, seat).end();
         self.held.since.get_or_insert(work.started);
-        self.busy_since.get_or_insert(self.now);
+        self.busy_since.get_or_insert(self.clock.now);
         self.arm();
         let token = work.outgoing.token;
-        let Some(connection) = self.connection(token) else { return self.retire(work) };
+        let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         connection.phase = Phase::Ready(work);
         connection.deadline.clear();
         self.ready.push_front(token);
@@ -110,7 +110,7 @@ impl Loop {
 
     /// A thread that had waited in vain can call now.
     pub(crate) fn lock_is_had(&mut self) {
-        self.now = Instant::now();
+        self.read_clock();
         if self.held.said {
             self.say_held("interpreter lock free again");
         }
@@ -119,7 +119,7 @@ impl Loop {
 
     /// Says, once, that the lock is held.
     pub(crate) fn look_at_held(&mut self) {
-        if self.held.due().is_some_and(|due| due <= self.now) {
+        if self.held.due().is_some_and(|due| due <= self.clock.now) {
             self.say_held("interpreter lock held");
             self.held.said = true;
         }
@@ -133,7 +133,7 @@ impl Loop {
         });
         let calls: Vec<String> = calls.collect();
         let by = if calls.is_empty() { "a thread of the application's own".into() } else { calls.join(", ") };
-        warn!(self.shared.log, "{}", what; "by" => by, "for_ms" => took(since, self.now).as_millis() as u64,
+        warn!(self.shared.log, "{}", what; "by" => by, "for_ms" => took(since, self.clock.now).as_millis() as u64,
             "requests_waiting" => self.ready.len());
     }
 }

@@ -18,8 +18,8 @@ const CLIENT_LEFT: u16 = 499;
 impl Loop {
     /// A request is over.
     pub(crate) fn over(&mut self, work: Box<Work>) {
-        self.access_log.record(&work, took(work.started, self.now));
-        self.retire(work);
+        self.access_log.record(&work, took(work.started, self.clock.now));
+        self.pool.keep(work);
     }
 
     /// A request ends before it is called, without an answer.
@@ -33,9 +33,7 @@ impl Loop {
     /// Keeps a head whose request may have to be recorded while its call still holds it.
     pub(crate) fn keep_head(&mut self, seat: u16, incoming: &Incoming) {
         if self.access_log.is_on() {
-            let head = &mut self.heads[usize::from(seat)];
-            head.clear();
-            head.extend_from_slice(&incoming.bytes[..incoming.head.length]);
+            self.access_log.keep_head(seat, &incoming.bytes[..incoming.head.length]);
         }
     }
 
@@ -46,14 +44,14 @@ impl Loop {
         }
         let Some(mut work) = self.work_for(token) else { return };
         let incoming = &mut work.incoming;
-        incoming.bytes = std::mem::take(&mut self.heads[usize::from(seat)]);
+        incoming.bytes = self.access_log.take_head(seat);
         incoming.filled = incoming.bytes.len();
         // It was read and described before, so that both succeed.
         let _ = incoming.head.parse(&incoming.bytes, &self.limits);
         let _ = self.describe(incoming);
         let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
-        let age = begun.map_or(0, |(_, since)| self.milliseconds().saturating_sub(since));
-        work.started = self.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.now);
+        let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
+        work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);
         work.outgoing.status = status;
         work.outgoing.body_bytes = body;
         self.over(work);
@@ -61,11 +59,11 @@ impl Loop {
 
     /// The worker ends: what is still under way gets no more than it has.
     pub(crate) fn log_the_rest(&mut self) {
-        let tokens: Vec<Token> = self.connections.iter().map(|(_, connection)| connection.token).collect();
+        let tokens: Vec<Token> = self.connections.tokens();
         for token in tokens {
             if let Some(Phase::Called(seat, _)) = self.connection(token).map(|connection| &connection.phase) {
                 let seat = *seat;
-                if !self.stuck.iter().any(|stuck| stuck.token == token && stuck.answered) {
+                if !self.calls.is_answered(token) {
                     self.log_unended(token, seat, 0, 0);
                 }
             }
@@ -77,7 +75,11 @@ impl Loop {
     /// How many lines about clients were left out of the log.
     pub(crate) fn say_left_out(&mut self) {
         let over = matches!(self.life, Life::Over(_));
-        match self.client_lines.take_left_out(if over { self.now + Duration::from_secs(1) } else { self.now }) {
+        match self.client_lines.take_left_out(if over {
+            self.clock.now + Duration::from_secs(1)
+        } else {
+            self.clock.now
+        }) {
             0 => {}
             count => info!(self.shared.log, "more clients refused or cut"; "count" => count),
         }

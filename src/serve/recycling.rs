@@ -73,14 +73,14 @@ impl Recycling {
 
 impl Loop {
     pub(crate) fn count_request(&mut self) {
-        if let Some(why) = self.recycling.count(self.now) {
+        if let Some(why) = self.recycling.count(self.clock.now) {
             self.ask_replacement(why);
         }
     }
 
     pub(crate) fn look_at_age_and_memory(&mut self) {
-        if self.recycling.due().is_some_and(|due| due <= self.now)
-            && let Some(why) = self.recycling.look(self.now)
+        if self.recycling.due().is_some_and(|due| due <= self.clock.now)
+            && let Some(why) = self.recycling.look(self.clock.now)
         {
             self.ask_replacement(why);
         }

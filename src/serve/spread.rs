@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ostler_wire::scoreboard::State;
 
-use crate::event_loop::{EXCHANGE, Loop, RESTING};
+use crate::{event_loop::Loop, poll::Source};
 
 /// Siblings are looked at after so many connections.
 const BETWEEN_LOOKS: u32 = 8;
@@ -18,9 +18,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Whether this worker lets its siblings come first.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
-    /// Whether resting connections are taken from the exchange.
-    pub armed: bool,
-    /// Until then they are left to siblings.
+    /// Until then resting connections are left to siblings.
     paused_until: Option<Instant>,
     /// Connections since siblings were looked at.
     admitted: u32,
@@ -43,14 +41,14 @@ struct Connections {
 impl Loop {
     /// Whether this worker has room for another packet of resting connections, and does not leave it to others.
     pub(crate) fn takes_resting(&self) -> bool {
-        let room = self.most_connections.saturating_sub(self.connections.len());
+        let room = self.intake.most.saturating_sub(self.connections.len());
         room >= self.handover.at_once && self.spread.paused_until.is_none()
     }
 
     /// After each few connections: where this worker has more than its share, the next newcomer wakes another one.
     pub(crate) fn let_siblings_accept(&mut self) {
         self.spread.admitted += 1;
-        if !self.armed || self.spread.admitted < BETWEEN_LOOKS {
+        if !self.intake.armed || self.spread.admitted < BETWEEN_LOOKS {
             return;
         }
         self.spread.admitted = 0;
@@ -58,28 +56,28 @@ impl Loop {
         if own > SLACK && own > self.of_workers().mean * 9 / 8 + SLACK {
             self.listen_to_newcomers(false);
             self.listen_to_newcomers(true);
-            if self.armed_exchange {
-                self.listen(false, self.exchange.waiting.taking(), EXCHANGE);
-                self.listen(true, self.exchange.waiting.taking(), EXCHANGE);
+            if self.intake.armed_waiting {
+                self.listen(false, self.exchange.waiting.taking(), Source::Waiting);
+                self.listen(true, self.exchange.waiting.taking(), Source::Waiting);
             }
         }
     }
 
     /// After each packet of resting connections: the next one wakes another worker. One that is ahead takes none for a while.
     pub(crate) fn let_siblings_take(&mut self) {
-        if self.spread.armed {
-            self.spread.armed = false;
-            self.listen(false, self.exchange.resting.taking(), RESTING);
+        if self.intake.armed_resting {
+            self.intake.armed_resting = false;
+            self.listen(false, self.exchange.resting.taking(), Source::Resting);
         }
         if self.connections.len() > self.of_workers().fewest + 2 * self.handover.at_once {
-            self.spread.paused_until = Some(self.now + PAUSE);
+            self.spread.paused_until = Some(self.clock.now + PAUSE);
         }
         self.arm();
     }
 
     /// A pause may be over.
     pub(crate) fn take_again(&mut self) {
-        if self.spread.paused_until.is_some_and(|until| until <= self.now) {
+        if self.spread.paused_until.is_some_and(|until| until <= self.clock.now) {
             self.spread.paused_until = None;
             self.arm();
         }
