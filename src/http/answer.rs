@@ -1,20 +1,18 @@
 //! The server's own answers: small, without version or path, in HTML or JSON as the client prefers (RFC 9110 §12.5.1).
 
-use crate::{response::append, syntax::trim};
+use crate::{response::ResponseHead, syntax::trim};
 
-/// Appends a whole answer of the server's own, small and without version or path, in JSON or HTML as `accept` prefers; without
-/// the body where `head_request`. `fields` are written as they are. Returns how many bytes of body there are.
-#[expect(clippy::too_many_arguments, reason = "each is a part of the answer, and all callers have all of them at hand")]
-pub fn error_answer(
-    out: &mut Vec<u8>,
-    status: u16,
-    accept: Option<&[u8]>,
-    head_request: bool,
-    keep_alive: bool,
-    date: &[u8; 29],
-    server: &[u8],
-    fields: &[(&str, &str)],
-) -> u64 {
+/// An answer of the server's own: a value until it is sent like any other response.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Status and fields, Content-Length among them.
+    pub head: ResponseHead,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
+/// The page for an error, in JSON or HTML as the request's Accept prefers. `fields` go into its head.
+pub fn error_answer(status: u16, accept: Option<&[u8]>, fields: &[(&str, &str)]) -> Answer {
     let phrase = phrase(status);
     let (kind, body) = if prefers_json(accept.unwrap_or_default()) {
         ("application/json", format!("{{\"status\": {status}, \"error\": \"{phrase}\"}}\n"))
@@ -23,23 +21,14 @@ pub fn error_answer(
         let page = format!("<!doctype html>\n<html lang=\"en\"><title>{title}</title><h1>{title}</h1></html>\n");
         ("text/html; charset=utf-8", page)
     };
-    out.extend_from_slice(format!("HTTP/1.1 {status} {phrase}\r\n").as_bytes());
-    append(out, b"Content-Type", kind.as_bytes());
-    append(out, b"Content-Length", body.len().to_string().as_bytes());
-    append(out, b"Date", date);
-    if !server.is_empty() {
-        append(out, b"Server", server);
+    let mut head = ResponseHead::default();
+    let length = body.len().to_string();
+    let own = [("Content-Type", kind), ("Content-Length", &length)];
+    head.begin(format!("{status} {phrase}").as_bytes()).expect("a status of the table");
+    for (name, value) in own.iter().chain(fields) {
+        head.field(name.as_bytes(), value.as_bytes()).expect("a field that is written in the source");
     }
-    for (name, value) in fields {
-        append(out, name.as_bytes(), value.as_bytes());
-    }
-    append(out, b"Connection", if keep_alive { b"keep-alive" } else { b"close" });
-    out.extend_from_slice(b"\r\n");
-    if head_request {
-        return 0;
-    }
-    out.extend_from_slice(body.as_bytes());
-    body.len() as u64
+    Answer { head, body: body.into() }
 }
 
 /// Of the statuses that the server itself answers with (RFC 9110 §15, RFC 6585 §5).
@@ -104,33 +93,25 @@ fn thousandths(text: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
 
-    const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
-
-    fn answer(status: u16, accept: Option<&str>, head_request: bool) -> String {
-        let mut out = Vec::new();
-        let fields = [("Retry-After", "1")];
-        error_answer(&mut out, status, accept.map(str::as_bytes), head_request, false, DATE, b"ostler", &fields);
-        String::from_utf8(out).unwrap()
-    }
-
     #[test]
     fn an_answer_is_whole_and_small() {
-        assert_eq!(
-            answer(503, None, false),
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 110\r\n\
-             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: ostler\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
-             <!doctype html>\n<html lang=\"en\"><title>503 Service Unavailable</title><h1>503 Service Unavailable</h1></html>\n"
-        );
-        let json = answer(400, Some("application/json"), false);
-        assert!(json.ends_with("\r\n\r\n{\"status\": 400, \"error\": \"Bad Request\"}\n"), "{json}");
+        let answer = error_answer(503, None, &[("Retry-After", "1")]);
+        let page = "<!doctype html>\n<html lang=\"en\"><title>503 Service Unavailable</title><h1>503 Service Unavailable</h1></html>\n";
+        assert_eq!(answer.head.status(), 503);
+        assert_eq!(answer.head.value(b"content-type"), Some(&b"text/html; charset=utf-8"[..]));
+        assert_eq!(answer.head.value(b"retry-after"), Some(&b"1"[..]));
+        assert_eq!(answer.head.content_length(), Some(page.len() as u64));
+        assert_eq!(answer.body, page.as_bytes());
+        let json = error_answer(400, Some(b"application/json"), &[]);
+        assert_eq!(json.head.value(b"content-type"), Some(&b"application/json"[..]));
+        assert_eq!(json.body, b"{\"status\": 400, \"error\": \"Bad Request\"}\n");
     }
 
     #[test]
-    fn an_answer_to_head_has_the_length_but_not_the_body() {
-        let (with, without) = (answer(400, None, false), answer(400, None, true));
-        assert!(without.ends_with("\r\n\r\n") && with.starts_with(&without));
-        let (_, body) = with.split_once("\r\n\r\n").unwrap();
-        assert!(without.contains(&format!("Content-Length: {}\r\n", body.len())), "{without}");
+    fn every_status_that_the_server_answers_with_makes_an_answer() {
+        for status in 400..=599 {
+            assert_eq!(error_answer(status, None, &[]).head.status(), status);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-pub use crate::answer::error_answer;
+pub use crate::answer::{Answer, error_answer};
 use crate::{
     RequestHead, Version,
     syntax::{decimal, is_field_value, is_name, is_token_text},

@@ -8,7 +8,7 @@ use crate::{
     application::{Body, Client},
     body::BodyReader,
     outbox::Outbox,
-    response::Outgoing,
+    response::{Outgoing, Response},
     timers::{Deadline, Token},
     transport::Transport,
 };
@@ -217,6 +217,11 @@ impl Work {
             slept: false,
             panicked: false,
         })
+    }
+
+    /// The way back to its client.
+    pub fn response(&mut self) -> Response<'_> {
+        Response { out: &mut self.outgoing, request: &self.incoming.head, bytes: &self.incoming.bytes }
     }
 
     /// Keeps, while a client takes its time, only what the access log shows.

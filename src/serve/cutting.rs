@@ -2,15 +2,10 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
-use ostler_http::{Refusal, response::error_answer};
+use ostler_http::Refusal;
 use slog::warn;
 
-use crate::{
-    calls::Stuck,
-    connection::{Connection, Phase},
-    event_loop::Loop,
-    timers::Token,
-};
+use crate::{calls::Stuck, connection::Phase, event_loop::Loop, timers::Token};
 
 /// So many requests are named; of the rest the log has the number.
 const NAMED: usize = 100;
@@ -73,20 +68,17 @@ impl Loop {
     /// Answers in the place of a call that will not, unless it has begun to, and says that no more will come.
     /// Returns whether it did answer; then the access log has it, too.
     pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
-        let mut answer = Vec::new();
-        if self.shared.seats[usize::from(seat)].revoke() {
-            let server = self.shared.boot.worker.server_header.as_bytes();
-            let head = self.shared.line(seat).starts_with("HEAD ");
-            let body = error_answer(&mut answer, status, None, head, false, &self.clock.date, server, &[]);
-            self.log_unended(token, seat, status, body);
+        let answers = self.shared.seats[usize::from(seat)].revoke();
+        if answers && let Some(mut work) = self.unended(token, seat) {
+            work.outgoing.date = self.clock.date;
+            work.outgoing.keep_alive = false;
+            work.response().error(status, &[]);
+            self.over(work);
         }
-        if let Some(Connection { transport, .. }) = self.connection(token) {
-            if !answer.is_empty() {
-                let _ = transport.send(&answer);
-            }
+        if let Some(connection) = self.connection(token) {
             // Whether answered or in the middle of an answer: there is no more to come.
-            transport.finish_sending();
+            connection.transport.finish_sending();
         }
-        !answer.is_empty()
+        answers
     }
 }

@@ -252,12 +252,10 @@ impl Loop {
         }
         let slot = self.slot();
         slot.refused.fetch_add(1, Relaxed);
-        let incoming = &work.incoming;
         work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
         work.started = self.clock.now;
-        // Of a head that could not be read there is what came before the fault: whether it is HEAD, and perhaps what it accepts.
-        work.outgoing.refuse(refusal.status, Some((&incoming.head, &incoming.bytes)), &[]);
+        work.response().error(refusal.status, &[]);
         let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         // There may be more of the refused request on its way: it is read and forgotten.
         connection.readable = true;

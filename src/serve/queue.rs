@@ -97,8 +97,7 @@ impl Loop {
         self.slot().errors.fetch_add(1, Relaxed);
         work.outgoing.date = self.clock.date;
         work.started = work.ready;
-        let incoming = &work.incoming;
-        work.outgoing.refuse(503, Some((&incoming.head, &incoming.bytes)), &[("Retry-After", "1")]);
+        work.response().error(503, &[("Retry-After", "1")]);
         self.answered(token, work);
     }
 

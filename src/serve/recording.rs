@@ -37,24 +37,24 @@ impl Loop {
         }
     }
 
-    /// Records a request whose call has not ended, with the status that its client has seen; zero for none.
-    pub(crate) fn log_unended(&mut self, token: Token, seat: u16, status: u16, body: u64) {
-        if !self.access_log.is_on() {
-            return;
-        }
-        let Some(mut work) = self.work_for(token) else { return };
+    /// Work with the head of a request whose call has not ended, and still has its own. Where there is no access log, nobody has kept
+    /// more of it than its line.
+    pub(crate) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
+        let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
+        let (line, since) = begun.unwrap_or_else(|| (Vec::new(), self.clock.milliseconds()));
+        let mut work = self.work_for(token)?;
         let incoming = &mut work.incoming;
-        incoming.bytes = self.access_log.take_head(seat);
+        incoming.bytes = match self.access_log.is_on() {
+            true => self.access_log.take_head(seat),
+            false => [&line, &b"\r\n\r\n"[..]].concat(),
+        };
         incoming.filled = incoming.bytes.len();
-        // It was read and described before, so that both succeed.
+        // It was read and described before. A line alone is no whole head, but its method can be read.
         let _ = incoming.head.parse(&incoming.bytes, &self.limits);
         let _ = self.describe(incoming);
-        let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
-        let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
-        work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);
-        work.outgoing.status = status;
-        work.outgoing.body_bytes = body;
-        self.over(work);
+        let age = Duration::from_millis(self.clock.milliseconds().saturating_sub(since));
+        work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
+        Some(work)
     }
 
     /// The worker ends: what is still under way gets no more than it has.
@@ -64,7 +64,7 @@ impl Loop {
             if let Some(Phase::Called(seat, _)) = self.connection(token).map(|connection| &connection.phase) {
                 let seat = *seat;
                 if !self.calls.is_answered(token) {
-                    self.log_unended(token, seat, 0, 0);
+                    self.unended(token, seat).into_iter().for_each(|work| self.over(work));
                 }
             }
             self.close(token);

@@ -8,7 +8,7 @@ use std::{
 use ostler_http::{
     RequestHead, ResponseHead, Version,
     body::{LAST_CHUNK, chunk_start},
-    response::{ResponseFraming, error_answer},
+    response::{Answer, ResponseFraming, error_answer},
 };
 
 use crate::{
@@ -207,8 +207,21 @@ impl Response<'_> {
     /// Answers 500 with the server's own page; only before anything was sent.
     pub fn failed(&mut self) {
         if !self.begun() {
-            self.out.refuse(500, Some((self.request, self.bytes)), &[]);
+            self.error(500, &[]);
         }
+    }
+
+    /// Answers with the server's own page for an error. Of a request that could not be read its head holds what came before the fault:
+    /// whether it is HEAD, and perhaps what it accepts.
+    pub(crate) fn error(&mut self, status: u16, fields: &[(&str, &str)]) {
+        let accept = self.request.value(self.bytes, b"accept");
+        self.answer(&error_answer(status, accept, fields));
+    }
+
+    /// Sends an answer of the server's own.
+    pub(crate) fn answer(&mut self, answer: &Answer) {
+        // Its length is right by itself.
+        let _ = self.whole(&answer.head, &answer.body, &mut |wait| wait());
     }
 
     /// The keys of the environ that the access log shows.
@@ -352,23 +365,6 @@ impl Outgoing {
     /// Whether another request can follow: somebody will take it, and where it begins is known.
     fn may_go_on(&self) -> bool {
         !self.shared.closing.load(Relaxed) && self.live.as_ref().is_none_or(LiveHandle::has_arrived)
-    }
-
-    /// Sends an answer of the server's own, to a request as far as it could be read.
-    pub fn refuse(&mut self, status: u16, request: Option<(&RequestHead, &[u8])>, fields: &[(&str, &str)]) {
-        let accept = request.and_then(|(head, bytes)| head.value(bytes, b"accept"));
-        let head_request = request.is_some_and(|(head, bytes)| head.method.of(bytes) == b"HEAD");
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let server = self.shared.boot.worker.server_header.as_bytes();
-        self.keep_alive &= self.may_go_on();
-        let keep_alive = self.keep_alive;
-        self.body_bytes =
-            error_answer(&mut buffer, status, accept, head_request, keep_alive, &self.date, server, fields);
-        let sent = self.transmit(&[&buffer], None);
-        self.progress = if sent.is_ok() { Progress::Ended } else { Progress::Cut };
-        self.status = status;
-        self.buffer = buffer;
     }
 
     /// Sends what makes a short response whole, or leaves that to the loop.
