@@ -4,7 +4,10 @@ use std::{io, ops::Deref};
 
 use ostler_http::RequestHead;
 
-use crate::{Response, budget::Room, store::SpoolFile};
+use crate::{
+    Response,
+    storage::{budget::Room, store::SpoolFile},
+};
 
 /// Something that answers requests on the Python threads.
 pub trait Application: Sync {

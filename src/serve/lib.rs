@@ -5,52 +5,26 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
 
-mod accepting;
-mod access_log;
 pub mod application;
-mod body;
-mod budget;
-mod call_time;
-mod calls;
-mod clock;
 mod connection;
-mod connections;
-mod crew;
-mod cutting;
-mod describing;
 mod event_loop;
 mod exchange;
-mod finishing;
-mod grouping;
-mod handover;
-mod idling;
-mod lead;
-mod moving;
-mod outbox;
-mod poll;
-mod pool;
-mod queue;
-mod reading;
-mod recall;
-mod recording;
-mod recycling;
+mod intake;
+mod life;
+mod request;
 pub mod response;
-mod saying;
 mod shared;
-mod spool;
-mod spread;
-mod store;
-mod timers;
+mod storage;
+mod threads;
 mod transport;
-mod turn;
 
 pub use application::{Application, Body, BodyBytes, BodyLength, Client, Gone, LiveBody, Request, Waiting};
 pub use response::Response;
-pub use store::SpoolFile;
+pub use storage::store::SpoolFile;
 
-use crew::Crew;
 use event_loop::Loop;
 use shared::Shared;
+use threads::Crew;
 
 /// What a worker starts with: its share of what the template was given, and the descriptors that it inherited.
 pub struct Setup {

@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use ostler_wire::{Boot, scoreboard::Scoreboard};
 use slog::Logger;
 
-use crate::{call_time::CallTime, outbox::Outbox, store::Store, timers::Token};
+use crate::{event_loop::timers::Token, response::outbox::Outbox, storage::store::Store, threads::call_time::CallTime};
 
 /// What the loop, the threads and the calls all see.
 pub(crate) struct Shared {
@@ -48,7 +48,7 @@ impl Shared {
         let worker = &boot.worker;
         let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let (logged_fields, logged_environ) = crate::access_log::wanted(&boot.worker.access_log_format);
+        let (logged_fields, logged_environ) = crate::response::access_log::wanted(&boot.worker.access_log_format);
         Ok(Shared {
             boot,
             slot,

@@ -1,0 +1,122 @@
+//! A client's connection: what is known of it between its requests, and where it is with one.
+
+pub(crate) mod connections;
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use ostler_http::RequestHead;
+
+use crate::{
+    application::Client,
+    event_loop::timers::{Deadline, Token},
+    request::{body::BodyReader, work::Work},
+    response::outbox::Outbox,
+    transport::Transport,
+};
+
+/// How many bytes are read from one connection, or sent to it, in one turn of the loop; then others have theirs.
+pub(crate) const TURN: usize = 256 * 1024;
+
+/// An open connection. Small while it idles: buffers belong to requests.
+pub(crate) struct Connection {
+    pub token: Token,
+    pub transport: Arc<Transport>,
+    /// The peer's as the socket said when it was accepted, or as a PROXY header said; none on a Unix socket.
+    pub address: Option<SocketAddr>,
+    pub peer: Option<Peer>,
+    pub listener: u16,
+    pub phase: Phase,
+    pub deadline: Deadline,
+    /// Bytes of the next request's head, or of several requests.
+    pub partial: Option<Box<Partial>>,
+    /// Whether epoll knows it, and whether it asks for writability.
+    pub interest: Interest,
+    /// The socket had more to read when it was last looked at, or has had an event since.
+    pub readable: bool,
+    /// FIN came.
+    pub half_closed: bool,
+    /// A PROXY header must come first.
+    pub proxy_expected: bool,
+    /// It moves when its turn comes (see `exchange::handover`).
+    pub leaving: bool,
+    /// Requests so far.
+    pub requests: u32,
+    /// When the bytes came that were read first, if they had lain in the listener's queue.
+    pub came: Option<Instant>,
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub client: Arc<Client>,
+    /// Whether its word on forwarding counts (`--forwarded-allow-ips`).
+    pub trusted: bool,
+}
+
+/// See [`Connection::interest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Interest {
+    None,
+    Read,
+    ReadWrite,
+}
+
+/// Where a connection is between two requests.
+pub(crate) enum Phase {
+    /// Nothing of the next request has come, or only part of its head ([`Connection::partial`]).
+    Head,
+    /// The head is complete, the body is not.
+    Body(Box<Work>, Box<BodyReader>),
+    /// The request is complete and waits for a Python thread.
+    Ready(Box<Work>),
+    /// Its call is under way on this thread.
+    Called(u16, Option<Backlog>),
+    /// The call is over, and the client has still to take the rest.
+    Writing(Box<Work>, Backlog, Next),
+    /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
+    /// rather than a reset (RFC 9112 §9.6). How many bytes more.
+    Lingering(u64),
+}
+
+/// What a client has still to take, during the call and after it.
+pub(crate) struct Backlog {
+    pub outbox: Arc<Outbox>,
+    /// Since there was last nothing to take.
+    pub pace: Option<Pace>,
+    /// Of the client's taking more. The connection's own is the call's.
+    pub deadline: Deadline,
+}
+
+/// How quickly a client takes what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub since: Instant,
+    /// How much it had taken by then.
+    pub from: u64,
+    /// And has by now.
+    pub taken: u64,
+}
+
+impl Backlog {
+    pub fn new(outbox: Arc<Outbox>) -> Backlog {
+        Backlog { outbox, pace: None, deadline: Deadline::default() }
+    }
+}
+
+/// What follows a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Request,
+    Close,
+    /// With a reset, where an orderly end would make a cut response look whole.
+    Reset,
+}
+
+/// A head that has not come whole.
+#[derive(Default)]
+pub(crate) struct Partial {
+    pub bytes: Vec<u8>,
+    pub head: RequestHead,
+    /// When its first byte came.
+    pub since: Option<Instant>,
+}

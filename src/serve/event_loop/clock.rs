@@ -1,0 +1,51 @@
+//! The loop's time. The clocks are read once for all that a turn or a call brings about.
+
+use std::time::{Duration, Instant, SystemTime};
+
+pub(crate) struct Clock {
+    /// When what happens now happens.
+    pub now: Instant,
+    /// `now` of the beginning, and the same moment in milliseconds of the scoreboard's clock.
+    epoch: (Instant, u64),
+    /// When the wall clock's next second begins.
+    next_second: Instant,
+    /// The wall clock's, as in a response's Date field (RFC 9110 §6.6.1).
+    pub date: [u8; 29],
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        let now = Instant::now();
+        let mut clock = Clock { now, epoch: (now, ostler_wire::scoreboard::now()), next_second: now, date: [b' '; 29] };
+        clock.read();
+        clock
+    }
+
+    /// Looks at the clocks. Whether a second of the wall clock is over.
+    pub fn read(&mut self) -> bool {
+        self.now = Instant::now();
+        if self.now < self.next_second {
+            return false;
+        }
+        let now = SystemTime::now();
+        let into_second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+        self.date.copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
+        true
+    }
+
+    /// `now` in milliseconds of the scoreboard's clock.
+    pub fn milliseconds(&self) -> u64 {
+        self.milliseconds_at(self.now)
+    }
+
+    /// The same of another moment.
+    pub fn milliseconds_at(&self, moment: Instant) -> u64 {
+        self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
+    }
+}
+
+/// How long something took; the clock may not run backwards.
+pub(crate) fn took(from: Instant, to: Instant) -> Duration {
+    to.saturating_duration_since(from)
+}

@@ -1,0 +1,81 @@
+//! Deadlines that have come: of heads and bodies, of connections that idle, of calls.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use ostler_http::Refusal;
+use ostler_wire::{Recycle, Worker};
+
+use super::{Loop, Step, calls::Stuck, timers::Token};
+use crate::{connection::Phase, request::read::NO_ROOM};
+
+/// A call whose time stands still, because it waits for its client, is looked at no more often than this.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come within --header-timeout" };
+const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
+
+/// How long a call has lasted when it is first looked at; zero for never.
+pub(crate) fn first_look(worker: &Worker) -> Duration {
+    match (worker.slow_request, worker.timeout) {
+        (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
+        (slow, _) => slow,
+    }
+}
+
+impl Loop {
+    /// A connection's deadline has come.
+    pub(crate) fn timed_out(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        match &mut connection.phase {
+            Phase::Head => match connection.partial.take() {
+                Some(partial) => {
+                    let Some(mut work) = self.work_for(token) else { return };
+                    work.incoming.filled = partial.bytes.len();
+                    work.incoming.bytes = partial.bytes;
+                    work.incoming.head = partial.head;
+                    self.refuse(token, work, LATE_HEAD);
+                }
+                // Nothing was asked: nothing is answered.
+                None => self.close(token),
+            },
+            Phase::Body(..) => {
+                if let Phase::Body(work, reader) = std::mem::replace(&mut connection.phase, Phase::Head) {
+                    self.refuse(token, work, if reader.parked.is_some() { NO_ROOM } else { LATE_BODY });
+                }
+            }
+            Phase::Called(seat, _) => {
+                let seat = *seat;
+                self.call_is_late(token, seat);
+            }
+            Phase::Lingering(_) => self.close(token),
+            // Waiting is bounded by --max-queue-time, writing by the backlog's own deadline.
+            Phase::Ready(_) | Phase::Writing(..) => {}
+        }
+    }
+
+    /// A request has been with the application for long (`--slow-request`), or for too long (`--timeout`).
+    fn call_is_late(&mut self, token: Token, seat: u16) {
+        let worker = &self.shared.boot.worker;
+        let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
+        let now = self.clock.milliseconds();
+        let time = &self.shared.call_times[usize::from(seat)];
+        // What it waited for its client is not its own time.
+        let age = Duration::from_millis(now.saturating_sub(started)).saturating_sub(time.waited(now));
+        // The scoreboard counts in whole milliseconds.
+        let over = |bound: Duration| !bound.is_zero() && age + Duration::from_millis(2) >= bound;
+        if !over(worker.timeout) {
+            if over(worker.slow_request) && !time.explained.swap(true, Relaxed) {
+                self.steps.push_back(Step::Explain(seat, "slow request"));
+            }
+            let explained = time.explained.load(Relaxed);
+            let next = if explained { worker.timeout } else { first_look(worker) };
+            if !next.is_zero() {
+                self.bound(token, self.clock.now, next.saturating_sub(age).max(LOOK_AGAIN));
+            }
+            return;
+        }
+        self.steps.push_back(Step::Explain(seat, "request timed out"));
+        self.ask_replacement(Recycle::Timeout);
+        let answered = self.answer_for(token, seat, 504);
+        self.calls.stuck.push(Stuck { token, answered });
+    }
+}

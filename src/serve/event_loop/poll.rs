@@ -1,0 +1,183 @@
+//! What the kernel reports: the sources of events, and the events of the last wait, one after the other.
+
+use std::{os::fd::AsFd, sync::Arc, time::Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+use crate::event_loop::timers::Token;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 64;
+/// The serial number of tokens that name no connection.
+const SPECIAL: u32 = u32::MAX;
+
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Connection(Token),
+    /// By its number.
+    Listener(u16),
+    /// Connections whose requests wait are on the exchange.
+    Waiting,
+    /// Connections that rest are there.
+    Resting,
+    /// The exchange has room for more of those.
+    Room,
+    /// The master has sent a message.
+    Master,
+    /// SIGTERM came.
+    Terminated,
+    /// Another thread has something for the loop.
+    Alarm,
+}
+
+impl Source {
+    /// What the kernel keeps for it.
+    fn number(self) -> u64 {
+        let special = |place: u32| Token { place, serial: SPECIAL };
+        let token = match self {
+            Source::Connection(token) => token,
+            Source::Listener(number) => special(number.into()),
+            Source::Waiting => special(u32::MAX),
+            Source::Resting => special(u32::MAX - 1),
+            Source::Room => special(u32::MAX - 2),
+            Source::Master => special(u32::MAX - 3),
+            Source::Terminated => special(u32::MAX - 4),
+            Source::Alarm => special(u32::MAX - 5),
+        };
+        u64::from(token.place) | u64::from(token.serial) << 32
+    }
+
+    /// Of an event.
+    pub fn of(event: &EpollEvent) -> Source {
+        let token = Token { place: event.data() as u32, serial: (event.data() >> 32) as u32 };
+        match (token.serial, token.place) {
+            (SPECIAL, u32::MAX) => Source::Waiting,
+            (SPECIAL, place) if place == u32::MAX - 1 => Source::Resting,
+            (SPECIAL, place) if place == u32::MAX - 2 => Source::Room,
+            (SPECIAL, place) if place == u32::MAX - 3 => Source::Master,
+            (SPECIAL, place) if place == u32::MAX - 4 => Source::Terminated,
+            (SPECIAL, place) if place == u32::MAX - 5 => Source::Alarm,
+            (SPECIAL, place) => Source::Listener(place as u16),
+            _ => Source::Connection(token),
+        }
+    }
+
+    pub fn event(self, flags: EpollFlags) -> EpollEvent {
+        EpollEvent::new(flags, self.number())
+    }
+}
+
+/// The epoll set, and what it has reported.
+pub(crate) struct Poll {
+    pub epoll: Arc<Epoll>,
+    events: Vec<EpollEvent>,
+    /// How many of them are there, and how many of those are dealt with.
+    filled: usize,
+    cursor: usize,
+    /// How many connections the event at hand has brought.
+    brought: u32,
+    /// Until when the leader waits for events, while it does.
+    pub waits_until: Option<Instant>,
+}
+
+impl Poll {
+    pub fn new() -> nix::Result<Poll> {
+        Ok(Poll {
+            epoll: Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?),
+            events: vec![EpollEvent::empty(); EVENTS],
+            filled: 0,
+            cursor: 0,
+            brought: 0,
+            waits_until: None,
+        })
+    }
+
+    pub fn watch(&self, descriptor: impl AsFd, source: Source, flags: EpollFlags) -> nix::Result<()> {
+        self.epoll.add(descriptor, source.event(flags))
+    }
+
+    pub fn forget(&self, descriptor: impl AsFd) -> nix::Result<()> {
+        self.epoll.delete(descriptor)
+    }
+
+    /// Where the leader's wait puts events.
+    pub fn lend(&mut self) -> Vec<EpollEvent> {
+        let mut events = std::mem::take(&mut self.events);
+        events.resize(EVENTS, EpollEvent::empty());
+        events
+    }
+
+    /// The leader has waited for these. Another thread may lead by now, and be busy with others.
+    pub fn add(&mut self, mut events: Vec<EpollEvent>, filled: usize) {
+        if self.left() > 0 {
+            self.events.truncate(self.filled);
+            self.events.extend_from_slice(&events[..filled]);
+            self.filled += filled;
+        } else {
+            std::mem::swap(&mut self.events, &mut events);
+            self.filled = filled;
+            self.cursor = 0;
+            self.brought = 0;
+        }
+    }
+
+    /// The next event to be dealt with.
+    pub fn next_event(&mut self) -> Option<EpollEvent> {
+        if self.left() == 0 {
+            return None;
+        }
+        self.cursor += 1;
+        Some(self.events[self.cursor - 1])
+    }
+
+    /// How many events are still to be dealt with.
+    pub fn left(&self) -> usize {
+        self.filled - self.cursor
+    }
+
+    /// The event at hand has brought a connection, of at most so many, or none. Where there may be more, it comes once more.
+    pub fn brought(&mut self, one: bool, most: u32) {
+        self.brought = if one { (self.brought + 1) % most } else { 0 };
+        if self.brought > 0 {
+            self.cursor -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_is_told_from_the_others() {
+        let token = |place, serial| Source::Connection(Token { place, serial });
+        let sources = [
+            token(0, 0),
+            token(u32::MAX, SPECIAL - 1),
+            Source::Listener(0),
+            Source::Listener(u16::MAX),
+            Source::Waiting,
+            Source::Resting,
+            Source::Room,
+            Source::Master,
+            Source::Terminated,
+            Source::Alarm,
+        ];
+        for source in sources {
+            assert_eq!(Source::of(&source.event(EpollFlags::EPOLLIN)), source);
+        }
+    }
+
+    #[test]
+    fn an_event_that_brings_connections_comes_again_until_it_has_brought_enough() {
+        let mut poll = Poll::new().unwrap();
+        let events = poll.lend();
+        poll.add(events, 1);
+        for _ in 0..3 {
+            assert!(poll.next_event().is_some());
+            poll.brought(true, 3);
+        }
+        assert!(poll.next_event().is_none());
+    }
+}

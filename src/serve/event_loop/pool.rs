@@ -1,0 +1,47 @@
+//! Work that is kept for reuse, so that its buffers are allocated once.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    connection::Peer, event_loop::timers::Token, request::work::Work, response::Outgoing, shared::Shared,
+    transport::Transport,
+};
+
+/// As much as is read and waits at once on a busy worker.
+const SPARE: usize = 32;
+
+#[derive(Default)]
+pub(crate) struct Pool {
+    /// Boxed, because work is handed from place to place.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Work>>,
+}
+
+impl Pool {
+    /// Work for a connection's next request.
+    pub fn take(
+        &mut self,
+        shared: &Arc<Shared>,
+        token: Token,
+        transport: Arc<Transport>,
+        peer: Peer,
+        now: Instant,
+    ) -> Box<Work> {
+        let Some(mut work) = self.spare.pop() else {
+            return Work::new(Outgoing::new(shared.clone(), token, transport), peer, now);
+        };
+        work.outgoing.token = token;
+        work.outgoing.transport = Some(transport);
+        work.incoming.client = peer.client;
+        work.incoming.trusted = peer.trusted;
+        work
+    }
+
+    /// Keeps work for reuse.
+    pub fn keep(&mut self, mut work: Box<Work>) {
+        if self.spare.len() < SPARE {
+            work.reset();
+            self.spare.push(work);
+        }
+    }
+}

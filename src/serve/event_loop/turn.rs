@@ -1,0 +1,90 @@
+//! One turn of the loop: which connections go on in it, and how much it may do. What has had its share goes on in the next turn, when
+//! everything else was looked at, so that nobody who always has more to send holds up the rest.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::event_loop::timers::Token;
+
+/// Connections that go on by themselves, and timers, that one turn deals with.
+const STEPS: u32 = 128;
+/// For this long requests that wait are called in one turn; then it is seen what else there is.
+const CALLS: Duration = Duration::from_millis(5);
+
+pub(crate) struct Turn {
+    /// Connections that can go on without waiting.
+    now: VecDeque<Token>,
+    /// The same, of those that have had their share.
+    later: VecDeque<Token>,
+    calls_until: Instant,
+    steps_left: u32,
+}
+
+impl Turn {
+    pub fn new(now: Instant) -> Turn {
+        Turn { now: VecDeque::new(), later: VecDeque::new(), calls_until: now + CALLS, steps_left: STEPS }
+    }
+
+    /// The turn is over but for its wait: what has had its share goes on in the next.
+    pub fn end(&mut self) {
+        self.now.append(&mut self.later);
+    }
+
+    pub fn begin(&mut self, now: Instant) {
+        self.calls_until = now + CALLS;
+        self.steps_left = STEPS;
+    }
+
+    /// This connection goes on in this turn.
+    pub fn go_on(&mut self, token: Token) {
+        self.now.push_back(token);
+    }
+
+    /// This connection goes on in the next turn.
+    pub fn go_on_later(&mut self, token: Token) {
+        self.later.push_back(token);
+    }
+
+    /// The next connection that goes on, while the turn may do more.
+    pub fn next(&mut self) -> Option<Token> {
+        if !self.may_step() {
+            return None;
+        }
+        let token = self.now.pop_front()?;
+        self.steps_left -= 1;
+        Some(token)
+    }
+
+    /// Whether the turn may do more.
+    pub fn may_step(&self) -> bool {
+        self.steps_left > 0
+    }
+
+    /// Something was done that counts.
+    pub fn step(&mut self) {
+        self.steps_left = self.steps_left.saturating_sub(1);
+    }
+
+    /// Whether requests that wait are still called.
+    pub fn may_call(&self, now: Instant) -> bool {
+        now < self.calls_until
+    }
+
+    /// How many connections can go on, in this turn or in the next.
+    pub fn left(&self) -> usize {
+        self.now.len() + self.later.len()
+    }
+
+    /// Whether this connection goes on in this turn.
+    pub fn holds(&self, token: Token) -> bool {
+        self.now.contains(&token)
+    }
+
+    /// Lets go of memory that is not needed any more.
+    pub fn shrink(&mut self) {
+        self.now.shrink_to_fit();
+        self.later.shrink_to_fit();
+    }
+}

@@ -1,0 +1,398 @@
+//! Hand-overs: a connection goes on in another worker rather than wait or be closed. Requests that would wait move to an idle
+//! sibling one by one; what rests in a worker that drains moves many at a time, and its worker serves on until it has moved.
+
+use std::{
+    collections::VecDeque,
+    os::fd::BorrowedFd,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use nix::sys::epoll::EpollFlags;
+use ostler_wire::scoreboard::State;
+use slog::{debug, error, info, warn};
+
+use crate::{
+    connection::{Connection, Interest, Partial, Phase},
+    event_loop::Loop,
+    event_loop::poll::Source,
+    event_loop::saying::Rarely,
+    event_loop::timers::Token,
+    exchange::{self, Given, Moved, Packet, Taken},
+    intake::TAKES,
+    life::Life,
+    transport::{PeerState, Transport},
+};
+
+/// A connection moves if its request would otherwise wait about so long while a sibling is idle.
+const WORTH_MOVING: Duration = Duration::from_micros(500);
+/// A worker that has no idle sibling, but a thread free, looks again so much later.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
+/// The exchange is tried again after so long where the kernel does not tell when it has room.
+const LATER: Duration = Duration::from_millis(5);
+/// And where it gave an error.
+const MUCH_LATER: Duration = Duration::from_millis(100);
+
+/// A drain gives nothing for so long: where all workers of a generation drain, each has heard of it by then, and takes nothing that it
+/// would have to give away again.
+const TOGETHER: Duration = Duration::from_millis(3);
+
+/// What is to be handed over.
+pub(crate) struct Handover {
+    /// Resting connections that shall move.
+    leaving: VecDeque<Token>,
+    room: Room,
+    /// A packet was given in this turn of the loop: the next turn gives the next.
+    gave: bool,
+    /// An error was said.
+    complained: bool,
+    /// That connections were lost: an application can write whatever it likes to the exchange.
+    lost: Rarely,
+    /// Connections of one packet, given or taken.
+    pub at_once: usize,
+    /// Connections and sends before the drain.
+    before: (u64, u64),
+    /// When siblings are next looked at, if none was idle.
+    look_again: Instant,
+}
+
+/// Whether the exchange's lane for resting connections has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// It becomes writable when it has.
+    Full,
+    /// Nobody tells.
+    Ask(Instant),
+}
+
+impl Handover {
+    /// For a worker that has at most so many connections.
+    pub fn new(most_connections: usize, now: Instant) -> Handover {
+        let at_once = (most_connections / 8).clamp(1, exchange::MOST);
+        Handover {
+            leaving: VecDeque::new(),
+            room: Room::Free,
+            gave: false,
+            complained: false,
+            lost: Rarely::default(),
+            at_once,
+            before: (0, 0),
+            look_again: now,
+        }
+    }
+
+    /// Another turn of the loop begins.
+    pub fn turn(&mut self) {
+        self.gave = false;
+    }
+
+    /// When there is something to give; now, if it is in the past.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        match self.room {
+            _ if self.leaving.is_empty() => None,
+            Room::Free => Some(now),
+            Room::Full => None,
+            Room::Ask(at) => Some(at),
+        }
+    }
+}
+
+impl Connection {
+    /// Whether what is known of it fits a packet.
+    fn may_move(&self) -> bool {
+        matches!(self.phase, Phase::Head) && !self.half_closed && self.bytes().len() <= exchange::LARGEST
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.partial.as_ref().map_or(&[], |partial| &partial.bytes)
+    }
+
+    fn pack(&self, packet: &mut Packet) -> bool {
+        packet.add(self.listener, self.address, self.proxy_expected, self.bytes())
+    }
+}
+
+impl Loop {
+    // Giving ---------------------------------------------------------------------------------------------------------
+
+    /// Whether a connection had better be served by a sibling: its request would wait here, and there is an idle one.
+    pub(crate) fn better_elsewhere(&mut self) -> bool {
+        let ahead = self.poll.left() + self.ready.len();
+        let wait = match self.thread_free() {
+            // Calls that wait for others do not wait for each other.
+            true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,
+            true => self.calls.usual * ahead as u32,
+            false => Duration::MAX,
+        };
+        match self.life {
+            Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.look_for_idle(),
+            Life::Draining(drain) => drain.hand_over && wait > WORTH_MOVING,
+            Life::Over(_) => false,
+        }
+    }
+
+    /// To look is to read a line of memory for each slot: too much for each request of a busy worker.
+    fn look_for_idle(&mut self) -> bool {
+        if self.thread_free() && self.clock.now < self.handover.look_again {
+            return false;
+        }
+        let idle = self.sibling_idle();
+        if !idle {
+            self.handover.look_again = self.clock.now + BETWEEN_LOOKS;
+        }
+        idle
+    }
+
+    fn sibling_idle(&self) -> bool {
+        self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == State::Idle)
+    }
+
+    /// A drain begins. One without a hand-over may follow one with it: nobody is left to take what it would still give.
+    pub(crate) fn begin_handover(&mut self, hand_over: bool) {
+        if !hand_over {
+            return self.handover.leaving.clear();
+        }
+        self.handover.room = Room::Ask(self.clock.now + TOGETHER);
+        self.handover.before = self.given_and_sends();
+    }
+
+    /// A drain is over.
+    pub(crate) fn tell_handover(&self) {
+        let ((given, sends), before) = (self.given_and_sends(), self.handover.before);
+        info!(self.shared.log, "connections handed over"; "connections" => given.wrapping_sub(before.0),
+            "sends" => sends.wrapping_sub(before.1));
+    }
+
+    fn given_and_sends(&self) -> (u64, u64) {
+        (self.slot().given.load(Relaxed), self.slot().sends.load(Relaxed))
+    }
+
+    /// Lets a connection that rests move when its turn comes. Until then it is served here.
+    pub(crate) fn shall_move(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get(token)
+            && !std::mem::replace(&mut connection.leaving, true)
+        {
+            self.handover.leaving.push_back(token);
+        }
+    }
+
+    /// Gives one packet of resting connections in each turn of the loop, while there is room; `false` if there is nothing to do.
+    pub(crate) fn give_resting(&mut self) -> bool {
+        if self.handover.gave || self.handover.due(self.clock.now).is_none_or(|due| due > self.clock.now) {
+            return false;
+        }
+        self.handover.gave = true;
+        let (packet, tokens) = self.pack_resting();
+        let socket = |token: &Token| self.connections.peek(*token).map(|connection| connection.transport.descriptor());
+        let given = match tokens.is_empty() {
+            true => Ok(Given::Yes),
+            false => {
+                self.count_send();
+                self.exchange.resting.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
+            }
+        };
+        self.handover.room = match given {
+            Ok(Given::Yes) => Room::Free,
+            Ok(Given::Full) => Room::Full,
+            Ok(Given::TooMany) => Room::Ask(self.clock.now + LATER),
+            Err(error) => {
+                if !std::mem::replace(&mut self.handover.complained, true) {
+                    warn!(self.shared.log, "connections could not move"; "error" => %error);
+                }
+                Room::Ask(self.clock.now + MUCH_LATER)
+            }
+        };
+        match self.handover.room {
+            Room::Free => self.have_moved(&tokens),
+            Room::Full | Room::Ask(_) => tokens.iter().rev().for_each(|token| self.handover.leaving.push_front(*token)),
+        }
+        if self.handover.room == Room::Full {
+            let giving = self.exchange.resting.giving();
+            if let Err(error) = self.poll.watch(giving, Source::Room, EpollFlags::EPOLLOUT) {
+                error!(self.shared.log, "could not watch the exchange"; "error" => %error);
+                self.handover.room = Room::Ask(self.clock.now + LATER);
+            }
+        }
+        true
+    }
+
+    /// The next connections that can move.
+    fn pack_resting(&mut self) -> (Packet, Vec<Token>) {
+        let (mut packet, mut tokens) = (self.packet(), Vec::with_capacity(self.handover.at_once));
+        while tokens.len() < self.handover.at_once
+            && let Some(token) = self.handover.leaving.pop_front()
+        {
+            let Some(connection) = self.connections.get(token) else { continue };
+            if !connection.may_move() {
+                // It leaves when it rests again.
+                connection.leaving = false;
+            } else if connection.pack(&mut packet) {
+                tokens.push(token);
+            } else {
+                self.handover.leaving.push_front(token);
+                break;
+            }
+        }
+        (packet, tokens)
+    }
+
+    fn packet(&self) -> Packet {
+        Packet::new(self.shared.boot.listeners.iter().map(|listener| &listener.name[..]))
+    }
+
+    /// The exchange has room again.
+    pub(crate) fn room_again(&mut self) {
+        self.handover.room = Room::Free;
+        let _ = self.poll.forget(self.exchange.resting.giving());
+    }
+
+    fn have_moved(&mut self, tokens: &[Token]) {
+        let slot = self.slot();
+        slot.given.store(slot.given.load(Relaxed).wrapping_add(tokens.len() as u64), Relaxed);
+        for token in tokens {
+            self.close(*token);
+        }
+    }
+
+    fn count_send(&self) {
+        let slot = self.slot();
+        slot.sends.store(slot.sends.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Moves a connection between two requests whose next one has come; `false` if it has to stay.
+    pub(crate) fn give(&mut self, token: Token) -> bool {
+        let mut packet = self.packet();
+        let Some(connection) = self.connections.get(token) else { return true };
+        if !connection.may_move() || !connection.pack(&mut packet) {
+            return false;
+        }
+        let transport = connection.transport.clone();
+        self.count_send();
+        match self.exchange.waiting.give(&packet, &[transport.descriptor()]) {
+            Ok(Given::Yes) => {
+                self.have_moved(&[token]);
+                true
+            }
+            Ok(Given::Full | Given::TooMany) => false,
+            Err(error) => {
+                debug!(self.shared.log, "a connection could not move"; "error" => %error);
+                false
+            }
+        }
+    }
+
+    /// Moves the oldest waiting request, if it is small and complete, to an idle sibling.
+    pub(crate) fn give_ready(&mut self, token: Token) -> bool {
+        if self.thread_free() || !self.sibling_idle() {
+            return false;
+        }
+        let Some(connection) = self.connection(token) else { return false };
+        let Phase::Ready(work) = &connection.phase else { return false };
+        // Only what can be read again from its bytes: a body in a file, or one announced with 100-continue, stays.
+        let incoming = &work.incoming;
+        if incoming.filled > exchange::LARGEST || !incoming.whole {
+            return false;
+        }
+        let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) else { return false };
+        let bytes = work.incoming.bytes[..work.incoming.filled].to_vec();
+        let behind = connection.partial.replace(Box::new(Partial { bytes, ..Partial::default() }));
+        if self.give(token) {
+            self.ready.pop_front();
+            self.pool.keep(work);
+            return true;
+        }
+        if let Some(connection) = self.connection(token) {
+            connection.partial = behind;
+            connection.phase = Phase::Ready(work);
+        }
+        false
+    }
+
+    // Taking ---------------------------------------------------------------------------------------------------------
+
+    /// Takes a connection whose request waits, and goes on with it.
+    pub(crate) fn take_moved(&mut self) {
+        if self.life.accepts() && self.thread_free() {
+            let taken = self.take_one_moved();
+            self.brought(taken, TAKES);
+        }
+    }
+
+    /// Takes resting connections: as many as one packet holds, then its siblings may.
+    pub(crate) fn take_resting(&mut self) {
+        if self.life.accepts() && self.thread_free() && self.take_some_resting() {
+            self.let_siblings_take();
+        }
+    }
+
+    /// `false` if there was none.
+    pub(crate) fn take_one_moved(&mut self) -> bool {
+        let Some(place) = self.place_for_one() else { return false };
+        let taken = self.take(|exchange, scratch| exchange.waiting.take(scratch));
+        if taken {
+            self.vacate(place);
+        }
+        taken
+    }
+
+    /// `false` if there were none.
+    pub(crate) fn take_some_resting(&mut self) -> bool {
+        self.take(|exchange, scratch| exchange.resting.take(scratch))
+    }
+
+    /// Takes all that is there; `false` if there was nothing.
+    pub(crate) fn empty_exchange(&mut self) -> bool {
+        let mut any = false;
+        while self.take(|exchange, scratch| exchange.waiting.take(scratch)) || self.take_some_resting() {
+            any = true;
+        }
+        any
+    }
+
+    fn take(&mut self, from: impl Fn(&exchange::Exchange, &mut [u8]) -> std::io::Result<Option<Taken>>) -> bool {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let taken = from(&self.exchange, &mut scratch);
+        self.scratch = scratch;
+        match taken {
+            Ok(Some(Taken { moved, lost })) => {
+                if lost > 0 && self.handover.lost.is_due(self.clock.now) {
+                    error!(self.shared.log, "connections were lost on the exchange"; "connections" => lost,
+                        "error" => "this process may not open more files");
+                }
+                moved.into_iter().for_each(|moved| self.adopt(moved));
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                if self.handover.lost.is_due(self.clock.now) {
+                    error!(self.shared.log, "connections were lost on the exchange"; "error" => %error);
+                }
+                false
+            }
+        }
+    }
+
+    fn adopt(&mut self, moved: Moved) {
+        let listeners = &self.shared.boot.listeners;
+        let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
+        let token = self.admit(Transport::plain(moved.socket), moved.address, listener as u16);
+        let slot = self.slot();
+        slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
+        let Some(connection) = self.connection(token) else { return };
+        connection.requests = 1;
+        // Whether its PROXY header came is known by the worker that it comes from.
+        connection.proxy_expected &= moved.proxy_expected;
+        if moved.bytes.is_empty() {
+            // What has come meanwhile is told when it is watched.
+            connection.readable = false;
+            return self.rest(token);
+        }
+        connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
+        if connection.transport.peer() == PeerState::Gone {
+            return self.close(token);
+        }
+        self.watch(token, Interest::Read);
+        self.turn.go_on(token);
+    }
+}

@@ -1,0 +1,322 @@
+//! The exchange: where connections go that should move, and where they are taken by whoever is free.
+//!
+//! It is one pair of sockets, whose two directions are two lanes. On one lane are connections whose requests would wait here: each
+//! worker with a free Python thread takes them, at once. On the other are connections that rest, many in a packet, which are taken
+//! where there is room.
+//!
+//! A packet is [`VERSION`], how many listeners and connections it has, then the listeners' names, then a record for each connection;
+//! the connections' descriptors are beside it, in the same order. Numbers are little-endian, and each part follows its own
+//! length, so that a reader passes over what is added behind the parts that it knows. Whatever else changes needs another
+//! [`VERSION`], and thereby another exchange.
+
+pub(crate) mod handover;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use nix::sys::socket::MsgFlags;
+use ostler_wire::{EXCHANGE_VERSION as VERSION, channel};
+
+/// Only so many bytes may have been read of a connection that moves.
+pub(crate) const LARGEST: usize = 64 * 1024;
+/// The largest packet.
+pub(crate) const PACKET: usize = LARGEST + 16 * 1024;
+/// The most connections of one packet: few enough that a worker goes on serving meanwhile, and that they are spread.
+pub(crate) const MOST: usize = 32;
+/// How many bytes of resting connections are under way at once, twice this as the kernel counts: the largest packet, or some
+/// milliseconds' work, so that nobody's request waits for long because its connection is on its way.
+const UNDER_WAY: usize = PACKET / 2 + 1024;
+
+/// The state of a connection that is all in its socket and its bytes. Other kinds will be followed by a state of their own.
+const PLAIN: u8 = 0;
+/// Its PROXY header is still to come.
+const PROXY_EXPECTED: u8 = 1;
+
+/// Both lanes, shared by all workers of all generations whose packets have the same version.
+pub(crate) struct Exchange {
+    /// For connections whose requests wait.
+    pub waiting: Lane,
+    /// For connections that rest.
+    pub resting: Lane,
+}
+
+/// One direction of the exchange.
+pub(crate) struct Lane {
+    give: OwnedFd,
+    take: OwnedFd,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    Yes,
+    /// There is no room: the giving end becomes writable when there is.
+    Full,
+    /// The kernel has too many descriptors of this user under way, and does not tell when that is over.
+    TooMany,
+}
+
+/// A connection on its way.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub socket: OwnedFd,
+    /// As in [`ostler_wire::Listener::name`]: another generation may count its listeners otherwise.
+    pub listener: String,
+    /// The client's address, as in [`crate::connection::Connection::address`]: the socket of one that has left says none.
+    pub address: Option<SocketAddr>,
+    /// Its PROXY header is still to come.
+    pub proxy_expected: bool,
+    /// What was read of its next request.
+    pub bytes: Vec<u8>,
+}
+
+/// What a packet brought.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub moved: Vec<Moved>,
+    /// Connections that ended because this process has no room for their descriptors.
+    pub lost: usize,
+}
+
+impl Exchange {
+    pub fn new(give: OwnedFd, take: OwnedFd) -> io::Result<Exchange> {
+        // Copies, because one descriptor has one place in an epoll set.
+        let resting = Lane { give: take.try_clone()?, take: give.try_clone()? };
+        socket2::SockRef::from(&resting.give).set_send_buffer_size(UNDER_WAY)?;
+        Ok(Exchange { waiting: Lane { give, take }, resting })
+    }
+}
+
+impl Lane {
+    /// Readable while a connection waits.
+    pub fn taking(&self) -> BorrowedFd<'_> {
+        self.take.as_fd()
+    }
+
+    /// Writable while there is room.
+    pub fn giving(&self) -> BorrowedFd<'_> {
+        self.give.as_fd()
+    }
+
+    /// Puts a packet there.
+    pub fn give(&self, packet: &Packet, sockets: &[BorrowedFd]) -> io::Result<Given> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        match channel::send_with(self.give.as_fd(), &packet.bytes, sockets, flags) {
+            Ok(()) => Ok(Given::Yes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Given::Full),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ETOOMANYREFS) => Ok(Given::TooMany),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a packet's connections; `None` if there is no packet. `scratch` has room for [`PACKET`] bytes. What cannot be understood
+    /// is an error, and its clients see an end of their connections.
+    pub fn take(&self, scratch: &mut [u8]) -> io::Result<Option<Taken>> {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+        let (length, sockets) = match channel::receive_with(self.take.as_fd(), scratch, flags) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            received => received?,
+        };
+        // An empty packet, or an end that somebody has shut down: nobody is lost.
+        if length == 0 && sockets.is_empty() {
+            return Ok(None);
+        }
+        read(&scratch[..length], sockets).map(Some)
+    }
+}
+
+/// A packet in the making.
+#[derive(Default)]
+pub(crate) struct Packet {
+    bytes: Vec<u8>,
+    pub connections: usize,
+}
+
+impl Packet {
+    /// Knows all listeners that its connections may have come from.
+    pub fn new<'l>(listeners: impl ExactSizeIterator<Item = &'l str>) -> Packet {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        // The number of connections follows when it is known.
+        bytes.extend(0u16.to_le_bytes());
+        bytes.extend((listeners.len() as u16).to_le_bytes());
+        for name in listeners {
+            part(&mut bytes, name.as_bytes());
+        }
+        Packet { bytes, connections: 0 }
+    }
+
+    /// Adds a connection; `false` where it has no room, and the packet stays as it was.
+    pub fn add(&mut self, listener: u16, address: Option<SocketAddr>, proxy_expected: bool, read: &[u8]) -> bool {
+        let mut record = listener.to_le_bytes().to_vec();
+        record.push(PLAIN);
+        record.push(if proxy_expected { PROXY_EXPECTED } else { 0 });
+        part(&mut record, address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
+        part(&mut record, read);
+        if self.connections == MOST || self.bytes.len() + record.len() + size_of::<u32>() > PACKET {
+            return false;
+        }
+        part(&mut self.bytes, &record);
+        self.connections += 1;
+        self.bytes[2..4].copy_from_slice(&(self.connections as u16).to_le_bytes());
+        true
+    }
+}
+
+fn part(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend((part.len() as u32).to_le_bytes());
+    bytes.extend(part);
+}
+
+fn read(packet: &[u8], sockets: Vec<OwnedFd>) -> io::Result<Taken> {
+    let mut rest = packet;
+    let version = take_number(&mut rest);
+    if version != Some(VERSION) {
+        return Err(closed(&sockets, &format!("a packet has version {version:?} where {VERSION} was expected")));
+    }
+    let Some(records) = records(&mut rest).filter(|records| records.len() >= sockets.len()) else {
+        return Err(closed(&sockets, "a packet does not hold what it says"));
+    };
+    // Where a process has no room for all descriptors, the kernel gives it the first ones.
+    let lost = records.len() - sockets.len();
+    let moved = sockets.into_iter().zip(records).map(|(socket, record)| record.with(socket)).collect();
+    Ok(Taken { moved, lost })
+}
+
+fn closed(sockets: &[OwnedFd], why: &str) -> io::Error {
+    io::Error::other(format!("{why}, connections closed: {}", sockets.len()))
+}
+
+/// A connection without its socket.
+struct Record<'p> {
+    listener: &'p [u8],
+    flags: u8,
+    address: Option<SocketAddr>,
+    bytes: &'p [u8],
+}
+
+impl Record<'_> {
+    fn with(&self, socket: OwnedFd) -> Moved {
+        Moved {
+            socket,
+            listener: String::from_utf8_lossy(self.listener).into_owned(),
+            address: self.address,
+            proxy_expected: self.flags & PROXY_EXPECTED != 0,
+            bytes: self.bytes.to_vec(),
+        }
+    }
+}
+
+fn records<'p>(rest: &mut &'p [u8]) -> Option<Vec<Record<'p>>> {
+    let connections = take_number(rest)?;
+    let listeners = take_number(rest)?;
+    let listeners: Vec<_> = (0..listeners).map(|_| take_part(rest)).collect::<Option<_>>()?;
+    (0..connections).map(|_| record(take_part(rest)?, &listeners)).collect()
+}
+
+fn record<'p>(mut record: &'p [u8], listeners: &[&'p [u8]]) -> Option<Record<'p>> {
+    let listener = listeners.get(usize::from(take_number(&mut record)?))?;
+    let [PLAIN, flags] = *record.split_off(..2)? else { return None };
+    let address = str::from_utf8(take_part(&mut record)?).ok()?.parse().ok();
+    Some(Record { listener, flags, address, bytes: take_part(&mut record)? })
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<u16> {
+    Some(u16::from_le_bytes(rest.split_off(..2)?.try_into().ok()?))
+}
+
+fn take_part<'p>(rest: &mut &'p [u8]) -> Option<&'p [u8]> {
+    let length = u32::from_le_bytes(rest.split_off(..4)?.try_into().ok()?);
+    rest.split_off(..length as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange() -> Exchange {
+        let (give, take) = ostler_wire::Channel::pair().unwrap();
+        Exchange::new(give.into(), take.into()).unwrap()
+    }
+
+    fn packet(connections: &[&[u8]]) -> Packet {
+        let mut packet = Packet::new(["http://a", "http://b"].into_iter());
+        connections.iter().for_each(|read| assert!(packet.add(1, "[::1]:80".parse().ok(), true, read)));
+        packet
+    }
+
+    /// Sockets that nobody is at the other end of.
+    fn sockets(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap().into()).collect()
+    }
+
+    fn give(lane: &Lane, packet: &Packet) -> Given {
+        let sockets = sockets(packet.connections);
+        lane.give(packet, &sockets.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn connections_arrive_in_order_on_their_lane() {
+        let exchange = exchange();
+        let mut scratch = vec![0; PACKET];
+        assert_eq!(give(&exchange.resting, &packet(&[b"", b"GET /"])), Given::Yes);
+        assert!(exchange.waiting.take(&mut scratch).unwrap().is_none());
+        let moved = exchange.resting.take(&mut scratch).unwrap().unwrap().moved;
+        assert_eq!(moved.iter().map(|each| &each.bytes[..]).collect::<Vec<_>>(), [&b""[..], b"GET /"]);
+        assert!(moved.iter().all(|each| each.listener == "http://b" && each.proxy_expected));
+        assert!(moved.iter().all(|each| each.address == "[::1]:80".parse().ok()));
+        assert!(exchange.resting.take(&mut scratch).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_packet_has_an_end() {
+        let mut packet = packet(&[&[b'x'; LARGEST]]);
+        assert!(!packet.add(0, None, false, &[b'y'; 16 * 1024]));
+        assert!((1..MOST).all(|_| packet.add(0, None, false, b"")) && !packet.add(0, None, false, b""));
+        let exchange = exchange();
+        assert_eq!(give(&exchange.resting, &packet), Given::Yes);
+        assert_eq!(exchange.resting.take(&mut vec![0; PACKET]).unwrap().unwrap().moved.len(), MOST);
+    }
+
+    #[test]
+    fn a_reader_passes_over_what_it_does_not_know() {
+        let mut packet = packet(&[]);
+        let mut record = 0u16.to_le_bytes().to_vec();
+        record.extend([PLAIN, 0]);
+        for known_and_not in [&b""[..], b"read", b"of later"] {
+            part(&mut record, known_and_not);
+        }
+        part(&mut packet.bytes, &record);
+        packet.bytes[2] = 1;
+        packet.bytes.extend(b"more of later");
+        let moved = read(&packet.bytes, sockets(1)).unwrap().moved;
+        assert_eq!((&moved[0].bytes[..], moved[0].address), (&b"read"[..], None));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_and_says_how_many_it_closed() {
+        let good = packet(&[b"read"]).bytes;
+        for length in 0..good.len() {
+            assert!(read(&good[..length], sockets(1)).is_err(), "{length}");
+        }
+        let why = |place: usize, byte: u8| {
+            let mut packet = good.clone();
+            packet[place] = byte;
+            read(&packet, sockets(1)).unwrap_err().to_string()
+        };
+        assert!(why(0, 9).contains("version Some(9)") && why(0, 9).ends_with("connections closed: 1"));
+        for place in [2, 4, 6] {
+            assert!(why(place, 255).contains("does not hold what it says"), "{place}");
+        }
+        let kind = good.len() - "read".len() - 4 - "[::1]:80".len() - 4 - 2;
+        assert!(why(kind, 1).contains("does not hold what it says"), "a kind of later");
+    }
+
+    #[test]
+    fn those_without_a_descriptor_are_counted() {
+        let taken = read(&packet(&[b"first", b"second"]).bytes, sockets(1)).unwrap();
+        assert_eq!((&taken.moved[0].bytes[..], taken.moved.len(), taken.lost), (&b"first"[..], 1, 1));
+    }
+}

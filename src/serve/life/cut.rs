@@ -1,0 +1,87 @@
+//! What a worker that ends before its requests do still owes: their names in the log, and 503 to those that had no answer.
+
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
+
+use ostler_http::Refusal;
+use slog::warn;
+
+use crate::{
+    connection::Phase,
+    event_loop::{Loop, calls::Stuck, timers::Token},
+};
+
+/// So many requests are named; of the rest the log has the number.
+const NAMED: usize = 100;
+
+impl Loop {
+    /// The worker ends now, whatever is under way.
+    pub(crate) fn cut_requests(&mut self, because: &'static str) {
+        // No answer may promise that its connection can be used again.
+        self.shared.closing.store(true, Relaxed);
+        let tokens: Vec<Token> = self.connections.tokens();
+        let mut cut = 0;
+        for token in tokens {
+            let Some(connection) = self.connection(token) else { continue };
+            let address = connection.address;
+            let line = match std::mem::replace(&mut connection.phase, Phase::Head) {
+                Phase::Called(seat, backlog) => {
+                    connection.phase = Phase::Called(seat, backlog);
+                    self.cut_call(token, seat)
+                }
+                Phase::Ready(work) => {
+                    let line = work.incoming.line();
+                    self.overloaded(token, work);
+                    Some(line)
+                }
+                Phase::Body(work, _) => {
+                    let line = work.incoming.line();
+                    self.refuse(token, work, Refusal { status: 503, why: "the worker ends" });
+                    Some(line)
+                }
+                other => {
+                    connection.phase = other;
+                    None
+                }
+            };
+            if let Some(line) = line {
+                cut += 1;
+                if cut <= NAMED {
+                    self.name_cut(&line, address, because);
+                }
+            }
+        }
+        if cut > NAMED {
+            warn!(self.shared.log, "requests cut"; "more" => cut - NAMED, "because" => because);
+        }
+    }
+
+    fn name_cut(&self, line: &str, address: Option<SocketAddr>, because: &str) {
+        let client = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
+        warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "because" => because);
+    }
+
+    /// Of a request that the application has: its line.
+    fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
+        let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
+        let answered = self.answer_for(token, seat, 503);
+        self.calls.stuck.push(Stuck { token, answered });
+        Some(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// Answers in the place of a call that will not, unless it has begun to, and says that no more will come.
+    /// Returns whether it did answer; then the access log has it, too.
+    pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
+        let answers = self.shared.seats[usize::from(seat)].revoke();
+        if answers && let Some(mut work) = self.unended(token, seat) {
+            work.outgoing.date = self.clock.date;
+            work.outgoing.keep_alive = false;
+            work.response().error(status, &[]);
+            self.over(work);
+        }
+        if let Some(connection) = self.connection(token) {
+            // Whether answered or in the middle of an answer: there is no more to come.
+            connection.transport.finish_sending();
+        }
+        answers
+    }
+}

@@ -1,0 +1,122 @@
+//! Who asks: as the socket says, as a PROXY header says, as the fields of a trusted proxy say.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use ostler_http::{
+    Refusal,
+    forwarded::{Believed, Origin, origin},
+    hidden::{OddNames, hidden_fields},
+    proxy_protocol,
+    target::is_below,
+};
+use ostler_wire::{ForwardedField, HeaderMap, Peers};
+
+use crate::{
+    application::Client,
+    connection::{Connection, Peer},
+    event_loop::Loop,
+    event_loop::timers::Token,
+    request::work::Incoming,
+};
+
+impl Loop {
+    /// Whether a new connection must begin with a PROXY header.
+    pub(crate) fn proxy_expected(&self, address: Option<SocketAddr>) -> bool {
+        let worker = &self.shared.boot.worker;
+        worker.proxy_protocol && contains(&worker.proxy_allow, address.map(|address| address.ip()))
+    }
+
+    /// Takes the PROXY header from the beginning of a connection's bytes; `false` while it is not complete.
+    pub(crate) fn proxy_header(&mut self, token: Token, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let Some(connection) = self.connection(token).filter(|connection| connection.proxy_expected) else {
+            return Ok(true);
+        };
+        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
+        bytes.drain(..length);
+        connection.proxy_expected = false;
+        connection.address = addresses.map(|(source, _)| source).or(connection.address);
+        connection.peer = None;
+        Ok(true)
+    }
+
+    /// Fills in what the application may see of a request's fields, and who asks.
+    pub(crate) fn describe(&self, incoming: &mut Incoming) -> Result<(), Refusal> {
+        let trusted = incoming.trusted;
+        let worker = &self.shared.boot.worker;
+        let (head, bytes) = (&incoming.head, &incoming.bytes);
+        let odd_names = match worker.header_map {
+            HeaderMap::Drop => OddNames::Drop,
+            HeaderMap::Refuse => OddNames::Refuse,
+            HeaderMap::Dangerous => OddNames::Dangerous,
+        };
+        hidden_fields(head, bytes, odd_names, trusted, &mut incoming.hidden)?;
+        if let Some(authority) = head.authority {
+            let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
+            Arc::make_mut(&mut incoming.client).host = Some(host);
+        }
+        if trusted {
+            let origin = origin(head, bytes, self.believed, |ip| worker.forwarded_allow.contains(ip))?;
+            if origin != Origin::default() {
+                Arc::make_mut(&mut incoming.client).apply(&origin);
+            }
+        }
+        // A prefix that a proxy names was taken off the path by it; --root-path is part of what clients ask for.
+        let mounted = incoming.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
+        if !mounted {
+            return Err(Refusal { status: 404, why: "path outside of --root-path" });
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// Who is at the other end, and whether it is among `forwarded_allow`.
+    pub(crate) fn peer(&mut self, forwarded_allow: &Peers) -> &Peer {
+        self.peer.get_or_insert_with(|| {
+            let ip = self.address.map(|address| address.ip().to_canonical());
+            let client = Client {
+                address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                port: self.address.map(|address| address.port()),
+                listener: self.listener,
+                ..Client::default()
+            };
+            Peer { client: Arc::new(client), trusted: contains(forwarded_allow, ip) }
+        })
+    }
+}
+
+impl Client {
+    fn apply(&mut self, origin: &Origin) {
+        if origin.hidden || origin.address.is_some() {
+            self.address = origin.address.map(|address| address.to_string()).unwrap_or_default();
+            self.port = origin.port;
+        }
+        self.https = origin.https.unwrap_or(self.https);
+        self.host = origin.host.map(str::to_owned).or(self.host.take());
+        self.server_port = origin.server_port;
+        self.prefix = origin.prefix.map(str::to_owned);
+    }
+}
+
+/// `--forwarded-fields`, as they are read.
+pub(crate) fn believed(fields: &[ForwardedField]) -> Believed {
+    let has = |field| fields.contains(&field);
+    Believed {
+        address: has(ForwardedField::XForwardedFor),
+        proto: has(ForwardedField::XForwardedProto),
+        protocol: has(ForwardedField::XForwardedProtocol),
+        ssl: has(ForwardedField::XForwardedSsl),
+        host: has(ForwardedField::XForwardedHost),
+        port: has(ForwardedField::XForwardedPort),
+        prefix: has(ForwardedField::XForwardedPrefix),
+        standard: has(ForwardedField::Forwarded),
+    }
+}
+
+/// Whether a peer is in a set; one without an address came by a Unix socket.
+fn contains(peers: &Peers, address: Option<IpAddr>) -> bool {
+    address.map_or(peers.unix, |address| peers.contains(address))
+}

@@ -1,0 +1,370 @@
+//! From bytes to a request that can be dispatched.
+
+use std::time::{Duration, Instant};
+
+use ostler_http::{Parse, Refusal, response::CONTINUE};
+use slog::debug;
+
+use crate::{
+    connection::{Interest, Partial, Phase, TURN},
+    event_loop::Loop,
+    event_loop::clock::took,
+    event_loop::timers::{Token, end_of},
+    request::body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
+    request::work::Work,
+    storage::store::Shortage,
+};
+
+pub(crate) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
+const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
+/// Below the minimum rate a client has this long to catch up.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+
+impl Loop {
+    /// Reads what there is of a request's head.
+    pub(crate) fn read_head(&mut self, token: Token) {
+        if self.better_elsewhere() && self.give(token) {
+            return;
+        }
+        let Some(connection) = self.connection(token) else { return };
+        let Some(partial) = connection.partial.take() else { return self.read_fresh_head(token) };
+        self.read_more_head(token, partial);
+    }
+
+    /// The usual case: the whole head, and the body if it is small, come in one piece.
+    fn read_fresh_head(&mut self, token: Token) {
+        let Some(mut work) = self.work_for(token) else { return };
+        let incoming = &mut work.incoming;
+        let received = work.outgoing.transport().receive(&mut incoming.bytes);
+        let Some(connection) = self.connection(token) else { return };
+        match received {
+            Ok(Some(length @ 1..)) => {
+                connection.readable = length == incoming.bytes.len() || connection.half_closed;
+                incoming.filled = length;
+                if connection.proxy_expected {
+                    let partial = Partial { bytes: incoming.bytes[..length].to_vec(), ..Partial::default() };
+                    self.pool.keep(work);
+                    return self.read_more_head(token, Box::new(partial));
+                }
+            }
+            Ok(None) => {
+                connection.readable = false;
+                self.pool.keep(work);
+                return self.rest(token);
+            }
+            Ok(Some(0)) | Err(_) => {
+                self.pool.keep(work);
+                return self.close(token);
+            }
+        }
+        let readable = connection.readable;
+        match incoming.head.parse(&incoming.bytes[..incoming.filled], &self.limits) {
+            Ok(Parse::Complete) => self.head_complete(token, work),
+            Ok(Parse::Partial) => {
+                let partial = Box::new(Partial {
+                    bytes: incoming.bytes[..incoming.filled].to_vec(),
+                    head: std::mem::take(&mut incoming.head),
+                    since: Some(self.clock.now),
+                });
+                self.pool.keep(work);
+                // The kernel reports what comes, not what is still there.
+                if readable { self.read_more_head(token, partial) } else { self.keep_partial(token, partial) }
+            }
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    /// A head that comes in pieces, or stands behind another request.
+    fn read_more_head(&mut self, token: Token, mut partial: Box<Partial>) {
+        let begun = partial.since.get_or_insert(self.clock.now).to_owned();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let complete = loop {
+            match self.parse_partial(token, &mut partial) {
+                Ok(Parse::Partial) => {}
+                complete => break Some(complete),
+            }
+            let Some(connection) = self.connection(token) else { break None };
+            let length = match connection.transport.receive(&mut scratch) {
+                Ok(Some(length @ 1..)) => length,
+                Ok(None) => {
+                    connection.readable = false;
+                    break None;
+                }
+                Ok(Some(0)) if !b"\r\n".starts_with(&partial.bytes) => break Some(Err(CUT_HEAD)),
+                Ok(Some(0)) | Err(_) => {
+                    self.scratch = scratch;
+                    return self.close(token);
+                }
+            };
+            partial.bytes.extend_from_slice(&scratch[..length]);
+        };
+        self.scratch = scratch;
+        let Some(complete) = complete else {
+            partial.since = Some(begun);
+            return self.keep_partial(token, partial);
+        };
+        let Some(mut work) = self.work_for(token) else { return };
+        work.incoming.filled = partial.bytes.len();
+        work.incoming.bytes = partial.bytes;
+        work.incoming.head = partial.head;
+        match complete {
+            Ok(_) => self.head_complete(token, work),
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    fn parse_partial(&mut self, token: Token, partial: &mut Partial) -> Result<Parse, Refusal> {
+        if !self.proxy_header(token, &mut partial.bytes)? {
+            return Ok(Parse::Partial);
+        }
+        partial.head.parse(&partial.bytes, &self.limits)
+    }
+
+    /// Waits for the rest of a head.
+    fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
+        let since = partial.since.unwrap_or(self.clock.now);
+        let Some(connection) = self.connection(token) else { return };
+        // A CRLF too many behind a body begins no request (RFC 9112 §2.2); it does begin a PROXY header.
+        if partial.bytes == b"\r\n" && !connection.proxy_expected {
+            return self.rest(token);
+        }
+        connection.partial = Some(partial);
+        self.rest(token);
+        self.bound(token, since, self.shared.boot.worker.header_timeout);
+    }
+
+    /// Waits for the next request, or for the rest of one: elsewhere, if this worker drains.
+    pub(crate) fn rest(&mut self, token: Token) {
+        if self.move_or_close_resting(token) {
+            return;
+        }
+        self.watch(token, Interest::Read);
+        let worker = &self.shared.boot.worker;
+        let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
+        let now = self.clock.now;
+        let Some(connection) = self.connection(token) else { return };
+        if connection.partial.is_none() {
+            let wait = if connection.requests == 0 { header } else { keep_alive };
+            self.bound(token, now, wait);
+            if std::mem::take(&mut self.intake.crowded) {
+                self.arm();
+            }
+        }
+    }
+
+    /// Says how long what a connection does now may last; zero for no bound.
+    pub(crate) fn bound(&mut self, token: Token, since: Instant, bound: Duration) {
+        let timers = &mut self.timers;
+        if let Some(connection) = self.connections.get(token) {
+            timers.set(token, &mut connection.deadline, end_of(since, bound));
+        }
+    }
+
+    /// The head is whole: is there a body?
+    fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
+        let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
+        if let Err(refusal) = self.describe(&mut work.incoming) {
+            return self.refuse(token, work, refusal);
+        }
+        let Some(connection) = self.connection(token) else { return };
+        let incoming = &mut work.incoming;
+        work.outgoing.half_closed = connection.half_closed;
+        work.outgoing.keep_alive = keep && incoming.head.keep_alive && !connection.half_closed;
+        incoming.consumed = incoming.head.length;
+        match BodyReader::new(incoming.head.framing, self.clock.now, &self.shared.boot.worker) {
+            Ok(None) => self.request_ready(token, work),
+            Ok(Some(reader)) => self.body_follows(token, work, Box::new(reader)),
+            Err(refusal) => self.refuse(token, work, refusal),
+        }
+    }
+
+    /// A body follows: the loop reads it, or the application does.
+    fn body_follows(&mut self, token: Token, mut work: Box<Work>, reader: Box<BodyReader>) {
+        let shared = self.shared.clone();
+        let worker = &shared.boot.worker;
+        let incoming = &mut work.incoming;
+        let Some(connection) = self.connection(token) else { return };
+        if !worker.request_buffering {
+            let behind = incoming.bytes[incoming.consumed..incoming.filled].to_vec();
+            incoming.consumed = incoming.filled;
+            let framing = incoming.head.framing;
+            let transport = connection.transport.clone();
+            let (live, body) = LiveHandle::new(framing, transport, behind, incoming.head.expects_continue, worker);
+            incoming.body = crate::Body::Live(body);
+            incoming.whole = false;
+            work.outgoing.live = Some(live);
+            return self.request_ready(token, work);
+        }
+        if incoming.head.expects_continue && incoming.filled == incoming.consumed {
+            // 25 bytes always fit an idle connection's send buffer.
+            incoming.whole = false;
+            if connection.transport.send(CONTINUE).is_err() {
+                self.dropped(work, self.clock.now);
+                return self.close(token);
+            }
+        }
+        self.body_bytes(token, work, reader);
+    }
+
+    /// What came of the body together with the head.
+    fn body_bytes(&mut self, token: Token, mut work: Box<Work>, mut reader: Box<BodyReader>) {
+        let incoming = &mut work.incoming;
+        let behind = &incoming.bytes[incoming.consumed..incoming.filled];
+        match reader.feed(behind, &self.shared.boot.worker, &self.shared.store) {
+            Ok((consumed, done)) => {
+                incoming.consumed += consumed;
+                if done {
+                    return self.body_complete(token, work, *reader);
+                }
+                let Some(connection) = self.connection(token) else { return };
+                incoming.whole = false;
+                connection.phase = Phase::Body(work, reader);
+                let readable = connection.readable;
+                self.watch(token, Interest::Read);
+                self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
+                if readable {
+                    self.turn.go_on_later(token);
+                }
+            }
+            Err(problem) => self.body_failed(token, work, problem),
+        }
+    }
+
+    /// Reads what there is of a body.
+    pub(crate) fn read_body(&mut self, token: Token) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.read_body_into(token, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn read_body_into(&mut self, token: Token, scratch: &mut [u8]) {
+        let shared = self.shared.clone();
+        let now = self.clock.now;
+        let Some(connection) = self.connection(token) else { return };
+        let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
+        if let Some(since) = reader.parked.take() {
+            reader.started += took(since, now);
+        }
+        let mut turn = 0;
+        while turn < TURN {
+            let most = reader.may_take(scratch.len(), &shared.store);
+            if most == 0 {
+                return self.park(token, work, reader);
+            }
+            let length = match connection.transport.receive(&mut scratch[..most]) {
+                Ok(Some(length @ 1..)) => length,
+                Ok(None) => {
+                    connection.readable = false;
+                    break;
+                }
+                // Cut off: the application never hears of it (RFC 9112 §8).
+                Ok(Some(0)) => {
+                    return self.refuse(token, work, Refusal { status: 400, why: "the client broke off its body" });
+                }
+                Err(error) => {
+                    debug!(shared.log, "a client is gone"; "request" => work.incoming.line(), "error" => %error);
+                    self.dropped(work, reader.started);
+                    return self.close(token);
+                }
+            };
+            turn += length;
+            match reader.feed(&scratch[..length], &shared.boot.worker, &shared.store) {
+                Ok((consumed, true)) => {
+                    connection.readable = length == most || connection.half_closed;
+                    if consumed < length {
+                        let bytes = scratch[consumed..length].to_vec();
+                        connection.partial = Some(Box::new(Partial { bytes, ..Partial::default() }));
+                    }
+                    return self.body_complete(token, work, *reader);
+                }
+                Ok((_, false)) => {}
+                Err(problem) => return self.body_failed(token, work, problem),
+            }
+        }
+        if too_slow(reader.received, shared.boot.worker.min_rate, took(reader.started, now)) {
+            let why = "the body came more slowly than --min-rate";
+            return self.refuse(token, work, Refusal { status: 408, why });
+        }
+        let readable = connection.readable;
+        connection.phase = Phase::Body(work, reader);
+        self.bound(token, now, shared.boot.worker.body_timeout);
+        if readable {
+            self.turn.go_on_later(token);
+        }
+    }
+
+    /// There is no descriptor for the body's file. Its reading waits for one, and that is not the client's fault.
+    fn park(&mut self, token: Token, work: Box<Work>, mut reader: Box<BodyReader>) {
+        self.shared.store.complain(&self.shared.log, &Shortage::Descriptors, &work.incoming.line());
+        reader.parked = Some(self.clock.now);
+        let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
+        connection.phase = Phase::Body(work, reader);
+        self.parked.push_back(token);
+        self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
+    }
+
+    /// Descriptors are free again: bodies that waited for one are read on.
+    pub(crate) fn unpark(&mut self) {
+        if !self.parked.is_empty() {
+            let free = self.shared.store.descriptors_left().min(self.parked.len());
+            self.parked.drain(..free).for_each(|token| self.turn.go_on(token));
+        }
+    }
+
+    fn body_complete(&mut self, token: Token, mut work: Box<Work>, reader: BodyReader) {
+        match reader.finish(&self.shared.store) {
+            Ok(body) => {
+                work.incoming.body = body;
+                self.request_ready(token, work);
+            }
+            Err(shortage) => self.body_failed(token, work, Problem::Shortage(shortage)),
+        }
+    }
+
+    fn body_failed(&mut self, token: Token, work: Box<Work>, problem: Problem) {
+        match problem {
+            Problem::Refused(refusal) => self.refuse(token, work, refusal),
+            Problem::Shortage(shortage) => {
+                self.shared.store.complain(&self.shared.log, &shortage, &work.incoming.line());
+                let refusal = match shortage {
+                    Shortage::TooLarge => TOO_LARGE_TO_SPOOL,
+                    Shortage::Failed(_) => Refusal { status: 500, why: "no spool file" },
+                    _ => NO_ROOM,
+                };
+                self.refuse(token, work, refusal);
+            }
+        }
+    }
+
+    /// Work for a connection's next request.
+    pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
+        let connection = self.connections.get(token)?;
+        let peer = connection.peer(&self.shared.boot.worker.forwarded_allow).clone();
+        let transport = connection.transport.clone();
+        Some(self.pool.take(&self.shared, token, transport, peer, self.clock.now))
+    }
+}
+
+/// Whether a client falls below the minimum rate, once it had time to show its rate.
+pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
+    rate > 0 && time > rate_allows(bytes, rate)
+}
+
+/// How long a client may have taken for so many bytes.
+pub(crate) fn rate_allows(bytes: u64, rate: u64) -> Duration {
+    Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or(Duration::MAX).max(RATE_GRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_client_has_time_to_show_its_rate() {
+        let seconds = Duration::from_secs;
+        assert!(!too_slow(0, 240, RATE_GRACE));
+        assert!(too_slow(11 * 240 - 1, 240, seconds(11)));
+        assert!(!too_slow(11 * 240, 240, seconds(11)));
+        assert!(!too_slow(0, 0, seconds(1000)), "no bound");
+    }
+}

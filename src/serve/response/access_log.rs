@@ -1,0 +1,352 @@
+//! The access log: gunicorn's format strings, one line for each request, written in batches, and never waited for.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use ostler_wire::sink::{self, Kind};
+use slog::{Logger, info, warn};
+
+use crate::request::work::Work;
+
+/// A batch is written when it is this long, and before the worker sleeps.
+const BATCH: usize = 32 * 1024;
+/// So much waits for a reader that is slow, or a disk that is full; lines beyond it are lost, and counted.
+const MOST_WAITING: usize = 256 * 1024;
+/// How often it is tried to write what waits, while there is nothing else to do.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
+/// One piece of a format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// `%(X)s`, X being one of gunicorn's letters.
+    Atom(u8),
+    /// `%({name}i)s`, lower case
+    RequestField(String),
+    /// `%({name}o)s` and `%({name}e)s`: index into [`crate::response::Outgoing::noted`].
+    Noted(usize),
+}
+
+/// Writes the lines.
+pub(crate) struct AccessLog {
+    pieces: Vec<Piece>,
+    file: Option<OwnedFd>,
+    kind: Kind,
+    batch: Vec<u8>,
+    /// The file ends with half a line, and what follows does not begin with its other half.
+    torn: bool,
+    /// The error log, where it is said that lines cannot be written: once, until they can be again.
+    log: Logger,
+    /// Something waits to be written.
+    failing: bool,
+    said: bool,
+    /// Lines that found no room.
+    lost: u64,
+    /// `%(t)s`
+    time: String,
+    /// The head of each Python thread's request: it may have to be recorded while its call still holds it.
+    heads: Vec<Vec<u8>>,
+}
+
+/// The response fields and the environ keys that a format asks for.
+pub(crate) fn wanted(format: &str) -> (Vec<String>, Vec<String>) {
+    let named = |kind: char| {
+        format
+            .split("%({")
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}').filter(|(_, end)| end.starts_with(kind)))
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    (named('o'), named('e'))
+}
+
+fn parse(format: &str) -> Vec<Piece> {
+    let (mut fields, mut environ) = (0, wanted(format).0.len());
+    let mut pieces = Vec::new();
+    let mut rest = format;
+    while let Some(at) = rest.find("%(") {
+        let Some((atom, behind)) = rest[at + 2..].split_once(")s") else { break };
+        pieces.push(Piece::Text(rest[..at].replace("%%", "%")));
+        let count = |counter: &mut usize| {
+            *counter += 1;
+            Piece::Noted(*counter - 1)
+        };
+        pieces.push(match atom.strip_prefix('{').and_then(|named| named.split_once('}')) {
+            Some((name, "i")) => Piece::RequestField(name.to_ascii_lowercase()),
+            Some((_, "o")) => count(&mut fields),
+            Some((_, "e")) => count(&mut environ),
+            _ => Piece::Atom(atom.bytes().next().unwrap_or(b'-')),
+        });
+        rest = behind;
+    }
+    pieces.push(Piece::Text(rest.replace("%%", "%")));
+    pieces
+}
+
+impl AccessLog {
+    pub fn new(format: &str, file: Option<OwnedFd>, threads: u16, log: Logger) -> AccessLog {
+        let mut log = AccessLog {
+            pieces: parse(format),
+            file: None,
+            kind: Kind::Device,
+            batch: Vec::new(),
+            torn: false,
+            log,
+            failing: false,
+            said: false,
+            lost: 0,
+            time: String::new(),
+            heads: vec![Vec::new(); threads.into()],
+        };
+        log.reopen(file);
+        log.tell_time();
+        log
+    }
+
+    /// Goes on in another file.
+    pub fn reopen(&mut self, file: Option<OwnedFd>) {
+        self.flush();
+        self.kind = file.as_ref().map_or(Kind::Device, |file| Kind::of(file.as_fd()));
+        self.file = file;
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// A new second has begun.
+    pub fn tell_time(&mut self) {
+        if self.is_on() {
+            self.time = ostler_wire::log::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
+        }
+    }
+
+    /// Keeps the head of the request that a Python thread begins to answer.
+    pub fn keep_head(&mut self, thread: u16, head: &[u8]) {
+        let place = &mut self.heads[usize::from(thread)];
+        place.clear();
+        place.extend_from_slice(head);
+    }
+
+    /// The head that was kept.
+    pub fn take_head(&mut self, thread: u16) -> Vec<u8> {
+        std::mem::take(&mut self.heads[usize::from(thread)])
+    }
+
+    /// Notes a request that is over.
+    pub fn record(&mut self, work: &Work, took: Duration) {
+        if self.file.is_none() {
+            return;
+        }
+        let line_start = self.batch.len();
+        let mut batch = std::mem::take(&mut self.batch);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => batch.extend_from_slice(text.as_bytes()),
+                Piece::RequestField(name) => {
+                    quoted(&mut batch, work.incoming.head.value(&work.incoming.bytes, name.as_bytes()));
+                }
+                Piece::Noted(index) => quoted(&mut batch, work.outgoing.noted[*index].as_deref()),
+                Piece::Atom(b't') => batch.extend_from_slice(self.time.as_bytes()),
+                Piece::Atom(letter) => atom(&mut batch, *letter, work, took),
+            }
+        }
+        batch.push(b'\n');
+        self.batch = batch;
+        if self.batch.len() >= BATCH {
+            self.make_room(line_start);
+        }
+    }
+
+    /// The batch is long. If what waits for the log is too long for one line more, that line is lost.
+    #[cold]
+    fn make_room(&mut self, line_start: usize) {
+        // While nothing can be written, each sleep tries, not each line.
+        if !self.failing {
+            self.flush();
+        }
+        if self.batch.len() > MOST_WAITING {
+            self.batch.truncate(line_start);
+            self.lost += 1;
+        }
+    }
+
+    /// Writes what there is, as far as it goes without waiting.
+    pub fn flush(&mut self) {
+        let Some(file) = &self.file else { return };
+        if self.batch.is_empty() {
+            return;
+        }
+        let (mut written, mut error) = (0, None);
+        if self.torn {
+            error = sink::write(file.as_fd(), self.kind, b"\n").1;
+            self.torn = error.is_some();
+        }
+        if !self.torn {
+            (written, error) = sink::write(file.as_fd(), self.kind, &self.batch);
+        }
+        match error {
+            None => self.all_written(),
+            Some(error) => self.not_written(written, error),
+        }
+    }
+
+    fn all_written(&mut self) {
+        self.batch.clear();
+        if std::mem::take(&mut self.failing) {
+            self.batch.shrink_to(2 * BATCH);
+        }
+        if std::mem::take(&mut self.said) {
+            info!(self.log, "access log written again"; "lost" => std::mem::take(&mut self.lost));
+        }
+    }
+
+    /// A full disk or a reader that is slow, or has left, must not stop the site. One that is slow is only mentioned once lines are lost.
+    #[cold]
+    fn not_written(&mut self, written: usize, error: Errno) {
+        let whole = match self.kind {
+            // Others may write behind this half of a line: it is ended, and the line comes again.
+            Kind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            Kind::Pipe | Kind::Socket | Kind::Device => written,
+        };
+        self.torn |= whole < written;
+        self.batch.drain(..whole);
+        self.failing = true;
+        if (error != Errno::EAGAIN || self.lost > 0) && !std::mem::replace(&mut self.said, true) {
+            let reason = if error == Errno::EAGAIN { "its reader does not read" } else { error.desc() };
+            warn!(self.log, "access log not written"; "reason" => reason);
+        }
+    }
+
+    /// How long the loop may sleep while something waits to be written.
+    pub fn due(&self) -> Option<Duration> {
+        self.failing.then_some(BETWEEN_TRIES)
+    }
+
+    /// The last try. What cannot be written now is lost.
+    pub fn close(&mut self) {
+        self.flush();
+        let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if self.lost + waiting > 0 {
+            warn!(self.log, "access log lines lost"; "lines" => self.lost + waiting);
+        }
+        self.batch.clear();
+        self.lost = 0;
+    }
+}
+
+fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
+    let (incoming, outgoing) = (&work.incoming, &work.outgoing);
+    let head = &incoming.head;
+    let mut number = |value: u64| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    match letter {
+        b's' if outgoing.status > 0 => number(outgoing.status.into()),
+        b'B' => number(outgoing.body_sent()),
+        b'b' if outgoing.body_sent() > 0 => number(outgoing.body_sent()),
+        b'T' => number(took.as_secs()),
+        b'M' => number(took.as_millis() as u64),
+        b'D' => number(took.as_micros() as u64),
+        b'L' => batch.extend_from_slice(format!("{:.6}", took.as_secs_f64()).as_bytes()),
+        b'p' => batch.extend_from_slice(format!("<{}>", std::process::id()).as_bytes()),
+        b'h' => quoted(batch, told(incoming.client.address.as_bytes())),
+        b'r' => quoted(batch, told(incoming.line_bytes())),
+        b'm' => quoted(batch, told(head.method.of(&incoming.bytes))),
+        b'U' => quoted(batch, Some(head.path.of(&incoming.bytes))),
+        b'q' => quoted(batch, Some(head.query.of(&incoming.bytes))),
+        b'H' => batch.extend_from_slice(match head.version {
+            ostler_http::Version::Http10 => b"HTTP/1.0",
+            ostler_http::Version::Http11 => b"HTTP/1.1",
+        }),
+        b'f' => quoted(batch, head.value(&incoming.bytes, b"referer")),
+        b'a' => quoted(batch, head.value(&incoming.bytes, b"user-agent")),
+        b'u' => quoted(batch, head.value(&incoming.bytes, b"authorization").and_then(basic_user).as_deref()),
+        _ => batch.push(b'-'),
+    }
+}
+
+/// What could not be read of a request is not known, rather than empty.
+fn told(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty()).then_some(value)
+}
+
+/// A value from outside: nothing in it can end the line or the quotes around it. `-` where there is none.
+fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
+    let Some(value) = value else { return batch.push(b'-') };
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+    if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
+        return batch.extend_from_slice(value);
+    }
+    for &byte in value {
+        match byte {
+            b'"' | b'\\' => batch.extend_from_slice(&[b'\\', byte]),
+            byte if is_plain(byte) => batch.push(byte),
+            byte => batch.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+}
+
+/// The user's name in Basic credentials (RFC 7617).
+fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = credentials.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut decoded = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in encoded.trim_ascii().iter().take_while(|byte| **byte != b'=') {
+        let value =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|b| b == byte)?;
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count) as u8);
+        }
+    }
+    decoded.split(|byte| *byte == b':').next().map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_falls_into_its_pieces() {
+        let format = r#"%(h)s "%(r)s" 100%% %({X-Id}i)s %({server}o)s %({wsgi.x}e)s"#;
+        assert_eq!(wanted(format), (vec!["server".to_owned()], vec!["wsgi.x".to_owned()]));
+        let text = |text: &str| Piece::Text(text.into());
+        assert_eq!(
+            parse(format),
+            [
+                text(""),
+                Piece::Atom(b'h'),
+                text(" \""),
+                Piece::Atom(b'r'),
+                text("\" 100% "),
+                Piece::RequestField("x-id".into()),
+                text(" "),
+                Piece::Noted(0),
+                text(" "),
+                Piece::Noted(1),
+                text("")
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_can_forge_a_line() {
+        let mut batch = Vec::new();
+        quoted(&mut batch, Some(b"a\"b\nc\xff d \\x0a\\"));
+        assert_eq!(batch, b"a\\\"b\\x0ac\\xff d \\\\x0a\\\\");
+    }
+
+    #[test]
+    fn the_user_is_named() {
+        assert_eq!(basic_user(b"Basic YWxhZGRpbjpvcGVuc2VzYW1l").unwrap(), b"aladdin");
+        assert_eq!(basic_user(b"Bearer YWxhZGRpbjpvcGVuc2VzYW1l"), None);
+        assert_eq!(basic_user(b"Basic !"), None);
+    }
+}

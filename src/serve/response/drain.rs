@@ -1,0 +1,82 @@
+//! What the kernel has not taken of a response at once: it is drained as the client takes it, and not for ever.
+
+use slog::info;
+
+use super::outbox::Drained;
+use crate::{
+    application::Gone,
+    connection::{Interest, Next, Pace, Phase},
+    event_loop::{
+        Loop,
+        clock::took,
+        timers::{Token, end_of},
+    },
+    request::read::too_slow,
+};
+
+impl Loop {
+    /// Hands the kernel more of a response.
+    pub(crate) fn drain_outbox(&mut self, token: Token) {
+        let (now, worker) = (self.clock.now, &self.shared.boot.worker);
+        let Some(connection) = self.connections.get(token) else { return };
+        let (backlog, next) = match &mut connection.phase {
+            Phase::Writing(work, backlog, next) => (backlog, Some((work, *next))),
+            Phase::Called(_, Some(backlog)) => (backlog, None),
+            _ => return,
+        };
+        match (backlog.outbox.drain(&connection.transport), next) {
+            (Ok(Drained::Empty), Some((_, next))) => self.written(token, next),
+            (Ok(Drained::Empty), None) => {
+                backlog.pace = None;
+                backlog.deadline.clear();
+            }
+            (Ok(Drained::More), _) => {
+                // It takes all that it is given.
+                backlog.deadline.clear();
+                self.turn.go_on_later(token);
+            }
+            (Ok(Drained::Blocked { taken }), call_over) => {
+                if let Some((work, _)) = call_over {
+                    work.slim();
+                }
+                let mut progress = backlog.pace.is_none();
+                let pace = backlog.pace.get_or_insert(Pace { since: now, from: taken, taken });
+                progress |= std::mem::replace(&mut pace.taken, taken) < taken;
+                let slow = too_slow(taken - pace.from, worker.min_rate, took(pace.since, now));
+                if progress {
+                    self.timers.set(token, &mut backlog.deadline, end_of(now, worker.write_timeout));
+                }
+                self.watch(token, Interest::ReadWrite);
+                if slow {
+                    self.too_slow_to_answer(token, "the client took its response more slowly than --min-rate");
+                }
+            }
+            (Err(_), Some(_)) => self.close(token),
+            // The call finds out at its next block.
+            (Err(_), None) => backlog.outbox.give_up(Gone::Left),
+        }
+    }
+
+    /// A client takes its response too slowly, or not at all. A call that is still under way finds out at its next block.
+    pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
+        let shared = self.shared.clone();
+        let Some(connection) = self.connections.get(token) else { return };
+        let mut client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
+        let (request, backlog, call_over) = match &connection.phase {
+            Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
+            Phase::Writing(work, backlog, _) => {
+                client = work.incoming.client.clone();
+                (work.incoming.line(), backlog, true)
+            }
+            _ => return,
+        };
+        backlog.outbox.give_up(Gone::GivenUp);
+        if self.client_lines.admit(self.clock.now) {
+            info!(shared.log, "response cut"; "why" => why, "client" => &client.address, "request" => request,
+                "taken" => backlog.pace.map_or(0, |pace| pace.taken), "left" => backlog.outbox.left());
+        }
+        if call_over {
+            self.written(token, Next::Reset);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! From the end of a call to the connection's next request, or to its end.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use ostler_http::response::ResponseFraming;
+use ostler_wire::Recycle;
+
+use super::Progress;
+use crate::{
+    connection::{Backlog, Connection, Interest, Next, Partial, Phase, TURN},
+    event_loop::{Loop, timers::Token},
+    request::work::Work,
+};
+
+/// So much of what a client still sends is read and forgotten after a refusal, so that it sees the answer.
+const LINGER_BYTES: u64 = 4 << 20;
+/// And for this long.
+const LINGER_TIME: Duration = Duration::from_secs(3);
+
+impl Loop {
+    /// Takes up a connection whose call is over.
+    pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
+        self.calls.under_way -= 1;
+        let slot = self.slot();
+        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
+        if work.outgoing.status >= 500 {
+            slot.errors.fetch_add(1, Relaxed);
+        }
+        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(work.outgoing.body_bytes), Relaxed);
+        if work.panicked {
+            self.ask_replacement(Recycle::Panic);
+        }
+        self.count_request();
+        let token = work.outgoing.token;
+        if let Some(live) = work.outgoing.live.take() {
+            let (complete, behind) = live.take_back();
+            work.outgoing.keep_alive &= complete;
+            if let Some(connection) = self.connection(token) {
+                // The rest of the body may be on its way, and must not be met by a reset.
+                connection.readable |= !complete;
+            }
+            work.incoming.append(&behind);
+        }
+        if let Some(stuck) = self.calls.take_stuck(token) {
+            if stuck.answered {
+                self.pool.keep(work)
+            } else {
+                self.over(work)
+            }
+            return self.close(token);
+        }
+        self.answered(token, work);
+    }
+
+    /// A response was made: what the client has not taken is drained, then comes the next request.
+    pub(crate) fn answered(&mut self, token: Token, work: Box<Work>) {
+        let out = &work.outgoing;
+        let outbox = out.outbox.clone();
+        let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
+        let next = match out.progress {
+            _ if given_up => Next::Reset,
+            // Also when the site stops meanwhile: the client was told that it may go on, and may have done so.
+            Progress::Ended if out.keep_alive => Next::Request,
+            Progress::Ended => Next::Close,
+            // The end of the connection is the end of such a body: only a reset shows that it is not whole.
+            _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
+            _ => Next::Close,
+        };
+        let incoming = &work.incoming;
+        let behind = &incoming.bytes[incoming.consumed..incoming.filled];
+        let Some(connection) = self.connections.get(token) else {
+            return self.over(work);
+        };
+        connection.requests = connection.requests.saturating_add(1);
+        if !behind.is_empty() {
+            connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
+        }
+        match outbox.filter(|_| !given_up) {
+            Some(outbox) => {
+                connection.deadline.clear();
+                connection.phase = Phase::Writing(work, Backlog::new(outbox), next);
+                self.drain_outbox(token);
+            }
+            None => {
+                self.over(work);
+                self.after(token, next);
+            }
+        }
+    }
+
+    /// The client has all of its response, or gets no more of it.
+    pub(crate) fn written(&mut self, token: Token, next: Next) {
+        if let Some(connection) = self.connection(token)
+            && let Phase::Writing(work, ..) = std::mem::replace(&mut connection.phase, Phase::Head)
+        {
+            self.over(work);
+        }
+        self.after(token, next);
+    }
+
+    /// A response is out.
+    pub(crate) fn after(&mut self, token: Token, next: Next) {
+        let Some(connection) = self.connection(token) else { return };
+        match next {
+            Next::Request => {
+                connection.phase = Phase::Head;
+                let begun = connection.partial.is_some();
+                if !begun && !connection.readable {
+                    self.rest(token);
+                } else if !(begun && self.life.hands_over() && self.give(token)) {
+                    self.turn.go_on_later(token);
+                }
+            }
+            Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
+                // Closing alone says nothing to the client while a child of the application has the same socket.
+                connection.transport.finish_sending();
+                self.close(token);
+            }
+            Next::Close => self.begin_lingering(token),
+            Next::Reset => {
+                connection.transport.reset_on_close();
+                self.close(token);
+            }
+        }
+    }
+
+    fn begin_lingering(&mut self, token: Token) {
+        let Some(connection) = self.connection(token) else { return };
+        connection.transport.finish_sending();
+        connection.partial = None;
+        connection.phase = Phase::Lingering(LINGER_BYTES);
+        self.watch(token, Interest::Read);
+        self.bound(token, self.clock.now, LINGER_TIME);
+        self.turn.go_on_later(token);
+    }
+
+    /// Reads and forgets.
+    pub(crate) fn linger(&mut self, token: Token) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {
+            let mut turn = 0;
+            let over = loop {
+                match transport.receive(&mut scratch) {
+                    Ok(None) => break false,
+                    Ok(Some(length @ 1..)) if *left > length as u64 => {
+                        *left -= length as u64;
+                        turn += length;
+                    }
+                    _ => break true,
+                }
+                if turn >= TURN {
+                    self.turn.go_on_later(token);
+                    break false;
+                }
+            };
+            if over {
+                self.close(token);
+            }
+        }
+        self.scratch = scratch;
+    }
+}

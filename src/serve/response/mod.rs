@@ -1,0 +1,491 @@
+//! The way back to the client during a call: straight to the kernel, and into an [`Outbox`] from where the client proves slow.
+
+pub(crate) mod access_log;
+pub(crate) mod drain;
+pub(crate) mod finish;
+pub(crate) mod group;
+pub(crate) mod outbox;
+pub(crate) mod record;
+pub(crate) mod refuse;
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering::*},
+};
+
+use ostler_http::{
+    RequestHead, ResponseHead, Version,
+    body::{LAST_CHUNK, chunk_start},
+    response::{Answer, ResponseFraming, error_answer},
+};
+
+use crate::{
+    application::{BodyLength, Gone, Kept, Waiting},
+    event_loop::timers::Token,
+    request::body::LiveHandle,
+    response::outbox::{FilePart, Held, Outbox, ROOM},
+    shared::Shared,
+    storage::budget::Room,
+    storage::store::{Counted, Shortage},
+    transport::{PeerState, Transport},
+};
+
+/// Bodies up to this size are copied behind their heads, for one plain send(2).
+const COPIED: usize = 16 * 1024;
+
+/// What a call has made of its response so far. The loop reads it when the call is over.
+pub(crate) struct Outgoing {
+    pub shared: Arc<Shared>,
+    pub token: Token,
+    /// None while this waits for reuse: a connection must close when the loop closes it.
+    pub transport: Option<Arc<Transport>>,
+    pub outbox: Option<Arc<Outbox>>,
+    pub progress: Progress,
+    /// What the client asked and the loop allows.
+    pub keep_alive: bool,
+    /// The client had sent FIN with its request: that is no sign that it left.
+    pub half_closed: bool,
+    /// The request's body, if the application reads it from the connection.
+    pub live: Option<LiveHandle>,
+    pub date: [u8; 29],
+    /// Index of the thread's seat; none where the loop itself answers.
+    pub thread: Option<u16>,
+    pub status: u16,
+    /// Of the head that was sent.
+    pub framing: Option<ResponseFraming>,
+    /// Bytes of body that were made.
+    pub body_bytes: u64,
+    /// How many of the response's last bytes were lost when there was nobody any more to give them to.
+    pub lost: u64,
+    /// Bytes that the kernel took before there was an outbox.
+    direct: u64,
+    /// Values of the response's fields and of the environ that the access log wants.
+    pub noted: Vec<Option<Vec<u8>>>,
+    /// A short response may wait in the outbox for those of other calls (see group.rs).
+    pub may_wait: bool,
+    buffer: Vec<u8>,
+}
+
+/// How far a response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Nothing,
+    /// The head is out; `left` of a promised length, where one was promised.
+    Begun {
+        framing: ResponseFraming,
+        left: Option<u64>,
+    },
+    Ended,
+    /// The client must see that it is not whole.
+    Cut,
+}
+
+/// The way back to the client, for the length of a call.
+pub struct Response<'a> {
+    pub(crate) out: &'a mut Outgoing,
+    pub(crate) request: &'a RequestHead,
+    /// What the request's spans point into.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Response<'_> {
+    /// Sends a response whose whole body is known: adds Content-Length if the application gave none, and leaves out what
+    /// HEAD, 204 or 304 forbid. A body longer than the application's Content-Length is cut to it; a shorter one
+    /// cuts the connection. Waits, inside `wait`, where the client is slow and the buffers are full. Ends the response.
+    pub fn whole(&mut self, head: &ResponseHead, body: &[u8], wait: Waiting) -> Result<(), BodyLength> {
+        self.whole_or_kept(head, body, &mut || None, wait)
+    }
+
+    /// The same. What the client has still to take of a long body is not copied, where `keep` gives something that holds the same bytes.
+    pub fn whole_or_kept(
+        &mut self,
+        head: &ResponseHead,
+        body: &[u8],
+        keep: &mut dyn FnMut() -> Option<Kept>,
+        wait: Waiting,
+    ) -> Result<(), BodyLength> {
+        let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
+        let given = body.len() as u64;
+        let (body, ended) = match framing {
+            ResponseFraming::Bodiless => (&[][..], Progress::Ended),
+            ResponseFraming::Length(promised) if promised > given => (body, Progress::Cut),
+            ResponseFraming::Length(promised) => (&body[..promised as usize], Progress::Ended),
+            ResponseFraming::Chunked | ResponseFraming::Close => (body, Progress::Ended),
+        };
+        let mut buffer = self.start(head, framing);
+        let sent = if body.len() <= COPIED {
+            buffer.extend_from_slice(body);
+            self.out.transmit_last(&buffer, Some(wait))
+        } else {
+            self.out.transmit_body(&buffer, body, keep, wait)
+        };
+        self.out.buffer = buffer;
+        self.out.body_bytes = body.len() as u64;
+        self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
+        match framing {
+            ResponseFraming::Length(promised) if promised != given => Err(BodyLength { promised, given }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the head and the first block of a body whose length is not known, or known only from the head's Content-Length.
+    pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let framing = head.framing(self.request, self.head_request(), None);
+        let left = match framing {
+            ResponseFraming::Length(length) => Some(length),
+            _ => None,
+        };
+        let buffer = self.start(head, framing);
+        self.out.progress = Progress::Begun { framing, left };
+        self.send_block(buffer, block, wait)
+    }
+
+    /// Sends one more block: it is with the kernel, or in a buffer that the loop drains, when this returns. Waits, inside `wait`,
+    /// only where the client is slow and the buffers are full. What is longer than the promised length is left out.
+    pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let mut buffer = std::mem::take(&mut self.out.buffer);
+        buffer.clear();
+        self.send_block(buffer, block, wait)
+    }
+
+    /// Sends the head and `length` bytes of a file from `offset`; the loop does it, after the call, by sendfile(2). Ends the response.
+    pub fn file(&mut self, head: &ResponseHead, file: OwnedFd, offset: u64, length: u64) -> Result<(), BodyLength> {
+        let framing = head.framing(self.request, self.head_request(), Some(length));
+        let (send, ended) = match framing {
+            ResponseFraming::Bodiless => (0, Progress::Ended),
+            ResponseFraming::Length(promised) if promised > length => (length, Progress::Cut),
+            ResponseFraming::Length(promised) => (promised, Progress::Ended),
+            ResponseFraming::Chunked | ResponseFraming::Close => (length, Progress::Ended),
+        };
+        let buffer = self.start(head, framing);
+        let sent = self.out.transmit(&[&buffer], None);
+        self.out.buffer = buffer;
+        self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
+        self.out.body_bytes = send;
+        if send > 0 && sent.is_ok() {
+            let _counted = Counted::new(self.out.shared.store.clone());
+            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send, _counted });
+        }
+        match framing {
+            ResponseFraming::Length(promised) if promised != length => Err(BodyLength { promised, given: length }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the response: the terminating chunk, or the check of the length. Where nothing was begun, sends the head with an empty body.
+    pub fn end(&mut self, head: &ResponseHead) -> Result<(), BodyLength> {
+        let Progress::Begun { framing, left } = self.out.progress else {
+            return if self.out.progress == Progress::Nothing {
+                self.whole(head, b"", &mut |wait| wait())
+            } else {
+                Ok(())
+            };
+        };
+        self.out.progress = Progress::Ended;
+        if framing == ResponseFraming::Chunked && self.out.transmit(&[LAST_CHUNK], None).is_err() {
+            self.out.progress = Progress::Cut;
+        }
+        match left {
+            Some(left) if left > 0 => {
+                self.out.progress = Progress::Cut;
+                Err(BodyLength { promised: self.out.body_bytes + left, given: self.out.body_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends 103 with these fields, complete lines with CRLF, to a 1.1 client (RFC 8297), if nothing was begun.
+    pub fn early_hints(&mut self, fields: &[u8]) -> Result<(), Gone> {
+        if self.begun() || self.request.version == Version::Http10 {
+            return Ok(());
+        }
+        self.out.transmit(&[b"HTTP/1.1 103 Early Hints\r\n", fields, b"\r\n"], None)
+    }
+
+    /// Whether the head is out: the status cannot change any more.
+    pub fn begun(&self) -> bool {
+        self.out.progress != Progress::Nothing
+    }
+
+    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised.
+    pub fn cut(&mut self) {
+        self.out.progress = Progress::Cut;
+    }
+
+    /// Answers 500 with the server's own page; only before anything was sent.
+    pub fn failed(&mut self) {
+        if !self.begun() {
+            self.error(500, &[]);
+        }
+    }
+
+    /// Answers with the server's own page for an error. Of a request that could not be read its head holds what came before the fault:
+    /// whether it is HEAD, and perhaps what it accepts.
+    pub(crate) fn error(&mut self, status: u16, fields: &[(&str, &str)]) {
+        let accept = self.request.value(self.bytes, b"accept");
+        self.answer(&error_answer(status, accept, fields));
+    }
+
+    /// Sends an answer of the server's own.
+    pub(crate) fn answer(&mut self, answer: &Answer) {
+        // Its length is right by itself.
+        let _ = self.whole(&answer.head, &answer.body, &mut |wait| wait());
+    }
+
+    /// The keys of the environ that the access log shows.
+    pub fn logged_environ(&self) -> &[String] {
+        &self.out.shared.logged_environ
+    }
+
+    /// Notes the value of one of [`Response::logged_environ`], by its index.
+    pub fn note_environ(&mut self, index: usize, value: &[u8]) {
+        let fields = self.out.shared.logged_fields.len();
+        self.out.noted[fields + index] = Some(value.to_vec());
+    }
+
+    /// Whether the client has left. Does not block; one system call.
+    pub fn client_gone(&self) -> bool {
+        gone(self.out.transport(), self.out.half_closed)
+    }
+
+    /// `GET /path`, for the log.
+    pub fn request_line(&self) -> String {
+        let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(self.bytes)).into_owned();
+        format!("{} {}", part(self.request.method), part(self.request.target))
+    }
+
+    fn head_request(&self) -> bool {
+        self.request.method.of(self.bytes) == b"HEAD"
+    }
+
+    /// Serializes the head, and takes the right to send: a request that was given up has lost it.
+    fn start(&mut self, head: &ResponseHead, framing: ResponseFraming) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.out.buffer);
+        buffer.clear();
+        self.out.status = head.status();
+        let out = &mut *self.out;
+        out.framing = Some(framing);
+        out.keep_alive &= framing != ResponseFraming::Close && out.may_go_on();
+        head.write(
+            &mut buffer,
+            framing,
+            self.request.version,
+            out.keep_alive,
+            &out.date,
+            out.shared.boot.worker.server_header.as_bytes(),
+        );
+        for (noted, name) in out.noted.iter_mut().zip(&out.shared.logged_fields) {
+            *noted = head.value(name.as_bytes()).map(<[u8]>::to_vec);
+        }
+        buffer
+    }
+
+    /// Sends what is in `buffer` and then the block in its framing.
+    fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        let out = &mut *self.out;
+        let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone::GivenUp) };
+        let block = match (*framing, &mut *left) {
+            (ResponseFraming::Bodiless, _) => &[],
+            (ResponseFraming::Length(_), Some(left)) => {
+                let block = &block[..block.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+                *left -= block.len() as u64;
+                block
+            }
+            _ => block,
+        };
+        out.body_bytes += block.len() as u64;
+        let tail: &[u8] = match framing {
+            ResponseFraming::Chunked if !block.is_empty() => {
+                chunk_start(&mut buffer, block.len());
+                b"\r\n"
+            }
+            _ => b"",
+        };
+        let sent = if block.len() <= COPIED {
+            buffer.extend_from_slice(block);
+            buffer.extend_from_slice(tail);
+            match left {
+                Some(0) => out.transmit_last(&buffer, Some(wait)),
+                _ => out.transmit(&[&buffer], Some(wait)),
+            }
+        } else {
+            out.transmit(&[&buffer, block, tail], Some(wait))
+        };
+        out.buffer = buffer;
+        out.tell_loop();
+        if sent.is_err() {
+            out.progress = Progress::Cut;
+        }
+        sent
+    }
+}
+
+impl Outgoing {
+    pub fn new(shared: Arc<Shared>, token: Token, transport: Arc<Transport>) -> Outgoing {
+        let noted = vec![None; shared.logged_fields.len() + shared.logged_environ.len()];
+        Outgoing {
+            shared,
+            token,
+            transport: Some(transport),
+            outbox: None,
+            progress: Progress::Nothing,
+            keep_alive: true,
+            half_closed: false,
+            live: None,
+            date: [b' '; 29],
+            thread: None,
+            status: 0,
+            framing: None,
+            body_bytes: 0,
+            lost: 0,
+            direct: 0,
+            noted,
+            may_wait: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub fn transport(&self) -> &Transport {
+        self.transport.as_deref().expect("a request belongs to a connection")
+    }
+
+    /// Gives back its buffer's memory.
+    pub fn slim(&mut self) {
+        self.buffer = Vec::new();
+    }
+
+    /// Makes it ready for another request, its buffer kept.
+    pub fn reset(&mut self) {
+        self.transport = None;
+        self.outbox = None;
+        self.live = None;
+        self.progress = Progress::Nothing;
+        self.thread = None;
+        self.status = 0;
+        self.framing = None;
+        self.body_bytes = 0;
+        self.lost = 0;
+        self.direct = 0;
+        self.may_wait = false;
+        self.noted.fill(None);
+    }
+
+    /// Whether another request can follow: somebody will take it, and where it begins is known.
+    fn may_go_on(&self) -> bool {
+        !self.shared.closing.load(Relaxed) && self.live.as_ref().is_none_or(LiveHandle::has_arrived)
+    }
+
+    /// Sends what makes a short response whole, or leaves that to the loop.
+    fn transmit_last(&mut self, bytes: &[u8], wait: Option<Waiting>) -> Result<(), Gone> {
+        if self.may_wait {
+            self.outbox.get_or_insert_default();
+        }
+        self.transmit(&[bytes], wait)
+    }
+
+    /// Sends the parts, or puts what the kernel does not take into the outbox. Without `wait` they must be short.
+    fn transmit(&mut self, parts: &[&[u8]], wait: Option<Waiting>) -> Result<(), Gone> {
+        let sent = self.send(parts)?;
+        self.keep_behind(sent, parts, wait)
+    }
+
+    /// The same for a whole body; what the kernel does not take of a long one stays where it is, if that is possible.
+    fn transmit_body(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        keep: &mut dyn FnMut() -> Option<Kept>,
+        wait: Waiting,
+    ) -> Result<(), Gone> {
+        let sent = self.send(&[head, body])?;
+        let at = sent.saturating_sub(head.len());
+        if body.len() - at <= ROOM {
+            return self.keep_behind(sent, &[head, body], Some(wait));
+        }
+        let mut room = Room::of(&self.shared.store.answers);
+        let Some(kept) = room.grow(body.len() as u64).then(keep).flatten() else {
+            drop(room);
+            return self.keep_behind(sent, &[head, body], Some(wait));
+        };
+        self.keep_behind(sent, &[head], Some(wait))?;
+        let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
+        outbox.hold(Held { body: kept, at, end: body.len(), _room: room })
+    }
+
+    /// Sends a prefix of the parts, if nothing waits: how many bytes.
+    fn send(&mut self, parts: &[&[u8]]) -> Result<usize, Gone> {
+        if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
+            return Err(self.lose(parts, Gone::GivenUp));
+        }
+        let sent = match &self.outbox {
+            Some(_) => 0,
+            None => match self.transport().send_parts(parts) {
+                Ok(sent) => sent.unwrap_or(0),
+                Err(_) => return Err(self.lose(parts, Gone::Left)),
+            },
+        };
+        self.direct += sent as u64;
+        Ok(sent)
+    }
+
+    /// Puts what is behind the first `skip` bytes into the outbox.
+    fn keep_behind(&mut self, mut skip: usize, parts: &[&[u8]], mut wait: Option<Waiting>) -> Result<(), Gone> {
+        for (index, part) in parts.iter().enumerate() {
+            let rest = &part[skip.min(part.len())..];
+            skip = skip.saturating_sub(part.len());
+            if !rest.is_empty() {
+                self.keep(rest, &mut wait).inspect_err(|why| {
+                    self.lose(&parts[index + 1..], *why);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts bytes into the outbox. Where they find no room, the application waits for its client.
+    fn keep(&mut self, mut rest: &[u8], wait: &mut Option<Waiting>) -> Result<(), Gone> {
+        let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
+        loop {
+            let shortage = match outbox.push(&mut rest, &self.shared.store) {
+                Ok(None) => return Ok(()),
+                Ok(Some(shortage)) => shortage,
+                Err(why) => return Err(self.lose(&[rest], why)),
+            };
+            let (Some(wait), Some(thread)) = (wait.as_deref_mut(), self.thread) else {
+                outbox.keep(rest);
+                return Ok(());
+            };
+            if !matches!(shortage, Shortage::Client) {
+                self.shared.store.complain(&self.shared.log, &shortage, &self.shared.line(thread));
+            }
+            self.shared.tell_of(self.token, outbox);
+            let time = &self.shared.call_times[usize::from(thread)];
+            wait(&mut || time.during(|| outbox.wait_for_room()));
+        }
+    }
+
+    fn lose(&mut self, parts: &[&[u8]], why: Gone) -> Gone {
+        self.lost += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        why
+    }
+
+    /// Bytes of body that the kernel has taken for the client, as far as the framing between them lets that be known.
+    pub fn body_sent(&self) -> u64 {
+        self.body_bytes.saturating_sub(self.lost + self.outbox.as_ref().map_or(0, |outbox| outbox.left()))
+    }
+
+    /// The call goes on while bytes wait: the loop must drain them meanwhile.
+    fn tell_loop(&self) {
+        if let Some(outbox) = &self.outbox {
+            self.shared.tell_of(self.token, outbox);
+        }
+    }
+}
+
+fn gone(transport: &Transport, half_closed: bool) -> bool {
+    match transport.peer() {
+        PeerState::There => false,
+        PeerState::SendsNoMore => !half_closed,
+        PeerState::Gone => true,
+    }
+}

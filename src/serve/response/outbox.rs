@@ -1,0 +1,236 @@
+//! What a slow client has still to take of a response. The call fills it, the loop drains it, both at once.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::AcqRel},
+    },
+};
+
+use crate::{
+    application::{Gone, Kept},
+    connection::TURN,
+    storage::budget::Room,
+    storage::spool::{Front, Spool},
+    storage::store::{Counted, Shortage, Store},
+    transport::Transport,
+};
+
+/// Up to here a response waits in memory, above it in a spool file.
+pub(crate) const ROOM: usize = 256 * 1024;
+/// Up to here it waits in a spool file, above it the application waits.
+pub(crate) const LARGEST: u64 = 64 << 20;
+/// In files of about this size, each of which goes when it is sent.
+const SEGMENT: u64 = 16 << 20;
+
+/// Shared by the loop and, until the call ends, the thread that makes the response.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<State>,
+    drained: Condvar,
+    /// The loop was told of it, and has not looked at it since.
+    told: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    spool: Spool,
+    file: Option<FilePart>,
+    held: Option<Held>,
+    taken: u64,
+    broken: Option<Gone>,
+    /// The application waits until there are no more bytes than so many.
+    wanted: Option<u64>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { spool: Spool::new(LARGEST, SEGMENT), file: None, held: None, taken: 0, broken: None, wanted: None }
+    }
+}
+
+/// A part of a file that follows everything else.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    pub file: OwnedFd,
+    pub offset: u64,
+    pub left: u64,
+    pub _counted: Counted,
+}
+
+/// What is left of a whole body, where the application has made it; it follows everything else.
+pub(crate) struct Held {
+    pub body: Kept,
+    pub at: usize,
+    pub end: usize,
+    pub _room: Room,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "Held({}..{})", self.at, self.end)
+    }
+}
+
+/// How far [`Outbox::drain`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// The kernel has it all.
+    Empty,
+    /// Enough for one turn of the loop.
+    More,
+    /// The client must take some first. How many bytes it has taken since the response began.
+    Blocked { taken: u64 },
+}
+
+impl Outbox {
+    /// For what is left of a response of which the kernel has taken so many bytes already.
+    pub fn behind(taken: u64) -> Arc<Outbox> {
+        let outbox = Outbox::default();
+        outbox.state().taken = taken;
+        Arc::new(outbox)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held can only have left bytes out or in twice: the panicking call's response is cut anyway.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a prefix of `bytes`, and leaves the rest there: why not more, if not all.
+    pub fn push(&self, bytes: &mut &[u8], store: &Arc<Store>) -> Result<Option<Shortage>, Gone> {
+        // Piece by piece, so that the loop never waits long for a disk.
+        while !bytes.is_empty() {
+            let mut state = self.state();
+            if let Some(why) = state.broken {
+                return Err(why);
+            }
+            let (piece, rest) = bytes.split_at(bytes.len().min(TURN));
+            match state.spool.push(piece, ROOM, store) {
+                // As much waits in memory if need be.
+                Err(_) if state.spool.length() < ROOM as u64 => state.spool.keep(piece),
+                Err(shortage) => return Ok(Some(shortage)),
+                Ok(()) => {}
+            }
+            *bytes = rest;
+        }
+        Ok(None)
+    }
+
+    /// Appends a few bytes that must not wait.
+    pub fn keep(&self, bytes: &[u8]) {
+        self.state().spool.keep(bytes);
+    }
+
+    /// Waits until half of it is drained, or nobody drains it any more.
+    pub fn wait_for_room(&self) {
+        let mut state = self.state();
+        let wanted = state.spool.length() / 2;
+        state.wanted = Some(wanted);
+        let full = |state: &mut State| state.spool.length() > wanted && state.broken.is_none();
+        let waited = self.drained.wait_while(state, full);
+        waited.unwrap_or_else(PoisonError::into_inner).wanted = None;
+    }
+
+    /// Appends a part of a file; nothing can follow it.
+    pub fn push_file(&self, part: FilePart) {
+        self.state().file = Some(part);
+    }
+
+    /// Appends the rest of a whole body; nothing can follow it.
+    pub fn hold(&self, held: Held) -> Result<(), Gone> {
+        let mut state = self.state();
+        state.held = Some(held);
+        state.broken.map_or(Ok(()), Err)
+    }
+
+    /// Hands to the kernel what it takes.
+    pub fn drain(&self, to: &Transport) -> io::Result<Drained> {
+        self.told.swap(false, AcqRel);
+        let mut state = self.state();
+        let until = state.taken + TURN as u64;
+        while let Some(sent) = state.send(to)? {
+            state.taken += sent as u64;
+            if sent == 0 {
+                return Ok(Drained::Empty);
+            }
+            if state.wanted.is_some_and(|wanted| state.spool.length() <= wanted) {
+                self.drained.notify_all();
+            }
+            if state.taken >= until {
+                return Ok(Drained::More);
+            }
+        }
+        Ok(Drained::Blocked { taken: state.taken })
+    }
+
+    /// Whether the loop must be told of it, once for each time that it looks.
+    pub fn tell(&self) -> bool {
+        !self.told.swap(true, AcqRel)
+    }
+
+    /// Whether nobody may wait for the client any more.
+    pub fn is_given_up(&self) -> bool {
+        self.state().broken.is_some()
+    }
+
+    /// How many bytes wait.
+    pub fn left(&self) -> u64 {
+        let state = self.state();
+        let held = state.held.as_ref().map_or(0, |held| held.end - held.at);
+        state.spool.length() + state.file.as_ref().map_or(0, |part| part.left) + held as u64
+    }
+
+    /// The client is gone, or given up: nobody may wait for it.
+    pub fn give_up(&self, why: Gone) {
+        self.state().broken.get_or_insert(why);
+        self.drained.notify_all();
+    }
+}
+
+impl State {
+    /// Hands one piece to the kernel: how much it took, 0 when nothing is left, `None` when it takes nothing now.
+    fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
+        let sent = match self.spool.front() {
+            Front::Memory(bytes) => to.send(bytes)?,
+            Front::File(file, mut offset, left) => match to.send_file(file, &mut offset, left)? {
+                // Somebody else has shortened it.
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                sent => sent,
+            },
+            Front::Empty if self.held.is_some() => return self.send_held(to),
+            Front::Empty => return self.file.as_mut().map_or(Ok(Some(0)), |part| part.send(to)),
+        };
+        self.spool.take(sent.unwrap_or(0));
+        Ok(sent)
+    }
+}
+
+impl State {
+    fn send_held(&mut self, to: &Transport) -> io::Result<Option<usize>> {
+        let Some(held) = &mut self.held else { return Ok(Some(0)) };
+        let end = held.end.min(held.at + TURN);
+        let sent = to.send(&(*held.body).as_ref()[held.at..end])?;
+        held.at += sent.unwrap_or(0);
+        if held.at == held.end {
+            self.held = None;
+        }
+        Ok(sent)
+    }
+}
+
+impl FilePart {
+    fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
+        if self.left == 0 {
+            return Ok(Some(0));
+        }
+        let sent = to.send_file(self.file.as_fd(), &mut self.offset, self.left)?;
+        if sent == Some(0) {
+            // The file has shrunk since its length was promised.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= sent.unwrap_or(0) as u64;
+        Ok(sent)
+    }
+}

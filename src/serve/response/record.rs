@@ -1,0 +1,88 @@
+//! What the access log says of each request, however it ended: answered, cut, dropped by its client, or given up.
+
+use std::time::{Duration, Instant};
+
+use slog::info;
+
+use crate::{
+    connection::Phase,
+    event_loop::Loop,
+    event_loop::clock::took,
+    event_loop::timers::Token,
+    life::Life,
+    request::work::{Incoming, Work},
+};
+
+/// nginx's number for a client that left before it had an answer.
+const CLIENT_LEFT: u16 = 499;
+
+impl Loop {
+    /// A request is over.
+    pub(crate) fn over(&mut self, work: Box<Work>) {
+        self.access_log.record(&work, took(work.started, self.clock.now));
+        self.pool.keep(work);
+    }
+
+    /// A request ends before it is called, without an answer.
+    pub(crate) fn dropped(&mut self, mut work: Box<Work>, since: Instant) {
+        work.started = since;
+        // Where the worker itself ends, there is no status.
+        work.outgoing.status = if matches!(self.life, Life::Over(_)) { 0 } else { CLIENT_LEFT };
+        self.over(work);
+    }
+
+    /// Keeps a head whose request may have to be recorded while its call still holds it.
+    pub(crate) fn keep_head(&mut self, seat: u16, incoming: &Incoming) {
+        if self.access_log.is_on() {
+            self.access_log.keep_head(seat, &incoming.bytes[..incoming.head.length]);
+        }
+    }
+
+    /// Work with the head of a request whose call has not ended, and still has its own. Where there is no access log, nobody has kept
+    /// more of it than its line.
+    pub(crate) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
+        let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
+        let (line, since) = begun.unwrap_or_else(|| (Vec::new(), self.clock.milliseconds()));
+        let mut work = self.work_for(token)?;
+        let incoming = &mut work.incoming;
+        incoming.bytes = match self.access_log.is_on() {
+            true => self.access_log.take_head(seat),
+            false => [&line, &b"\r\n\r\n"[..]].concat(),
+        };
+        incoming.filled = incoming.bytes.len();
+        // It was read and described before. A line alone is no whole head, but its method can be read.
+        let _ = incoming.head.parse(&incoming.bytes, &self.limits);
+        let _ = self.describe(incoming);
+        let age = Duration::from_millis(self.clock.milliseconds().saturating_sub(since));
+        work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
+        Some(work)
+    }
+
+    /// The worker ends: what is still under way gets no more than it has.
+    pub(crate) fn log_the_rest(&mut self) {
+        let tokens: Vec<Token> = self.connections.tokens();
+        for token in tokens {
+            if let Some(Phase::Called(seat, _)) = self.connection(token).map(|connection| &connection.phase) {
+                let seat = *seat;
+                if !self.calls.is_answered(token) {
+                    self.unended(token, seat).into_iter().for_each(|work| self.over(work));
+                }
+            }
+            self.close(token);
+        }
+        self.say_left_out();
+    }
+
+    /// How many lines about clients were left out of the log.
+    pub(crate) fn say_left_out(&mut self) {
+        let over = matches!(self.life, Life::Over(_));
+        match self.client_lines.take_left_out(if over {
+            self.clock.now + Duration::from_secs(1)
+        } else {
+            self.clock.now
+        }) {
+            0 => {}
+            count => info!(self.shared.log, "more clients refused or cut"; "count" => count),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Where bytes wait that are too many for memory.
+
+pub(crate) mod budget;
+pub(crate) mod spool;
+pub(crate) mod store;
