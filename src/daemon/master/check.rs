@@ -7,10 +7,12 @@ use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scorebo
 
 use super::{
     event::{Number, Plan},
-    generation::Generation,
-    late::{ANSWER, NOT_IMPORTED},
+    generation::{
+        Generation,
+        late::{ANSWER, NOT_IMPORTED},
+    },
+    spawn,
     team::Exchange,
-    template,
 };
 use crate::{
     exit::{Exit, Failure, words},
@@ -42,29 +44,30 @@ fn boot(settings: &Settings) -> Result<Loaded, Failure> {
     descriptors::reserve_channel_place().map_err(system)?;
     let standard = Standard::remember().map_err(system)?;
     let logs = Logs::open(settings, &standard)?;
-    let (pid, held, mut line) = template::spawn(settings, &logs)?;
+    let (pid, held, mut line) = spawn::template(settings, &logs)?;
     let plan =
         Plan { application: settings.boot.application.clone(), boot_timeout: settings.boot_timeout, ..Plan::default() };
     let mut generation = Generation::new(Number(1), Vec::new());
     generation.plan = plan;
-    let heard = send_boot(settings, &mut line).and_then(|()| hear(&mut line, &mut generation, &held));
-    if !matches!(heard, Ok(Heard::End)) {
+    let outcome = send_boot(settings, &mut line).and_then(|()| hear(&mut line, &mut generation, &held));
+    if !matches!(outcome, Ok(Outcome::End)) {
         held.kill().map_err(system)?;
     }
     let ending = process::bury(pid).unwrap_or(Ending::Status(0));
-    match heard.map_err(system)? {
-        Heard::Word(FromTemplate::Loaded(loaded)) => Ok(loaded),
-        Heard::Word(FromTemplate::Failed(failure)) => Err(failure.into()),
-        Heard::Word(FromTemplate::Stacks(stacks)) => {
+    match outcome.map_err(system)? {
+        Outcome::Word(FromTemplate::Loaded(loaded)) => Ok(loaded),
+        Outcome::Word(FromTemplate::Failed(failure)) => Err(failure.into()),
+        Outcome::Word(FromTemplate::Stacks(stacks)) => {
             Err(Failure { traceback: stacks, ..generation.late(NOT_IMPORTED) })
         }
-        Heard::Word(_) => Err(Failure::new(Exit::Internal, "the template forked, and was not asked to")),
-        Heard::End => Err(generation.ended("the template", ending)),
-        Heard::Nothing => Err(generation.late(NOT_IMPORTED)),
+        Outcome::Word(_) => Err(Failure::new(Exit::Internal, "the template forked, and was not asked to")),
+        Outcome::End => Err(generation.ended("the template", ending)),
+        Outcome::Nothing => Err(generation.late(NOT_IMPORTED)),
     }
 }
 
-enum Heard {
+/// How the check of the import ended.
+enum Outcome {
     Word(FromTemplate),
     End,
     Nothing,
@@ -81,7 +84,7 @@ fn send_boot(settings: &Settings, line: &mut Line) -> io::Result<()> {
 }
 
 /// What the template says in the end. One that takes too long is asked where it is.
-fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::Result<Heard> {
+fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::Result<Outcome> {
     let patience = generation.plan.boot_timeout;
     let mut until = (!patience.is_zero()).then(|| Instant::now() + patience);
     let mut asked = false;
@@ -90,7 +93,7 @@ fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::R
         let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         if poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], left)? == 0 {
             if generation.errand.is_none() || std::mem::replace(&mut asked, true) {
-                return Ok(Heard::Nothing);
+                return Ok(Outcome::Nothing);
             }
             template.signal(stacks_signal())?;
             until = Some(Instant::now() + ANSWER);
@@ -99,8 +102,8 @@ fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::R
         // Its end may come as a reset, if it did not even read what it was sent.
         match line.hear() {
             line::Heard::Message(FromTemplate::Begins(errand)) => generation.errand = Some(errand),
-            line::Heard::Message(word) => return Ok(Heard::Word(word)),
-            line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => return Ok(Heard::End),
+            line::Heard::Message(word) => return Ok(Outcome::Word(word)),
+            line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => return Ok(Outcome::End),
         }
     }
 }

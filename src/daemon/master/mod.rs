@@ -16,8 +16,8 @@ use std::os::fd::AsFd;
 
 use self::{
     event::{Event, Number, Stop},
-    inquiry::Asked,
     perform::{Performer, Reread, Upgrade},
+    stacks_request::Asked,
     state::State,
     status::Status,
     upgrade::Kept,
@@ -27,7 +27,7 @@ use crate::{
     background::Announce,
     exit::{Exit, Failure, words},
     resources::{
-        control::{Asker, Change, Command, Heard},
+        control::{Asker, Brought, Change, Command},
         line::Line,
         listen::{ListenerId, Listeners},
     },
@@ -38,8 +38,6 @@ use crate::{
 mod check;
 mod event;
 mod generation;
-mod inquiry;
-mod late;
 mod mending;
 mod metrics;
 mod notes;
@@ -49,10 +47,11 @@ mod sampling;
 #[cfg(test)]
 mod simulation;
 mod slots;
+mod spawn;
+mod stacks_request;
 mod state;
 pub mod status;
 mod team;
-mod template;
 mod totals;
 mod turns;
 pub mod upgrade;
@@ -182,7 +181,7 @@ impl<'a> Master<'a> {
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
-            self.performer.close_inquiries(Moment::now());
+            self.performer.close_stacks_requests(Moment::now());
             self.answer_status(Moment::now());
             self.performer.notify.alive(Moment::now());
             log::tell_lost(&self.performer.log);
@@ -228,14 +227,14 @@ impl<'a> Master<'a> {
 
     fn timeout(&self) -> PollTimeout {
         let now = Moment::now();
-        let inquiry = self.performer.inquiries.iter().map(|inquiry| inquiry.deadline).min();
+        let stacks = self.performer.stacks_requests.iter().map(|request| request.deadline).min();
         let lost = (log::lost() > 0).then(|| now + log::BETWEEN_TRIES);
         let reading = self.performer.reading.as_ref().map(|(_, errand)| errand.deadline);
         let own = [
             self.performer.notify.deadline(),
             self.performer.sampling.deadline(),
             reading,
-            inquiry,
+            stacks,
             lost,
             self.performer.watch.next,
             self.performer.mends_at(now),
@@ -330,9 +329,9 @@ impl<'a> Master<'a> {
     fn hear_asker(&mut self, asker: Asker) {
         self.performer.control.send(asker);
         match self.performer.control.hear(asker) {
-            Heard::Nothing => {}
-            Heard::Command(command) => self.obey_command(asker, command),
-            Heard::End => drop(self.performer.control.conversations.remove(&asker)),
+            Brought::Nothing => {}
+            Brought::Command(command) => self.obey_command(asker, command),
+            Brought::End => drop(self.performer.control.conversations.remove(&asker)),
         }
     }
 
@@ -344,7 +343,7 @@ impl<'a> Master<'a> {
             Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
             Command::Scale(change) => self.handle(Event::Scale(change, Some(asker))),
             Command::Recycle => self.handle(Event::Recycle(Some(asker))),
-            Command::Stacks(pid) => self.inquire(asker, pid),
+            Command::Stacks(pid) => self.request_stacks(asker, pid),
             Command::Reopen => {
                 let outcome = self.reopen_logs().map(|()| "the log files are open again".to_owned());
                 self.performer.control.answer(asker, outcome);
@@ -391,7 +390,7 @@ impl<'a> Master<'a> {
     }
 
     /// Whoever has a channel has a process that can be asked.
-    fn inquire(&mut self, asker: Asker, pid: Option<i32>) {
+    fn request_stacks(&mut self, asker: Asker, pid: Option<i32>) {
         let mut asked = BTreeMap::new();
         for generation in self.state.generations() {
             let Some(team) = self.performer.teams.get(&generation.number) else { continue };
@@ -413,7 +412,7 @@ impl<'a> Master<'a> {
                 let failure = Failure::new(Exit::Refused, format!("no worker or template is process {pid}"));
                 self.performer.control.answer(asker, Err(failure));
             }
-            None => self.performer.inquire(asker, asked),
+            None => self.performer.request_stacks(asker, asked),
         }
     }
 

@@ -2,23 +2,17 @@
 
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 
-use ostler_wire::{
-    self as wire, EXCHANGE_VERSION, FromTemplate, FromWorker, ToTemplate, ToWorker,
-    scoreboard::{MOST_SLOTS, Scoreboard},
-    sink,
-};
+use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker};
 use slog::{Logger, error, info, warn};
 
 use super::{
-    event::{Action, Event, Number, Plan},
+    event::{Action, Event, Number},
     generation::Backoff,
-    inquiry::{Asked, Inquiry, Who},
-    notes::{self, Late, Note},
     oom::OomKills,
     sampling::Sampling,
+    stacks_request::StacksRequest,
     state::State,
-    team::{Crashes, Exchange, Team},
-    template,
+    team::{Exchange, Team},
     totals::Totals,
     turns::Turns,
     watch::Watch,
@@ -27,9 +21,8 @@ use crate::{
     background::Announce,
     exit::{Exit, Failure, words},
     resources::{
-        control::{Asker, Control, Open},
-        line::{Heard, Line},
-        listen::{self, Bound, ListenerId, Listeners},
+        control::{Control, Open},
+        listen::{Bound, Listeners},
         logs::{Logs, Standard},
         notify::Notify,
         pidfile::PidFile,
@@ -38,14 +31,13 @@ use crate::{
     sys::{clock::Moment, descriptors, diag, errand::Errand, pidfd::PidFd},
 };
 
-/// How long it may take to look at the settings and all that they name: longer than an interpreter may take to say who it is.
-const READING: Duration = Duration::from_secs(40);
 /// The kernel asks a client again, whom a listener holds back, a second after it came; and a little more.
 const SILENCE: Duration = Duration::from_millis(1250);
-/// What a worker may take beyond `--timeout` before it counts as one that makes no progress.
-const LITTLE_MORE: Duration = Duration::from_secs(5);
-/// What no bound means: a century.
-const FOREVER: Duration = Duration::from_secs(3_155_760_000);
+
+mod booting;
+mod hearing;
+mod stacks;
+mod telling;
 
 /// Looks at the settings afresh.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, Failure>;
@@ -83,7 +75,7 @@ pub struct Performer<'a> {
     /// How long the master's turns are.
     pub turns: Turns,
     /// Questions for stacks that are under way.
-    pub inquiries: Vec<Inquiry>,
+    pub stacks_requests: Vec<StacksRequest>,
     /// Whom the kernel has killed.
     pub oom_kills: OomKills,
     /// How many workers were replaced, by cause.
@@ -147,7 +139,7 @@ impl<'a> Performer<'a> {
             reading: None,
             sampling: Sampling::default(),
             turns: Turns::new(),
-            inquiries: Vec::new(),
+            stacks_requests: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
             totals: Totals::default(),
@@ -220,155 +212,6 @@ impl<'a> Performer<'a> {
         None
     }
 
-    /// With the settings of another generation, with those that main has read, or with what there is to be read now: that may take its
-    /// time, so that a child does it.
-    fn boot(&mut self, generation: Number, like: Option<Number>) -> Option<Event> {
-        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
-        if let Some(settings) = in_force.or_else(|| self.first.take()) {
-            return Some(self.boot_with(generation, settings));
-        }
-        match Errand::begin(READING, || self.read_settings()) {
-            Ok(errand) => {
-                self.reading = Some((generation, errand));
-                None
-            }
-            Err(error) => {
-                let failure = system("fork", error);
-                Some(Event::Unbootable { generation, failure })
-            }
-        }
-    }
-
-    /// A child has ended. What follows, if it was sent on an errand.
-    pub fn errand_ended(&mut self, pid: i32) -> Option<Option<Event>> {
-        if self.sampling.ended(pid, Moment::now()) {
-            return Some(None);
-        }
-        let (generation, errand) = self.reading.take_if(|(_, errand)| errand.pid == pid)?;
-        self.turns.doing("boot");
-        let read = errand.outcome::<Result<Settings, Failure>>().unwrap_or_else(|| {
-            let within = READING.as_secs();
-            Err(Failure::new(Exit::System, format!("the settings could not be read within {within} s")))
-        });
-        Some(Some(match read {
-            Ok(settings) => self.boot_with(generation, settings),
-            Err(failure) => Event::Unbootable { generation, failure },
-        }))
-    }
-
-    /// Gives up an errand that has taken too long.
-    pub fn end_late_errand(&mut self, now: Moment) {
-        if let Some((_, errand)) = self.reading.as_mut().filter(|(_, errand)| errand.deadline <= now) {
-            errand.give_up();
-            errand.deadline = now + READING;
-        }
-    }
-
-    fn boot_with(&mut self, generation: Number, settings: Settings) -> Event {
-        match self.try_boot(generation, settings) {
-            Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
-            Err(failure) => {
-                self.close_unused();
-                Event::Unbootable { generation, failure }
-            }
-        }
-    }
-
-    fn try_boot(&mut self, generation: Number, settings: Settings) -> Result<(i32, Plan), Failure> {
-        let plan = self.plan(&settings)?;
-        let logs = Logs::open(&settings, &self.standard)?;
-        let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
-            .map_err(|error| system("make a scoreboard", error))?;
-        let (pid, held, line) = template::spawn(&settings, &logs)?;
-        self.children.insert(pid, held);
-        let mut team = Team {
-            template: Some(line),
-            workers: BTreeMap::new(),
-            scoreboard,
-            logs,
-            listeners: plan.listeners.clone(),
-            settings,
-            crashes: Crashes::default(),
-            exchange: self.exchange.version,
-        };
-        self.send_boot(generation, &plan, &mut team);
-        self.teams.insert(generation, team);
-        Ok((pid, plan))
-    }
-
-    /// Who must not write the settings file is who the application was until now, too.
-    fn read_settings(&self) -> Result<Settings, Failure> {
-        let mut settings = (self.reread)()?;
-        settings.hosts = listen::look_up(&settings.binds);
-        let mut identities = self.teams.values().filter_map(|team| team.settings.identity.as_ref());
-        identities.try_for_each(|identity| settings.keep_from(identity))?;
-        Ok(settings)
-    }
-
-    fn plan(&mut self, settings: &Settings) -> Result<Plan, Failure> {
-        let workers = settings.workers.get();
-        let before: Vec<ListenerId> = self.listeners.iter().map(|bound| bound.id).collect();
-        let listeners = self.listeners.open(settings)?;
-        for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
-            info!(self.log, "listening"; "address" => &bound.told.name);
-        }
-        for why in &settings.out_of_reach {
-            warn!(self.log, "setting out of reach"; "reason" => why);
-        }
-        Ok(Plan {
-            application: settings.boot.application.clone(),
-            workers,
-            slots: MOST_SLOTS,
-            boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
-            graceful_timeout: settings.graceful_timeout,
-            drain_delay: settings.drain_delay,
-            patience: match settings.boot.worker.timeout {
-                Duration::ZERO => Duration::ZERO,
-                timeout => timeout + LITTLE_MORE,
-            },
-            keep_previous: settings.keep_previous,
-            listeners,
-        })
-    }
-
-    /// A template that is dead already will be noticed by its exit.
-    fn send_boot(&self, generation: Number, plan: &Plan, team: &mut Team) {
-        let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
-        let mut boot = team.settings.boot.clone();
-        boot.generation = generation.0;
-        boot.slots = plan.slots;
-        boot.workers = plan.workers;
-        boot.access_log = team.logs.access().is_some();
-        boot.listeners = bound.iter().map(|bound| bound.told.clone()).collect();
-        let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
-        carried.extend(team.logs.access());
-        carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
-        if let Some(line) = &mut team.template
-            && let Err(error) = line.send(&ToTemplate::Boot(Box::new(boot)), &carried)
-        {
-            error!(self.log, "template not told"; "generation" => generation.0, "reason" => words(&error));
-        }
-    }
-
-    fn fork(&mut self, generation: Number, slot: u16) -> Option<Event> {
-        let forked = self.try_fork(generation, slot);
-        forked.err().map(|error| {
-            let says = FromTemplate::ForkFailed { slot, error: wire::limits::explain(&error) };
-            Event::Template { generation, says }
-        })
-    }
-
-    fn try_fork(&mut self, generation: Number, slot: u16) -> io::Result<()> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let team = self.teams.get_mut(&generation).ok_or_else(gone)?;
-        let (ours, theirs) = Line::pair()?;
-        team.scoreboard.clear(slot);
-        team.workers.insert(slot, ours);
-        team.tell_reach();
-        let template = team.template.as_mut().ok_or_else(gone)?;
-        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])
-    }
-
     /// The site stops: how much longer its workers accept because clients have connected that the listeners hold back until they
     /// say something. They would be reset.
     fn time_for_the_silent(&mut self) -> Duration {
@@ -419,15 +262,6 @@ impl<'a> Performer<'a> {
         }
     }
 
-    /// Makes a generation's error log and level the master's own.
-    pub fn use_log_of(&mut self, generation: Number) {
-        let Some(team) = self.teams.get(&generation) else { return };
-        if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
-            error!(self.log, "log not replaced"; "reason" => words(&error));
-        }
-        self.log = wire::log::logger("master", team.settings.log_level());
-    }
-
     fn forget(&mut self, generation: Number) {
         drop(self.reading.take_if(|(number, _)| *number == generation));
         self.teams.remove(&generation);
@@ -437,52 +271,6 @@ impl<'a> Performer<'a> {
     fn close_unused(&mut self) {
         let teams = &self.teams;
         self.listeners.keep(|id| teams.values().any(|team| team.listeners.contains(&id)));
-    }
-
-    fn note(&mut self, note: &Note) {
-        if matches!(note, Note::Stopping(_)) {
-            // Who is stopped by a signal would not hear that all stop.
-            self.children.values().for_each(|child| drop(child.signal(nix::libc::SIGCONT)));
-        }
-        match note {
-            Note::ReloadAsked | Note::RollbackAsked(_) | Note::UpgradeAsked => self.notify.reloading(),
-            Note::Stopping(_) => self.notify.stopping(),
-            Note::Discarded(number, failure) => {
-                self.notify.not_reloaded(&format!("generation {number} was discarded: {}", failure.message));
-            }
-            Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
-            _ => {}
-        }
-        let cause = match note {
-            Note::Replacing(_, why) => Some(why.to_string()),
-            Note::WorkerLost { exit, .. } => Some(exit.to_string()),
-            Note::Straggler(_, Late::Boot) => Some("boot-timeout".to_owned()),
-            Note::Straggler(_, Late::Closed) => Some("closed channel".to_owned()),
-            Note::Straggler(_, Late::Turn) => Some("no progress".to_owned()),
-            Note::Straggler(_, Late::Stopped) => Some("stopped by a signal".to_owned()),
-            _ => None,
-        };
-        if let Some(cause) = cause {
-            *self.restarts.entry(cause).or_default() += 1;
-        }
-        let worker = match note {
-            Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) | Note::Stopped(worker, _) => {
-                Some(worker.generation)
-            }
-            _ => None,
-        };
-        if let Note::WorkerLost { worker, .. } = note
-            && let Some(team) = self.teams.get_mut(&worker.generation)
-        {
-            team.crashes.count += 1;
-            team.crashes.last = notes::called(Some(&team.scoreboard), worker);
-        }
-        let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
-        let hint = match note {
-            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) => self.oom_kills.explain(*exit),
-            _ => String::new(),
-        };
-        notes::write(&self.log, note, scoreboard, &hint);
     }
 
     fn exit(&mut self, result: Result<(), Failure>) {
@@ -502,75 +290,6 @@ impl<'a> Performer<'a> {
         self.ended = Some(result);
     }
 
-    /// A first start that fails says why where it was started, too, if the log is elsewhere.
-    fn tell_who_started(&self, failure: &Failure) {
-        let terminal = self.standard.error.as_fd();
-        if !wire::log::is_at(terminal) {
-            sink::write(terminal, sink::Kind::of(terminal), format!("ostler: {failure}\n").as_bytes());
-        }
-    }
-
-    /// The log files were moved: opens them afresh, and hands them to everybody. Fails if one stays as it was.
-    pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), Failure> {
-        let mut outcome = Ok(());
-        for (number, team) in &mut self.teams {
-            outcome = outcome.and(team.logs.reopen(&self.standard));
-            let carried = team.logs.both();
-            for line in team.workers.values_mut() {
-                let _ = line.send(&ToWorker::Reopen, &carried);
-            }
-            if let Some(template) = &mut team.template {
-                let _ = template.send(&ToTemplate::Reopen, &carried);
-            }
-            if Some(*number) == serving
-                && let Err(error) = wire::log::replace(team.logs.error(), &[2])
-            {
-                outcome = outcome.and(Err(system("go on in the error log", error)));
-            }
-        }
-        match &outcome {
-            Ok(()) => info!(self.log, "logs reopened"),
-            Err(why) => error!(self.log, "logs not reopened"; "reason" => %why),
-        }
-        outcome
-    }
-
-    /// The next message of a template, if it has sent one. Closes the channel at its end.
-    pub fn hear_template(&mut self, generation: Number) -> Option<Event> {
-        let team = self.teams.get_mut(&generation)?;
-        let line = team.template.as_mut()?;
-        line.flush();
-        match line.hear::<FromTemplate>() {
-            Heard::Nothing => None,
-            Heard::Message(FromTemplate::Forked { slot, pid }) => Some(self.forked(generation, slot, pid)),
-            Heard::Message(says) => {
-                if let FromTemplate::Stacks(stacks) = &says {
-                    self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered((generation, None), Some(stacks)));
-                }
-                Some(Event::Template { generation, says })
-            }
-            Heard::End => {
-                team.template = None;
-                Some(Event::TemplateClosed(generation))
-            }
-            Heard::Nonsense(why) => {
-                team.template = None;
-                Some(Event::TemplateNonsense(generation, why))
-            }
-        }
-    }
-
-    /// A template may name any process. Only a child is ever killed.
-    fn forked(&mut self, generation: Number, slot: u16, pid: i32) -> Event {
-        match PidFd::of_child(pid) {
-            Ok(held) => {
-                self.children.insert(pid, held);
-                Event::Template { generation, says: FromTemplate::Forked { slot, pid } }
-            }
-            Err(_) => Event::Alleged { generation, slot, pid },
-        }
-    }
-
     fn kill(&mut self, pid: i32) {
         let killed = self.children.get(&pid).map(PidFd::kill);
         if let Some(Err(error)) = killed {
@@ -578,66 +297,9 @@ impl<'a> Performer<'a> {
         }
     }
 
-    /// The next message of a worker, if it has sent one. Closes the channel at its end.
-    pub fn hear_worker(&mut self, generation: Number, slot: u16) -> Option<Event> {
-        let team = self.teams.get_mut(&generation)?;
-        let line = team.workers.get_mut(&slot)?;
-        line.flush();
-        match line.hear::<FromWorker>() {
-            Heard::Nothing => None,
-            Heard::Message(says) => {
-                if matches!(says, FromWorker::AtWork) && self.watch.begin((generation, slot), Moment::now()) {
-                    line.allow_one_more();
-                }
-                if let FromWorker::Stacks(stacks) = &says {
-                    self.inquiries
-                        .iter_mut()
-                        .for_each(|inquiry| inquiry.answered((generation, Some(slot)), Some(stacks)));
-                }
-                Some(Event::Worker { generation, slot, says })
-            }
-            Heard::End => {
-                self.close_worker(generation, slot);
-                Some(Event::WorkerClosed { generation, slot })
-            }
-            Heard::Nonsense(why) => {
-                self.close_worker(generation, slot);
-                Some(Event::WorkerNonsense { generation, slot, why })
-            }
-        }
-    }
-
-    /// Asks these processes for their stacks.
-    pub fn inquire(&mut self, asker: Asker, asked: BTreeMap<Who, Asked>) {
-        for (&who, asked) in &asked {
-            match (who, *asked) {
-                ((generation, Some(slot)), Asked::ByMessage(_)) => self.tell(generation, slot, &ToWorker::Stacks),
-                (_, Asked::BySignal(pid) | Asked::ByMessage(pid)) => self.ask_stacks(pid),
-            }
-        }
-        self.inquiries.push(Inquiry::new(asker, asked, Moment::now()));
-    }
-
-    /// One that does not hear does not answer.
-    fn ask_stacks(&self, pid: i32) {
-        let _ = self.children.get(&pid).map(|child| child.signal(wire::stacks_signal()));
-    }
-
-    /// Tells the outcome of what is answered, or has to be by now.
-    pub fn close_inquiries(&mut self, now: Moment) {
-        let control = &mut self.control;
-        self.inquiries.retain_mut(|inquiry| match inquiry.outcome(now) {
-            Some(text) => {
-                control.answer(inquiry.asker, Ok(text));
-                false
-            }
-            None => true,
-        });
-    }
-
     /// Another executable takes over who waits, but not what is half said.
     pub fn finish_conversations(&mut self) {
-        self.close_inquiries(Moment(u64::MAX));
+        self.close_stacks_requests(Moment(u64::MAX));
         self.control.conversations.retain(|_, conversation| !conversation.is_full());
     }
 
@@ -661,7 +323,7 @@ impl<'a> Performer<'a> {
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {
-        self.inquiries.iter_mut().for_each(|inquiry| inquiry.answered((generation, Some(slot)), None));
+        self.stacks_requests.iter_mut().for_each(|request| request.answered((generation, Some(slot)), None));
         if let Some(team) = self.teams.get_mut(&generation) {
             team.workers.remove(&slot);
         }

@@ -316,7 +316,7 @@ impl Kept {
             reading: None,
             sampling: Sampling::default(),
             turns: Turns::new(),
-            inquiries: Vec::new(),
+            stacks_requests: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: self.restarts,
             totals: self.totals,

@@ -115,7 +115,7 @@ pub struct Conversation {
 }
 
 /// What a connection brought.
-pub enum Heard {
+pub enum Brought {
     /// Nothing yet.
     Nothing,
     /// Its command.
@@ -190,24 +190,24 @@ impl Control {
     }
 
     /// What a connection has to say: one command. Whoever says more is not answered.
-    pub fn hear(&mut self, asker: Asker) -> Heard {
-        let Some(conversation) = self.conversations.get_mut(&asker) else { return Heard::Nothing };
+    pub fn hear(&mut self, asker: Asker) -> Brought {
+        let Some(conversation) = self.conversations.get_mut(&asker) else { return Brought::Nothing };
         let heard = conversation.line.hear();
         let again = conversation.asked;
         match heard {
-            line::Heard::Nothing => Heard::Nothing,
-            line::Heard::Message(_) | line::Heard::Nonsense(_) if again => Heard::End,
+            line::Heard::Nothing => Brought::Nothing,
+            line::Heard::Message(_) | line::Heard::Nonsense(_) if again => Brought::End,
             line::Heard::Message(command) => {
                 conversation.asked = true;
-                Heard::Command(command)
+                Brought::Command(command)
             }
             line::Heard::Nonsense(_) => {
                 conversation.asked = true;
                 let failure = Failure::new(Exit::Usage, "this master does not know that command");
                 self.answer(asker, Err(failure));
-                Heard::Nothing
+                Brought::Nothing
             }
-            line::Heard::End => Heard::End,
+            line::Heard::End => Brought::End,
         }
     }
 

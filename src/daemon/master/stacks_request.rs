@@ -22,7 +22,7 @@ pub enum Asked {
 
 /// One that is under way.
 #[derive(Debug)]
-pub struct Inquiry {
+pub struct StacksRequest {
     /// Who wants to know.
     pub asker: Asker,
     /// Who has not answered yet.
@@ -32,10 +32,10 @@ pub struct Inquiry {
     text: String,
 }
 
-impl Inquiry {
+impl StacksRequest {
     /// One to these processes.
-    pub fn new(asker: Asker, awaited: BTreeMap<Who, Asked>, now: Moment) -> Inquiry {
-        Inquiry { asker, awaited, deadline: now + PATIENCE, text: String::new() }
+    pub fn new(asker: Asker, awaited: BTreeMap<Who, Asked>, now: Moment) -> StacksRequest {
+        StacksRequest { asker, awaited, deadline: now + PATIENCE, text: String::new() }
     }
 
     /// An answer, or none because the process is gone.
@@ -70,10 +70,10 @@ mod tests {
     #[test]
     fn it_waits_for_all_but_not_for_ever() {
         let asked = [((Number(1), None), Asked::BySignal(9)), ((Number(1), Some(0)), Asked::ByMessage(10))];
-        let mut inquiry = Inquiry::new(Asker(1), BTreeMap::from(asked), Moment(0));
-        inquiry.answered((Number(1), None), Some("File \"site.py\", line 1\n"));
-        assert_eq!(inquiry.outcome(Moment(4999)), None);
-        let text = inquiry.outcome(Moment(5000)).unwrap();
+        let mut request = StacksRequest::new(Asker(1), BTreeMap::from(asked), Moment(0));
+        request.answered((Number(1), None), Some("File \"site.py\", line 1\n"));
+        assert_eq!(request.outcome(Moment(4999)), None);
+        let text = request.outcome(Moment(5000)).unwrap();
         assert_eq!(text, "template g1[9]\nFile \"site.py\", line 1\n\nworker g1.0[10]\nno answer within 5 s\n\n");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 const BOOT_CODE: &str = include_str!("../../engine/boot.py");
 
 /// Starts one; its process and our end of its channel.
-pub fn spawn(settings: &Settings, logs: &Logs) -> Result<(i32, PidFd, Line), Failure> {
+pub fn template(settings: &Settings, logs: &Logs) -> Result<(i32, PidFd, Line), Failure> {
     start(settings, logs).map_err(|error| {
         let (python, directory) = (settings.python.display(), settings.boot.chdir.display());
         let text = format!("could not execute {python} in {directory}: {}", limits::explain(&error));

@@ -7,14 +7,10 @@ use std::time::Duration;
 
 use ostler_wire::Errand;
 
-use super::{
-    event::Action,
-    generation::{Generation, Stage, Template, Turn},
-    notes::Note,
-    slots,
-};
+use super::{Generation, Stage, Template, Turn};
 use crate::{
     exit::{Exit, Failure},
+    master::{event::Action, notes::Note, slots},
     sys::process::Ending,
 };
 

@@ -1,0 +1,208 @@
+//! What becomes known of a generation's workers, from the fork to the end.
+
+use std::time::Duration;
+
+use ostler_wire::Recycle;
+
+use super::{Generation, MARGIN, Stage, Turn, orders::kill};
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::{Action, Number},
+        notes::{Note, Why},
+        slots::{self, Worker},
+    },
+    sys::{clock::Moment, process::Ending},
+};
+
+/// How long a process may live on after it closed its channel: it ends, or the application has executed another program in its place.
+const CLOSED: Duration = Duration::from_secs(1);
+/// The log is told of a process that signals stop and continue only so often.
+const BETWEEN_STOPS: Duration = Duration::from_secs(60);
+
+impl Generation {
+    /// The template has forked; the worker may have been quicker to tell that it is ready, or may be dead already.
+    pub fn forked(&mut self, slot: u16, pid: i32, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Forking) else { return };
+        worker.pid = Some(pid);
+        worker.stage = slots::Stage::Booting;
+        if worker.ready.is_some() {
+            mark_ready(worker, number, turn);
+        }
+    }
+
+    /// A worker says that it serves.
+    pub fn ready(&mut self, slot: u16, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot) else { return };
+        match worker.stage {
+            slots::Stage::Forking => worker.ready = Some(turn.now),
+            slots::Stage::Booting => mark_ready(worker, number, turn),
+            slots::Stage::Ready | slots::Stage::Draining | slots::Stage::Killed => {}
+        }
+    }
+
+    /// A worker wants to be replaced. One whose state is not to be trusted does not wait for its turn.
+    pub fn replace(&mut self, slot: u16, why: Recycle, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| !worker.leaving) else { return };
+        worker.asked = Some(Why::Asked(why));
+        if matches!(why, Recycle::Timeout | Recycle::Panic) {
+            worker.leaving = true;
+            turn.note(Note::Replacing(worker.name(number), Why::Asked(why)));
+        }
+    }
+
+    /// A worker has nothing under way any more, and ends.
+    pub fn drained(&mut self, slot: u16, now: Moment) {
+        let within = self.plan.graceful_timeout + MARGIN;
+        if let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) {
+            worker.stage = slots::Stage::Draining;
+            worker.deadline = Some(now + within);
+        }
+    }
+
+    /// A worker was looked at. One that does not turn may only have nothing to turn for: it is asked.
+    pub fn pulse(&mut self, slot: u16, alive: bool, turn: &mut Turn) {
+        let number = self.number;
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) else { return };
+        if alive {
+            worker.silent = None;
+        } else if worker.silent.is_none() {
+            worker.silent = Some(turn.now);
+            turn.act(Action::Nudge { generation: number, slot });
+        }
+    }
+
+    /// A child, of this generation or not, was stopped by a signal or continued.
+    pub fn stopped(&mut self, pid: i32, stopped: bool, turn: &mut Turn) {
+        let number = self.number;
+        if self.template.pid() == Some(pid)
+            && stop_is_told(&mut self.template_stopped, &mut self.told_template_stopped, stopped, turn.now)
+        {
+            turn.note(Note::TemplateStopped(number, stopped));
+        }
+        if let Some(worker) = self.slots.iter_mut().find(|worker| worker.pid == Some(pid))
+            && stop_is_told(&mut worker.stopped, &mut worker.told_stopped, stopped, turn.now)
+        {
+            turn.note(Note::Stopped(worker.name(number), stopped));
+        }
+    }
+
+    /// A worker's channel is closed: its end is near, or something is wrong with it.
+    pub fn closed(&mut self, slot: u16, now: Moment) {
+        if let Some(worker) = self.slots.at(slot)
+            && matches!(worker.stage, slots::Stage::Booting | slots::Stage::Ready)
+        {
+            worker.deadline = Some(now + CLOSED);
+        }
+    }
+
+    /// The application speaks in a worker's name, and its channel is closed. Another takes its place; it ends what it has begun,
+    /// as every worker does whose master is gone.
+    pub fn distrust(&mut self, slot: u16, why: &str, turn: &mut Turn) {
+        let (number, within) = (self.number, self.plan.graceful_timeout + MARGIN);
+        let Some(worker) = self.slots.at(slot) else { return };
+        turn.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
+        if worker.ready.is_none() {
+            self.backoff.strike(turn.now);
+        }
+        match worker.stage {
+            slots::Stage::Forking => worker.leaving = true,
+            slots::Stage::Booting => kill(worker, turn),
+            slots::Stage::Ready => {
+                worker.stage = slots::Stage::Draining;
+                worker.deadline = Some(turn.now + within);
+            }
+            slots::Stage::Draining | slots::Stage::Killed => {}
+        }
+    }
+
+    /// A worker has ended. Whether it did so by itself.
+    pub fn exited(&mut self, slot: u16, exit: Ending, turn: &mut Turn) -> bool {
+        let Some(worker) = self.slots.remove(slot) else { return false };
+        let lost = match (worker.stage, exit) {
+            (slots::Stage::Killed, _) if worker.ready.is_none() && self.stage == Stage::Serving => {
+                self.backoff.strike(turn.now);
+                false
+            }
+            (slots::Stage::Killed, _) => false,
+            (slots::Stage::Draining, Ending::Status(_)) => {
+                turn.note(Note::WorkerDrained(worker.name(self.number)));
+                false
+            }
+            (slots::Stage::Draining, Ending::Signal(_) | Ending::OutOfMemory) => {
+                self.note_lost(&worker, exit, None, turn);
+                false
+            }
+            (slots::Stage::Forking | slots::Stage::Booting | slots::Stage::Ready, _) => {
+                self.lost(&worker, exit, turn);
+                true
+            }
+        };
+        turn.act(Action::Release { generation: self.number, slot });
+        if self.stage == Stage::Kept && self.slots.is_empty() {
+            turn.note(Note::Kept(self.number));
+        }
+        lost
+    }
+
+    pub(super) fn lost(&mut self, worker: &Worker, exit: Ending, turn: &mut Turn) {
+        if worker.ready.is_none() {
+            self.backoff.strike(turn.now);
+        }
+        let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
+        self.note_lost(worker, exit, needed.then(|| self.backoff.until - turn.now), turn);
+        if self.stage == Stage::Serving {
+            let text = format!("a worker was lost: {exit}. The error log says more.");
+            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::Refused, text)));
+        }
+    }
+
+    pub(super) fn note_lost(&self, worker: &Worker, exit: Ending, retry: Option<Duration>, turn: &mut Turn) {
+        let (worker, uptime) = (worker.name(self.number), turn.now - worker.since);
+        turn.note(Note::WorkerLost { worker, exit, uptime, retry });
+    }
+
+    /// The template could not fork.
+    pub fn fork_failed(&mut self, slot: u16, error: &str, turn: &mut Turn) {
+        if self.slots.at(slot).is_none_or(|worker| worker.stage != slots::Stage::Forking) {
+            return;
+        }
+        self.slots.remove(slot);
+        turn.act(Action::Release { generation: self.number, slot });
+        self.backoff.strike(turn.now);
+        turn.note(Note::ForkFailed(self.number, error.to_owned()));
+        if self.stage == Stage::Serving {
+            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::System, format!("could not fork: {error}"))));
+        }
+    }
+
+    /// Marks all workers for replacement by others of the same code.
+    pub fn recycle(&mut self) {
+        for worker in self.slots.iter_mut().filter(|worker| worker.counts()) {
+            worker.asked.get_or_insert(Why::Operator);
+        }
+    }
+}
+
+/// Notes that a process was stopped or continued. Whether the log is told: an application can do this as often as it likes.
+fn stop_is_told(since: &mut Option<Moment>, told: &mut Option<Moment>, stopped: bool, now: Moment) -> bool {
+    let before = std::mem::replace(since, stopped.then_some(now));
+    if !stopped {
+        return before.is_some() && before == *told;
+    }
+    let due = told.is_none_or(|last| now - last >= BETWEEN_STOPS);
+    if due {
+        *told = Some(now);
+    }
+    due
+}
+
+fn mark_ready(worker: &mut Worker, number: Number, turn: &mut Turn) {
+    worker.stage = slots::Stage::Ready;
+    worker.ready = Some(turn.now);
+    worker.deadline = None;
+    turn.note(Note::WorkerReady { worker: worker.name(number), took: turn.now - worker.since });
+}

@@ -1,0 +1,184 @@
+//! Starts templates, with the settings that they are to have, and has them fork workers.
+
+use std::{collections::BTreeMap, io, os::fd::AsFd, time::Duration};
+
+use ostler_wire::{
+    self as wire, FromTemplate, ToTemplate,
+    scoreboard::{MOST_SLOTS, Scoreboard},
+};
+use slog::{error, info, warn};
+
+use super::{Performer, system};
+use crate::{
+    exit::{Exit, Failure, words},
+    master::{
+        event::{Event, Number, Plan},
+        spawn,
+        team::{Crashes, Team},
+    },
+    resources::{
+        line::Line,
+        listen::{self, ListenerId},
+        logs::Logs,
+    },
+    settings::Settings,
+    sys::{clock::Moment, errand::Errand},
+};
+
+/// How long it may take to look at the settings and all that they name: longer than an interpreter may take to say who it is.
+const READING: Duration = Duration::from_secs(40);
+/// What a worker may take beyond `--timeout` before it counts as one that makes no progress.
+const LITTLE_MORE: Duration = Duration::from_secs(5);
+/// What no bound means: a century.
+const FOREVER: Duration = Duration::from_secs(3_155_760_000);
+
+impl Performer<'_> {
+    /// With the settings of another generation, with those that main has read, or with what there is to be read now: that may take its
+    /// time, so that a child does it.
+    pub(super) fn boot(&mut self, generation: Number, like: Option<Number>) -> Option<Event> {
+        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
+        if let Some(settings) = in_force.or_else(|| self.first.take()) {
+            return Some(self.boot_with(generation, settings));
+        }
+        match Errand::begin(READING, || self.read_settings()) {
+            Ok(errand) => {
+                self.reading = Some((generation, errand));
+                None
+            }
+            Err(error) => {
+                let failure = system("fork", error);
+                Some(Event::Unbootable { generation, failure })
+            }
+        }
+    }
+
+    /// A child has ended. What follows, if it was sent on an errand.
+    pub fn errand_ended(&mut self, pid: i32) -> Option<Option<Event>> {
+        if self.sampling.ended(pid, Moment::now()) {
+            return Some(None);
+        }
+        let (generation, errand) = self.reading.take_if(|(_, errand)| errand.pid == pid)?;
+        self.turns.doing("boot");
+        let read = errand.outcome::<Result<Settings, Failure>>().unwrap_or_else(|| {
+            let within = READING.as_secs();
+            Err(Failure::new(Exit::System, format!("the settings could not be read within {within} s")))
+        });
+        Some(Some(match read {
+            Ok(settings) => self.boot_with(generation, settings),
+            Err(failure) => Event::Unbootable { generation, failure },
+        }))
+    }
+
+    /// Gives up an errand that has taken too long.
+    pub fn end_late_errand(&mut self, now: Moment) {
+        if let Some((_, errand)) = self.reading.as_mut().filter(|(_, errand)| errand.deadline <= now) {
+            errand.give_up();
+            errand.deadline = now + READING;
+        }
+    }
+
+    pub(super) fn boot_with(&mut self, generation: Number, settings: Settings) -> Event {
+        match self.try_boot(generation, settings) {
+            Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
+            Err(failure) => {
+                self.close_unused();
+                Event::Unbootable { generation, failure }
+            }
+        }
+    }
+
+    pub(super) fn try_boot(&mut self, generation: Number, settings: Settings) -> Result<(i32, Plan), Failure> {
+        let plan = self.plan(&settings)?;
+        let logs = Logs::open(&settings, &self.standard)?;
+        let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
+            .map_err(|error| system("make a scoreboard", error))?;
+        let (pid, held, line) = spawn::template(&settings, &logs)?;
+        self.children.insert(pid, held);
+        let mut team = Team {
+            template: Some(line),
+            workers: BTreeMap::new(),
+            scoreboard,
+            logs,
+            listeners: plan.listeners.clone(),
+            settings,
+            crashes: Crashes::default(),
+            exchange: self.exchange.version,
+        };
+        self.send_boot(generation, &plan, &mut team);
+        self.teams.insert(generation, team);
+        Ok((pid, plan))
+    }
+
+    /// Who must not write the settings file is who the application was until now, too.
+    pub(super) fn read_settings(&self) -> Result<Settings, Failure> {
+        let mut settings = (self.reread)()?;
+        settings.hosts = listen::look_up(&settings.binds);
+        let mut identities = self.teams.values().filter_map(|team| team.settings.identity.as_ref());
+        identities.try_for_each(|identity| settings.keep_from(identity))?;
+        Ok(settings)
+    }
+
+    pub(super) fn plan(&mut self, settings: &Settings) -> Result<Plan, Failure> {
+        let workers = settings.workers.get();
+        let before: Vec<ListenerId> = self.listeners.iter().map(|bound| bound.id).collect();
+        let listeners = self.listeners.open(settings)?;
+        for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
+            info!(self.log, "listening"; "address" => &bound.told.name);
+        }
+        for why in &settings.out_of_reach {
+            warn!(self.log, "setting out of reach"; "reason" => why);
+        }
+        Ok(Plan {
+            application: settings.boot.application.clone(),
+            workers,
+            slots: MOST_SLOTS,
+            boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
+            graceful_timeout: settings.graceful_timeout,
+            drain_delay: settings.drain_delay,
+            patience: match settings.boot.worker.timeout {
+                Duration::ZERO => Duration::ZERO,
+                timeout => timeout + LITTLE_MORE,
+            },
+            keep_previous: settings.keep_previous,
+            listeners,
+        })
+    }
+
+    /// A template that is dead already will be noticed by its exit.
+    pub(super) fn send_boot(&self, generation: Number, plan: &Plan, team: &mut Team) {
+        let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
+        let mut boot = team.settings.boot.clone();
+        boot.generation = generation.0;
+        boot.slots = plan.slots;
+        boot.workers = plan.workers;
+        boot.access_log = team.logs.access().is_some();
+        boot.listeners = bound.iter().map(|bound| bound.told.clone()).collect();
+        let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
+        carried.extend(team.logs.access());
+        carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
+        if let Some(line) = &mut team.template
+            && let Err(error) = line.send(&ToTemplate::Boot(Box::new(boot)), &carried)
+        {
+            error!(self.log, "template not told"; "generation" => generation.0, "reason" => words(&error));
+        }
+    }
+
+    pub(super) fn fork(&mut self, generation: Number, slot: u16) -> Option<Event> {
+        let forked = self.try_fork(generation, slot);
+        forked.err().map(|error| {
+            let says = FromTemplate::ForkFailed { slot, error: wire::limits::explain(&error) };
+            Event::Template { generation, says }
+        })
+    }
+
+    pub(super) fn try_fork(&mut self, generation: Number, slot: u16) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let team = self.teams.get_mut(&generation).ok_or_else(gone)?;
+        let (ours, theirs) = Line::pair()?;
+        team.scoreboard.clear(slot);
+        team.workers.insert(slot, ours);
+        team.tell_reach();
+        let template = team.template.as_mut().ok_or_else(gone)?;
+        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])
+    }
+}

@@ -1,0 +1,105 @@
+//! What the log is told, and systemd, and who opens the log afresh.
+
+use std::os::fd::AsFd;
+
+use ostler_wire::{self as wire, ToTemplate, ToWorker, sink};
+use slog::{error, info};
+
+use super::{Performer, system};
+use crate::{
+    exit::{Failure, words},
+    master::{
+        event::Number,
+        notes::{self, Late, Note},
+    },
+};
+
+impl Performer<'_> {
+    /// Makes a generation's error log and level the master's own.
+    pub fn use_log_of(&mut self, generation: Number) {
+        let Some(team) = self.teams.get(&generation) else { return };
+        if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
+            error!(self.log, "log not replaced"; "reason" => words(&error));
+        }
+        self.log = wire::log::logger("master", team.settings.log_level());
+    }
+
+    pub(super) fn note(&mut self, note: &Note) {
+        if matches!(note, Note::Stopping(_)) {
+            // Who is stopped by a signal would not hear that all stop.
+            self.children.values().for_each(|child| drop(child.signal(nix::libc::SIGCONT)));
+        }
+        match note {
+            Note::ReloadAsked | Note::RollbackAsked(_) | Note::UpgradeAsked => self.notify.reloading(),
+            Note::Stopping(_) => self.notify.stopping(),
+            Note::Discarded(number, failure) => {
+                self.notify.not_reloaded(&format!("generation {number} was discarded: {}", failure.message));
+            }
+            Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
+            _ => {}
+        }
+        let cause = match note {
+            Note::Replacing(_, why) => Some(why.to_string()),
+            Note::WorkerLost { exit, .. } => Some(exit.to_string()),
+            Note::Straggler(_, Late::Boot) => Some("boot-timeout".to_owned()),
+            Note::Straggler(_, Late::Closed) => Some("closed channel".to_owned()),
+            Note::Straggler(_, Late::Turn) => Some("no progress".to_owned()),
+            Note::Straggler(_, Late::Stopped) => Some("stopped by a signal".to_owned()),
+            _ => None,
+        };
+        if let Some(cause) = cause {
+            *self.restarts.entry(cause).or_default() += 1;
+        }
+        let worker = match note {
+            Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) | Note::Stopped(worker, _) => {
+                Some(worker.generation)
+            }
+            _ => None,
+        };
+        if let Note::WorkerLost { worker, .. } = note
+            && let Some(team) = self.teams.get_mut(&worker.generation)
+        {
+            team.crashes.count += 1;
+            team.crashes.last = notes::called(Some(&team.scoreboard), worker);
+        }
+        let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
+        let hint = match note {
+            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) => self.oom_kills.explain(*exit),
+            _ => String::new(),
+        };
+        notes::write(&self.log, note, scoreboard, &hint);
+    }
+
+    /// A first start that fails says why where it was started, too, if the log is elsewhere.
+    pub(super) fn tell_who_started(&self, failure: &Failure) {
+        let terminal = self.standard.error.as_fd();
+        if !wire::log::is_at(terminal) {
+            sink::write(terminal, sink::Kind::of(terminal), format!("ostler: {failure}\n").as_bytes());
+        }
+    }
+
+    /// The log files were moved: opens them afresh, and hands them to everybody. Fails if one stays as it was.
+    pub fn reopen_logs(&mut self, serving: Option<Number>) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for (number, team) in &mut self.teams {
+            outcome = outcome.and(team.logs.reopen(&self.standard));
+            let carried = team.logs.both();
+            for line in team.workers.values_mut() {
+                let _ = line.send(&ToWorker::Reopen, &carried);
+            }
+            if let Some(template) = &mut team.template {
+                let _ = template.send(&ToTemplate::Reopen, &carried);
+            }
+            if Some(*number) == serving
+                && let Err(error) = wire::log::replace(team.logs.error(), &[2])
+            {
+                outcome = outcome.and(Err(system("go on in the error log", error)));
+            }
+        }
+        match &outcome {
+            Ok(()) => info!(self.log, "logs reopened"),
+            Err(why) => error!(self.log, "logs not reopened"; "reason" => %why),
+        }
+        outcome
+    }
+}

@@ -1,0 +1,104 @@
+//! What an operator asks for, and what of it has to wait.
+
+use super::{State, Upgrade};
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::Action,
+        generation::{Backoff, Generation, Stage, Template, Turn},
+        notes::Note,
+    },
+    resources::control::{Asker, Change},
+};
+
+impl State {
+    pub(super) fn queue_reload(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+        if !self.free() {
+            turn.note(Note::ReloadQueued);
+        }
+        self.reload.get_or_insert_default().extend(asker);
+    }
+
+    /// An upgrade reloads too, so it goes first and takes those along who wait for a reload.
+    pub(super) fn begin_what_waits(&mut self, turn: &mut Turn) {
+        if !self.free() {
+            return;
+        }
+        if let Upgrade::Queued(askers) = &mut self.upgrade {
+            let askers = std::mem::take(askers);
+            self.try_upgrade(askers, turn);
+        } else if let Some(waiting) = self.reload.take() {
+            turn.note(Note::ReloadAsked);
+            self.boot(waiting, None, turn);
+        } else if self.template_lost() && self.recovery.until <= turn.now {
+            self.recovery.strike(turn.now);
+            // The application can bring this about, and may have written the settings file before.
+            let like = self.serving().map(|serving| serving.number);
+            self.boot(Vec::new(), like, turn);
+        }
+    }
+
+    pub(super) fn rollback(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+        if !self.free() {
+            return refuse(asker, "a reload or an upgrade is under way", turn);
+        }
+        let wanted = self.serving().map_or(0, |generation| generation.wanted);
+        let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
+        let Some(generation) = self.staged(Stage::Kept).filter(loaded) else {
+            return refuse(asker, "there is no previous generation to go back to", turn);
+        };
+        generation.stage = Stage::Booting;
+        generation.wanted = wanted;
+        generation.backoff = Backoff::NONE;
+        generation.waiting.extend(asker);
+        turn.note(Note::RollbackAsked(generation.number));
+    }
+
+    pub(super) fn recycle(&mut self, asker: Option<Asker>) {
+        if let Some(serving) = self.staged(Stage::Serving) {
+            serving.recycle();
+            serving.waiting.extend(asker);
+        }
+    }
+
+    /// The one that serves and the one that is to follow it. Half of the slots are for replacements.
+    pub(super) fn scale(&mut self, change: Change, asker: Option<Asker>, turn: &mut Turn) {
+        let begun = |generation: &&mut Generation| {
+            matches!(generation.stage, Stage::Booting | Stage::Serving) && generation.template != Template::Awaited
+        };
+        let mut refusal = None;
+        for generation in self.generations.iter_mut().filter(begun) {
+            let most = i32::from(generation.slots.capacity() / 2);
+            let wanted = match change {
+                Change::By(more) => i32::from(generation.wanted).saturating_add(more),
+                Change::To(wanted) => i32::from(wanted),
+            };
+            if !(1..=most).contains(&wanted) {
+                refusal.get_or_insert(format!("there can be from 1 to {most} workers, not {wanted}"));
+            } else if generation.wanted != wanted as u16 {
+                generation.wanted = wanted as u16;
+                turn.note(Note::Scaled(generation.wanted));
+            }
+        }
+        let whose = self.generations.iter_mut().find(|generation| begun(generation));
+        match (refusal, whose) {
+            (Some(refusal), _) => refuse(asker, &refusal, turn),
+            (None, Some(generation)) => generation.waiting.extend(asker),
+            (None, None) => refuse(asker, "the first generation is still booting", turn),
+        }
+    }
+
+    pub(super) fn rest(&mut self, turn: &mut Turn) {
+        if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
+            serving.wanted = 0;
+            turn.note(Note::Scaled(0));
+        }
+    }
+}
+
+pub(super) fn refuse(asker: Option<Asker>, why: &str, turn: &mut Turn) {
+    match asker {
+        Some(asker) => turn.act(Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))),
+        None => turn.note(Note::Refused(why.to_owned())),
+    }
+}

@@ -1,0 +1,154 @@
+//! What templates and workers say, what is not believed, and how they end.
+
+use ostler_wire::{Errand, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
+
+use super::{State, Upgrade};
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::{Action, Number},
+        generation::{Generation, Stage, Template, Turn},
+        notes::Note,
+    },
+    sys::process::Ending,
+};
+
+impl State {
+    pub(super) fn template_says(&mut self, number: Number, says: FromTemplate, turn: &mut Turn) {
+        let known = matches!(says, FromTemplate::Forked { pid, .. } if self.knows(pid));
+        let Some(generation) = self.at(number) else { return };
+        match says {
+            FromTemplate::Loaded(loaded) => {
+                if let Template::Loading { pid, .. } = generation.template {
+                    generation.template = Template::Loaded { pid };
+                    generation.errand = (!loaded.preloaded).then_some(Errand::Import);
+                    turn.note(Note::Loaded(number, loaded));
+                }
+            }
+            FromTemplate::Begins(errand) => generation.errand = Some(errand),
+            FromTemplate::Stacks(stacks) => {
+                if let Some(failure) = generation.template_hangs(stacks) {
+                    self.discard(number, failure, turn);
+                }
+            }
+            FromTemplate::Failed(failure) => self.discard(number, failure.into(), turn),
+            FromTemplate::Forked { slot, pid } if known => {
+                let why = format!("it says that process {pid} is its worker {slot}, and that is another");
+                self.distrust_template(number, &why, turn);
+            }
+            FromTemplate::Forked { slot, pid } => {
+                generation.forked(slot, pid, turn);
+                self.bury_stranger(pid, turn);
+            }
+            FromTemplate::ForkFailed { slot, error } => {
+                generation.fork_failed(slot, &error, turn);
+                let failure = Failure::new(Exit::System, format!("could not fork a worker: {error}"));
+                self.discard(number, failure, turn);
+            }
+        }
+    }
+
+    /// A worker may have ended before its template has told of it. Nobody else is taken for a worker.
+    pub(super) fn alleged(&mut self, number: Number, slot: u16, pid: i32, turn: &mut Turn) {
+        if !self.strangers.iter().any(|&(stranger, _)| stranger == pid) {
+            let why = format!("it says that process {pid} is its worker {slot}, and that is no child of the master");
+            return self.distrust_template(number, &why, turn);
+        }
+        if let Some(generation) = self.at(number) {
+            generation.forked(slot, pid, turn);
+        }
+        self.bury_stranger(pid, turn);
+    }
+
+    pub(super) fn bury_stranger(&mut self, pid: i32, turn: &mut Turn) {
+        if let Some(index) = self.strangers.iter().position(|&(stranger, _)| stranger == pid) {
+            let (pid, exit) = self.strangers.remove(index);
+            self.exited(pid, exit, turn);
+        }
+    }
+
+    /// Whether a process is a template, a worker or a trial already.
+    pub(super) fn knows(&self, pid: i32) -> bool {
+        let of = |g: &Generation| g.template.pid() == Some(pid) || g.slots.by_pid(pid).is_some();
+        let trial = matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid);
+        trial || self.generations.iter().any(of)
+    }
+
+    /// The application speaks in the template's name. What it has forked so far goes on.
+    pub(super) fn distrust_template(&mut self, number: Number, why: &str, turn: &mut Turn) {
+        let Some(generation) = self.at(number) else { return };
+        turn.note(Note::TemplateDistrusted(number, why.to_owned()));
+        turn.act(Action::CloseTemplate(number));
+        generation.template_closed(turn.now);
+        self.discard(number, Failure::new(Exit::Interpreter, format!("the template is not believed: {why}")), turn);
+    }
+
+    pub(super) fn distrust_worker(&mut self, number: Number, slot: u16, why: &str, turn: &mut Turn) {
+        let Some(generation) = self.at(number) else { return };
+        generation.distrust(slot, why, turn);
+        self.discard(number, Failure::new(Exit::Import, format!("a worker is not believed: {why}")), turn);
+    }
+
+    pub(super) fn worker_says(&mut self, number: Number, slot: u16, says: FromWorker, turn: &mut Turn) {
+        let Some(generation) = self.at(number) else { return };
+        match says {
+            FromWorker::Ready => generation.ready(slot, turn),
+            FromWorker::Failed(failure) => {
+                let failure = Failure::from(failure);
+                if generation.stage == Stage::Booting {
+                    self.discard(number, failure, turn);
+                } else if let Some(worker) = generation.slots.at(slot).filter(|worker| worker.ready.is_none()) {
+                    turn.note(Note::WorkerFailed(worker.name(number), failure));
+                }
+            }
+            FromWorker::Replace(why) => generation.replace(slot, why, turn),
+            FromWorker::Drained => generation.drained(slot, turn.now),
+            // The performer has handed them on to whoever asked.
+            FromWorker::Stacks(stacks) => {
+                if let Some(failure) = generation.worker_hangs(slot, stacks, turn) {
+                    self.discard(number, failure, turn);
+                }
+            }
+            // The performer looks from now on.
+            FromWorker::AtWork => {}
+        }
+    }
+
+    pub(super) fn exited(&mut self, pid: i32, exit: Ending, turn: &mut Turn) {
+        if let Some(index) = self.generations.iter().position(|g| g.template.pid() == Some(pid)) {
+            return self.template_exited(index, exit, turn);
+        }
+        for generation in &mut self.generations {
+            if let Some(slot) = generation.slots.by_pid(pid).map(|worker| worker.slot) {
+                let number = generation.number;
+                if generation.exited(slot, exit, turn) {
+                    let failure = Failure { exit: Exit::Import, ..generation.ended("a worker", exit) };
+                    self.discard(number, failure, turn);
+                }
+                return;
+            }
+        }
+        if matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid) {
+            return self.trial_ended(exit, turn);
+        }
+        if self.strangers.len() >= usize::from(MOST_SLOTS) {
+            self.strangers.remove(0);
+        }
+        self.strangers.push((pid, exit));
+    }
+
+    pub(super) fn template_exited(&mut self, index: usize, exit: Ending, turn: &mut Turn) {
+        let generation = &mut self.generations[index];
+        generation.template_exited(turn);
+        let number = generation.number;
+        match generation.stage {
+            Stage::Booting => {
+                let failure = generation.ended("the template", exit);
+                self.discard(number, failure, turn);
+            }
+            Stage::Serving => turn.note(Note::TemplateLost(number, exit)),
+            Stage::Kept => generation.stage = Stage::Draining,
+            Stage::Draining => {}
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! An upgrade's steps: it waits, a child tries the new executable, and then the master executes it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::{Action, PROVEN},
+        generation::Turn,
+        notes::Note,
+    },
+    resources::control::Asker,
+    sys::{clock::Moment, process::Ending},
+};
+
+/// How long a new executable may take to read our state.
+const TRIAL: Duration = Duration::from_secs(10);
+
+/// How far an upgrade has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upgrade {
+    None,
+    /// A reload is under way.
+    Queued(Vec<Asker>),
+    /// A child tries the new executable.
+    Trying {
+        pid: Option<i32>,
+        deadline: Moment,
+        askers: Vec<Asker>,
+    },
+    /// The order to execute it was given.
+    Executing(Vec<Asker>),
+}
+
+impl State {
+    pub(super) fn queue_upgrade(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+        match &mut self.upgrade {
+            Upgrade::None => {
+                turn.note(Note::UpgradeAsked);
+                self.upgrade = Upgrade::Queued(asker.into_iter().collect());
+            }
+            Upgrade::Queued(askers) | Upgrade::Trying { askers, .. } | Upgrade::Executing(askers) => {
+                askers.extend(asker);
+            }
+        }
+    }
+
+    pub(super) fn try_upgrade(&mut self, askers: Vec<Asker>, turn: &mut Turn) {
+        self.upgrade = Upgrade::Trying { pid: None, deadline: turn.now + TRIAL, askers };
+        turn.act(Action::TryUpgrade);
+    }
+
+    pub(super) fn end_late_trial(&mut self, turn: &mut Turn) {
+        if let Upgrade::Trying { pid: Some(pid), deadline, .. } = self.upgrade
+            && deadline <= turn.now
+        {
+            turn.act(Action::Kill(pid));
+            self.upgrade_failed(
+                &format!("the new executable did not read the state within {} s", TRIAL.as_secs()),
+                turn,
+            );
+        }
+    }
+
+    pub(super) fn trial_ended(&mut self, exit: Ending, turn: &mut Turn) {
+        let Upgrade::Trying { askers, .. } = &mut self.upgrade else { return };
+        if exit == Ending::Status(PROVEN.into()) {
+            self.upgrade = Upgrade::Executing(std::mem::take(askers));
+            turn.act(Action::Execute);
+        } else {
+            self.upgrade_failed(&format!("the new executable did not read the state: {exit}"), turn);
+        }
+    }
+
+    pub(super) fn upgrade_failed(&mut self, why: &str, turn: &mut Turn) {
+        let (Upgrade::Trying { askers, .. } | Upgrade::Executing(askers)) = &mut self.upgrade else { return };
+        let mut askers = std::mem::take(askers);
+        self.upgrade = Upgrade::None;
+        turn.note(Note::UpgradeFailed(why.to_owned()));
+        let failure = Failure::new(Exit::System, format!("the upgrade came to nothing: {why}"));
+        turn.answer(&mut askers, Err(&failure));
+    }
+
+    pub(super) fn upgraded(&mut self, turn: &mut Turn) {
+        if let Upgrade::Executing(askers) = std::mem::replace(&mut self.upgrade, Upgrade::None) {
+            turn.note(Note::Upgraded);
+            self.reload.get_or_insert_default().extend(askers);
+        }
+    }
+}
