@@ -2,13 +2,11 @@
 //!
 //! Usage: `loop 127.0.0.1:8000`. One worker with the daemon's defaults, without a master.
 
-use std::{env, io, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, io, net::TcpListener, sync::Arc};
 
 use ostler_http::ResponseHead;
 use ostler_serve::{Application, Request, Response, Setup};
-use ostler_wire::{
-    Boot, Channel, HeaderMap, Listener, Peers, Preload, ToWorker, VERSION, Worker, log, scoreboard::Scoreboard,
-};
+use ostler_wire::{Boot, Channel, Listener, ToWorker, log, scoreboard::Scoreboard};
 
 struct Hello;
 
@@ -69,61 +67,6 @@ fn main() -> io::Result<()> {
 }
 
 fn boot(address: &str, port: u16) -> Boot {
-    Boot {
-        wire: VERSION,
-        generation: 1,
-        application: "hello".into(),
-        chdir: "/".into(),
-        pythonpath: Vec::new(),
-        preload: Preload::Off,
-        warm_up: None,
-        check_only: false,
-        slots: 1,
-        workers: 1,
-        access_log: false,
-        listeners: vec![Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(port) }],
-        process_name: "loop".into(),
-        log_level: "info".into(),
-        worker: worker(),
-    }
-}
-
-fn worker() -> Worker {
-    let seconds = Duration::from_secs;
-    Worker {
-        threads: 1,
-        timeout: seconds(30),
-        slow_request: Duration::ZERO,
-        keep_alive: seconds(75),
-        header_timeout: seconds(30),
-        body_timeout: seconds(30),
-        write_timeout: seconds(30),
-        min_rate: 0,
-        connections: 1000,
-        max_queue_time: Duration::ZERO,
-        max_requests: 0,
-        max_requests_jitter: 0,
-        max_memory: 0,
-        max_age: Duration::ZERO,
-        graceful_timeout: seconds(30),
-        limit_request_line: 4094,
-        limit_request_fields: 100,
-        limit_request_field_size: 8190,
-        limit_request_head: 65536,
-        limit_request_body: 0,
-        request_buffering: true,
-        body_memory: 65536,
-        spool_directory: PathBuf::from("/tmp"),
-        spool_limit: 0,
-        root_path: String::new(),
-        header_map: HeaderMap::Drop,
-        forwarded_allow: Peers::default(),
-        forwarded_fields: vec![],
-        proxy_protocol: false,
-        proxy_allow: Peers::default(),
-        access_log_format: String::new(),
-        server_header: "ostler".into(),
-        sendfile: true,
-        strict_application: false,
-    }
+    let listener = Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(port) };
+    Boot { listeners: vec![listener], process_name: "loop".into(), ..Boot::default() }
 }

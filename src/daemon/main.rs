@@ -1,4 +1,20 @@
-//! ostler: options, then settings, then the master, then the exit code.
+//! The program `ostler`: options, then settings, then the master, then the exit code. It runs no Python and knows no HTTP.
+//!
+//! ```text
+//! command line ┐
+//! environment  ├─▶ options (texts) ─▶ settings (values) ─▶ master ─────────────────────────────▶ exit
+//! ostler.toml  ┘                                             │
+//!                       events: signals, messages, deaths ─▶ state ─▶ actions ─▶ perform ─▶ template, workers
+//!                                                                                resources: listeners, logs, pid file, control socket
+//! ```
+//!
+//! `ostler reload` and its like are clients: `cli::ask` sends their words to the control socket of a running master and prints the answer.
+//!
+//! ```text
+//! $ ostler --workers 2 shop:app &
+//! $ ostler reload
+//! generation 2 serves with 2 workers
+//! ```
 
 use std::{os::fd::RawFd, process::ExitCode};
 

@@ -1,10 +1,21 @@
 //! The only code that knows Python: an extension module that turns its interpreter into a template, and forks workers.
 //!
-//! boot.py → `template` (imports, forks) → `worker` (serves, ends) → `site` (one call of the application): `environ` goes in,
-//! `given`, `reply` and `delivery` carry the answer back. Objects, strings and the interpreter lock have their doors in `object`,
-//! `text` and `lock`; what forking needs is in `fork` and `restart`, and for what the application forks in `children`;
-//! `belongings` tells whether a descriptor is still what it was. Python code that is shorter than Rust stands in the
-//! `.py` files, and `embedded` compiles it in.
+//! ```text
+//! the interpreter ─▶ boot.py ─▶ main ─▶ template: imports the application, forks when the master says so
+//!                                          │
+//!                                          └▶ worker: ostler_serve::run ─▶ site (one call of the application)
+//!                                                                           environ ─▶ application ─▶ given, reply, delivery
+//! ```
+//!
+//! Objects, strings and the interpreter lock have their doors in `object`, `text` and `lock`; what forking needs is in `fork` and
+//! `restart`, and for what the application forks in `children`; `belongings` tells whether a descriptor is still what it was. Python
+//! code that is shorter than Rust stands in the `.py` files, and `embedded` compiles it in.
+//!
+//! The master starts it so; descriptor 3 is its channel:
+//!
+//! ```text
+//! python3 -c "$(cat boot.py)" libostler_engine.so
+//! ```
 
 use std::os::fd::RawFd;
 

@@ -1,4 +1,81 @@
 //! The half of a worker that knows no Python: event loop, connections, exchange, bodies, time-outs, access log.
+//!
+//! ```text
+//!               ┌────────────── event_loop: one thread at a time leads, and waits for what comes next ──────────────┐
+//! listeners ──▶ accepting ──▶ reading (http parses) ──▶ queue ──▶ Application::call ──▶ response, outbox ──▶ client │
+//! exchange ◀──▶ handover, moving: connections from and to other workers          ▲                                  │
+//! master ◀────▶ drain, quit, reopen; ready, drained, recycle                     └ crew: the threads that call      │
+//!               └───────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! [`run`] serves with any [`Application`]; the engine's calls Python. One in Rust:
+//!
+//! ```
+//! use ostler_http::ResponseHead;
+//! use ostler_serve::{Application, Request, Response};
+//!
+//! struct Hello;
+//!
+//! impl Application for Hello {
+//!     type Caller = ResponseHead;
+//!
+//!     fn caller(&self, _thread: u16) -> ResponseHead {
+//!         ResponseHead::default()
+//!     }
+//!
+//!     fn call(&self, head: &mut ResponseHead, request: &mut Request<'_>, response: &mut Response<'_>) {
+//!         head.clear();
+//!         head.begin(b"200 OK").expect("it is a status");
+//!         head.field(b"Content-Type", b"text/plain").expect("it is a field");
+//!         let path = request.head.path.of(request.bytes);
+//!         // A client that has left is no concern of the application's.
+//!         let _ = response.whole(head, path, &mut |wait| wait());
+//!     }
+//!
+//!     // There is no interpreter lock to take and to give back, and there are no stacks to show.
+//!     fn prepare(&self, _head: &mut ResponseHead) {}
+//!     fn is_prepared(&self, _head: &ResponseHead) -> bool { true }
+//!     fn rest(&self, _head: &mut ResponseHead) {}
+//!     fn stacks(&self) -> String { String::new() }
+//!     fn abandon(&self, code: i32) -> ! { std::process::exit(code) }
+//! }
+//! # use std::{io::{self, Read, Write, pipe}, net::{TcpListener, TcpStream}, sync::Arc, thread};
+//! # use ostler_serve::{Ending, Setup};
+//! # use ostler_wire::{Boot, Channel, Listener, ToWorker, log, scoreboard::Scoreboard};
+//!
+//! // What a master gives to a worker.
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! listener.set_nonblocking(true)?;
+//! let address = listener.local_addr()?;
+//! let (master, channel) = Channel::pair()?;
+//! let (give, take) = Channel::pair()?;
+//! let (terminated, _signals) = pipe()?;
+//! let named = Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(address.port()) };
+//! let setup = Setup {
+//!     boot: Boot { listeners: vec![named], ..Boot::default() },
+//!     slot: 0,
+//!     channel,
+//!     listeners: vec![listener.into()],
+//!     exchange_give: give.into(),
+//!     exchange_take: take.into(),
+//!     terminated: terminated.into(),
+//!     access_log: None,
+//!     scoreboard: Arc::new(Scoreboard::new(1, 1)?),
+//!     log: log::logger("hello", slog::Level::Warning),
+//! };
+//! let worker = thread::spawn(|| ostler_serve::run(setup, &Hello));
+//! master.send(&ToWorker::Serve, &[])?;
+//!
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"GET /hello HTTP/1.0\r\n\r\n")?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("/hello"), "{answer}");
+//!
+//! master.send(&ToWorker::Quit, &[])?;
+//! assert_eq!(worker.join().expect("it has not panicked")?, Ending::Quit);
+//! # Ok::<(), io::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 use std::{io, os::fd::OwnedFd, sync::Arc};

@@ -1,8 +1,26 @@
-//! The words that the master, its templates and its workers speak to each other.
+//! What the master, its templates and its workers say to each other. This crate decides nothing.
 //!
-//! Rare words (boot, fork, ready, drain) are JSON in one `SOCK_SEQPACKET` message each, so that a master and
-//! a template of different releases can still understand each other. What changes with every request stands
-//! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it; [`counters`] names all that is counted.
+//! ```text
+//!             ToTemplate ─▶                ◀─ FromWorker
+//! template g1 ◀───────────▶    master    ◀──────────────▶ worker g1.0 ◀──▶ exchange ◀──▶ worker g1.1
+//!             ◀─ FromTemplate      │        ToWorker ─▶        │
+//!                                  └── reads ── scoreboard ◀───┘ writes its slot
+//! ```
+//!
+//! Rare messages (boot, fork, ready, drain; see [`message`]) are JSON in one `SOCK_SEQPACKET` packet each, so that a master and
+//! a template of different releases still understand each other. What changes with every request stands
+//! in shared memory (see [`scoreboard`]), where it outlives the worker that wrote it; [`counters`] names all that is counted. The
+//! log (see [`log`] and [`sink`]) is written by every process itself.
+//!
+//! ```
+//! use ostler_wire::{Channel, ToWorker};
+//!
+//! let (master, worker) = Channel::pair()?;
+//! master.send(&ToWorker::Serve, &[])?;
+//! let (message, descriptors) = worker.receive::<ToWorker>()?.expect("the master has not closed its end");
+//! assert!(matches!(message, ToWorker::Serve) && descriptors.is_empty());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 pub mod channel;
 pub mod counters;

@@ -1,6 +1,10 @@
 //! The typed messages between master, template and worker, and the settings that travel in them.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -340,6 +344,73 @@ pub struct Worker {
     pub sendfile: bool,
     /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
     pub strict_application: bool,
+}
+
+/// As the options say when nobody gives any, for whoever runs a worker without a master. A test of the daemon holds the two together.
+impl Default for Worker {
+    fn default() -> Worker {
+        let seconds = Duration::from_secs;
+        let trusted = vec![(IpAddr::from([127, 0, 0, 1]), 32), (Ipv6Addr::LOCALHOST.into(), 128)];
+        Worker {
+            threads: 1,
+            timeout: seconds(30),
+            slow_request: Duration::ZERO,
+            keep_alive: seconds(75),
+            header_timeout: seconds(20),
+            body_timeout: seconds(30),
+            write_timeout: seconds(60),
+            min_rate: 240,
+            connections: 10_000,
+            max_queue_time: Duration::ZERO,
+            max_requests: 0,
+            max_requests_jitter: 0,
+            max_memory: 0,
+            max_age: Duration::ZERO,
+            graceful_timeout: seconds(30),
+            limit_request_line: 8190,
+            limit_request_fields: 100,
+            limit_request_field_size: 8190,
+            limit_request_head: 64 * 1024,
+            limit_request_body: 0,
+            request_buffering: true,
+            body_memory: 1 << 20,
+            spool_directory: std::env::temp_dir(),
+            spool_limit: 4 << 30,
+            root_path: String::new(),
+            header_map: HeaderMap::Drop,
+            forwarded_allow: Peers { networks: trusted.clone(), unix: true },
+            forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
+            proxy_protocol: false,
+            proxy_allow: Peers { networks: trusted, unix: false },
+            access_log_format: r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#.into(),
+            server_header: "ostler".into(),
+            sendfile: true,
+            strict_application: false,
+        }
+    }
+}
+
+/// One worker of the first generation, without listeners; the settings as [`Worker::default`].
+impl Default for Boot {
+    fn default() -> Boot {
+        Boot {
+            wire: crate::VERSION,
+            generation: 1,
+            application: String::new(),
+            chdir: "/".into(),
+            pythonpath: Vec::new(),
+            preload: Preload::Auto,
+            warm_up: None,
+            check_only: false,
+            slots: 1,
+            workers: 1,
+            access_log: false,
+            listeners: Vec::new(),
+            process_name: "ostler".into(),
+            log_level: "info".into(),
+            worker: Worker::default(),
+        }
+    }
 }
 
 impl Peers {

@@ -2,7 +2,7 @@
 //!
 //! What the master knows goes into a sealed memfd, and every descriptor it owns keeps its number. First a child of the
 //! new executable has to read the very same state and find every descriptor open; it says so by its exit status, for
-//! which nobody else would hit upon [`PROVEN`](super::event::PROVEN). Then the master executes it. Whatever fails before that leaves all as it was.
+//! which nobody else would hit upon [`PROVEN`]. Then the master executes it. Whatever fails before that leaves all as it was.
 
 use std::{
     collections::BTreeMap,

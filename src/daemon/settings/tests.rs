@@ -250,3 +250,10 @@ fn an_engine_that_is_not_there_is_named() {
     assert_eq!(missing.exit, Exit::Interpreter);
     assert_eq!(missing.message, format!("there is no engine {}/missing.so", folder.path().display()));
 }
+
+#[test]
+fn a_worker_without_a_master_has_what_the_options_say_by_themselves() {
+    let settings = resolve(&Folder::new(), &["site:app"], &[]).expect("an application is enough");
+    let json = |worker: &ostler_wire::Worker| serde_json::to_value(worker).expect("settings travel as JSON");
+    assert_eq!(json(&settings.boot.worker), json(&ostler_wire::Worker::default()));
+}
