@@ -25,7 +25,7 @@ pub struct Metric {
     pub place: Place,
 }
 
-/// How a number changes.
+/// How a number changes. Histograms will be a third kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It only grows, as long as there is a master: whatever reloads, upgrades and lost workers do.

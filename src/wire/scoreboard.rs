@@ -46,6 +46,9 @@ pub struct Scoreboard {
 }
 
 /// A worker's counters. Times are milliseconds of CLOCK_MONOTONIC, so that the master can compare them with its own.
+///
+/// After an upgrade the master reads the slots of workers that an earlier release has started. So no field moves, and a new one stands at
+/// the end, in what is left of the 128 bytes: there it is 0 in an earlier release's slot.
 #[repr(C, align(64))]
 #[derive(Default, Debug)]
 pub struct Slot {
@@ -85,6 +88,8 @@ pub struct Slot {
     /// The slots of the worker's siblings are below this; 0 while the master has not said. Only the master writes it.
     pub reach: AtomicU32,
 }
+
+const _: () = assert!(size_of::<Slot>() == 128, "a slot of another size is another format of the upgrade's state");
 
 /// What one Python thread is doing.
 #[repr(C, align(64))]

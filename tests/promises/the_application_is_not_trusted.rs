@@ -146,6 +146,7 @@ result = sorted(set(tried))
 fn nonsense_in_the_shared_memory_is_only_shown() {
     let victim = Victim::new(Rig::with_source(ENEMY), 2);
     // All ones, an odd sequence everywhere; then zeros, then noise, over all of it, slots of others included.
+    let mut before = 0;
     for what in ["b'\\xff' * size", "b'\\x01' * size", "bytes(size)", "os.urandom(size)"] {
         victim.attack(&format!(
             r#"
@@ -156,6 +157,10 @@ for number in scoreboard():
         ));
         victim.stands();
         assert_eq!(victim.site.control(&["status"]).code, 0);
+        let requests = status(&victim.site)["metrics"]["ostler_requests_total"].as_u64().expect("a number");
+        // Of the noise, some may pass for a count.
+        assert!(before <= requests && (what.contains("urandom") || requests < 100), "{before}, then {requests}");
+        before = requests;
     }
     // One that dies in this state is told of, and replaced.
     let first = victim.site.logged("worker ready");
