@@ -1,11 +1,13 @@
 //! The half of a worker that knows no Python: event loop, connections, exchange, bodies, time-outs, access log.
 //!
 //! ```text
-//!               ┌────────────── event_loop: one thread at a time leads, and waits for what comes next ──────────────┐
-//! listeners ──▶ accepting ──▶ reading (http parses) ──▶ queue ──▶ Application::call ──▶ response, outbox ──▶ client │
-//! exchange ◀──▶ handover, moving: connections from and to other workers          ▲                                  │
-//! master ◀────▶ drain, quit, reopen; ready, drained, recycle                     └ crew: the threads that call      │
-//!               └───────────────────────────────────────────────────────────────────────────────────────────────────┘
+//!               ┌── event_loop: one thread at a time leads it, and waits for what comes next ──┐
+//! listeners ──▶ intake ──▶ request (read, queue) ──▶ Application::call ──▶ response ──▶ client │
+//!               │              │                          ▲                  │                 │
+//!               │              └─ storage: bodies         └ threads          └─ transport      │
+//! siblings ◀──▶ exchange: connections come and go                                              │
+//! master ◀────▶ life: ready, draining, recycled, ended                                         │
+//!               └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! [`run`] serves with any [`Application`]; the engine's calls Python. One in Rust:

@@ -92,7 +92,7 @@ fn at_exit_hooks_run() {
 }
 
 #[test]
-fn who_is_queued_already_is_answered() {
+fn clients_in_the_queue_are_answered_before_the_end() {
     let mut site = Rig::new("corners.py").start();
     let gate = Gate::new();
     let mut held = site.connect();
@@ -113,7 +113,7 @@ fn who_is_queued_already_is_answered() {
 }
 
 #[test]
-fn who_comes_later_is_refused_and_not_kept_waiting() {
+fn clients_that_connect_later_are_refused_at_once() {
     let rig = Rig::new("corners.py");
     let path = format!("unix:{}", rig.folder().join("site.sock").display());
     let mut site = rig.bind("127.0.0.1:0").bind(&path).start();
@@ -135,7 +135,7 @@ fn who_comes_later_is_refused_and_not_kept_waiting() {
 }
 
 #[test]
-fn with_a_delay_it_goes_on_accepting_for_a_while() {
+fn with_a_drain_delay_it_goes_on_accepting() {
     let mut site = Rig::with_source(&page("served")).option("--drain-delay", "2").start();
     site.signal(SIGTERM);
     site.log("stopping");
@@ -144,7 +144,7 @@ fn with_a_delay_it_goes_on_accepting_for_a_while() {
 }
 
 #[test]
-fn who_has_only_connected_has_a_moment_to_ask() {
+fn a_client_that_has_just_connected_may_still_ask() {
     let mut site = Rig::new("corners.py").start();
     let mut early = site.connect();
     site.signal(SIGTERM);

@@ -33,7 +33,7 @@ fn what_must_not_be_shared_is_named_and_each_worker_imports_for_itself() {
 }
 
 #[test]
-fn on_shares_it_all_the_same_and_off_never() {
+fn preload_on_shares_it_nevertheless_and_off_never_does() {
     let thread = "t = threading.Thread(target=threading.Event().wait, daemon=True); t.start()";
     let on = Rig::with_source(&page_with("served", thread)).flag("--preload=on").start();
     assert_eq!(on.log("application imported").key("preloaded"), Some("true"));

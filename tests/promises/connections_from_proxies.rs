@@ -17,7 +17,7 @@ def app(environ, start_response):
 ";
 
 #[test]
-fn who_leaves_before_being_asked_is_not_taken_for_a_trusted_neighbour() {
+fn a_client_that_resets_before_its_address_is_read_is_not_trusted() {
     let site = Rig::with_source(REMEMBERS).option("--forwarded-allow-ips", "unix:").start();
     let mut accepted = site.connect();
     accepted.get("/");

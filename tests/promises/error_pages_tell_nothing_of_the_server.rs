@@ -49,7 +49,7 @@ fn rfc9110_15_each_is_small_and_correct_and_tells_nothing_of_the_server() {
 }
 
 #[test]
-fn rfc9110_12_5_1_they_are_in_json_for_those_who_want_it() {
+fn rfc9110_12_5_1_they_are_json_where_accept_asks_for_it() {
     let site = site();
     for (status, request) in &REQUESTS[..10] {
         let answer = asked(&site, request, "Accept: application/json\r\n");

@@ -90,7 +90,7 @@ fn no_request_is_called_on_a_thread_that_cannot_get_the_interpreter_lock() {
 }
 
 #[test]
-fn who_holds_the_interpreter_lock_is_named() {
+fn the_call_that_holds_the_interpreter_lock_is_named() {
     let (site, mut holder, mut release) = lock_held(1);
     let mut waiting = site.connect();
     waiting.ask("/");
@@ -184,7 +184,7 @@ fn an_idle_site_sleeps() {
 }
 
 #[test]
-fn who_waited_too_long_gets_503() {
+fn a_request_that_waited_too_long_gets_503() {
     let site = Rig::new("corners.py").option("--max-queue-time", "0.5").start();
     let mut waiting = site.connect();
     assert_eq!(waiting.get("/hello").text(), "hello\n");
@@ -221,7 +221,7 @@ fn a_request_whose_client_has_gone_never_reaches_the_application() {
 }
 
 #[test]
-fn who_comes_anew_waits_no_longer_than_those_who_are_there() {
+fn new_connections_wait_no_longer_than_kept_ones() {
     let site = Rig::new("corners.py").start();
     let gates = [Gate::new(), Gate::new()];
     let mut there = [site.connect(), site.connect()];

@@ -82,7 +82,7 @@ fn a_reload_refuses_settings_that_the_application_until_now_could_write() {
 }
 
 #[test]
-fn what_nobody_asked_for_happens_with_the_settings_in_force() {
+fn a_recovery_uses_the_settings_in_force() {
     let rig = Rig::with_source(APP).file("ostler.toml", "env = { WHO = \"operator\" }\n");
     let site = rig.start();
     site.folder().write("ostler.toml", "env = { WHO = \"application\" }\n");
@@ -275,7 +275,7 @@ def application(environ, start_response):
 }
 
 #[test]
-fn what_somebody_else_listens_at_is_not_spoken_to() {
+fn commands_do_not_speak_to_a_socket_of_another_user() {
     let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
     let folder = Folder::new();
     let theirs = folder.join("theirs");

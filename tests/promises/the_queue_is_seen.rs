@@ -14,7 +14,7 @@ fn held(rig: Rig) -> (Site, Gate, Client) {
 }
 
 #[test]
-fn who_gave_up_in_the_queue_is_not_called() {
+fn the_application_is_not_called_for_a_client_that_left_the_queue() {
     let folder = ostler_tests::Folder::new();
     let path = format!("unix:{}", folder.join("site.sock").display());
     let (site, gate, mut held) = held(Rig::new("corners.py").bind("127.0.0.1:0").bind(&path));
@@ -34,7 +34,7 @@ fn who_gave_up_in_the_queue_is_not_called() {
 }
 
 #[test]
-fn who_waits_in_the_queue_gets_503_in_time() {
+fn a_client_in_the_queue_gets_503_in_time() {
     let (site, gate, mut held) = held(Rig::new("corners.py").option("--max-queue-time", "0.5"));
     let visitor = gate.arrival();
     let mut new: Vec<Client> = (0..5).map(|_| site.connect()).collect();

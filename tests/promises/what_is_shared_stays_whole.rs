@@ -154,7 +154,7 @@ fn no_filter_can_be_put_on_it() {
 }
 
 #[test]
-fn what_was_set_for_all_is_taken_back() {
+fn socket_options_that_an_application_sets_are_taken_back() {
     let site = site(1);
     assert!(site.get("/spoil").text().contains("spoil "));
     let deadline = Instant::now() + PATIENCE;

@@ -64,8 +64,8 @@ pub fn command() -> Command {
                 .arg(json()),
         )
         .subcommand(control("status", "Show generations, workers and what each does now").arg(json()))
-        .subcommand(control("reload", "Bring new code and settings: all workers anew, without losing a request"))
-        .subcommand(control("rollback", "Go back to the generation before, whatever is on disk"))
+        .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
+        .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
         .subcommand(
             control("scale", "Change the number of workers by +N or -N, or to N").arg(
@@ -74,10 +74,13 @@ pub fn command() -> Command {
                     .required(true)
                     .allow_hyphen_values(true)
                     .value_parser(change)
-                    .help("By or to how many"),
+                    .help("How many more, how many fewer, or how many"),
             ),
         )
-        .subcommand(control("recycle", "Replace every worker, one after the other, by a fresh one of the same code"))
+        .subcommand(control(
+            "recycle",
+            "Replace every worker, one after the other, by a new one that runs the same code",
+        ))
         .subcommand(
             control("stacks", "Print the Python stacks of one worker or template, or of all")
                 .arg(Arg::new("worker").value_name("PID").value_parser(process).help("Which worker")),

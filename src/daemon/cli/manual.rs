@@ -12,21 +12,16 @@ use crate::{exit::Exit, options::SETTINGS};
 const DESCRIPTION: [&str; 4] = [
     "ostler serves a WSGI application (PEP 3333) over HTTP/1.1 by several processes. A master holds the sockets and runs \
      no Python; a template, one for each generation, loads the application and forks the workers; the workers answer.",
-    "A reload is a transaction. The settings, the interpreter, its packages and the code are looked at afresh, and a new \
-     generation of workers is ready before the one that serves gives anything up. If it cannot boot, the one that serves \
-     goes on and the log says why, with the traceback. Connections that idle between requests move to the new workers.",
-    "A setting is given on the command line, by a variable of the environment or in a settings file. The first of these \
-     that says something counts; variables that others set too, such as PORT, come after the file. `ostler settings` \
+    "A reload is a transaction. It reads the settings and looks for the interpreter, its packages and the code again. A new generation of workers is ready before the old one gives anything up. If the new one cannot boot, the old one goes on serving, and the log says why, with the traceback. Connections that idle between requests move to the new workers.",
+    "A setting is given on the command line, by a variable of the environment or in a settings file. The command line is the strongest and the file the weakest of these; variables that other programs set too, such as PORT, are weaker than the file. `ostler settings` \
      shows what counts and where it came from.",
     "A TIME is in seconds, or a number with ms, s, m, h or d. A SIZE is in bytes, or a number with k, M or G, of 1024. A \
      switch stands alone or takes on or off after an equals sign. Options may be shortened as long as they are \
      unambiguous.",
 ];
 
-const CONTROL: &str = "All but check, settings and help speak to a running ostler. They find it by --control or --name, wait \
-                       for the outcome, print it and end with it; a reload that fails prints the reason. The number that \
-                       scale sets, which can be up to 15 more than --workers, holds until a reload or an upgrade: they \
-                       take the number from the settings again.";
+const CONTROL: &str = "All but check, settings and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. The number that \
+                       scale sets, at most 512, holds until a reload or an upgrade, which take --workers again.";
 
 const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \
                       once; working; busy: all of its threads are in calls; draining); its AGE; how many REQUESTS it has answered, \
@@ -38,43 +33,45 @@ const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (
 pub const SIGNALS: [(&str, &str); 8] = [
     (
         "TERM",
-        "As `ostler stop`: let the requests under way, and those that wait, end within --graceful-timeout, and end with 0. A client \
+        "As `ostler stop`: finish the requests under way, and those that wait, within --graceful-timeout; then exit with status 0. A client \
          that was answered within the last second, or has just connected, may ask once more.",
     ),
-    ("INT, QUIT", "Stop at once, and end with 0."),
-    ("HUP", "As `ostler reload`: bring new code, settings, packages or another interpreter."),
+    ("INT, QUIT", "Stop at once; exit with status 0."),
+    ("HUP", "As `ostler reload`: start new workers with new code, settings, packages or another interpreter."),
     ("USR1", "As `ostler reopen`: open the log files again, after they were rotated."),
     ("USR2", "As `ostler upgrade`: replace the master's executable in the same process, then reload."),
     ("TTIN", "One worker more, as `ostler scale +1`."),
     ("TTOU", "One worker fewer, as `ostler scale -1`; at least one stays."),
-    ("WINCH", "With --daemon: let all workers go. HUP brings them back."),
+    ("WINCH", "With --daemon: stop all workers and serve nothing. HUP starts new ones."),
 ];
 
 /// What they do in a worker.
-pub const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM ends what it has begun and is \
-                          replaced; the others do nothing in a worker.";
+pub const TO_WORKERS: &str = "The signals are for the master. A worker that gets TERM finishes its requests and is replaced; a worker ignores the other signals.";
 
 /// How a line of the log is made.
 pub const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
-                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. These tell how a site fares:";
+                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. The most important ones:";
 
 /// The log's phrases that tell how a site fares, and what they mean.
 pub const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
-    ("not warmed up", "The page of --warm-up raised; the workers are forked all the same."),
+    ("not warmed up", "The page of --warm-up raised an exception; the workers are forked nevertheless."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),
-    ("generation serving", "All of its workers are ready; a reload has come to its good end."),
-    ("generation discarded", "It could not boot; the reason and the traceback. The one before serves on."),
-    ("generation draining", "Its workers end what they have begun."),
+    ("generation serving", "All of its workers are ready: the start or the reload has succeeded."),
+    (
+        "generation discarded",
+        "It could not boot; the reason and the traceback. The generation that served goes on serving.",
+    ),
+    ("generation draining", "Its workers finish their requests and move their idle connections."),
     (
         "connections handed over",
         "A worker that drained gave its connections to others: how many, with how many packets.",
     ),
     (
         "connections could not move",
-        "The exchange between workers gave an error; they are served where they are, and move later.",
+        "The exchange between workers gave an error. The connections are served where they are, and move later.",
     ),
     (
         "connections were lost on the exchange",
@@ -87,8 +84,11 @@ pub const PHRASES: &[(&str, &str)] = &[
         "worker lost",
         "A worker died: by what, after how long, the requests that it held and those queued. It is replaced.",
     ),
-    ("worker distrusted", "The application speaks to the master in a worker's name. The worker is replaced."),
-    ("template distrusted", "The same in the template's name, or it named a process that is not its worker."),
+    (
+        "worker distrusted",
+        "The master received from a worker what no worker sends: the application has written to the worker's channel. The worker is replaced.",
+    ),
+    ("template distrusted", "The same of a template, or it named a process that is not its worker."),
     (
         "worker killed",
         "A worker did not become ready, did not end, made no progress, or stayed stopped by a signal, for too long; the requests that \
@@ -122,7 +122,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "worker hangs in its boot",
         "It was not ready within --boot-timeout; its Python stack. Where an import hangs is told by `generation discarded`.",
     ),
-    ("descriptors lost", "The application has closed, in a worker, what it had not opened. The worker is replaced."),
+    (
+        "descriptors lost",
+        "The application has closed descriptors of its worker that it had not opened. The worker is replaced.",
+    ),
     ("application raised", "An exception left the application: the request and the traceback."),
     (
         "field left out",
@@ -174,14 +177,17 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     (
         "master was slow",
-        "It heard nobody for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
+        "The master did not look at its events for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
     ),
-    ("signal not obeyed", "What it asks for cannot be done now; the reason."),
+    ("signal not obeyed", "What the signal asks for cannot be done now; the reason."),
     ("upgrade failed", "The master goes on as it was; the reason."),
     ("upgraded", "Another executable runs in the master's process."),
-    ("logs reopened", "After USR1. `logs not reopened`: one could not be; the old one stays."),
-    ("processes left behind", "They did not end at the stop, even when they were killed; their ids."),
-    ("stopped", "The last line."),
+    (
+        "logs reopened",
+        "After USR1. `logs not reopened`: a log could not be opened again, and the old file stays in use.",
+    ),
+    ("processes left behind", "Processes that did not end at the stop, even after SIGKILL; their ids."),
+    ("stopped", "The master exits next."),
 ];
 
 const FILES: [(&str, &str); 5] = [

@@ -66,7 +66,7 @@ pub static SETTINGS: &[Setting] = &[
             "Any CPython from 3.10 on. Each reload looks at the path again, through its symbolic links, so that a site \
              moves to another Python or another virtual environment by a reload.",
         ),
-    one(BASICS, "chdir", "DIRECTORY", "Go there first").found("the directory of the start").common().more(
+    one(BASICS, "chdir", "DIRECTORY", "Change to this directory first").found("the directory of the start").common().more(
         "It is first on sys.path, and every other relative path counts from there, except that of --config. A \
              symbolic link in it is followed anew by each reload.",
     ),
@@ -88,12 +88,11 @@ pub static SETTINGS: &[Setting] = &[
          its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \
          http://shop.example.com/. Not asked where each worker imports for itself (see --preload).",
     ),
-    one(PROCESSES, "worker-class", "WORD", "gunicorn's name for a sort of worker; ostler has one")
+    one(PROCESSES, "worker-class", "WORD", "Taken for gunicorn's users: sync or gthread, which mean the same")
         .short('k')
         .preset("gthread")
         .more(
-            "`sync` and `gthread` both stand for it: a worker has as many threads as --threads says, and slow clients \
-             hold none of them.",
+            "There is one kind of worker. It has as many threads as --threads says, and slow clients hold none of them.",
         ),
     one(PROCESSES, "boot-timeout", "TIME", "How long an import, and then each worker's start, may take")
         .preset("2m")
@@ -108,35 +107,35 @@ pub static SETTINGS: &[Setting] = &[
         ),
     one(PROCESSES, "slow-request", "TIME", "Log the Python stacks of a request that takes longer; 0 for never")
         .preset("0"),
-    one(PROCESSES, "graceful-timeout", "TIME", "How long requests under way may take to end when a worker leaves")
+    one(PROCESSES, "graceful-timeout", "TIME", "How long the requests of a worker that stops may take to finish")
         .preset("30")
         .common(),
     one(PROCESSES, "drain-delay", "TIME", "Go on accepting for this long after a TERM")
         .preset("0")
         .more("For load balancers that need a while to take a server off their list."),
     switch(PROCESSES, "keep-previous", "on", "Do not keep the last generation ready for `ostler rollback`"),
-    one(PROCESSES, "max-requests", "COUNT", "Replace a worker after so many requests; 0 for never").preset("0"),
-    one(PROCESSES, "max-requests-jitter", "COUNT", "Add up to so many, at random, so that workers do not go together")
+    one(PROCESSES, "max-requests", "COUNT", "Replace a worker after this many requests; 0 for never").preset("0"),
+    one(PROCESSES, "max-requests-jitter", "COUNT", "Add up to this many requests, at random for each worker, so that not all are replaced at once")
         .preset("0"),
-    one(PROCESSES, "max-memory", "SIZE", "Replace a worker that holds more memory of its own; 0 for never")
+    one(PROCESSES, "max-memory", "SIZE", "Replace a worker that has more private memory; 0 for never")
         .preset("0")
-        .more("Measured over several samples; the replacement is ready first, and one worker goes at a time."),
+        .more("Measured over several samples. The replacement is ready first, and one worker is replaced at a time."),
     one(PROCESSES, "max-age", "TIME", "Replace a worker after this time; 0 for never").preset("0"),
     one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never")
         .preset("0"),
     one(REQUESTS, "keep-alive", "TIME", "How long a connection may idle between requests; 0 closes after each")
         .alias(&["keepalive"])
         .preset("75")
-        .more("Above the 60 s of common load balancers, so that it is they who close first."),
+        .more("Longer than the 60 s of common load balancers, so that they close idle connections first."),
     one(REQUESTS, "header-timeout", "TIME", "How long a client may take to send a request's head; 0 for no bound")
         .preset("20"),
     one(REQUESTS, "body-timeout", "TIME", "How long a client may pause within a request's body; 0 for no bound")
         .preset("30"),
     one(REQUESTS, "write-timeout", "TIME", "How long a client may pause in taking a response; 0 for no bound")
         .preset("60"),
-    one(REQUESTS, "min-rate", "SIZE", "Give up a body or response that moves fewer bytes a second; 0 for no bound")
+    one(REQUESTS, "min-rate", "SIZE", "Give up a body or response that is slower than this many bytes a second; 0 for no bound")
         .preset("240"),
-    switch(REQUESTS, "request-buffering", "on", "Call the application before the body has come")
+    switch(REQUESTS, "request-buffering", "on", "Call the application before the body has arrived")
         .more("Then wsgi.input waits for the client, and 100-continue is sent at the first read."),
     one(REQUESTS, "body-memory", "SIZE", "Keep a body of up to this size in memory, a larger one in a file")
         .preset("1m")
@@ -144,13 +143,13 @@ pub static SETTINGS: &[Setting] = &[
             "All bodies of a worker that are in memory take no more than 32 times as much together. What finds no room there goes to \
              a file, too, if it is larger than 64 KiB.",
         ),
-    one(REQUESTS, "spool-directory", "DIRECTORY", "Where files of bodies are made, without a name")
+    one(REQUESTS, "spool-directory", "DIRECTORY", "Where large bodies are kept, in files without a name")
         .alias(&["tmp-upload-dir"])
         .found("TMPDIR, or /tmp"),
-    one(REQUESTS, "spool-limit", "SIZE", "The most that one worker keeps of bodies in files; 0 for no bound")
+    one(REQUESTS, "spool-limit", "SIZE", "The most bytes of bodies that one worker keeps in files; 0 for no bound")
         .preset("4g")
         .more(
-            "Bodies of requests and responses that clients are slow to take, together. Above it a body gets 503, or 413 if it \
+            "It counts bodies of requests, and responses that clients are slow to take. Above it a body gets 503, or 413 if it \
              would not fit alone, and an application waits for its clients. A response beyond 64 MiB that its client has still \
              to take makes the application wait in any case; that wait counts against --min-rate and --write-timeout, not \
              against --timeout.",
@@ -165,18 +164,18 @@ pub static SETTINGS: &[Setting] = &[
             "Such a name would become the same key of environ as one with `-`: `drop` leaves the field out, `refuse` \
              answers 400, `dangerous` passes it on.",
         ),
-    one(LIMITS, "limit-request-line", "SIZE", "The longest request line; 0 for no bound of its own").preset("8190"),
-    one(LIMITS, "limit-request-fields", "COUNT", "The most header fields of a request; 0 for no bound of its own")
+    one(LIMITS, "limit-request-line", "SIZE", "The longest request line; 0: only --limit-request-head bounds it").preset("8190"),
+    one(LIMITS, "limit-request-fields", "COUNT", "The most header fields of a request; 0: only --limit-request-head bounds them")
         .preset("100"),
-    one(LIMITS, "limit-request-field-size", "SIZE", "The longest header field; 0 for no bound of its own")
+    one(LIMITS, "limit-request-field-size", "SIZE", "The longest header field; 0: only --limit-request-head bounds it")
         .preset("8190"),
-    one(LIMITS, "limit-request-head", "SIZE", "The longest head of a request, all in all").preset("64k"),
+    one(LIMITS, "limit-request-head", "SIZE", "The longest head of a request: its request line and all of its fields").preset("64k"),
     one(LIMITS, "limit-request-body", "SIZE", "The largest body of a request; 0 for no bound").preset("0"),
     one(LIMITS, "worker-connections", "COUNT", "The most connections of one worker; 0 for no bound").preset("10000").more(
         "No more than seven eighths of what `ulimit -n` leaves; the rest is for spool files. Where there is no room, the connection \
          that has idled longest between two requests is closed for a new one.",
     ),
-    one(LIMITS, "backlog", "COUNT", "The most connections that wait to be accepted").preset("2048"),
+    one(LIMITS, "backlog", "COUNT", "The most connections that may wait to be accepted").preset("2048"),
     many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose --forwarded-fields are believed")
         .preset("127.0.0.1,::1,unix:")
         .foreign("FORWARDED_ALLOW_IPS")
@@ -185,8 +184,7 @@ pub static SETTINGS: &[Setting] = &[
         .preset("x-forwarded-for,x-forwarded-proto")
         .more(
             "The list replaces the default. It may name x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix and \
-             forwarded. Name only what each of these proxies sets itself or takes out of its clients' requests: what it passes \
-             through is its clients' word. A field that is not named does not change REMOTE_ADDR, the scheme, the host or the \
+             forwarded. Name only what each of these proxies sets itself or takes out of its clients' requests: in a field that it passes on unchanged, a client may claim anything. A field that is not named does not change REMOTE_ADDR, the scheme, the host or the \
              path; from such a proxy it reaches the application all the same, which may have a setting for it (Django's \
              USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application.",
         ),
@@ -210,7 +208,7 @@ pub static SETTINGS: &[Setting] = &[
         .preset("-")
         .common()
         .more("Opened again by USR1 and `ostler reopen`."),
-    choice(LOGS, "log-level", &["debug", "info", "warning", "error", "critical"], None, "The least that is logged")
+    choice(LOGS, "log-level", &["debug", "info", "warning", "error", "critical"], None, "The lowest level that is logged")
         .alias(&["loglevel"])
         .preset("info")
         .common(),
@@ -218,7 +216,7 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["accesslog"])
         .common()
         .more("There is none unless it is named. Opened again by USR1 and `ostler reopen`."),
-    one(LOGS, "access-logformat", "FORMAT", "What a line of the access log holds, in gunicorn's atoms")
+    one(LOGS, "access-logformat", "FORMAT", "The form of a line of the access log, in gunicorn's atoms")
         .alias(&["access-log-format"])
         .preset(ACCESS_LOG_FORMAT)
         .more(
