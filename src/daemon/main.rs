@@ -76,7 +76,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         return report::print(&text);
     }
     let mut options = match &task {
-        Task::Control(_) if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
+        Task::Control { .. } if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
         _ => Options::gather(invocation, &texts)?,
     };
     match task {
@@ -98,9 +98,9 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             report::print(&if json { report::json(&options) } else { report::table(&options) })?;
             looked.map(|()| Exit::Success)
         }
-        Task::Control(words) => {
+        Task::Control { command, json } => {
             let socket = settings::find_control(invocation, &options)?;
-            cli::ask(&socket, options.is_given("control"), &words)
+            cli::ask(&socket, options.is_given("control"), command, json)
         }
         Task::Print(_) => unreachable!("printed above"),
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::{
     cli::{self, Task},
     fixture::Folder,
+    resources::control,
 };
 
 const SERVICE: &str = include_str!("../../systemd/ostler.service");
@@ -24,7 +25,7 @@ fn the_commands_in_them_are_ours_and_find_each_other() {
     for unit in [SERVICE, TEMPLATE] {
         let (start, settings) = task(unit, "ExecStart");
         let (reload, finds) = task(unit, "ExecReload");
-        assert_eq!((start, reload), (Task::Serve, Task::Control(vec!["reload".into()])));
+        assert_eq!((start, reload), (Task::Serve, Task::Control { command: control::Command::Reload, json: false }));
         assert_eq!(settings, finds);
     }
     assert_eq!(task(SERVICE, "ExecStart").1, ["/etc/ostler.toml"]);

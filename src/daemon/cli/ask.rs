@@ -21,17 +21,15 @@ use crate::{
     exit::{Exit, Failure, words},
     master::status::Status,
     report,
-    resources::control::{Change, Command, Reply},
+    resources::control::{Command, Reply},
     sys::names::Place,
 };
 
-/// Sends a command, given by its words, and prints what comes of it. `named`: somebody has named the socket.
-pub fn ask(socket: &Path, named: bool, words: &[String]) -> Result<Exit, Failure> {
-    let json = words.iter().any(|word| word == "--json");
-    let command = command(words)?;
+/// Sends a command and prints what comes of it. `named`: somebody has named the socket. `json`: for programs.
+pub fn ask(socket: &Path, named: bool, command: Command, json: bool) -> Result<Exit, Failure> {
     let channel = connect(socket, named)?;
     let gone = |error: io::Error| {
-        Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), self::words(&error)))
+        Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), words(&error)))
     };
     channel.send(&command, &[]).map_err(gone)?;
     let mut text = String::new();
@@ -93,52 +91,4 @@ fn may_listen(path: &Path, named: bool, user: u32) -> bool {
         fstat(directory.hold().ok()?).ok()
     };
     user == 0 || user == geteuid().as_raw() || given().is_some_and(|directory| directory.st_uid == user)
-}
-
-fn command(words: &[String]) -> Result<Command, Failure> {
-    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--json").collect();
-    Ok(match words[..] {
-        ["status"] => Command::Status,
-        ["reload"] => Command::Reload,
-        ["rollback"] => Command::Rollback,
-        ["upgrade"] => Command::Upgrade,
-        ["scale", change] => Command::Scale(scale(change)?),
-        ["recycle"] => Command::Recycle,
-        ["stacks"] => Command::Stacks(None),
-        ["stacks", pid] => Command::Stacks(Some(pid.parse().map_err(|_| Failure::usage(format!("PID: {pid:?}")))?)),
-        ["reopen"] => Command::Reopen,
-        ["stop"] => Command::Stop,
-        _ => return Err(Failure::usage(format!("there is no command {:?}", words.join(" ")))),
-    })
-}
-
-fn scale(text: &str) -> Result<Change, Failure> {
-    let change = match text.starts_with(['+', '-']) {
-        true => text.parse().ok().map(Change::By),
-        false => text.parse().ok().map(Change::To),
-    };
-    change.ok_or_else(|| Failure::usage(format!("scale: {text:?}: expected +N, -N or N")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_become_commands() {
-        let command = |text: &str| command(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        for (text, expected) in [
-            ("status --json", Command::Status),
-            ("scale +2", Command::Scale(Change::By(2))),
-            ("scale -1", Command::Scale(Change::By(-1))),
-            ("scale 8", Command::Scale(Change::To(8))),
-            ("stacks", Command::Stacks(None)),
-            ("stacks 4711", Command::Stacks(Some(4711))),
-        ] {
-            assert_eq!(command(text), Ok(expected), "{text}");
-        }
-        for text in ["scale x", "scale", "scale 70000", "scale +", "dance"] {
-            assert_eq!(command(text).unwrap_err().exit, Exit::Usage, "{text}");
-        }
-    }
 }

@@ -5,7 +5,10 @@ use clap::{
     builder::{PossibleValuesParser, ValueHint},
 };
 
-use crate::options::{GROUPS, Kind, Preset, SETTINGS, Setting};
+use crate::{
+    options::{GROUPS, Kind, Preset, SETTINGS, Setting},
+    resources::control::Change,
+};
 
 /// What is shown below every help, and in the man page: a command and what it does.
 pub const EXAMPLES: [(&str, &str); 4] = [
@@ -73,7 +76,7 @@ pub fn command() -> Command {
                     .value_name("±N")
                     .required(true)
                     .allow_hyphen_values(true)
-                    .value_parser(change)
+                    .value_parser(|text: &str| text.parse::<Change>())
                     .help("How many more, how many fewer, or how many"),
             ),
         )
@@ -82,8 +85,12 @@ pub fn command() -> Command {
             "Replace every worker, one after the other, by a new one that runs the same code",
         ))
         .subcommand(
-            control("stacks", "Print the Python stacks of one worker or template, or of all")
-                .arg(Arg::new("worker").value_name("PID").value_parser(process).help("Which worker")),
+            control("stacks", "Print the Python stacks of one worker or template, or of all").arg(
+                Arg::new("worker")
+                    .value_name("PID")
+                    .value_parser(|text: &str| text.parse::<i32>().map_err(|_| "expected a process id"))
+                    .help("Which worker"),
+            ),
         )
         .subcommand(control("reopen", "Open the log files again"))
         .subcommand(control("stop", "Let the requests under way end, then stop"))
@@ -113,18 +120,6 @@ fn about_itself() -> [Arg; 3] {
         flag("help", ArgAction::HelpLong, "Print the help of every option").long("help").hide_short_help(true),
         flag("version", ArgAction::Version, "Print the version").short('V').short_alias('v').long("version"),
     ]
-}
-
-/// `+2`, `-1` or `4`.
-fn change(text: &str) -> Result<String, String> {
-    match text.parse::<i32>() {
-        Ok(_) => Ok(text.into()),
-        Err(_) => Err("expected +N, -N or N".into()),
-    }
-}
-
-fn process(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "expected a process id".into())
 }
 
 /// A command to a running master takes what it needs to find it.

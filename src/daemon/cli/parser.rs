@@ -11,6 +11,7 @@ use super::{
 use crate::{
     exit::Failure,
     options::{SETTINGS, Setting, Texts},
+    resources::control::Command,
 };
 
 /// What the program is to do.
@@ -25,8 +26,13 @@ pub enum Task {
         /// For programs.
         json: bool,
     },
-    /// One of the commands to a running master, with its words as typed.
-    Control(Vec<String>),
+    /// One of the commands to a running master.
+    Control {
+        /// Which.
+        command: Command,
+        /// Its answer is for programs.
+        json: bool,
+    },
     /// Print this and end well: the help, the version, the man page, completions.
     Print(String),
 }
@@ -65,16 +71,28 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         "man" => Task::Print(manual::page()),
         "reference" => Task::Print(reference(&inner.remove_one::<String>("page").expect("the page is required"))),
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
-        _ => Task::Control(control_words(name, &inner)),
+        name => Task::Control {
+            command: control(name, &inner),
+            json: matches!(inner.try_get_one::<bool>("json"), Ok(Some(true))),
+        },
     };
     Ok(Typed { task, texts })
 }
 
-fn control_words(name: String, matches: &ArgMatches) -> Vec<String> {
-    let change = matches.try_get_one::<String>("change").ok().flatten().cloned();
-    let worker = matches.try_get_one::<u32>("worker").ok().flatten().map(u32::to_string);
-    let json = matches!(matches.try_get_one::<bool>("json"), Ok(Some(true))).then(|| "--json".to_string());
-    std::iter::once(name).chain(change).chain(worker).chain(json).collect()
+/// Which command to a running master it is.
+fn control(name: &str, matches: &ArgMatches) -> Command {
+    match name {
+        "status" => Command::Status,
+        "reload" => Command::Reload,
+        "rollback" => Command::Rollback,
+        "upgrade" => Command::Upgrade,
+        "scale" => Command::Scale(*matches.get_one("change").expect("the change is required")),
+        "recycle" => Command::Recycle,
+        "stacks" => Command::Stacks(matches.get_one("worker").copied()),
+        "reopen" => Command::Reopen,
+        "stop" => Command::Stop,
+        _ => unreachable!("the grammar has no other command"),
+    }
 }
 
 /// gunicorn's users type `--limit-request-field_size`; `_` is as good as `-` in a flag's name.
@@ -125,7 +143,7 @@ fn completions(shell: clap_complete::Shell) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Kind;
+    use crate::{options::Kind, resources::control::Change};
 
     fn typed(words: &str) -> Typed {
         let words: Vec<OsString> = words.split_whitespace().map(Into::into).collect();
@@ -188,7 +206,7 @@ mod tests {
 
     #[test]
     fn commands_and_what_they_take() {
-        let control = |words: &[&str]| Task::Control(words.iter().map(ToString::to_string).collect());
+        let control = |command| Task::Control { command, json: false };
         for (words, expected) in [
             ("site:app", Task::Serve),
             ("-w 2", Task::Serve),
@@ -197,18 +215,18 @@ mod tests {
             ("check -w 2 site:app", Task::Check),
             ("settings", Task::Settings { json: false }),
             ("settings --json site:app", Task::Settings { json: true }),
-            ("status --json", control(&["status", "--json"])),
-            ("reload -n site", control(&["reload"])),
-            ("rollback", control(&["rollback"])),
-            ("upgrade", control(&["upgrade"])),
-            ("scale +2", control(&["scale", "+2"])),
-            ("scale -1 --control /run/site.sock", control(&["scale", "-1"])),
-            ("scale 4", control(&["scale", "4"])),
-            ("recycle", control(&["recycle"])),
-            ("stacks", control(&["stacks"])),
-            ("stacks 4711", control(&["stacks", "4711"])),
-            ("reopen", control(&["reopen"])),
-            ("stop", control(&["stop"])),
+            ("status --json", Task::Control { command: Command::Status, json: true }),
+            ("reload -n site", control(Command::Reload)),
+            ("rollback", control(Command::Rollback)),
+            ("upgrade", control(Command::Upgrade)),
+            ("scale +2", control(Command::Scale(Change::By(2)))),
+            ("scale -1 --control /run/site.sock", control(Command::Scale(Change::By(-1)))),
+            ("scale 4", control(Command::Scale(Change::To(4)))),
+            ("recycle", control(Command::Recycle)),
+            ("stacks", control(Command::Stacks(None))),
+            ("stacks 4711", control(Command::Stacks(Some(4711)))),
+            ("reopen", control(Command::Reopen)),
+            ("stop", control(Command::Stop)),
         ] {
             assert_eq!(typed(words).task, expected, "{words}");
         }

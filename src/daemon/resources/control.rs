@@ -7,6 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use nix::{
@@ -46,6 +47,18 @@ pub enum Change {
     By(i32),
     /// To so many.
     To(u16),
+}
+
+impl FromStr for Change {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Change, String> {
+        let change = match text.starts_with(['+', '-']) {
+            true => text.parse().ok().map(Change::By),
+            false => text.parse().ok().map(Change::To),
+        };
+        change.ok_or_else(|| "expected +N, -N or N".into())
+    }
 }
 
 /// What can be asked for.
