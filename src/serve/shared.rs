@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ostler_wire::{Boot, scoreboard::Scoreboard};
+use ostler_wire::{Boot, access_format::AccessFormat, scoreboard::Scoreboard};
 use slog::Logger;
 
 use crate::{event_loop::timers::Token, response::outbox::Outbox, storage::store::Store, threads::call_time::CallTime};
@@ -48,7 +48,7 @@ impl Shared {
         let worker = &boot.worker;
         let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let (logged_fields, logged_environ) = crate::response::access_log::wanted(&boot.worker.access_log_format);
+        let AccessFormat { response_fields, variables, .. } = boot.worker.access_log_format.clone();
         Ok(Shared {
             boot,
             slot,
@@ -57,8 +57,8 @@ impl Shared {
             seats,
             call_times,
             store,
-            logged_fields,
-            logged_environ,
+            logged_fields: response_fields,
+            logged_environ: variables,
             closing: AtomicBool::new(false),
             notes: Mutex::default(),
             alarm,

@@ -22,19 +22,22 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod access_format;
 pub mod channel;
 pub mod counters;
 pub mod limits;
 pub mod log;
 pub mod message;
 pub mod scoreboard;
+pub mod settings;
 pub mod sink;
 
 pub use channel::Channel;
 pub use message::*;
+pub use settings::*;
 
 /// The version of these words. The engine refuses a master that speaks another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The signal that asks a template, or a worker that boots, for its Python stacks: a real-time one that neither glibc nor systemd nor a
 /// profiler is known to use. Its default is to end the process: it is sent to those who have said that they hear it.

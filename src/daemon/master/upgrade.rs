@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Of [`Kept`]. A master that writes another cannot be followed by this one, nor follow it.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What this process was executed for, if it is part of an upgrade.
 pub enum Handover {

@@ -1,5 +1,7 @@
 //! Every setting, once. The order is that of the help.
 
+use ostler_wire::access_format;
+
 use super::{Kind, Preset, Setting};
 
 /// The headings of the help.
@@ -14,9 +16,6 @@ const PROXIES: usize = 4;
 const RESPONSES: usize = 5;
 const LOGS: usize = 6;
 const NAMES: usize = 7;
-
-/// gunicorn's format, which is close to the "combined" one of Apache.
-const ACCESS_LOG_FORMAT: &str = r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#;
 
 /// Every setting.
 pub static SETTINGS: &[Setting] = &[
@@ -218,7 +217,7 @@ pub static SETTINGS: &[Setting] = &[
         .more("There is none unless it is named. Opened again by USR1 and `ostler reopen`."),
     one(LOGS, "access-logformat", "FORMAT", "The form of a line of the access log, in gunicorn's atoms")
         .alias(&["access-log-format"])
-        .preset(ACCESS_LOG_FORMAT)
+        .preset(access_format::DEFAULT)
         .more(
             "%(h)s client, %(l)s -, %(u)s user, %(t)s time, %(r)s request line, %(m)s method, %(U)s path, %(q)s query, \
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \

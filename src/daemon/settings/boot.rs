@@ -4,7 +4,7 @@ use std::{env, num::NonZeroU16, path::Path};
 
 use ostler_wire as wire;
 
-use super::{directory, log_format, log_level, name, parse, path};
+use super::{directory, log_level, name, parse, path};
 use crate::{
     exit::Failure,
     options::{Options, worker_class},
@@ -18,8 +18,6 @@ pub fn boot(
     workers: NonZeroU16,
 ) -> Result<wire::Boot, Failure> {
     Ok(wire::Boot {
-        wire: wire::VERSION,
-        generation: 0,
         application,
         chdir: chdir.into(),
         pythonpath: options.list("pythonpath", |text| path(chdir, text))?,
@@ -29,14 +27,11 @@ pub fn boot(
             _ => wire::Preload::Auto,
         },
         warm_up: options.optional("warm-up", page)?,
-        check_only: false,
-        slots: 0,
         workers: workers.get(),
-        access_log: false,
-        listeners: Vec::new(),
         process_name: options.value("name", name)?,
         log_level: log_level(options)?.as_str().to_ascii_lowercase(),
         worker: worker(options, chdir)?,
+        ..wire::Boot::default()
     })
 }
 
@@ -81,7 +76,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
         forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
         proxy_protocol: options.choice("proxy-protocol")? == "auto",
         proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
-        access_log_format: options.value("access-logformat", log_format::check)?,
+        access_log_format: options.value("access-logformat", str::parse)?,
         server_header: options.value("server-header", header_value)?,
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,

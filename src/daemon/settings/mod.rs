@@ -30,7 +30,6 @@ mod answers;
 mod boot;
 mod control;
 mod identity;
-mod log_format;
 mod parse;
 mod python;
 mod room;

@@ -252,8 +252,23 @@ fn an_engine_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_worker_without_a_master_has_what_the_options_say_by_themselves() {
-    let settings = resolve(&Folder::new(), &["site:app"], &[]).expect("an application is enough");
-    let json = |worker: &ostler_wire::Worker| serde_json::to_value(worker).expect("settings travel as JSON");
-    assert_eq!(json(&settings.boot.worker), json(&ostler_wire::Worker::default()));
+fn what_nobody_says_is_the_default_of_what_travels() {
+    let folder = Folder::new();
+    let settings = resolve(&folder, &["site:app"], &[]).unwrap();
+    let expected = wire::Boot {
+        application: "site:app".into(),
+        chdir: folder.path().to_owned(),
+        workers: settings.workers.get(),
+        ..wire::Boot::default()
+    };
+    assert_eq!(settings.boot, expected);
+}
+
+#[test]
+fn every_atom_of_the_help_is_known() {
+    let atoms = crate::options::setting("access-logformat").more.split("%(").skip(1).map(|atom| {
+        let (atom, _) = atom.split_once(")s").unwrap();
+        format!("%({atom})s").parse::<wire::access_format::AccessFormat>().unwrap()
+    });
+    assert_eq!(atoms.count(), wire::access_format::ATOMS.len() + 3);
 }

@@ -165,7 +165,12 @@ impl Loop {
             recycling: Recycling::new(worker, clock.now),
             channel: setup.channel,
             terminated: setup.terminated,
-            access_log: AccessLog::new(&worker.access_log_format, setup.access_log, worker.threads, setup.log.clone()),
+            access_log: AccessLog::new(
+                worker.access_log_format.clone(),
+                setup.access_log,
+                worker.threads,
+                setup.log.clone(),
+            ),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
             clock,

@@ -6,7 +6,10 @@ use std::{
 };
 
 use nix::errno::Errno;
-use ostler_wire::sink::{self, Kind};
+use ostler_wire::{
+    access_format::{AccessFormat, Piece},
+    sink::{self, Kind},
+};
 use slog::{Logger, info, warn};
 
 use crate::request::work::Work;
@@ -18,21 +21,9 @@ const MOST_WAITING: usize = 256 * 1024;
 /// How often it is tried to write what waits, while there is nothing else to do.
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
-/// One piece of a format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    /// `%(X)s`, X being one of gunicorn's letters.
-    Atom(u8),
-    /// `%({name}i)s`, lower case
-    RequestField(String),
-    /// `%({name}o)s` and `%({name}e)s`: index into [`crate::response::Outgoing::noted`].
-    Noted(usize),
-}
-
 /// Writes the lines.
 pub(crate) struct AccessLog {
-    pieces: Vec<Piece>,
+    format: AccessFormat,
     file: Option<OwnedFd>,
     kind: Kind,
     batch: Vec<u8>,
@@ -51,46 +42,10 @@ pub(crate) struct AccessLog {
     heads: Vec<Vec<u8>>,
 }
 
-/// The response fields and the environ keys that a format asks for.
-pub(crate) fn wanted(format: &str) -> (Vec<String>, Vec<String>) {
-    let named = |kind: char| {
-        format
-            .split("%({")
-            .skip(1)
-            .filter_map(|rest| rest.split_once('}').filter(|(_, end)| end.starts_with(kind)))
-            .map(|(name, _)| name.to_owned())
-            .collect::<Vec<_>>()
-    };
-    (named('o'), named('e'))
-}
-
-fn parse(format: &str) -> Vec<Piece> {
-    let (mut fields, mut environ) = (0, wanted(format).0.len());
-    let mut pieces = Vec::new();
-    let mut rest = format;
-    while let Some(at) = rest.find("%(") {
-        let Some((atom, behind)) = rest[at + 2..].split_once(")s") else { break };
-        pieces.push(Piece::Text(rest[..at].replace("%%", "%")));
-        let count = |counter: &mut usize| {
-            *counter += 1;
-            Piece::Noted(*counter - 1)
-        };
-        pieces.push(match atom.strip_prefix('{').and_then(|named| named.split_once('}')) {
-            Some((name, "i")) => Piece::RequestField(name.to_ascii_lowercase()),
-            Some((_, "o")) => count(&mut fields),
-            Some((_, "e")) => count(&mut environ),
-            _ => Piece::Atom(atom.bytes().next().unwrap_or(b'-')),
-        });
-        rest = behind;
-    }
-    pieces.push(Piece::Text(rest.replace("%%", "%")));
-    pieces
-}
-
 impl AccessLog {
-    pub fn new(format: &str, file: Option<OwnedFd>, threads: u16, log: Logger) -> AccessLog {
+    pub fn new(format: AccessFormat, file: Option<OwnedFd>, threads: u16, log: Logger) -> AccessLog {
         let mut log = AccessLog {
-            pieces: parse(format),
+            format,
             file: None,
             kind: Kind::Device,
             batch: Vec::new(),
@@ -144,13 +99,16 @@ impl AccessLog {
         }
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
-        for piece in &self.pieces {
+        // Of the response's fields first, then of environ.
+        let noted = |index: usize| work.outgoing.noted[index].as_deref();
+        for piece in &self.format.pieces {
             match piece {
                 Piece::Text(text) => batch.extend_from_slice(text.as_bytes()),
                 Piece::RequestField(name) => {
                     quoted(&mut batch, work.incoming.head.value(&work.incoming.bytes, name.as_bytes()));
                 }
-                Piece::Noted(index) => quoted(&mut batch, work.outgoing.noted[*index].as_deref()),
+                Piece::ResponseField(index) => quoted(&mut batch, noted(*index)),
+                Piece::Variable(index) => quoted(&mut batch, noted(self.format.response_fields.len() + index)),
                 Piece::Atom(b't') => batch.extend_from_slice(self.time.as_bytes()),
                 Piece::Atom(letter) => atom(&mut batch, *letter, work, took),
             }
@@ -312,29 +270,6 @@ fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_format_falls_into_its_pieces() {
-        let format = r#"%(h)s "%(r)s" 100%% %({X-Id}i)s %({server}o)s %({wsgi.x}e)s"#;
-        assert_eq!(wanted(format), (vec!["server".to_owned()], vec!["wsgi.x".to_owned()]));
-        let text = |text: &str| Piece::Text(text.into());
-        assert_eq!(
-            parse(format),
-            [
-                text(""),
-                Piece::Atom(b'h'),
-                text(" \""),
-                Piece::Atom(b'r'),
-                text("\" 100% "),
-                Piece::RequestField("x-id".into()),
-                text(" "),
-                Piece::Noted(0),
-                text(" "),
-                Piece::Noted(1),
-                text("")
-            ]
-        );
-    }
 
     #[test]
     fn nobody_can_forge_a_line() {

@@ -375,7 +375,7 @@ fn the_access_log_gets_what_it_names_of_the_environ() {
     let format = "%({REQUEST_METHOD}e)s %({wsgi.url_scheme}e)s %({query_string}e)s %({none}e)s %(s)s";
     let site = plan("cases").with(|boot| {
         boot.access_log = true;
-        boot.worker.access_log_format = format.into();
+        boot.worker.access_log_format = format.parse().unwrap();
     });
     let site = site.serve();
     site.get("/hello?x=1");

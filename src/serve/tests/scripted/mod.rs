@@ -12,9 +12,7 @@ use std::{
 
 use ostler_http::ResponseHead;
 use ostler_serve::{Application, Body, Ending, Request, Response, Setup};
-use ostler_wire::{
-    Boot, Channel, FromWorker, HeaderMap, Listener, Peers, Preload, ToWorker, Worker, scoreboard::Scoreboard,
-};
+use ostler_wire::{Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Worker, scoreboard::Scoreboard};
 
 /// Far beyond what anything here takes: only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -171,40 +169,21 @@ pub fn settings() -> Worker {
     let peers = Peers::default;
     let minute = Duration::from_secs(60);
     Worker {
-        threads: 1,
         timeout: Duration::ZERO,
-        slow_request: Duration::ZERO,
         keep_alive: minute,
         header_timeout: minute,
         body_timeout: minute,
         write_timeout: minute,
         min_rate: 0,
         connections: 1000,
-        max_queue_time: Duration::ZERO,
-        max_requests: 0,
-        max_requests_jitter: 0,
-        max_memory: 0,
-        max_age: Duration::ZERO,
         graceful_timeout: minute,
-        limit_request_line: 8190,
-        limit_request_fields: 100,
-        limit_request_field_size: 8190,
-        limit_request_head: 65536,
-        limit_request_body: 0,
-        request_buffering: true,
         body_memory: 256 * 1024,
-        spool_directory: std::env::temp_dir(),
         spool_limit: 0,
-        root_path: String::new(),
-        header_map: HeaderMap::Drop,
         forwarded_allow: peers(),
         forwarded_fields: vec![],
-        proxy_protocol: false,
         proxy_allow: peers(),
-        access_log_format: "%(r)s %(s)s".into(),
-        server_header: "ostler".into(),
-        sendfile: true,
-        strict_application: false,
+        access_log_format: "%(r)s %(s)s".parse().unwrap(),
+        ..Worker::default()
     }
 }
 
@@ -272,21 +251,12 @@ impl Site {
     fn boot(&self) -> Boot {
         let name = format!("http://{}", self.address);
         Boot {
-            wire: ostler_wire::VERSION,
-            generation: 1,
             application: "script".into(),
-            chdir: "/".into(),
-            pythonpath: Vec::new(),
             preload: Preload::Off,
-            warm_up: None,
-            check_only: false,
             slots: self.board.slots(),
-            workers: 1,
-            access_log: false,
             listeners: vec![Listener { name, host: "127.0.0.1".into(), port: Some(self.address.port()) }],
-            process_name: "ostler".into(),
-            log_level: "info".into(),
             worker: self.settings.clone(),
+            ..Boot::default()
         }
     }
 

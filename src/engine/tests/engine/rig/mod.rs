@@ -20,8 +20,8 @@ use nix::{
     unistd::{Pid, dup2_raw},
 };
 use ostler_wire::{
-    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, HeaderMap, Listener, Loaded, Peers, Preload,
-    ToTemplate, ToWorker, VERSION, Worker, scoreboard::Scoreboard,
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, Listener, Loaded, Peers, ToTemplate, ToWorker,
+    VERSION, Worker, scoreboard::Scoreboard,
 };
 
 /// Long enough for anything that is going to happen.
@@ -346,55 +346,26 @@ fn nothing_loaded() -> Loaded {
 fn boot(application: &str) -> Boot {
     let nobody = Peers { networks: Vec::new(), unix: false };
     Boot {
-        wire: VERSION,
-        generation: 1,
         application: application.to_owned(),
         chdir: apps(),
-        pythonpath: Vec::new(),
-        preload: Preload::Auto,
-        warm_up: None,
-        check_only: false,
         slots: 4,
-        workers: 1,
-        access_log: false,
-        listeners: Vec::new(),
-        process_name: "ostler".into(),
         log_level: "debug".into(),
         worker: Worker {
-            threads: 1,
             timeout: PATIENCE,
-            slow_request: Duration::ZERO,
             keep_alive: PATIENCE,
             header_timeout: PATIENCE,
             body_timeout: PATIENCE,
             write_timeout: PATIENCE,
             min_rate: 0,
             connections: 1000,
-            max_queue_time: Duration::ZERO,
-            max_requests: 0,
-            max_requests_jitter: 0,
-            max_memory: 0,
-            max_age: Duration::ZERO,
             graceful_timeout: PATIENCE,
-            limit_request_line: 8190,
-            limit_request_fields: 100,
-            limit_request_field_size: 8190,
-            limit_request_head: 65536,
-            limit_request_body: 0,
-            request_buffering: true,
             body_memory: 64 * 1024,
-            spool_directory: env::temp_dir(),
             spool_limit: 0,
-            root_path: String::new(),
-            header_map: HeaderMap::Drop,
             forwarded_allow: nobody.clone(),
             forwarded_fields: vec![],
-            proxy_protocol: false,
             proxy_allow: nobody,
-            access_log_format: String::new(),
-            server_header: "ostler".into(),
-            sendfile: true,
-            strict_application: false,
+            ..Worker::default()
         },
+        ..Boot::default()
     }
 }

@@ -1,0 +1,282 @@
+//! The settings that travel from the master to templates and workers.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    VERSION,
+    access_format::{self, AccessFormat},
+};
+
+/// What a template needs to know. Paths are absolute and resolved at this boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// [`crate::VERSION`] of the master.
+    pub wire: u32,
+    /// Counts from 1.
+    pub generation: u32,
+    /// As typed: `module`, `module:attribute.path`, `module:factory(...)`, `path/to/file.py[:attribute]`.
+    pub application: String,
+    /// The working directory; first on `sys.path`.
+    pub chdir: PathBuf,
+    /// Put on `sys.path` after [`Boot::chdir`].
+    pub pythonpath: Vec<PathBuf>,
+    /// Whether to import before forking.
+    pub preload: Preload,
+    /// What to ask of the application in the template before it forks: a path, or an http or https URL.
+    pub warm_up: Option<String>,
+    /// Import, report, and expect no [`crate::ToTemplate::Fork`] (`ostler check`).
+    pub check_only: bool,
+    /// The scoreboard's measures.
+    pub slots: u16,
+    /// The number of workers of this generation, for `wsgi.multiprocess`.
+    pub workers: u16,
+    /// Whether an access-log descriptor comes with the message.
+    pub access_log: bool,
+    /// In the order of their descriptors.
+    pub listeners: Vec<Listener>,
+    /// What the process is called in `ps` (`--name`): `ostler`.
+    pub process_name: String,
+    /// One of slog's short names, lower case: `info`.
+    pub log_level: String,
+    /// What every worker obeys.
+    pub worker: Worker,
+}
+
+/// One worker of the first generation, without listeners; the settings as [`Worker::default`].
+impl Default for Boot {
+    fn default() -> Boot {
+        Boot {
+            wire: VERSION,
+            generation: 1,
+            application: String::new(),
+            chdir: "/".into(),
+            pythonpath: Vec::new(),
+            preload: Preload::Auto,
+            warm_up: None,
+            check_only: false,
+            slots: 1,
+            workers: 1,
+            access_log: false,
+            listeners: Vec::new(),
+            process_name: "ostler".into(),
+            log_level: "info".into(),
+            worker: Worker::default(),
+        }
+    }
+}
+
+/// A bound socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// What it is bound to, as told to people: `http://127.0.0.1:8000` or `unix:/run/site.sock`.
+    pub name: String,
+    /// What `SERVER_NAME` says where the Host field does not matter: the host, or the socket's path.
+    pub host: String,
+    /// `SERVER_PORT`; none on a Unix socket.
+    pub port: Option<u16>,
+}
+
+/// When the application is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preload {
+    /// In the template, unless what the import leaves behind makes forking unsafe.
+    Auto,
+    /// In the template.
+    On,
+    /// In each worker.
+    Off,
+}
+
+/// The settings of one worker. Sizes in bytes; a limit of zero means none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Python threads that call the application.
+    pub threads: u16,
+    /// `--timeout`: the longest a request may take in the application; zero for no bound.
+    pub timeout: Duration,
+    /// `--slow-request`: log the stacks of a request that takes longer; zero for never.
+    pub slow_request: Duration,
+    /// `--keep-alive`: how long a connection may idle between requests; zero closes after each response.
+    pub keep_alive: Duration,
+    /// `--header-timeout`: from the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// `--body-timeout`: the longest pause within a body.
+    pub body_timeout: Duration,
+    /// `--write-timeout`: the longest pause of a client that takes a response.
+    pub write_timeout: Duration,
+    /// `--min-rate`: bytes a second below which a body or a response is given up, measured after a grace time.
+    pub min_rate: u64,
+    /// `--worker-connections`
+    pub connections: u32,
+    /// `--max-queue-time`: answer 503 to requests that waited longer for a Python thread; zero for never.
+    pub max_queue_time: Duration,
+    /// `--max-requests`, jitter not yet added; zero for never.
+    pub max_requests: u64,
+    /// `--max-requests-jitter`
+    pub max_requests_jitter: u64,
+    /// `--max-memory`; zero for never.
+    pub max_memory: u64,
+    /// `--max-age`; zero for never.
+    pub max_age: Duration,
+    /// `--graceful-timeout`, for a drain that the worker begins by itself.
+    pub graceful_timeout: Duration,
+    /// `--limit-request-line`
+    pub limit_request_line: u32,
+    /// `--limit-request-fields`
+    pub limit_request_fields: u32,
+    /// `--limit-request-field_size`
+    pub limit_request_field_size: u32,
+    /// `--limit-request-head`: of the whole head.
+    pub limit_request_head: u32,
+    /// `--limit-request-body`; zero for none.
+    pub limit_request_body: u64,
+    /// Whether bodies are read whole before the application is called.
+    pub request_buffering: bool,
+    /// `--body-memory`: the size above which a body goes to a file in any case.
+    pub body_memory: u64,
+    /// Where spool files are made.
+    pub spool_directory: PathBuf,
+    /// `--spool-limit`: of all spool files of one worker together; zero for none.
+    pub spool_limit: u64,
+    /// `--root-path`: `SCRIPT_NAME`, without a final slash.
+    pub root_path: String,
+    /// `--header-map`
+    pub header_map: HeaderMap,
+    /// `--forwarded-allow-ips`
+    pub forwarded_allow: Peers,
+    /// `--forwarded-fields`: what those are believed about.
+    pub forwarded_fields: Vec<ForwardedField>,
+    /// `--proxy-protocol`: a PROXY header is required from the peers of `proxy_allow`.
+    pub proxy_protocol: bool,
+    /// `--proxy-allow-from`
+    pub proxy_allow: Peers,
+    /// `--access-logformat`, read.
+    pub access_log_format: AccessFormat,
+    /// `Server` field of each response; none when empty.
+    pub server_header: String,
+    /// `--no-sendfile` was not given.
+    pub sendfile: bool,
+    /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
+    pub strict_application: bool,
+}
+
+/// As the options say when nobody gives any, for whoever runs a worker without a master. A test of the daemon holds the two together.
+impl Default for Worker {
+    fn default() -> Worker {
+        let seconds = Duration::from_secs;
+        let here = vec![(Ipv4Addr::LOCALHOST.into(), 32), (Ipv6Addr::LOCALHOST.into(), 128)];
+        Worker {
+            threads: 1,
+            timeout: seconds(30),
+            slow_request: Duration::ZERO,
+            keep_alive: seconds(75),
+            header_timeout: seconds(20),
+            body_timeout: seconds(30),
+            write_timeout: seconds(60),
+            min_rate: 240,
+            connections: 10_000,
+            max_queue_time: Duration::ZERO,
+            max_requests: 0,
+            max_requests_jitter: 0,
+            max_memory: 0,
+            max_age: Duration::ZERO,
+            graceful_timeout: seconds(30),
+            limit_request_line: 8190,
+            limit_request_fields: 100,
+            limit_request_field_size: 8190,
+            limit_request_head: 64 << 10,
+            limit_request_body: 0,
+            request_buffering: true,
+            body_memory: 1 << 20,
+            spool_directory: std::env::temp_dir(),
+            spool_limit: 4 << 30,
+            root_path: String::new(),
+            header_map: HeaderMap::Drop,
+            forwarded_allow: Peers { networks: here.clone(), unix: true },
+            forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
+            proxy_protocol: false,
+            proxy_allow: Peers { networks: here, unix: false },
+            access_log_format: access_format::DEFAULT.parse().expect("a test reads it"),
+            server_header: "ostler".into(),
+            sendfile: true,
+            strict_application: false,
+        }
+    }
+}
+
+/// What to do with a field whose name holds an underscore (or another character that CGI would confuse).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderMap {
+    /// Leave the field out.
+    Drop,
+    /// Refuse the request with 400.
+    Refuse,
+    /// Pass it on. Two fields may become one key.
+    Dangerous,
+}
+
+/// A set of peers: networks, and whether Unix sockets belong to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Address and prefix length; `0.0.0.0/0` and `::/0` for `*`.
+    pub networks: Vec<(IpAddr, u8)>,
+    /// `unix:`
+    pub unix: bool,
+}
+
+impl Peers {
+    /// Whether an address is in one of the networks. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks.iter().any(|(network, prefix)| match (network, address) {
+            (IpAddr::V4(n), IpAddr::V4(a)) => same_prefix(n.to_bits().into(), a.to_bits().into(), 32, *prefix),
+            (IpAddr::V6(n), IpAddr::V6(a)) => same_prefix(n.to_bits(), a.to_bits(), 128, *prefix),
+            _ => false,
+        })
+    }
+}
+
+fn same_prefix(a: u128, b: u128, width: u8, prefix: u8) -> bool {
+    (a ^ b).checked_shr(u32::from(width - prefix.min(width))).unwrap_or(0) == 0
+}
+
+/// A field by which a proxy tells who asked for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the field of that name")]
+pub enum ForwardedField {
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedProtocol,
+    XForwardedSsl,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedPrefix,
+    Forwarded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let peers =
+            Peers { networks: vec![("10.0.0.0".parse().unwrap(), 8), ("::1".parse().unwrap(), 128)], unix: false };
+        for inside in ["10.255.1.2", "::1", "::ffff:10.1.1.1"] {
+            assert!(peers.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["11.0.0.1", "::2", "::ffff:11.1.1.1"] {
+            assert!(!peers.contains(outside.parse().unwrap()), "{outside}");
+        }
+        let everyone = Peers { networks: vec![("0.0.0.0".parse().unwrap(), 0)], unix: false };
+        assert!(everyone.contains("203.0.113.9".parse().unwrap()));
+    }
+}
