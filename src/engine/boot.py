@@ -1,6 +1,6 @@
 # What the master executes in each template: `python -c <this> <engine> [<descriptor>]`. It loads the engine, which stays.
 # The interpreter is left as it starts by itself, but for sys.path[0] and a standard output that shows whole lines at once.
-# A descriptor is passed by a template that executes itself afresh (see restart.rs).
+# A descriptor is passed by a template that executes itself afresh (see process/restart.rs).
 
 
 def _enter():
@@ -25,7 +25,7 @@ def _enter():
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
     from importlib.util import module_from_spec
 
-    engine, kept = sys.argv[1], [int(argument) for argument in sys.argv[2:]]
+    engine, restarted = sys.argv[1], [int(argument) for argument in sys.argv[2:]]
     try:
         loader = ExtensionFileLoader("ostler_engine", engine)
         module = module_from_spec(ModuleSpec("ostler_engine", loader, origin=engine))
@@ -36,7 +36,7 @@ def _enter():
         del sys.path[0]
     if sys.stdout is not None:
         sys.stdout.reconfigure(line_buffering=True)
-    module.main(*kept)
+    module.main(*restarted)
 
 
 _enter()

@@ -1,15 +1,20 @@
-//! The only code that knows Python: an extension module that turns its interpreter into a template, and forks workers.
+//! The only code that knows Python: an extension module that turns its interpreter into a template, which forks workers.
 //!
 //! ```text
-//! the interpreter ─▶ boot.py ─▶ main ─▶ template: imports the application, forks when the master says so
+//! the interpreter ─▶ boot.py ─▶ main ─▶ process/template: imports the application, forks when the master says so
 //!                                          │
-//!                                          └▶ worker: ostler_serve::run ─▶ site (one call of the application)
-//!                                                                           environ ─▶ application ─▶ given, reply, delivery
+//!                                          └▶ process/worker: ostler_serve::run ─▶ wsgi/site: one call of the application
+//!                                                                     environ, input ─▶ application ─▶ start_response, result
 //! ```
 //!
-//! Objects, strings and the interpreter lock have their doors in `object`, `text` and `lock`; what forking needs is in `fork` and
-//! `restart`, and for what the application forks in `children`; `belongings` tells whether a descriptor is still what it was. Python
-//! code that is shorter than Rust stands in the `.py` files, and `embedded` compiles it in.
+//! | module | job |
+//! |---|---|
+//! | `process` | the life of template and workers: import, fork, restart, signals, the application's own children, the end |
+//! | `wsgi` | one call of the application, as PEP 3333 asks |
+//! | `python` | the doors to the interpreter, and most of the `unsafe`: the lock, objects, strings, stacks, embedded code |
+//! | `descriptors` | whether a descriptor is still what it was |
+//!
+//! Python code that is shorter than Rust stands in a `.py` file beside the Rust code that calls it.
 //!
 //! The master starts it so; descriptor 3 is its channel:
 //!
@@ -21,32 +26,16 @@ use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
-mod belongings;
-mod children;
-mod delivery;
-mod embedded;
-mod environ;
-mod fork;
-mod given;
-mod input;
-mod leaving;
-mod lock;
-mod object;
-mod reply;
-mod restart;
-mod signals;
-mod site;
-mod stacks;
-mod template;
-mod text;
-mod title;
-mod worker;
+mod descriptors;
+mod process;
+mod python;
+mod wsgi;
 
-/// Serves a generation as its template, and does not return. `kept` is the descriptor of what an earlier self left.
+/// Serves a generation as its template, and does not return. `restarted` is the descriptor that `process::restart` left open.
 #[pyfunction]
-#[pyo3(signature = (kept=None))]
-fn main(py: Python<'_>, kept: Option<RawFd>) {
-    template::run(py, kept)
+#[pyo3(signature = (restarted=None))]
+fn main(py: Python<'_>, restarted: Option<RawFd>) {
+    process::template::run(py, restarted)
 }
 
 /// What boot.py loads.

@@ -12,11 +12,8 @@ use pyo3::{
     types::{PyList, PyTuple},
 };
 
-use crate::{
-    object::length,
-    reply::{Reply, held},
-    site::Parts,
-};
+use super::start_response::{Reply, held};
+use crate::python::object::length;
 
 /// While the application yields nothing but empty blocks, it is looked so often whether the client is still there.
 const LOOK: Duration = Duration::from_millis(5);
@@ -29,6 +26,28 @@ pub enum Fault {
     Length(BodyLength),
     /// There is nobody to send to.
     Gone(Gone),
+}
+
+/// The kinds of results that are sent otherwise than block by block, or never measured.
+pub struct Kinds {
+    /// The class behind `wsgi.file_wrapper`.
+    file_wrapper: Py<PyAny>,
+    /// Finds the plain file below a wrapper.
+    plain_file: Py<PyAny>,
+    generator: Py<PyAny>,
+    /// `--no-sendfile` was not given.
+    sendfile: bool,
+}
+
+impl Kinds {
+    pub fn new(serving: &Bound<'_, PyModule>, sendfile: bool) -> PyResult<Kinds> {
+        Ok(Kinds {
+            file_wrapper: serving.getattr("FileWrapper")?.unbind(),
+            plain_file: serving.getattr("plain_file")?.unbind(),
+            generator: serving.py().import("types")?.getattr("GeneratorType")?.unbind(),
+            sendfile,
+        })
+    }
 }
 
 impl From<PyErr> for Fault {
@@ -50,20 +69,20 @@ impl From<Gone> for Fault {
 }
 
 /// Sends the application's result. `close()` is the caller's.
-pub fn deliver(parts: &Parts, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
+pub fn deliver(kinds: &Kinds, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
     if let Some(only) = only_block(result) {
         return whole(reply, &only);
     }
-    if result.get_type().is(parts.file_wrapper.bind(result.py()))
-        && parts.sendfile
+    if result.get_type().is(kinds.file_wrapper.bind(result.py()))
+        && kinds.sendfile
         && !held(reply)?.begun()
-        && let Some((file, offset, length)) = plain_file(parts, result)?
+        && let Some((file, offset, length)) = plain_file(kinds, result)?
     {
         check_started(reply)?;
         return Ok(held(reply)?.file(file, offset, length)??);
     }
     // A length that cannot be had is none.
-    let single = !is_generator(parts, result) && matches!(length(result), Ok(Some(1)));
+    let single = !is_generator(kinds, result) && matches!(length(result), Ok(Some(1)));
     iterate(reply, result, single)
 }
 
@@ -136,13 +155,13 @@ fn check_started(reply: &Bound<'_, Reply>) -> PyResult<()> {
     Err(PyAssertionError::new_err("the application did not call start_response before its first block"))
 }
 
-fn is_generator(parts: &Parts, result: &Bound<'_, PyAny>) -> bool {
-    result.get_type().is(parts.generator.bind(result.py()))
+fn is_generator(kinds: &Kinds, result: &Bound<'_, PyAny>) -> bool {
+    result.get_type().is(kinds.generator.bind(result.py()))
 }
 
 /// The file below a file wrapper, if the kernel can send it.
-fn plain_file(parts: &Parts, wrapper: &Bound<'_, PyAny>) -> PyResult<Option<(OwnedFd, u64, u64)>> {
-    let found = parts.plain_file.bind(wrapper.py()).call1((wrapper,))?;
+fn plain_file(kinds: &Kinds, wrapper: &Bound<'_, PyAny>) -> PyResult<Option<(OwnedFd, u64, u64)>> {
+    let found = kinds.plain_file.bind(wrapper.py()).call1((wrapper,))?;
     let Some((descriptor, offset, length)) = found.extract::<Option<(RawFd, u64, u64)>>()? else { return Ok(None) };
     // SAFETY: the file object has just been asked for it, is kept alive by the wrapper, and no Python code runs here.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };

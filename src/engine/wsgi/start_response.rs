@@ -14,11 +14,13 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
+use super::rules::{Rules, misused};
 use crate::{
-    children,
-    given::{Rules, misused},
-    lock,
-    object::{KeptBytes, references},
+    process::children,
+    python::{
+        lock,
+        object::{KeptBytes, references},
+    },
 };
 
 /// One call's answer, as far as it is made.

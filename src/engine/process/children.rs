@@ -14,15 +14,16 @@ use std::{
 use nix::sys::signal::SigSet;
 use pyo3::prelude::*;
 
-use crate::{belongings::Belongings, embedded::SERVING, fork, signals};
+use super::{LEAVING, fork, signals};
+use crate::descriptors::KnownDescriptors;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
-static LISTENERS: OnceLock<Belongings> = OnceLock::new();
+static LISTENERS: OnceLock<KnownDescriptors> = OnceLock::new();
 
 /// From now on, whatever this process forks has neither its signals nor these listeners. Programs that it executes never
 /// had them.
 pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
-    let listeners = Belongings::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
+    let listeners = KnownDescriptors::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
     LISTENERS.get_or_init(|| listeners);
     // SAFETY: the functions make system calls only, as they must in the child of a process with threads, and stay loaded:
     // Python never unloads an extension module.
@@ -47,7 +48,7 @@ pub fn end_if_not(py: Python<'_>, process: u32) {
 /// Ends one that has come back, as Python ends by itself: SystemExit says with which status.
 pub fn end(py: Python<'_>, error: Option<&PyErr>) -> ! {
     let error = error.map(|error| error.value(py));
-    let _ = SERVING.import(py).and_then(|serving| serving.call_method1("end_child", (error,)));
+    let _ = LEAVING.import(py).and_then(|leaving| leaving.call_method1("end_child", (error,)));
     fork::exit(1)
 }
 
@@ -73,7 +74,7 @@ extern "C" fn in_child() {
     FORKED.store(true, Relaxed);
     signals::give_back();
     in_parent();
-    for listener in LISTENERS.get().into_iter().flat_map(Belongings::left) {
+    for listener in LISTENERS.get().into_iter().flat_map(KnownDescriptors::left) {
         // SAFETY: closes this process's copy; whoever owns the descriptor is code that never runs here again.
         unsafe { libc::close(listener) };
     }

@@ -29,7 +29,7 @@ use nix::{
 use ostler_wire::stacks_signal;
 use pyo3::prelude::*;
 
-use crate::belongings::Belongings;
+use crate::descriptors::KnownDescriptors;
 
 /// How long the dump may take: with the main thread in an uninterruptible wait it never begins.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ struct Held {
     file: RawFd,
     listener: Listener,
     /// Both of them.
-    belongings: Belongings,
+    known: KnownDescriptors,
 }
 
 /// Who is told that it is there.
@@ -104,8 +104,8 @@ fn held() -> Option<&'static Held> {
 
 fn hold(file: RawFd, listener: Listener) -> io::Result<()> {
     let (Listener::Master(number) | Listener::Loop(number)) = listener;
-    let belongings = Belongings::note([file, number])?;
-    HELD.store(Box::leak(Box::new(Held { file, listener, belongings })), Release);
+    let known = KnownDescriptors::note([file, number])?;
+    HELD.store(Box::leak(Box::new(Held { file, listener, known })), Release);
     Ok(())
 }
 
@@ -127,7 +127,7 @@ fn handle(new: Option<libc::sighandler_t>) -> io::Result<libc::sighandler_t> {
 /// be another file's, and nothing is written.
 extern "C" fn on_signal(signal: libc::c_int) {
     let (before, fault) = (Errno::last_raw(), FAULT.load(Acquire));
-    if let Some(held) = held().filter(|held| held.belongings.lost().next().is_none()) {
+    if let Some(held) = held().filter(|held| held.known.lost().next().is_none()) {
         // SAFETY: a file of this module's own.
         unsafe { libc::ftruncate(held.file, 0) };
         // SAFETY: the same.

@@ -15,7 +15,7 @@ use pyo3::{
 };
 use slog::{Logger, warn};
 
-use crate::text::bytes_of;
+use crate::python::text::bytes_of;
 
 /// How much is taken.
 pub struct Rules {

@@ -12,7 +12,7 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use crate::text::latin1;
+use crate::python::text::latin1;
 
 /// So many field names are remembered that the last request has not sent.
 const MOST_ABSENT: usize = 128;

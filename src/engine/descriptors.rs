@@ -9,15 +9,15 @@ use std::{
 use nix::sys::stat::fstat;
 
 /// Some descriptors of this process as they were.
-pub struct Belongings(Vec<(RawFd, File)>);
+pub struct KnownDescriptors(Vec<(RawFd, File)>);
 
 /// Device and inode.
 type File = (libc::dev_t, libc::ino_t);
 
-impl Belongings {
-    pub fn note(descriptors: impl IntoIterator<Item = RawFd>) -> io::Result<Belongings> {
+impl KnownDescriptors {
+    pub fn note(descriptors: impl IntoIterator<Item = RawFd>) -> io::Result<KnownDescriptors> {
         let note = |number| Ok((number, behind(number)?));
-        descriptors.into_iter().map(note).collect::<io::Result<_>>().map(Belongings)
+        descriptors.into_iter().map(note).collect::<io::Result<_>>().map(KnownDescriptors)
     }
 
     /// Those that are still what they were. Makes system calls only.

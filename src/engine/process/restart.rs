@@ -27,11 +27,11 @@ use nix::{
 use ostler_wire::{Boot, CHANNEL_FD, log};
 use serde::{Deserialize, Serialize};
 
-use crate::stacks;
+use crate::python::stacks;
 
 /// What the fresh start must know.
 #[derive(Serialize, Deserialize)]
-pub struct Kept {
+pub struct RestartState {
     /// As the master sent it.
     pub boot: Boot,
     /// In the order of the message.
@@ -65,14 +65,14 @@ impl Origin {
     }
 
     /// Executes `executable` as this process was executed. Returns only if that did not work.
-    pub fn execute(mut self, executable: &str, kept: &Kept) -> io::Error {
-        let note = match kept.write() {
+    pub fn execute(mut self, executable: &str, state: &RestartState) -> io::Error {
+        let note = match state.write() {
             Ok(note) => note,
             Err(error) => return error,
         };
         self.arguments.push(CString::new(note.as_raw_fd().to_string()).expect("digits"));
-        let descriptors = kept.descriptors.iter().copied().chain([CHANNEL_FD, note.as_raw_fd()]);
-        let prepared = self.undo(&kept.boot).and_then(|()| inherit_only(&descriptors.collect::<Vec<_>>()));
+        let descriptors = state.descriptors.iter().copied().chain([CHANNEL_FD, note.as_raw_fd()]);
+        let prepared = self.undo(&state.boot).and_then(|()| inherit_only(&descriptors.collect::<Vec<_>>()));
         if let Err(error) = prepared {
             return error;
         }
@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-impl Kept {
+impl RestartState {
     /// Into memory that the next program finds at the descriptor returned.
     fn write(&self) -> io::Result<File> {
         let mut note = File::from(memfd_create("ostler-restart", MFdFlags::empty())?);
@@ -107,20 +107,20 @@ impl Kept {
     }
 
     /// Reads what an earlier self has written, and takes over its descriptors.
-    pub fn read(note: RawFd) -> io::Result<(Kept, Vec<OwnedFd>)> {
+    pub fn read(note: RawFd) -> io::Result<(RestartState, Vec<OwnedFd>)> {
         // SAFETY: boot.py passes on the number that `execute` has put behind the arguments; it is nobody else's.
         let mut note = unsafe { File::from_raw_fd(note) };
         let mut text = Vec::new();
         note.rewind()?;
         note.read_to_end(&mut text)?;
-        let kept: Kept = serde_json::from_slice(&text)?;
+        let state: RestartState = serde_json::from_slice(&text)?;
         let mut owned = Vec::new();
-        for &descriptor in &kept.descriptors {
+        for &descriptor in &state.descriptors {
             close_on_exec(descriptor, true)?;
             // SAFETY: open through the exec, as written down by `execute`, and nobody else's.
             owned.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
         }
-        Ok((kept, owned))
+        Ok((state, owned))
     }
 }
 

@@ -11,16 +11,17 @@ use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
 use pyo3::prelude::*;
 use slog::{Logger, error};
 
-use crate::{
-    children,
-    embedded::{self, unexpected},
-    fork,
-    leaving::leave,
+use super::{
+    children, fork,
+    import::{self, unexpected},
+    inherited::Inherited,
+    leave::leave,
     signals,
-    site::Site,
-    stacks::{self, Stacks},
-    template::Given,
     title::Title,
+};
+use crate::{
+    python::stacks::{self, Stacks},
+    wsgi::site::Site,
 };
 
 /// The exit status of a worker that has no application; the master has been told why.
@@ -29,25 +30,25 @@ const NOT_BOOTED: i32 = 3;
 /// Ends with the process.
 pub fn run(
     py: Python<'_>,
-    given: Given,
+    inherited: Inherited,
     application: Option<Py<PyAny>>,
     title: Option<Title>,
     slot: u16,
     channel: Channel,
 ) -> ! {
-    let process = format!("worker g{}.{slot}", given.boot.generation);
-    let log = given.logger(&process);
+    let process = format!("worker g{}.{slot}", inherited.boot.generation);
+    let log = inherited.logger(&process);
     if let Some(mut title) = title {
-        title.set(&given.title(&process), &format!("ostler g{}.{slot}", given.boot.generation));
+        title.set(&inherited.title(&process), &format!("ostler g{}.{slot}", inherited.boot.generation));
     }
-    let record = given.scoreboard.slot(slot);
+    let record = inherited.scoreboard.slot(slot);
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(State::Booting);
-    let site: &Site = match site(py, &given, &channel, application, &log) {
+    let site: &Site = match site(py, &inherited, &channel, application, &log) {
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
     };
-    match serve(py, given, slot, channel, site, &log) {
+    match serve(py, inherited, slot, channel, site, &log) {
         Ok(ending) => leave(py, ending, site, log),
         Err(error) => {
             error!(log, "worker not started"; "reason" => error.to_string());
@@ -59,7 +60,7 @@ pub fn run(
 /// The application of the template, or the worker's own.
 fn site(
     py: Python<'_>,
-    given: &Given,
+    inherited: &Inherited,
     channel: &Channel,
     application: Option<Py<PyAny>>,
     log: &Logger,
@@ -68,14 +69,14 @@ fn site(
     let application = match application {
         Some(application) => application.into_bound(py),
         None => {
-            let descriptors = given.descriptors().into_iter().chain([channel.as_fd().as_raw_fd()]);
-            let application = embedded::load(py, &given.boot.application, descriptors)?;
-            embedded::freeze(py, log);
+            let descriptors = inherited.descriptors().into_iter().chain([channel.as_fd().as_raw_fd()]);
+            let application = import::load(py, &inherited.boot.application, descriptors)?;
+            import::freeze(py, log);
             application
         }
     };
     let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;
-    Site::new(py, application, &given.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
+    Site::new(py, application, &inherited.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
 }
 
 fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
@@ -86,18 +87,25 @@ fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {
     fork::exit(NOT_BOOTED)
 }
 
-fn serve(py: Python<'_>, given: Given, slot: u16, channel: Channel, site: &Site, log: &Logger) -> io::Result<Ending> {
+fn serve(
+    py: Python<'_>,
+    inherited: Inherited,
+    slot: u16,
+    channel: Channel,
+    site: &Site,
+    log: &Logger,
+) -> io::Result<Ending> {
     let terminated = signals::terminated()?;
-    children::guard(&given.listeners)?;
+    children::guard(&inherited.listeners)?;
     let setup = Setup {
-        boot: given.boot,
+        boot: inherited.boot,
         slot,
         channel,
-        listeners: given.listeners,
-        exchange_give: given.exchange_give,
-        exchange_take: given.exchange_take,
-        access_log: given.access_log,
-        scoreboard: given.scoreboard,
+        listeners: inherited.listeners,
+        exchange_give: inherited.exchange_give,
+        exchange_take: inherited.exchange_take,
+        access_log: inherited.access_log,
+        scoreboard: inherited.scoreboard,
         terminated,
         log: log.clone(),
     };

@@ -9,28 +9,24 @@ use ostler_serve::{Application, Ending};
 use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
-use crate::{
-    embedded::{self, SERVING},
-    fork,
-    site::Site,
-};
+use super::{LEAVING, fork, import::traceback};
 
 /// Waits for the application's non-daemon threads, runs its atexit functions and flushes its streams, but not beyond
 /// the deadline. The interpreter is not taken apart: that may hang, and the kernel does it better.
-pub fn leave(py: Python<'_>, ending: Ending, site: &'static Site, log: Logger) -> ! {
+pub fn leave(py: Python<'_>, ending: Ending, application: &'static impl Application, log: Logger) -> ! {
     let Ending::Drained { deadline } = ending else { fork::exit(0) };
     let watch = log.clone();
     let started = thread::Builder::new().name("ostler-deadline".into()).spawn(move || {
         thread::sleep(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
-        warn!(watch, "worker did not end in time"; "stacks" => site.stacks());
+        warn!(watch, "worker did not end in time"; "stacks" => application.stacks());
         fork::exit(1)
     });
     if let Err(error) = started {
         error!(log, "worker ends unwatched"; "reason" => error.to_string());
         fork::exit(1)
     }
-    if let Err(error) = SERVING.import(py).and_then(|serving| serving.call_method0("leave")) {
-        error!(log, "application raised at exit"; "traceback" => embedded::traceback(py, &error));
+    if let Err(error) = LEAVING.import(py).and_then(|leaving| leaving.call_method0("leave")) {
+        error!(log, "application raised at exit"; "traceback" => traceback(py, &error));
     }
     fork::exit(0)
 }

@@ -12,54 +12,38 @@ use pyo3::{
 };
 use slog::{Logger, debug, error, warn};
 
+use super::{
+    SERVING,
+    result::{Fault, Kinds, deliver},
+    reuse::Reusable,
+    rules::Rules,
+    start_response::{Reply, held},
+};
 use crate::{
-    children,
-    delivery::{Fault, deliver},
-    embedded::{self, SERVING},
-    environ::Environ,
-    fork,
-    given::Rules,
-    input::Input,
-    lock::Lock,
-    object::{self, KeptBytes, references},
-    reply::{Callables, Reply, held},
-    stacks::Stacks,
+    process::{children, fork, import::traceback},
+    python::{
+        lock::Lock,
+        object::{self, KeptBytes},
+        stacks::Stacks,
+    },
 };
 
 /// The application and what its calls have in common.
 pub struct Site {
-    parts: Parts,
+    application: Py<PyAny>,
+    /// What is taken from the application.
+    rules: Arc<Rules>,
+    kinds: Kinds,
     constant: Py<PyDict>,
     boot: Boot,
     stacks: Stacks,
     log: Logger,
 }
 
-/// Python objects that calls need.
-pub struct Parts {
-    application: Py<PyAny>,
-    /// The class behind `wsgi.file_wrapper`.
-    pub file_wrapper: Py<PyAny>,
-    /// Finds the plain file below a wrapper.
-    pub plain_file: Py<PyAny>,
-    /// The type of generators.
-    pub generator: Py<PyAny>,
-    /// How much is taken from the application.
-    pub rules: Arc<Rules>,
-    /// `--no-sendfile` was not given.
-    pub sendfile: bool,
-}
-
 /// What one Python thread keeps from call to call.
 pub struct Caller {
     lock: Lock,
-    desk: Desk,
-}
-
-struct Desk {
-    environ: Environ,
-    callables: Callables,
-    input: Py<Input>,
+    reusable: Reusable,
 }
 
 /// What `wsgi.errors` brings.
@@ -77,7 +61,6 @@ impl Site {
         log: Logger,
     ) -> PyResult<Site> {
         let serving = SERVING.import(py)?;
-        let file_wrapper = serving.getattr("FileWrapper")?;
         let constant = PyDict::new(py);
         constant.set_item("SERVER_SOFTWARE", concat!("ostler/", env!("CARGO_PKG_VERSION")))?;
         constant.set_item("wsgi.version", (1, 0))?;
@@ -87,24 +70,24 @@ impl Site {
         constant.set_item("wsgi.multiprocess", boot.workers > 1)?;
         constant.set_item("wsgi.run_once", false)?;
         constant.set_item("wsgi.input_terminated", true)?;
-        constant.set_item("wsgi.file_wrapper", &file_wrapper)?;
-        let parts = Parts {
+        constant.set_item("wsgi.file_wrapper", serving.getattr("FileWrapper")?)?;
+        Ok(Site {
             application: application.unbind(),
-            file_wrapper: file_wrapper.unbind(),
-            plain_file: serving.getattr("plain_file")?.unbind(),
-            generator: py.import("types")?.getattr("GeneratorType")?.unbind(),
             rules: Arc::new(Rules::new(boot.worker.strict_application, log.clone())),
-            sendfile: boot.worker.sendfile,
-        };
-        Ok(Site { parts, constant: constant.unbind(), boot: boot.clone(), stacks, log })
+            kinds: Kinds::new(&serving, boot.worker.sendfile)?,
+            constant: constant.unbind(),
+            boot: boot.clone(),
+            stacks,
+            log,
+        })
     }
 
     /// One request, from its environ to the end of its call.
-    fn answer(&self, py: Python<'_>, desk: &mut Desk, request: &mut Request<'_>, response: &mut Response<'_>) {
+    fn answer(&self, py: Python<'_>, reusable: &mut Reusable, request: &mut Request<'_>, response: &mut Response<'_>) {
         let line = (request.head, request.bytes);
-        let environ = desk.prepare(py, request, &self.parts.rules);
-        let start_response = desk.callables.start_response.bind(py);
-        desk.callables.during(py, response, |reply| match &environ {
+        let environ = reusable.prepare(py, request, &self.rules);
+        let start_response = reusable.callables.start_response.bind(py);
+        reusable.callables.during(py, response, |reply| match &environ {
             Ok(environ) => self.call_application(reply, environ, start_response, line),
             Err(error) => self.explain(reply, line, Fault::Raised(error.clone_ref(py))),
         });
@@ -112,7 +95,7 @@ impl Site {
             children::end(py, None)
         }
         drop(environ);
-        desk.put_away(py);
+        reusable.put_away(py);
     }
 
     /// One call of the application, from its environ to `close()`.
@@ -123,9 +106,9 @@ impl Site {
         start_response: &Bound<'_, PyAny>,
         line: Line,
     ) {
-        match object::call(self.parts.application.bind(reply.py()), environ, start_response) {
+        match object::call(self.application.bind(reply.py()), environ, start_response) {
             Ok(result) => {
-                if let Err(fault) = deliver(&self.parts, reply, &result) {
+                if let Err(fault) = deliver(&self.kinds, reply, &result) {
                     self.explain(reply, line, fault);
                 }
                 self.close(result, line);
@@ -191,7 +174,7 @@ impl Site {
 
     fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {
         error!(self.log, "application raised";
-            "request" => request_line(line), "traceback" => embedded::traceback(py, error));
+            "request" => request_line(line), "traceback" => traceback(py, error));
     }
 
     /// The first is the main thread, whose name frameworks know.
@@ -199,65 +182,8 @@ impl Site {
         let named =
             SERVING.import(py).and_then(|serving| serving.call_method1("name_thread", (format!("thread {thread}"),)));
         if let Err(error) = named {
-            warn!(self.log, "thread not named"; "thread" => thread, "traceback" => embedded::traceback(py, &error));
+            warn!(self.log, "thread not named"; "thread" => thread, "traceback" => traceback(py, &error));
         }
-    }
-
-    fn desk(&self, py: Python<'_>) -> PyResult<Desk> {
-        let environ = Environ::new(py, self.constant.bind(py), &self.boot.listeners, &self.boot.worker.root_path)?;
-        let callables = Callables::new(py, self.parts.rules.clone())?;
-        let input = Py::new(py, Input::new(Default::default()))?;
-        let desk = Desk { environ, callables, input };
-        desk.lay_out(py)?;
-        Ok(desk)
-    }
-}
-
-impl Desk {
-    /// Makes the environ of a request, of things that earlier requests have let go of where possible.
-    fn prepare<'py>(
-        &mut self,
-        py: Python<'py>,
-        request: &mut Request<'_>,
-        rules: &Arc<Rules>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let body = std::mem::take(&mut request.body);
-        let length = body.length();
-        let free = self.callables.ours_alone(py);
-        let drained = self.input_is_free(py);
-        if !free {
-            self.callables.leave(py)?;
-            self.callables = Callables::new(py, rules.clone())?;
-        }
-        if drained {
-            self.input.bind(py).borrow_mut().refill(body);
-        } else {
-            self.input = Py::new(py, Input::new(body))?;
-        }
-        if !free || !drained {
-            self.lay_out(py)?;
-        }
-        self.environ.build(py, request, length)
-    }
-
-    /// Lets go of the body when the call is over, unless the application has kept the input.
-    fn put_away(&self, py: Python<'_>) {
-        let kept = !self.input_is_free(py);
-        // Where another thread of the application is reading, it finds out for itself.
-        if let Ok(mut input) = self.input.bind(py).try_borrow_mut() {
-            input.put_away(kept);
-        }
-    }
-
-    fn input_is_free(&self, py: Python<'_>) -> bool {
-        // The pattern environ holds one reference too.
-        references(self.input.bind(py)) == 2
-    }
-
-    fn lay_out(&self, py: Python<'_>) -> PyResult<()> {
-        self.environ.set(py, "wsgi.input", self.input.bind(py))?;
-        self.environ.set(py, "wsgi.early_hints", self.callables.early_hints.bind(py))?;
-        self.environ.set(py, "ostler.client_disconnected", self.callables.client_disconnected.bind(py))
     }
 }
 
@@ -266,14 +192,15 @@ impl Application for Site {
 
     fn caller(&self, thread: u16) -> Caller {
         let mut lock = Lock::new();
-        let desk = lock.with(|py| {
+        let reusable = lock.with(|py| {
             if thread > 0 {
                 self.name_thread(py, thread);
             }
-            self.desk(py).expect("Python has memory for a handful of objects")
+            Reusable::new(py, self.constant.bind(py), &self.boot, self.rules.clone())
+                .expect("Python has memory for a handful of objects")
         });
         lock.release();
-        Caller { lock, desk }
+        Caller { lock, reusable }
     }
 
     fn prepare(&self, caller: &mut Caller) {
@@ -285,8 +212,8 @@ impl Application for Site {
     }
 
     fn call(&self, caller: &mut Caller, request: &mut Request<'_>, response: &mut Response<'_>) {
-        let Caller { lock, desk } = caller;
-        lock.with(|py| self.answer(py, desk, request, response));
+        let Caller { lock, reusable } = caller;
+        lock.with(|py| self.answer(py, reusable, request, response));
     }
 
     fn stacks(&self) -> String {

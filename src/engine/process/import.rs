@@ -1,0 +1,157 @@
+//! Imports the application: in the template where that is wanted and safe, else in each worker. Finds out what an import leaves behind
+//! that forked processes must not share.
+
+use std::{
+    os::fd::RawFd,
+    time::{Duration, Instant},
+};
+
+use ostler_wire::{
+    BootFailure, BootFailureKind, CHANNEL_FD, Channel, Errand, FromTemplate, Preload,
+    channel::{fit, fit_sentence},
+};
+use pyo3::{prelude::*, types::PyTuple};
+use slog::{Logger, error, info, warn};
+
+use super::{
+    children, fork,
+    inherited::{Inherited, broken},
+    restart::{Origin, RestartState},
+    signals,
+};
+use crate::{
+    descriptors::KnownDescriptors,
+    python::{
+        embedded::{Embedded, embedded},
+        stacks,
+        text::shown,
+    },
+};
+
+/// Finds the application.
+const LOADING: Embedded = embedded!("loading");
+/// Looks at what an import left behind.
+const LEFTOVERS: Embedded = embedded!("leftovers");
+/// Asks the application for a page.
+const WARMING: Embedded = embedded!("warming");
+
+/// An import: the application, if this process may be forked with it.
+#[derive(Default)]
+pub struct Import {
+    pub application: Option<Py<PyAny>>,
+    pub unsafe_to_fork: Vec<String>,
+    pub took: Duration,
+}
+
+/// Imports, where that is to happen before the fork. Where it makes forking unsafe, this process starts over without it.
+pub fn import(py: Python<'_>, channel: &Channel, inherited: &Inherited, origin: Origin) -> Result<Import, BootFailure> {
+    let boot = &inherited.boot;
+    if boot.preload == Preload::Off && !boot.check_only {
+        return Ok(Import::default());
+    }
+    let unexpected = |error: PyErr| unexpected(py, &error);
+    let executable = executable(py).map_err(unexpected)?;
+    let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
+    let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
+    let begins =
+        |errand| channel.send(&FromTemplate::Begins(errand), &[]).map_err(|error| broken("tell what it does", &error));
+    begins(Errand::Import)?;
+    let started = Instant::now();
+    let application = load(py, &boot.application, inherited.descriptors().into_iter().chain([CHANNEL_FD]))?;
+    let took = started.elapsed();
+    if let Some(url) = &boot.warm_up {
+        begins(Errand::WarmUp)?;
+        warm_up(&application, url, inherited);
+    }
+    let application = Some(application.unbind());
+    let mut unsafe_to_fork = Vec::new();
+    if boot.preload == Preload::Auto {
+        fork::trial().map_err(|error| broken("fork", &error))?;
+        // The application may have put its own in the place of what the look-out uses.
+        let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| phrases(&found));
+        unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);
+    }
+    if unsafe_to_fork.is_empty() || boot.check_only {
+        return Ok(Import { application, unsafe_to_fork, took });
+    }
+    let state = RestartState { boot: boot.clone(), descriptors: inherited.descriptors(), unsafe_to_fork, import: took };
+    Err(broken("execute itself again", &origin.execute(&executable, &state)))
+}
+
+fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    found.try_iter()?.map(|phrase| Ok(fit_sentence(&shown(&phrase?)?))).collect()
+}
+
+/// Has the application load what it only loads when it is asked. What that leaves behind counts as the import's.
+fn warm_up(application: &Bound<'_, PyAny>, url: &str, inherited: &Inherited) {
+    let (py, boot, log) = (application.py(), &inherited.boot, inherited.template_logger());
+    let (started, process) = (Instant::now(), std::process::id());
+    let arguments = (application, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
+    let asked = WARMING.import(py).and_then(|warming| warming.call_method1("warm_up", arguments));
+    children::end_if_not(py, process);
+    match asked.and_then(|status| shown(&status)) {
+        Ok(status) => {
+            info!(log, "warmed up"; "url" => url, "status" => status, "took" => format!("{:.3}", started.elapsed().as_secs_f64()))
+        }
+        Err(error) => warn!(log, "not warmed up"; "url" => url, "traceback" => traceback(py, &error)),
+    }
+}
+
+pub fn executable(py: Python<'_>) -> PyResult<String> {
+    py.import("sys")?.getattr("executable")?.extract()
+}
+
+/// Imports the application, which leaves these descriptors alone.
+pub fn load<'py>(
+    py: Python<'py>,
+    named: &str,
+    descriptors: impl IntoIterator<Item = RawFd>,
+) -> Result<Bound<'py, PyAny>, BootFailure> {
+    let loading = LOADING.import(py).map_err(|error| unexpected(py, &error))?;
+    let known = KnownDescriptors::note(descriptors).map_err(|error| unexpected(py, &error.into()))?;
+    let process = std::process::id();
+    let loaded = loading.call_method1("load", (named,));
+    children::end_if_not(py, process);
+    signals::settle();
+    stacks::arm_again(py).map_err(|error| unexpected(py, &error))?;
+    let lost: Vec<_> = known.lost().collect();
+    if !lost.is_empty() {
+        let message = format!("the import of {named} has closed descriptors that it had not opened: {lost:?}");
+        return Err(BootFailure::new(BootFailureKind::Import, &message, ""));
+    }
+    loaded.map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
+}
+
+/// Takes out the import's garbage, which no collection has looked for yet. What it has left is looked at by no later one.
+pub fn freeze(py: Python<'_>, log: &Logger) {
+    let frozen = py.import("gc").and_then(|gc| {
+        gc.call_method0("collect")?;
+        gc.call_method0("freeze")
+    });
+    if let Err(error) = frozen {
+        error!(log, "garbage not frozen"; "reason" => error.to_string());
+    }
+}
+
+/// What loading.py says of itself.
+fn failure(loading: &Bound<'_, PyModule>, error: &PyErr) -> PyResult<BootFailure> {
+    let arguments = error.value(loading.py()).getattr("args")?.cast_into::<PyTuple>()?;
+    let text = |index| shown(&arguments.get_item(index)?);
+    let kind = if text(0)? == "Import" { BootFailureKind::Import } else { BootFailureKind::Application };
+    Ok(BootFailure::new(kind, &text(1)?, &text(2)?))
+}
+
+/// A failure of the engine itself.
+pub fn unexpected(py: Python<'_>, error: &PyErr) -> BootFailure {
+    let message = format!("the interpreter did not do what the engine asked: {error}");
+    BootFailure::new(BootFailureKind::Interpreter, &message, &traceback(py, error))
+}
+
+/// An exception as Python prints it, cut in the middle where it is very long.
+pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    let text = LOADING
+        .import(py)
+        .and_then(|loading| loading.call_method1("traceback_of", (error.clone_ref(py).into_value(py),)))
+        .and_then(|text| shown(&text));
+    fit(&text.unwrap_or_else(|_| error.to_string()))
+}

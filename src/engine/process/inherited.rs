@@ -1,0 +1,93 @@
+//! What the master gave the template, and the template's workers have by inheritance: the settings of the generation, and descriptors.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
+};
+
+use ostler_wire::{Boot, BootFailure, BootFailureKind, Channel, ToTemplate, VERSION, log, scoreboard::Scoreboard};
+use slog::{Level, Logger};
+
+use super::fork;
+
+/// The settings of a generation, and the descriptors that its workers use.
+pub struct Inherited {
+    pub boot: Boot,
+    pub scoreboard: Arc<Scoreboard>,
+    pub exchange_give: OwnedFd,
+    pub exchange_take: OwnedFd,
+    pub access_log: Option<OwnedFd>,
+    pub listeners: Vec<OwnedFd>,
+}
+
+impl Inherited {
+    /// Waits for the master's first message.
+    pub fn receive(channel: &Channel) -> Result<Inherited, BootFailure> {
+        match channel.receive() {
+            Ok(Some((ToTemplate::Boot(boot), descriptors))) => Inherited::new(*boot, descriptors),
+            Ok(Some(_)) => Err(broken("boot", &io::Error::other("the first message was another"))),
+            Ok(None) => fork::exit(0),
+            Err(error) => Err(broken("understand the master", &error)),
+        }
+    }
+
+    pub fn new(boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Inherited, BootFailure> {
+        if boot.wire != VERSION {
+            let why = format!("the master speaks version {}, this engine {VERSION}", boot.wire);
+            return Err(broken("understand the master", &io::Error::other(why)));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let mut next =
+            || descriptors.next().ok_or_else(|| broken("boot", &io::Error::other("a descriptor is missing")));
+        let scoreboard = Scoreboard::open(next()?, boot.slots, boot.worker.threads)
+            .map_err(|error| broken("map the scoreboard", &error))?;
+        Ok(Inherited {
+            scoreboard: Arc::new(scoreboard),
+            exchange_give: next()?,
+            exchange_take: next()?,
+            access_log: if boot.access_log { Some(next()?) } else { None },
+            listeners: boot.listeners.iter().map(|_| next()).collect::<Result<_, _>>()?,
+            boot,
+        })
+    }
+
+    /// In the order of the message that brought them.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let first = [self.scoreboard.as_fd(), self.exchange_give.as_fd(), self.exchange_take.as_fd()];
+        let rest = self.access_log.iter().chain(&self.listeners).map(AsFd::as_fd);
+        first.into_iter().chain(rest).map(|descriptor| descriptor.as_raw_fd()).collect()
+    }
+
+    /// Replaces the exchange and the listeners, which the master has made anew.
+    pub fn renew(&mut self, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        if let (Some(give), Some(take)) = (descriptors.next(), descriptors.next()) {
+            (self.exchange_give, self.exchange_take) = (give, take);
+            self.listeners = descriptors.collect();
+        }
+    }
+
+    /// What `ps` shows.
+    pub fn title(&self, process: &str) -> String {
+        match &self.boot.process_name[..] {
+            "ostler" => format!("ostler: {process}"),
+            name => format!("ostler: {process} [{name}]"),
+        }
+    }
+
+    pub fn template_logger(&self) -> Logger {
+        self.logger(&format!("template g{}", self.boot.generation))
+    }
+
+    /// The log of a process of this generation.
+    pub fn logger(&self, process: &str) -> Logger {
+        log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
+    }
+}
+
+/// Something of the template's own that did not work.
+pub fn broken(what: &str, error: &io::Error) -> BootFailure {
+    let message = format!("the template could not {what}: {error}");
+    BootFailure::new(BootFailureKind::Interpreter, &message, "")
+}

@@ -1,0 +1,37 @@
+"""What Python does at the end of a process: waits for threads, runs `atexit` functions, flushes streams."""
+
+import atexit
+import os
+import sys
+import threading
+
+
+def end_child(error):
+    """Ends a process that the application has forked, and that has come back to the server."""
+    status = 1
+    try:
+        leave()
+        status = exit_status(error)
+    finally:
+        os._exit(status)
+
+
+def exit_status(error):
+    """What Python makes of an exception that nobody has caught."""
+    if not isinstance(error, SystemExit):
+        return 0 if error is None else 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 255
+    sys.stderr.write("%s\n" % (error.code,))
+    return 1
+
+
+def leave():
+    """What Python does at its end, without taking the interpreter apart."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError, OSError):  # None, closed, or nobody reads
+            pass

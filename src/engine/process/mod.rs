@@ -1,0 +1,18 @@
+//! The life of a template and of the workers that it forks. What happens at a moment of that life (a start, a fork, an end) is
+//! called from the file of that moment.
+
+pub mod children;
+pub mod fork;
+pub mod import;
+mod inherited;
+mod leave;
+mod restart;
+mod signals;
+pub mod template;
+mod title;
+mod worker;
+
+use crate::python::embedded::{Embedded, embedded};
+
+/// What Python does at the end of a process.
+const LEAVING: Embedded = embedded!("leaving");

@@ -1,0 +1,193 @@
+//! A generation's template: imports the application if that is wanted and safe, and forks workers until it is told to end.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use ostler_wire::{
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION, channel::fit_sentence,
+    limits, log,
+};
+use pyo3::{prelude::*, types::PyList};
+use slog::{Level, Logger, error};
+
+use super::{
+    LEAVING,
+    fork::{self, Side},
+    import::{self, Import, executable, import, unexpected},
+    inherited::{Inherited, broken},
+    restart::{self, Origin, RestartState},
+    signals,
+    title::Title,
+    worker,
+};
+use crate::{python::stacks, wsgi::SERVING};
+
+/// A template that is ready to fork.
+struct Template {
+    channel: Channel,
+    inherited: Inherited,
+    /// None where each worker imports for itself.
+    application: Option<Py<PyAny>>,
+    title: Option<Title>,
+    log: Logger,
+}
+
+/// Ends with the process.
+pub fn run(py: Python<'_>, restarted: Option<RawFd>) -> ! {
+    // SAFETY: the master has put its channel there for this, and nobody else in this process knows of it.
+    let channel = Channel::from(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) });
+    signals::disregard();
+    // Without a descriptor to spare there is no site either; then it stays at 2.
+    let _ = log::keep();
+    // While TZ is what the daemon was started with.
+    log::now();
+    match boot(py, &channel, restarted) {
+        Ok((inherited, import, title)) => Template::new(py, channel, inherited, import, title).serve(py),
+        Err(failure) => {
+            let reason = failure.message.clone();
+            if let Err(error) = channel.send(&FromTemplate::Failed(failure), &[]) {
+                let log = log::logger("template", Level::Error);
+                error!(log, "master not told"; "reason" => error.to_string(), "of" => reason);
+            }
+            fork::exit(1)
+        }
+    }
+}
+
+fn boot(
+    py: Python<'_>,
+    channel: &Channel,
+    restarted: Option<RawFd>,
+) -> Result<(Inherited, Import, Option<Title>), BootFailure> {
+    restart::close_on_exec(CHANNEL_FD, true).map_err(|error| broken("keep its channel", &error))?;
+    let origin = Origin::note().map_err(|error| broken("read how it was started", &error))?;
+    let (inherited, earlier) = match restarted {
+        None => (Inherited::receive(channel)?, None),
+        Some(note) => {
+            let (state, descriptors) =
+                RestartState::read(note).map_err(|error| broken("read what it had kept", &error))?;
+            let import = Import { application: None, unsafe_to_fork: state.unsafe_to_fork, took: state.import };
+            (Inherited::new(state.boot, descriptors)?, Some(import))
+        }
+    };
+    let mut title = Title::find();
+    if let Some(title) = &mut title {
+        let generation = inherited.boot.generation;
+        title.set(&inherited.title(&format!("template g{generation}")), &format!("ostler g{generation}"));
+    }
+    dress(py, &inherited.boot).and_then(|()| stacks::arm(py, CHANNEL_FD)).map_err(|error| unexpected(py, &error))?;
+    let import = match earlier {
+        Some(import) => import,
+        None => match import(py, channel, &inherited, origin) {
+            Ok(import) => import,
+            Err(failure) => {
+                // The application may have closed them already.
+                std::mem::forget(inherited);
+                return Err(failure);
+            }
+        },
+    };
+    Ok((inherited, import, title))
+}
+
+/// Gives the interpreter the look of a program that runs the application.
+fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    sys.setattr("argv", [&boot.application])?;
+    let path = sys.getattr("path")?.cast_into::<PyList>()?;
+    // What is imported later comes from the same release: --chdir, through which the working directory was reached, may be a
+    // symbolic link, and point elsewhere by then.
+    let here = std::env::current_dir()?;
+    for (index, directory) in [&here].into_iter().chain(&boot.pythonpath).enumerate() {
+        let real = std::fs::canonicalize(directory);
+        path.insert(index, real.as_ref().unwrap_or(directory).as_os_str())?;
+    }
+    py.import("faulthandler")?.call_method1("enable", (log::place().as_raw_fd(),))?;
+    LEAVING.import(py)?;
+    SERVING.import(py).map(drop)
+}
+
+impl Template {
+    /// Tells the master that workers can be forked.
+    fn new(py: Python<'_>, channel: Channel, inherited: Inherited, import: Import, title: Option<Title>) -> Template {
+        let log = inherited.template_logger();
+        let version = py.version_info();
+        let loaded = Loaded {
+            wire: VERSION,
+            python: format!("{}.{}.{}", version.major, version.minor, version.patch),
+            executable: fit_sentence(&executable(py).unwrap_or_default()),
+            preloaded: import.application.is_some() && import.unsafe_to_fork.is_empty(),
+            unsafe_to_fork: import.unsafe_to_fork,
+            import: import.took,
+        };
+        // What is garbage now would be copied into every worker.
+        import::freeze(py, &log);
+        if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {
+            error!(log, "master not told"; "reason" => error.to_string());
+        }
+        Template { channel, inherited, application: import.application, title, log }
+    }
+
+    fn serve(mut self, py: Python<'_>) -> ! {
+        loop {
+            match py.detach(|| self.channel.receive()) {
+                Ok(Some((ToTemplate::Fork { slot }, descriptors))) => {
+                    let Some(channel) = descriptors.into_iter().next() else {
+                        self.tell(FromTemplate::ForkFailed { slot, error: "its channel is missing".into() });
+                        continue;
+                    };
+                    self.look_for_threads();
+                    match fork::worker(py) {
+                        Ok(Side::Worker) => {
+                            // A worker speaks for itself only: it must not hold what the master takes for the template.
+                            let Template { channel: templates, inherited, application, title, log: _ } = self;
+                            drop(templates);
+                            worker::run(py, inherited, application, title, slot, channel.into())
+                        }
+                        Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),
+                        Err(error) => self.tell(FromTemplate::ForkFailed { slot, error: limits::explain(&error) }),
+                    }
+                }
+                Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),
+                Ok(Some((ToTemplate::Inherit, descriptors))) => self.inherited.renew(descriptors),
+                Ok(Some((ToTemplate::Quit, _)) | None) => fork::exit(0),
+                Ok(Some((ToTemplate::Boot(_), _))) => error!(self.log, "told to boot twice"),
+                Err(error) => {
+                    error!(self.log, "master not understood"; "reason" => error.to_string());
+                    fork::exit(1)
+                }
+            }
+        }
+    }
+
+    /// Of a process with several threads only one is in the child, and locks that the others held are held there for ever. The engine
+    /// starts none here; with `--preload=auto` the application has none either, and if it has begun one since, that is told.
+    fn look_for_threads(&self) {
+        let others = fork::other_threads();
+        assert!(
+            !others.iter().any(|name| name.starts_with("ostler-")),
+            "a thread of the engine's in a template: {others:?}"
+        );
+        if self.inherited.boot.preload == Preload::Auto && !others.is_empty() {
+            error!(self.log, "forking beside other threads"; "threads" => others.join(", "));
+        }
+    }
+
+    fn tell(&self, message: FromTemplate) {
+        if let Err(error) = self.channel.send(&message, &[]) {
+            error!(self.log, "master not told"; "reason" => error.to_string());
+        }
+    }
+
+    /// Takes over rotated logs.
+    fn reopen(&mut self, descriptors: Vec<OwnedFd>) {
+        let mut descriptors = descriptors.into_iter();
+        if let Some(error_log) = descriptors.next()
+            && let Err(error) = log::replace(error_log.as_fd(), &[1, 2])
+        {
+            error!(self.log, "error log not reopened"; "reason" => error.to_string());
+        }
+        if let Some(access_log) = descriptors.next() {
+            self.inherited.access_log = Some(access_log);
+        }
+    }
+}
