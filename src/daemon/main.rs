@@ -85,6 +85,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             Ok(Exit::Usage)
         }
         Task::Serve => {
+            cli::misspelt_command(invocation, &options)?;
             signals::hold_back()
                 .map_err(|error| Failure::new(Exit::System, format!("could not start: {}", exit::words(&error))))?;
             let settings = Settings::resolve(invocation, &mut options)?;

@@ -73,6 +73,18 @@ fn an_option_that_does_not_exist_gets_the_nearest_one() {
 }
 
 #[test]
+fn a_command_that_is_misspelt_is_no_application() {
+    let refused = Rig::new("corners.py").application("staus").refuse();
+    refused.says(USAGE, &["Did you mean `ostler status`?", "staus:application"]);
+    not_half_started(&refused);
+    let mut site = Rig::new("corners.py")
+        .file("staus.py", "def app(environ, start_response): pass\n")
+        .application("staus")
+        .start();
+    site.stop();
+}
+
+#[test]
 fn a_value_of_the_wrong_kind() {
     for (option, value) in [
         ("--workers", "many"),

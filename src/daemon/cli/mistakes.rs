@@ -1,13 +1,16 @@
 //! What is wrong with a command line, in our words: clap finds it, this names it, with the nearest thing that would do.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{
+    Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::grammar::command;
 use crate::{
     exit::Failure,
-    options::{self, Kind, SETTINGS, Setting, Texts, nearest},
+    options::{self, Invocation, Kind, Options, SETTINGS, Setting, Source, Texts, nearest},
 };
 
 /// Help and version are text to print; everything else becomes one sentence of ours.
@@ -17,11 +20,13 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
         Some(ContextValue::Strings(texts)) => texts.join(", "),
         _ => String::new(),
     };
-    let flag = context(ContextKind::InvalidArg);
+    let (flag, word) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidSubcommand));
     let value = context(ContextKind::InvalidValue);
     Err(Failure::usage(match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(error.to_string()),
-        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => one_too_many(&second_of(error), arguments),
+        ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => {
+            one_too_many(if word.is_empty() { &flag } else { &word }, arguments)
+        }
         ErrorKind::UnknownArgument if !flag.starts_with('-') => one_too_many(&flag, arguments),
         ErrorKind::UnknownArgument => unknown_flag(&flag),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", name_of(&flag)),
@@ -36,7 +41,7 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
         ErrorKind::TooManyValues => format!("{} takes no such value: {value:?}", name_of(&flag)),
         ErrorKind::MissingRequiredArgument => format!("{} is missing", name_of(&flag)),
         ErrorKind::InvalidUtf8 => "the command line is not UTF-8".into(),
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into(),
+        other => format!("{}: {other}", name_of(&flag)),
     }))
 }
 
@@ -62,21 +67,41 @@ fn one_too_many(word: &str, arguments: &[OsString]) -> String {
 pub fn command_behind_options(texts: &Texts) -> Result<(), Failure> {
     let word = texts.get("app").and_then(|texts| texts.first());
     match word.filter(|word| command().find_subcommand(word).is_some()) {
-        Some(word) => Err(Failure::usage(format!(
-            "{word:?} is a command, and commands stand before options. \
-             An application of that name is served as {word}:application."
-        ))),
+        Some(word) => Err(meant(word, "is a command, and commands stand before options.")),
         None => Ok(()),
     }
 }
 
-fn takes_value_after_equals(setting: &Setting) -> bool {
-    matches!(setting.kind, Kind::Switch | Kind::Choice(_, Some(_)))
+/// `ostler staus` probably means the command, unless there is an application of that name.
+pub fn misspelt_command(invocation: &Invocation, options: &Options) -> Result<(), Failure> {
+    let given = options.given("app");
+    let Some(word) = given.texts.first().filter(|word| !word.contains([':', '.', '/'])) else { return Ok(()) };
+    let grammar = command();
+    let commands = grammar.get_subcommands().filter(|command| !command.is_hide_set()).map(Command::get_name);
+    match nearest(word, commands).filter(|_| given.source == Source::CommandLine) {
+        Some(near) if !is_module(word, invocation, options) => {
+            Err(meant(word, &format!("is no module here. Did you mean `ostler {near}`?")))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// The word that clap took for a subcommand where none can stand any more.
-fn second_of(error: &clap::Error) -> String {
-    error.to_string().split('\'').nth(1).unwrap_or_default().into()
+fn meant(word: &str, why: &str) -> Failure {
+    Failure::usage(format!("{word:?} {why} An application of that name is served as {word}:application."))
+}
+
+/// Whether Python would find it before it looks at what is installed.
+fn is_module(word: &str, invocation: &Invocation, options: &Options) -> bool {
+    let chdir = options.given("chdir").texts.first().map_or(Path::new(""), Path::new);
+    let here = invocation.directory.join(chdir);
+    let variable = invocation.variable("PYTHONPATH").unwrap_or_default().split(':').filter(|path| !path.is_empty());
+    let path = options.given("pythonpath").texts.iter().map(String::as_str).chain(variable);
+    let mut places = path.map(|place| here.join(place)).chain([here.clone()]);
+    places.any(|place| place.join(word).is_dir() || place.join(format!("{word}.py")).exists())
+}
+
+fn takes_value_after_equals(setting: &Setting) -> bool {
+    matches!(setting.kind, Kind::Switch | Kind::Choice(_, Some(_)))
 }
 
 /// `--timeout` of `--timeout <TIME>`, `PID` of `[PID]`.
@@ -103,7 +128,8 @@ fn unknown_flag(flag: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{cli::parse, exit::Exit};
+    use super::misspelt_command;
+    use crate::{cli::parse, exit::Exit, fixture::Folder, options::Options};
 
     fn refusal(words: &str) -> String {
         let words: Vec<_> = words.split_whitespace().map(Into::into).collect();
@@ -157,5 +183,26 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let words = [std::ffi::OsString::from_vec(vec![b'-', b'n', 0xff])];
         assert_eq!(parse(&words).unwrap_err().message, "the command line is not UTF-8");
+    }
+    #[test]
+    fn a_misspelt_command_is_no_application_unless_there_is_one() {
+        let folder = Folder::new();
+        folder.file("lib/roload.py", "");
+        let checked = |words: &str, environment: &[(&str, &str)]| {
+            let invocation = folder.invocation(&words.split(' ').collect::<Vec<_>>(), environment);
+            let options = Options::gather(&invocation, &parse(&invocation.arguments).unwrap().texts).unwrap();
+            misspelt_command(&invocation, &options).map_err(|failure| failure.message)
+        };
+        let expected = "\"staus\" is no module here. Did you mean `ostler status`? \
+                        An application of that name is served as staus:application.";
+        assert_eq!(checked("staus", &[]), Err(expected.into()));
+        assert!(checked("-w 2 relaod", &[]).is_err() && checked("roload", &[]).is_err());
+        for words in
+            ["staus:application", "staus.wsgi", "mysite", "roload --chdir lib", "roload --pythonpath lib", "lib"]
+        {
+            assert_eq!(checked(words, &[]), Ok(()), "{words}");
+        }
+        assert_eq!(checked("roload", &[("PYTHONPATH", "lib")]), Ok(()));
+        assert_eq!(checked("-w 2", &[("OSTLER_APP", "staus")]), Ok(()), "it is not typed");
     }
 }

@@ -10,4 +10,5 @@ mod topics;
 
 pub use ask::ask;
 pub use grammar::short_help;
+pub use mistakes::misspelt_command;
 pub use parser::{Task, Typed, parse};
