@@ -34,7 +34,7 @@ mod units;
 
 use cli::{Task, Typed};
 use exit::{Exit, Failure};
-use master::upgrade::{self, Handover, Kept};
+use master::upgrade::{self, Handover, SavedMaster};
 use options::{Invocation, Options, Texts};
 use settings::Settings;
 use sys::{descriptors, signals};
@@ -65,9 +65,9 @@ fn here() -> Result<Invocation, Failure> {
 
 /// An upgrade has put us into a running master's process.
 fn go_on(state: RawFd) -> Result<Exit, Failure> {
-    let kept = Kept::read(state)?;
-    let invocation = Invocation { directory: kept.directory.clone(), usual_file: kept.settings_file(), ..here()? };
-    master::resume(kept, &|| reread(&invocation))
+    let saved = SavedMaster::read(state)?;
+    let invocation = Invocation { directory: saved.directory.clone(), usual_file: saved.settings_file(), ..here()? };
+    master::resume(saved, &|| reread(&invocation))
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {

@@ -210,7 +210,7 @@ pub enum Action {
     /// Close a template's channel.
     CloseTemplate(Number),
     /// A generation is complete and serves from now on.
-    Serve(Number),
+    TakeOver(Number),
     /// Let go of the listening sockets: once the workers have, too, nobody is kept waiting for a site that has ended.
     StopListening,
     /// A generation is gone: close all that only it used.
@@ -239,7 +239,7 @@ impl Action {
             Action::Abandon { .. } | Action::Release { .. } => "close a worker's channel",
             Action::Kill(_) => "kill",
             Action::EndTemplate(_) | Action::CloseTemplate(_) => "end a template",
-            Action::Serve(_) => "serve",
+            Action::TakeOver(_) => "take over",
             Action::StopListening | Action::Forget(_) => "close what is not used",
             Action::TryUpgrade | Action::Execute => "upgrade",
             Action::Answer(..) => "answer",

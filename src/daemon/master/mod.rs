@@ -1,9 +1,6 @@
 //! The master's loop: signals, messages and time become events; what state.rs makes of them, perform.rs does.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
-};
+use std::{collections::VecDeque, path::PathBuf};
 
 use nix::{
     errno::Errno,
@@ -11,23 +8,21 @@ use nix::{
     sys::signal::Signal,
 };
 use ostler_wire::log;
-use slog::{error, warn};
+use slog::error;
 use std::os::fd::AsFd;
 
 use self::{
-    event::{Event, Number, Stop},
+    event::{Event, Number},
     perform::{Performer, Reread, Upgrade},
-    stacks_request::Asked,
     state::State,
-    status::Status,
-    upgrade::Kept,
+    upgrade::SavedMaster,
     watch::Watch,
 };
 use crate::{
     background::Announce,
     exit::{Exit, Failure, words},
     resources::{
-        control::{Asker, Brought, Change, Command},
+        control::Asker,
         line::Line,
         listen::{ListenerId, Listeners},
     },
@@ -36,6 +31,7 @@ use crate::{
 };
 
 mod check;
+mod commands;
 mod event;
 mod generation;
 mod mending;
@@ -83,14 +79,14 @@ pub fn run(
 }
 
 /// Goes on where another executable was in this process.
-pub fn resume(kept: Kept, reread: Reread) -> Result<Exit, Failure> {
+pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     let system = |error: std::io::Error| Failure::new(Exit::System, format!("could not go on: {}", words(&error)));
     descriptors::reserve_channel_place().map_err(system)?;
     let signals = Signals::collect().map_err(system)?;
-    let (directory, daemon) = (kept.directory.clone(), kept.daemon);
+    let (directory, daemon) = (saved.directory.clone(), saved.daemon);
     let executable = upgrade::executable(&directory);
     log::keep().map_err(system)?;
-    let (state, performer) = kept.take(reread).map_err(system)?;
+    let (state, performer) = saved.take(reread).map_err(system)?;
     let mut master = Master { state, performer, signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
         master.performer.use_log_of(serving.number);
@@ -272,9 +268,10 @@ impl<'a> Master<'a> {
 
     /// A step of an upgrade; the last one returns only if it comes to nothing.
     fn upgrade(&mut self, step: Upgrade) -> Event {
-        let kept = |master: &Self| Kept::note(&master.state, &master.performer, &master.directory, master.daemon);
+        let saved =
+            |master: &Self| SavedMaster::note(&master.state, &master.performer, &master.directory, master.daemon);
         match step {
-            Upgrade::Try => match self.may_execute().and_then(|()| upgrade::try_out(&kept(self), &self.executable)) {
+            Upgrade::Try => match self.may_execute().and_then(|()| upgrade::try_out(&saved(self), &self.executable)) {
                 Ok((pid, held)) => {
                     self.performer.children.insert(pid, held);
                     Event::TrialStarted(pid)
@@ -284,7 +281,7 @@ impl<'a> Master<'a> {
             Upgrade::Execute => {
                 self.answer_status(Moment(u64::MAX));
                 self.performer.finish_conversations();
-                Event::UpgradeFailed(upgrade::execute(&kept(self), &self.executable))
+                Event::UpgradeFailed(upgrade::execute(&saved(self), &self.executable))
             }
         }
     }
@@ -297,58 +294,6 @@ impl<'a> Master<'a> {
                 Ok(None) => return,
                 Err(error) => return error!(self.performer.log, "signals not read"; "reason" => words(&error)),
             }
-        }
-    }
-
-    fn obey(&mut self, signal: Signal) {
-        match signal {
-            Signal::SIGTERM => self.handle(Event::Stop(Stop::Graceful, None)),
-            Signal::SIGINT | Signal::SIGQUIT => self.handle(Event::Stop(Stop::Quick, None)),
-            Signal::SIGHUP => self.handle(Event::Reload(None)),
-            // What comes of it is in the log.
-            Signal::SIGUSR1 => drop(self.reopen_logs()),
-            Signal::SIGUSR2 => self.handle(Event::Upgrade(None)),
-            Signal::SIGTTIN => self.handle(Event::Scale(Change::By(1), None)),
-            Signal::SIGTTOU => self.handle(Event::Scale(Change::By(-1), None)),
-            Signal::SIGWINCH if self.daemon => self.handle(Event::Rest),
-            _ => {}
-        }
-    }
-
-    fn reopen_logs(&mut self) -> Result<(), Failure> {
-        let serving = self.state.serving().map(|generation| generation.number);
-        self.performer.reopen_logs(serving)
-    }
-
-    fn take_connection(&mut self) {
-        if let Err(error) = self.performer.control.accept() {
-            warn!(self.performer.log, "connection to the control socket refused"; "reason" => words(&error));
-        }
-    }
-
-    fn hear_asker(&mut self, asker: Asker) {
-        self.performer.control.send(asker);
-        match self.performer.control.hear(asker) {
-            Brought::Nothing => {}
-            Brought::Command(command) => self.obey_command(asker, command),
-            Brought::End => drop(self.performer.control.conversations.remove(&asker)),
-        }
-    }
-
-    fn obey_command(&mut self, asker: Asker, command: Command) {
-        match command {
-            Command::Status => self.ask_for_status(asker),
-            Command::Reload => self.handle(Event::Reload(Some(asker))),
-            Command::Rollback => self.handle(Event::Rollback(Some(asker))),
-            Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
-            Command::Scale(change) => self.handle(Event::Scale(change, Some(asker))),
-            Command::Recycle => self.handle(Event::Recycle(Some(asker))),
-            Command::Stacks(pid) => self.request_stacks(asker, pid),
-            Command::Reopen => {
-                let outcome = self.reopen_logs().map(|()| "the log files are open again".to_owned());
-                self.performer.control.answer(asker, outcome);
-            }
-            Command::Stop => self.handle(Event::Stop(Stop::Graceful, Some(asker))),
         }
     }
 
@@ -365,55 +310,6 @@ impl<'a> Master<'a> {
             self.performer.mend(&lost);
         }
         events.into_iter().for_each(|event| self.handle(event));
-    }
-
-    /// Answered at once, or when the figures of memory have been read, but not much later.
-    fn ask_for_status(&mut self, asker: Asker) {
-        let generations = self.state.generations().iter();
-        let pids = generations.flat_map(|generation| {
-            generation.slots.iter().filter_map(|worker| worker.pid).chain(generation.template.pid())
-        });
-        if let Err(error) = self.performer.sampling.ask(asker, pids.collect(), Moment::now()) {
-            warn!(self.performer.log, "memory not read"; "reason" => words(&error));
-        }
-        self.answer_status(Moment::now());
-    }
-
-    fn answer_status(&mut self, now: Moment) {
-        for asker in self.performer.sampling.due(now) {
-            self.performer.turns.doing("status");
-            self.performer.count(&self.state);
-            let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
-            let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
-            self.performer.control.answer(asker, status.map_err(failed));
-        }
-    }
-
-    /// Whoever has a channel has a process that can be asked.
-    fn request_stacks(&mut self, asker: Asker, pid: Option<i32>) {
-        let mut asked = BTreeMap::new();
-        for generation in self.state.generations() {
-            let Some(team) = self.performer.teams.get(&generation.number) else { continue };
-            if let Some(template) = generation.hearing_template()
-                && (pid.is_none() || pid == Some(template))
-            {
-                asked.insert((generation.number, None), Asked::BySignal(template));
-            }
-            let wanted = |worker: &&slots::Worker| pid.is_none() || worker.pid == pid;
-            for worker in
-                generation.slots.iter().filter(wanted).filter(|worker| team.workers.contains_key(&worker.slot))
-            {
-                let by = if worker.stage == slots::Stage::Booting { Asked::BySignal } else { Asked::ByMessage };
-                asked.insert((generation.number, Some(worker.slot)), by(worker.pid.unwrap_or(0)));
-            }
-        }
-        match pid.filter(|_| asked.is_empty()) {
-            Some(pid) => {
-                let failure = Failure::new(Exit::Refused, format!("no worker or template is process {pid}"));
-                self.performer.control.answer(asker, Err(failure));
-            }
-            None => self.performer.request_stacks(asker, asked),
-        }
     }
 
     /// What the dead have said before they died comes first, however much it is: a line bounds it.

@@ -122,20 +122,38 @@ impl<'a> Performer<'a> {
         for bound in listeners.iter() {
             info!(log, "listening"; "address" => &bound.told.name);
         }
-        let control = Control::default();
-        let mut performer = Performer {
+        let exchange = Exchange::new().map_err(|error| system("make a socket pair", error))?;
+        let mut performer = Performer { pid_file, ..Performer::at_rest(reread, listeners, exchange, standard, log) };
+        if let Err(failure) = performer.open_control(settings.control.as_deref(), settings.control_chosen) {
+            // Who has started the master reads why.
+            let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
+            return Err(failure);
+        }
+        performer.first = Some(settings);
+        Ok(performer)
+    }
+
+    /// One that has no children and has nothing under way.
+    pub fn at_rest(
+        reread: Reread<'a>,
+        listeners: Listeners,
+        exchange: Exchange,
+        standard: Standard,
+        log: Logger,
+    ) -> Performer<'a> {
+        Performer {
             reread,
             first: None,
             ended: None,
             upgrade: None,
             teams: BTreeMap::new(),
             children: BTreeMap::new(),
-            exchange: Exchange::new().map_err(|error| system("make a socket pair", error))?,
+            exchange,
             served_exchange: EXCHANGE_VERSION,
             listeners,
             notify: Notify::from_environment(),
-            pid_file,
-            control,
+            pid_file: None,
+            control: Control::default(),
             reading: None,
             sampling: Sampling::default(),
             turns: Turns::new(),
@@ -150,14 +168,7 @@ impl<'a> Performer<'a> {
             announce: None,
             standard,
             log,
-        };
-        if let Err(failure) = performer.open_control(settings.control.as_deref(), settings.control_chosen) {
-            // Who has started the master reads why.
-            let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
-            return Err(failure);
         }
-        performer.first = Some(settings);
-        Ok(performer)
     }
 
     /// A socket that nobody chose may be another master's; then ours is reached by signals only.
@@ -200,7 +211,7 @@ impl<'a> Performer<'a> {
             Action::CloseTemplate(generation) => {
                 self.teams.entry(generation).and_modify(|team| team.template = None);
             }
-            Action::Serve(generation) => self.serve(generation),
+            Action::TakeOver(generation) => self.take_over(generation),
             Action::StopListening => self.stop_listening(),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade => self.upgrade = Some(Upgrade::Try),
@@ -240,7 +251,7 @@ impl<'a> Performer<'a> {
     }
 
     /// The new generation's files are the master's, too.
-    fn serve(&mut self, generation: Number) {
+    fn take_over(&mut self, generation: Number) {
         self.use_log_of(generation);
         let Some(team) = self.teams.get(&generation) else { return };
         self.served_exchange = team.exchange;

@@ -254,7 +254,7 @@ impl State {
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
-        turn.act(Action::Serve(number));
+        turn.act(Action::TakeOver(number));
         turn.note(Note::Serving(number, wanted));
         let text = format!("generation {number} serves with {wanted} workers");
         turn.answer(&mut self.generations[new].waiting, Ok(&text));

@@ -66,7 +66,7 @@ impl World {
                 self.end(pid, 5, Ending::Status(0));
             }
             Action::CloseTemplate(generation) => self.close_template(generation),
-            Action::Serve(_) => self.served = true,
+            Action::TakeOver(_) => self.served = true,
             Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true), "told twice"),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade | Action::Execute => unreachable!("kept for the end of the turn"),

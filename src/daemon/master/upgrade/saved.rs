@@ -1,0 +1,287 @@
+//! What a master knows and owns, as it is written for the executable that goes on. Descriptors are numbers.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::fs::FileExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use ostler_wire::{Channel, Listener, scoreboard::Scoreboard};
+use serde::{Deserialize, Serialize};
+use slog::Level;
+
+use crate::{
+    exit::{Exit, Failure, words},
+    master::{
+        event::Number,
+        perform::{Performer, Reread},
+        state::State,
+        team::{Crashes, Exchange, Team},
+        totals::Totals,
+    },
+    resources::{
+        control::{Asker, Control, Conversation, Open},
+        line::Line,
+        listen::{Bound, ListenerId, Listeners, SocketFile},
+        logs::{Logs, Standard},
+        pidfile::PidFile,
+    },
+    settings::{Address, LogTarget, Settings},
+    sys::{descriptors, pidfd::PidFd},
+};
+
+/// Of [`SavedMaster`]. A master that writes another cannot be followed by this one, nor follow it.
+const FORMAT: u32 = 4;
+
+/// All that a master knows and owns. Descriptors are numbers, each named once.
+#[derive(Serialize, Deserialize)]
+pub struct SavedMaster {
+    format: u32,
+    /// The state machine.
+    pub state: State,
+    /// Where the first master was started, as the shell saw it.
+    pub directory: PathBuf,
+    /// `--daemon`
+    pub daemon: bool,
+    standard: [RawFd; 2],
+    /// With the version of its packets.
+    exchange: (u16, [RawFd; 2]),
+    served_exchange: u16,
+    listeners: Vec<SavedListener>,
+    teams: Vec<SavedTeam>,
+    children: Vec<(i32, RawFd)>,
+    /// With the descriptor that carries its lock.
+    pid_file: Option<(PathBuf, RawFd)>,
+    control: Option<SavedControl>,
+    conversations: Vec<(Asker, RawFd)>,
+    next_asker: u64,
+    restarts: BTreeMap<String, u64>,
+    /// A master of an earlier release kept none.
+    #[serde(default)]
+    totals: Totals,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedListener {
+    id: ListenerId,
+    /// As it is typed; paths are absolute.
+    address: String,
+    socket: RawFd,
+    told: Listener,
+    file: Option<SocketFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTeam {
+    generation: Number,
+    template: Option<RawFd>,
+    workers: Vec<(u16, RawFd)>,
+    /// With its slots and threads.
+    scoreboard: (RawFd, u16, u16),
+    error: (LogTarget, RawFd),
+    access: Option<(LogTarget, RawFd)>,
+    listeners: Vec<ListenerId>,
+    settings: Settings,
+    crashes: Crashes,
+    exchange: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedControl {
+    path: PathBuf,
+    socket: RawFd,
+    file: SocketFile,
+    directory: bool,
+}
+
+impl SavedMaster {
+    /// Notes all of it.
+    pub fn note(state: &State, performer: &Performer, directory: &Path, daemon: bool) -> SavedMaster {
+        let control = performer.control.open.as_ref().map(|open| SavedControl {
+            path: open.path.clone(),
+            socket: open.socket.as_raw_fd(),
+            file: open.file.clone(),
+            directory: open.directory,
+        });
+        let conversations = performer.control.conversations.iter();
+        SavedMaster {
+            format: FORMAT,
+            state: state.clone(),
+            directory: directory.to_owned(),
+            daemon,
+            standard: [performer.standard.output.as_raw_fd(), performer.standard.error.as_raw_fd()],
+            exchange: performer.exchange.note(),
+            served_exchange: performer.served_exchange,
+            listeners: performer.listeners.iter().map(SavedListener::note).collect(),
+            teams: performer.teams.iter().map(|(&number, team)| SavedTeam::note(number, team)).collect(),
+            children: performer.children.iter().map(|(&pid, held)| (pid, held.as_fd().as_raw_fd())).collect(),
+            pid_file: performer.pid_file.as_ref().map(|file| (file.path().to_owned(), file.number())),
+            control,
+            conversations: conversations.map(|(&asker, with)| (asker, with.as_fd().as_raw_fd())).collect(),
+            next_asker: performer.control.next,
+            restarts: performer.restarts.clone(),
+            totals: performer.totals.clone(),
+        }
+    }
+
+    /// The settings file in force.
+    pub fn settings_file(&self) -> Option<PathBuf> {
+        self.teams.iter().find_map(|team| team.settings.file.clone())
+    }
+
+    /// Each descriptor, once.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let mut all: Vec<RawFd> = self.standard.iter().chain(&self.exchange.1).copied().collect();
+        all.extend(self.listeners.iter().map(|listener| listener.socket));
+        all.extend(self.pid_file.iter().map(|&(_, number)| number));
+        all.extend(self.control.iter().map(|control| control.socket));
+        all.extend(self.conversations.iter().map(|&(_, number)| number));
+        all.extend(self.children.iter().map(|&(_, number)| number));
+        for team in &self.teams {
+            all.extend(team.template);
+            all.extend(team.workers.iter().map(|&(_, number)| number));
+            all.extend([team.scoreboard.0, team.error.1]);
+            all.extend(team.access.as_ref().map(|&(_, number)| number));
+        }
+        all
+    }
+
+    pub(super) fn seal(&self) -> io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create("ostler-state", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(file.into())
+    }
+
+    /// Reads it, and closes the memfd.
+    pub fn read(state: RawFd) -> Result<SavedMaster, Failure> {
+        let unread = |why: String| Failure::new(Exit::Internal, format!("could not read the master's state: {why}"));
+        let read = || {
+            let file = File::from(descriptors::reclaim(state)?);
+            let mut text = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+            file.read_exact_at(&mut text, 0)?;
+            Ok(text)
+        };
+        let text = read().map_err(|error: io::Error| unread(words(&error)))?;
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let unlike = |error: serde_json::Error| unread(error.to_string());
+        match serde_json::from_slice::<Format>(&text).map_err(unlike)?.format {
+            FORMAT => serde_json::from_slice(&text).map_err(unlike),
+            other => Err(unread(format!("it has format {other}, and this executable knows {FORMAT}"))),
+        }
+    }
+
+    /// Owns all of it from now on.
+    pub fn take<'a>(self, reread: Reread<'a>) -> io::Result<(State, Performer<'a>)> {
+        let own = descriptors::reclaim;
+        let bound = self.listeners.into_iter().map(SavedListener::take).collect::<io::Result<_>>()?;
+        let teams = self.teams.into_iter().map(SavedTeam::take).collect::<io::Result<_>>()?;
+        let held = |(pid, number)| Ok((pid, PidFd::kept(own(number)?)?));
+        let children = self.children.into_iter().map(held).collect::<io::Result<_>>()?;
+        let conversations = self.conversations.into_iter();
+        let conversations =
+            conversations.map(|(asker, number)| Ok((asker, Conversation::new(Channel::from(own(number)?)))));
+        let control = Control {
+            open: self.control.map(SavedControl::take).transpose()?,
+            conversations: conversations.collect::<io::Result<_>>()?,
+            next: self.next_asker,
+        };
+        let pid_file =
+            self.pid_file.map(|(path, file)| own(file).map(|file| PidFile::written(path, file))).transpose()?;
+        let [output, error] = self.standard;
+        let exchange = Exchange::reclaimed(self.exchange)?;
+        let standard = Standard { output: own(output)?, error: own(error)? };
+        let log = ostler_wire::log::logger("master", Level::Info);
+        let performer = Performer {
+            teams,
+            children,
+            served_exchange: self.served_exchange,
+            pid_file,
+            control,
+            restarts: self.restarts,
+            totals: self.totals,
+            ..Performer::at_rest(reread, Listeners::reclaimed(bound), exchange, standard, log)
+        };
+        Ok((self.state, performer))
+    }
+}
+
+impl SavedListener {
+    fn note(bound: &Bound) -> SavedListener {
+        SavedListener {
+            id: bound.id,
+            address: bound.address.to_string(),
+            socket: bound.socket.as_raw_fd(),
+            told: bound.told.clone(),
+            file: bound.file.clone(),
+        }
+    }
+
+    fn take(self) -> io::Result<Bound> {
+        let address = Address::parse(&self.address, Path::new("/")).map_err(io::Error::other)?;
+        let socket = descriptors::reclaim(self.socket)?;
+        Ok(Bound::new(self.id, address, socket, self.told, self.file))
+    }
+}
+
+impl SavedTeam {
+    fn note(generation: Number, team: &Team) -> SavedTeam {
+        let access = team.logs.access_target.clone().zip(team.logs.access().map(|file| file.as_raw_fd()));
+        SavedTeam {
+            generation,
+            template: team.template.as_ref().map(|channel| channel.as_fd().as_raw_fd()),
+            workers: team.workers.iter().map(|(&slot, channel)| (slot, channel.as_fd().as_raw_fd())).collect(),
+            scoreboard: (team.scoreboard.as_fd().as_raw_fd(), team.scoreboard.slots(), team.scoreboard.threads()),
+            error: (team.logs.error_target.clone(), team.logs.error().as_raw_fd()),
+            access,
+            listeners: team.listeners.clone(),
+            settings: team.settings.clone(),
+            crashes: team.crashes.clone(),
+            exchange: team.exchange,
+        }
+    }
+
+    fn take(self) -> io::Result<(Number, Team)> {
+        let own = descriptors::reclaim;
+        let line = |number| Ok::<_, io::Error>(Line::from(Channel::from(own(number)?)));
+        let (memory, slots, threads) = self.scoreboard;
+        let (access_target, access) = self.access.unzip();
+        let (error_target, error) = self.error;
+        let logs = Logs::reclaimed(error_target, access_target, own(error)?, access.map(own).transpose()?);
+        let team = Team {
+            template: self.template.map(line).transpose()?,
+            workers: self
+                .workers
+                .into_iter()
+                .map(|(slot, number)| Ok((slot, line(number)?)))
+                .collect::<io::Result<_>>()?,
+            scoreboard: Scoreboard::open(own(memory)?, slots, threads)?,
+            logs,
+            listeners: self.listeners,
+            settings: self.settings,
+            crashes: self.crashes,
+            exchange: self.exchange,
+        };
+        Ok((self.generation, team))
+    }
+}
+
+impl SavedControl {
+    fn take(self) -> io::Result<Open> {
+        let socket = descriptors::reclaim(self.socket)?.into();
+        Ok(Open { path: self.path, socket, file: self.file, directory: self.directory })
+    }
+}
