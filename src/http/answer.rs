@@ -12,6 +12,7 @@ pub struct Answer {
 }
 
 /// The page for an error, in JSON or HTML as the request's Accept prefers. `fields` go into its head.
+#[cold]
 pub fn error_answer(status: u16, accept: Option<&[u8]>, fields: &[(&str, &str)]) -> Answer {
     let phrase = phrase(status);
     let (kind, body) = if prefers_json(accept.unwrap_or_default()) {

@@ -50,6 +50,7 @@ pub enum ResponseFraming {
 impl ResponseHead {
     /// Starts over with this status, `200 OK` (without `HTTP/1.1 `): three digits from 200 to 599, a space, and a phrase without
     /// control characters.
+    #[inline]
     pub fn begin(&mut self, status: &[u8]) -> Result<(), Misuse> {
         self.clear();
         let code = match status {
@@ -69,6 +70,7 @@ impl ResponseHead {
 
     /// Appends a field. Refused: a name that is no token, a value with CR, LF or NUL or another control character but HTAB, hop-by-hop fields
     /// (PEP 3333), a Content-Length that is no number or a second, different one.
+    #[inline]
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Misuse> {
         check(name, value)?;
         match name.len() {

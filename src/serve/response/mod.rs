@@ -221,12 +221,14 @@ impl Response<'_> {
 
     /// Answers with the server's own page for an error. Of a request that could not be read its head holds what came before the fault:
     /// whether it is HEAD, and perhaps what it accepts.
+    #[cold]
     pub(crate) fn error(&mut self, status: u16, fields: &[(&str, &str)]) {
         let accept = self.request.value(self.bytes, b"accept");
         self.answer(&error_answer(status, accept, fields));
     }
 
     /// Sends an answer of the server's own.
+    #[cold]
     pub(crate) fn answer(&mut self, answer: &Answer) {
         // Its length is right by itself.
         let _ = self.whole(&answer.head, &answer.body, &mut |wait| wait());
