@@ -67,6 +67,6 @@ fn main() -> io::Result<()> {
 }
 
 fn boot(address: &str, port: u16) -> Boot {
-    let listener = Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(port) };
+    let listener = Listener::http(format!("http://{address}"), "127.0.0.1", Some(port));
     Boot { listeners: vec![listener], process_name: "loop".into(), ..Boot::default() }
 }

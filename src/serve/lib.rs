@@ -52,7 +52,7 @@
 //! let (master, channel) = Channel::pair()?;
 //! let (give, take) = Channel::pair()?;
 //! let (terminated, _signals) = pipe()?;
-//! let named = Listener { name: format!("http://{address}"), host: "127.0.0.1".into(), port: Some(address.port()) };
+//! let named = Listener::http(format!("http://{address}"), "127.0.0.1", Some(address.port()));
 //! let setup = Setup {
 //!     boot: Boot { listeners: vec![named], ..Boot::default() },
 //!     slot: 0,

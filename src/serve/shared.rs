@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ostler_wire::{Boot, access_format::AccessFormat, scoreboard::Scoreboard};
+use ostler_wire::{Boot, Trust, access_format::AccessFormat, scoreboard::Scoreboard};
 use slog::Logger;
 
 use crate::{event_loop::timers::Token, response::outbox::Outbox, storage::store::Store, threads::call_time::CallTime};
@@ -63,6 +63,11 @@ impl Shared {
             notes: Mutex::default(),
             alarm,
         })
+    }
+
+    /// What the peers of a listener are believed.
+    pub fn trust(&self, listener: u16) -> &Trust {
+        &self.boot.listeners[usize::from(listener)].trust
     }
 
     /// The line of the request that a Python thread is answering, as the scoreboard has it.

@@ -80,6 +80,55 @@ pub struct Listener {
     pub host: String,
     /// `SERVER_PORT`; none on a Unix socket.
     pub port: Option<u16>,
+    /// What its clients speak.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// What they are believed.
+    #[serde(default)]
+    pub trust: Trust,
+}
+
+impl Listener {
+    /// For HTTP, from peers that are believed what the options say when nobody gives any.
+    pub fn http(name: impl Into<String>, host: impl Into<String>, port: Option<u16>) -> Listener {
+        let (protocol, trust) = (Protocol::Http, Trust::default());
+        Listener { name: name.into(), host: host.into(), port, protocol, trust }
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1 (RFC 9112), in the clear.
+    #[default]
+    Http,
+}
+
+/// What the peers of a listener are believed about the clients behind them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// `--forwarded-allow-ips`
+    pub forwarded_allow: Peers,
+    /// `--forwarded-fields`: what those are believed about.
+    pub forwarded_fields: Vec<ForwardedField>,
+    /// `--proxy-protocol`: a PROXY header is required from the peers of `proxy_allow`.
+    pub proxy_protocol: bool,
+    /// `--proxy-allow-from`
+    pub proxy_allow: Peers,
+}
+
+/// As the options say when nobody gives any: X-Forwarded-For and X-Forwarded-Proto, from this machine.
+impl Default for Trust {
+    fn default() -> Trust {
+        let local = vec![(Ipv4Addr::LOCALHOST.into(), 32), (Ipv6Addr::LOCALHOST.into(), 128)];
+        Trust {
+            forwarded_allow: Peers { networks: local.clone(), unix: true },
+            forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
+            proxy_protocol: false,
+            proxy_allow: Peers { networks: local, unix: false },
+        }
+    }
 }
 
 /// When the application is imported.
@@ -149,14 +198,6 @@ pub struct Worker {
     pub root_path: String,
     /// `--header-map`
     pub header_map: HeaderMap,
-    /// `--forwarded-allow-ips`
-    pub forwarded_allow: Peers,
-    /// `--forwarded-fields`: what those are believed about.
-    pub forwarded_fields: Vec<ForwardedField>,
-    /// `--proxy-protocol`: a PROXY header is required from the peers of `proxy_allow`.
-    pub proxy_protocol: bool,
-    /// `--proxy-allow-from`
-    pub proxy_allow: Peers,
     /// `--access-logformat`, read.
     pub access_log_format: AccessFormat,
     /// `Server` field of each response; none when empty.
@@ -171,7 +212,6 @@ pub struct Worker {
 impl Default for Worker {
     fn default() -> Worker {
         let seconds = Duration::from_secs;
-        let here = vec![(Ipv4Addr::LOCALHOST.into(), 32), (Ipv6Addr::LOCALHOST.into(), 128)];
         Worker {
             threads: 1,
             timeout: seconds(30),
@@ -199,10 +239,6 @@ impl Default for Worker {
             spool_limit: 4 << 30,
             root_path: String::new(),
             header_map: HeaderMap::Drop,
-            forwarded_allow: Peers { networks: here.clone(), unix: true },
-            forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
-            proxy_protocol: false,
-            proxy_allow: Peers { networks: here, unix: false },
             access_log_format: access_format::DEFAULT.parse().expect("a test reads it"),
             server_header: "ostler".into(),
             sendfile: true,

@@ -239,7 +239,7 @@ fn bind_tcp(host: &str, port: u16, settings: &Settings) -> Result<Opened, Failur
     };
     let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
     let host = if host.is_empty() { bound.ip().to_string() } else { host.to_owned() };
-    Ok((socket.into(), Listener { name: format!("http://{bound}"), host, port: Some(bound.port()) }, None))
+    Ok((socket.into(), Listener::http(format!("http://{bound}"), host, Some(bound.port())), None))
 }
 
 /// The addresses of all names of hosts. To look them up may wait for other machines.
@@ -298,7 +298,7 @@ fn bind_abstract(name: &str, backlog: i32) -> Result<Opened, Failure> {
         Ok(socket)
     };
     let failed = |error: io::Error| Failure::new(Exit::Bind, format!("could not bind unix:@{name}: {}", words(&error)));
-    let told = Listener { name: format!("unix:@{name}"), host: format!("@{name}"), port: None };
+    let told = Listener::http(format!("unix:@{name}"), format!("@{name}"), None);
     Ok((bound().map_err(failed)?.into(), told, None))
 }
 
@@ -308,7 +308,7 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
     let owner = settings.identity.as_ref();
     let (socket, file) = bind_unix_socket(path, Type::STREAM, settings.backlog, mask, owner).map_err(failed)?;
     let name = path.display().to_string();
-    Ok((socket.into(), Listener { name: format!("unix:{name}"), host: name, port: None }, Some(file)))
+    Ok((socket.into(), Listener::http(format!("unix:{name}"), name, None), Some(file)))
 }
 
 /// Binds a Unix socket whose file has these permissions from its first moment on, and then this owner. A file that was left
@@ -402,15 +402,13 @@ fn tell(socket: BorrowedFd) -> io::Result<Listener> {
         _ => None,
     };
     Ok(match internet {
-        Some(address) => {
-            Listener { name: format!("http://{address}"), host: address.ip().to_string(), port: Some(address.port()) }
-        }
+        Some(address) => Listener::http(format!("http://{address}"), address.ip().to_string(), Some(address.port())),
         None => {
             let unix = address.as_unix_addr();
             let hidden = || Some(format!("@{}", String::from_utf8_lossy(unix?.as_abstract()?)));
             let path = unix.and_then(|unix| unix.path()).map(|path| path.display().to_string());
             let path = path.or_else(hidden).unwrap_or_default();
-            Listener { name: format!("unix:{path}"), host: path, port: None }
+            Listener::http(format!("unix:{path}"), path, None)
         }
     })
 }

@@ -35,6 +35,16 @@ pub fn boot(
     })
 }
 
+/// What the peers of each listener are believed.
+pub fn trust(options: &mut Options) -> Result<wire::Trust, Failure> {
+    Ok(wire::Trust {
+        forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
+        forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
+        proxy_protocol: options.choice("proxy-protocol")? == "auto",
+        proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
+    })
+}
+
 fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> {
     if !options.is_given("spool-directory") {
         options.found("spool-directory", env::temp_dir().to_string_lossy());
@@ -72,10 +82,6 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> 
             "dangerous" => wire::HeaderMap::Dangerous,
             _ => wire::HeaderMap::Drop,
         },
-        forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
-        forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
-        proxy_protocol: options.choice("proxy-protocol")? == "auto",
-        proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
         access_log_format: options.value("access-logformat", str::parse)?,
         server_header: options.value("server-header", header_value)?,
         sendfile: options.switch("sendfile")?,

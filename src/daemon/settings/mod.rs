@@ -102,6 +102,9 @@ pub struct Settings {
     /// What was asked for and is more than the system gives, a sentence each. The site runs nevertheless, with less.
     #[serde(default)]
     pub out_of_reach: Vec<String>,
+    /// What the peers of each listener are believed.
+    #[serde(default)]
+    pub trust: wire::Trust,
     /// What a template is told; `generation`, `slots` and `listeners` are filled in by the master.
     pub boot: wire::Boot,
 }
@@ -142,6 +145,7 @@ impl Settings {
         let (umask, socket_mode) = masks(options)?;
         let (error_log, access_log) = logs(options, &chdir)?;
         let control = control::choose(invocation, options, &chdir)?;
+        let trust = boot::trust(options)?;
         let mut boot = boot::boot(options, application, &chdir, workers)?;
         boot.access_log = access_log.is_some();
         let guise = Guise { identity: identity.as_ref(), new_privileges, directory: &chdir };
@@ -173,6 +177,7 @@ impl Settings {
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,
             out_of_reach: Vec::new(),
+            trust,
             boot,
         };
         settings.go_together(options)?;

@@ -23,7 +23,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::epoll::{EpollEvent, EpollFlags, EpollTimeout},
 };
-use ostler_http::{Limits, forwarded::Believed};
+use ostler_http::Limits;
 use ostler_wire::{
     Channel, FromWorker, Recycle, ToWorker, log,
     scoreboard::{Slot, State},
@@ -48,7 +48,6 @@ use crate::{
     intake::{Intake, make_places, most_connections},
     life::Life,
     life::recycle::Recycling,
-    request::peer::believed,
     request::work::Work,
     response::access_log::AccessLog,
     response::group::Group,
@@ -87,7 +86,6 @@ pub(crate) enum Step {
 pub(crate) struct Loop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Limits,
-    pub(crate) believed: Believed,
     pub(crate) clock: Clock,
     pub(crate) poll: Poll,
     pub(crate) turn: Turn,
@@ -140,7 +138,6 @@ impl Loop {
                 field: worker.limit_request_field_size as usize,
                 head: worker.limit_request_head as usize,
             },
-            believed: believed(&worker.forwarded_fields),
             poll: Poll::new()?,
             turn: Turn::new(clock.now),
             timers: Timers::default(),

@@ -265,7 +265,7 @@ impl Loop {
 
     /// Makes a connection of what was accepted or taken over.
     pub(crate) fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listener: u16) -> Token {
-        let proxy_expected = self.proxy_expected(address);
+        let proxy_expected = self.proxy_expected(listener, address);
         let token = self.connections.insert(|token| Connection {
             token,
             transport: Arc::new(transport),

@@ -20,13 +20,14 @@ use crate::{
     event_loop::Loop,
     event_loop::timers::Token,
     request::work::Incoming,
+    shared::Shared,
 };
 
 impl Loop {
     /// Whether a new connection must begin with a PROXY header.
-    pub(crate) fn proxy_expected(&self, address: Option<SocketAddr>) -> bool {
-        let worker = &self.shared.boot.worker;
-        worker.proxy_protocol && contains(&worker.proxy_allow, address.map(|address| address.ip()))
+    pub(crate) fn proxy_expected(&self, listener: u16, address: Option<SocketAddr>) -> bool {
+        let trust = self.shared.trust(listener);
+        trust.proxy_protocol && contains(&trust.proxy_allow, address.map(|address| address.ip()))
     }
 
     /// Takes the PROXY header from the beginning of a connection's bytes; `false` while it is not complete.
@@ -58,7 +59,9 @@ impl Loop {
             Arc::make_mut(&mut incoming.client).host = Some(host);
         }
         if trusted {
-            let origin = origin(head, bytes, self.believed, |ip| worker.forwarded_allow.contains(ip))?;
+            let trust = self.shared.trust(incoming.client.listener);
+            let believed = believed(&trust.forwarded_fields);
+            let origin = origin(head, bytes, believed, |ip| trust.forwarded_allow.contains(ip))?;
             if origin != Origin::default() {
                 Arc::make_mut(&mut incoming.client).apply(&origin);
             }
@@ -73,8 +76,8 @@ impl Loop {
 }
 
 impl Connection {
-    /// Who is at the other end, and whether it is among `forwarded_allow`.
-    pub(crate) fn peer(&mut self, forwarded_allow: &Peers) -> &Peer {
+    /// Who is at the other end, and whether its listener believes it.
+    pub(crate) fn peer(&mut self, shared: &Shared) -> &Peer {
         self.peer.get_or_insert_with(|| {
             let ip = self.address.map(|address| address.ip().to_canonical());
             let client = Client {
@@ -83,7 +86,7 @@ impl Connection {
                 listener: self.listener,
                 ..Client::default()
             };
-            Peer { client: Arc::new(client), trusted: contains(forwarded_allow, ip) }
+            Peer { client: Arc::new(client), trusted: contains(&shared.trust(self.listener).forwarded_allow, ip) }
         })
     }
 }
@@ -102,7 +105,7 @@ impl Client {
 }
 
 /// `--forwarded-fields`, as they are read.
-pub(crate) fn believed(fields: &[ForwardedField]) -> Believed {
+fn believed(fields: &[ForwardedField]) -> Believed {
     let has = |field| fields.contains(&field);
     Believed {
         address: has(ForwardedField::XForwardedFor),

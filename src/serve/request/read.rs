@@ -339,7 +339,7 @@ impl Loop {
     /// Work for a connection's next request.
     pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
         let connection = self.connections.get(token)?;
-        let peer = connection.peer(&self.shared.boot.worker.forwarded_allow).clone();
+        let peer = connection.peer(&self.shared).clone();
         let transport = connection.transport.clone();
         Some(self.pool.take(&self.shared, token, transport, peer, self.clock.now))
     }

@@ -61,7 +61,7 @@ impl Loop {
     pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
         let shared = self.shared.clone();
         let Some(connection) = self.connections.get(token) else { return };
-        let mut client = connection.peer(&shared.boot.worker.forwarded_allow).client.clone();
+        let mut client = connection.peer(&shared).client.clone();
         let (request, backlog, call_over) = match &connection.phase {
             Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
             Phase::Writing(work, backlog, _) => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, time::Duration};
 
 use ostler_wire::{
-    self as wire, FromTemplate, ToTemplate,
+    self as wire, FromTemplate, Listener, ToTemplate,
     scoreboard::{MOST_SLOTS, Scoreboard},
 };
 use slog::{error, info, warn};
@@ -152,7 +152,8 @@ impl Performer<'_> {
         boot.slots = plan.slots;
         boot.workers = plan.workers;
         boot.access_log = team.logs.access().is_some();
-        boot.listeners = bound.iter().map(|bound| bound.told.clone()).collect();
+        let trust = &team.settings.trust;
+        boot.listeners = bound.iter().map(|bound| Listener { trust: trust.clone(), ..bound.told.clone() }).collect();
         let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
         carried.extend(team.logs.access());
         carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));

@@ -12,7 +12,9 @@ use std::{
 
 use ostler_http::ResponseHead;
 use ostler_serve::{Application, Body, Ending, Request, Response, Setup};
-use ostler_wire::{Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Worker, scoreboard::Scoreboard};
+use ostler_wire::{
+    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, Worker, scoreboard::Scoreboard,
+};
 
 /// Far beyond what anything here takes: only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -164,9 +166,18 @@ impl Application for Script {
     fn rest(&self, _head: &mut ResponseHead) {}
 }
 
+/// No peer is believed anything.
+fn nobody() -> Trust {
+    Trust {
+        forwarded_allow: Peers::default(),
+        forwarded_fields: vec![],
+        proxy_allow: Peers::default(),
+        ..Trust::default()
+    }
+}
+
 /// What a test may set.
 pub fn settings() -> Worker {
-    let peers = Peers::default;
     let minute = Duration::from_secs(60);
     Worker {
         timeout: Duration::ZERO,
@@ -179,9 +190,6 @@ pub fn settings() -> Worker {
         graceful_timeout: minute,
         body_memory: 256 * 1024,
         spool_limit: 0,
-        forwarded_allow: peers(),
-        forwarded_fields: vec![],
-        proxy_allow: peers(),
         access_log_format: "%(r)s %(s)s".parse().unwrap(),
         ..Worker::default()
     }
@@ -254,7 +262,10 @@ impl Site {
             application: "script".into(),
             preload: Preload::Off,
             slots: self.board.slots(),
-            listeners: vec![Listener { name, host: "127.0.0.1".into(), port: Some(self.address.port()) }],
+            listeners: vec![Listener {
+                trust: nobody(),
+                ..Listener::http(name, "127.0.0.1", Some(self.address.port()))
+            }],
             worker: self.settings.clone(),
             ..Boot::default()
         }

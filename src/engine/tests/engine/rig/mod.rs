@@ -20,8 +20,8 @@ use nix::{
     unistd::{Pid, dup2_raw},
 };
 use ostler_wire::{
-    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, Listener, Loaded, Peers, ToTemplate, ToWorker,
-    VERSION, Worker, scoreboard::Scoreboard,
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, Listener, Loaded, ToTemplate, ToWorker, VERSION,
+    Worker, scoreboard::Scoreboard,
 };
 
 /// Long enough for anything that is going to happen.
@@ -84,7 +84,7 @@ impl Plan {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let name = format!("http://{address}");
-        self.boot.listeners = vec![Listener { name, host: "127.0.0.1".into(), port: Some(address.port()) }];
+        self.boot.listeners = vec![Listener::http(name, "127.0.0.1", Some(address.port()))];
         let scoreboard = Scoreboard::new(self.boot.slots, self.boot.worker.threads).unwrap();
         let (give, take) = Channel::pair().unwrap();
         let (channel, there) = Channel::pair().unwrap();
@@ -344,7 +344,6 @@ fn nothing_loaded() -> Loaded {
 }
 
 fn boot(application: &str) -> Boot {
-    let nobody = Peers { networks: Vec::new(), unix: false };
     Boot {
         application: application.to_owned(),
         chdir: apps(),
@@ -361,9 +360,6 @@ fn boot(application: &str) -> Boot {
             graceful_timeout: PATIENCE,
             body_memory: 64 * 1024,
             spool_limit: 0,
-            forwarded_allow: nobody.clone(),
-            forwarded_fields: vec![],
-            proxy_allow: nobody,
             ..Worker::default()
         },
         ..Boot::default()
