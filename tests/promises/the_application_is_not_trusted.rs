@@ -402,7 +402,7 @@ if os.path.exists('broken'):
 }
 
 #[test]
-fn after_an_upgrade_a_worker_that_does_not_end_is_still_known_and_killed() {
+fn after_an_upgrade_a_worker_that_is_stopped_is_still_known_and_ends() {
     let mut victim = Victim::new(Rig::with_source(ENEMY).installed(), 1);
     victim.site.signal(Signal::SIGUSR2);
     victim.site.log("upgraded");
@@ -426,7 +426,11 @@ if os.fork() == 0:
     victim.site.log("upgraded");
     victim.site.signal(Signal::SIGINT);
     assert_eq!(victim.site.wait(), 0);
-    assert!(victim.site.whole_log().contains(&format!("worker killed generation=2 slot=0 pid={worker}")));
+    assert!(ends_within(worker, Duration::ZERO), "the worker outlives its master");
+    // It may have run just long enough to end by itself: the master lets it run, so that it can.
+    let log = victim.site.whole_log();
+    let ended = |how: &str| log.contains(&format!("worker {how} generation=2 slot=0 pid={worker}"));
+    assert!(ended("killed") || ended("drained"), "its end is not told");
 }
 
 #[test]
