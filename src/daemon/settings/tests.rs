@@ -262,6 +262,7 @@ fn what_nobody_says_is_the_default_of_what_travels() {
         ..wire::Boot::default()
     };
     assert_eq!(settings.boot, expected);
+    assert_eq!(settings.trust, wire::Trust::default());
 }
 
 #[test]
