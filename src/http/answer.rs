@@ -1,6 +1,6 @@
 //! The server's own answers: small, without version or path, in HTML or JSON as the client prefers (RFC 9110 §12.5.1).
 
-use crate::{response::ResponseHead, syntax::trim};
+use crate::{ResponseHead, syntax::trim};
 
 /// An answer of the server's own: a value until it is sent like any other response.
 #[derive(Debug, Default)]

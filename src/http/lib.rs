@@ -3,15 +3,24 @@
 //! A message has one reading, or it is refused: what could be understood in two ways is a [`Refusal`] with a status.
 //!
 //! ```text
-//!            ┌ proxy_protocol (the line before the first request)
-//! bytes in ──┼ RequestHead::parse ─▶ target, forwarded, hidden ─▶ what the application may see
-//!            └ body::ChunkedDecoder ─▶ the body
+//!            ┌ proxy/proxy_protocol: the line before the first request
+//! bytes in ──┼ h1/request: RequestHead::parse ─▶ target, proxy/ ─▶ what the application may see
+//!            └ h1/chunked ─▶ the body
 //!
-//! bytes out ◀── ResponseHead::write ◀── status and fields, checked one by one as the application gives them
+//! bytes out ◀── h1/response: ResponseHead::write ◀── status and fields, checked one by one as the application gives them
 //! ```
 //!
+//! | module | job |
+//! |---|---|
+//! | `head/` | the heads of requests and responses as values, without a protocol |
+//! | `h1/` | these values from and to the text of HTTP/1; another version of HTTP would have a module beside it |
+//! | `target` | the target of a request and the hosts in it |
+//! | `proxy/` | what proxies in front say of the client, and which of it is believed |
+//! | `answer`, `refusal` | the server's own answers, and why a request gets one |
+//! | `syntax` | character classes and lines, on which all of it is built |
+//!
 //! ```
-//! use ostler_http::{Limits, Parse, RequestHead, ResponseHead, response::ResponseFraming};
+//! use ostler_http::{Limits, Parse, RequestHead, ResponseHead, h1::ResponseFraming};
 //!
 //! let bytes = b"GET /shop?page=2 HTTP/1.1\r\nHost: example.com\r\n\r\n";
 //! let limits = Limits { line: 8190, fields: 100, field: 8190, head: 65536 };
@@ -31,18 +40,19 @@
 #![forbid(unsafe_code)]
 
 mod answer;
-pub mod body;
-pub mod forwarded;
-pub mod hidden;
-pub mod proxy_protocol;
+pub mod h1;
+mod head;
+pub mod proxy;
 #[cfg(test)]
 mod random;
 mod refusal;
-pub mod request;
-pub mod response;
 mod syntax;
 pub mod target;
 
+pub use answer::{Answer, error_answer};
+pub use h1::{Limits, Parse};
+pub use head::{
+    request::{Field, Framing, RequestHead, Span, Version},
+    response::{Misuse, ResponseHead},
+};
 pub use refusal::Refusal;
-pub use request::{Field, Framing, Limits, Parse, RequestHead, Span, Version};
-pub use response::{Misuse, ResponseHead};

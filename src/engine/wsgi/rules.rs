@@ -154,6 +154,6 @@ fn type_name(object: &Bound<'_, PyAny>) -> String {
 }
 
 /// What `ostler_http` refuses, as an exception.
-pub fn misused(misuse: Misuse) -> PyErr {
+fn misused(misuse: Misuse) -> PyErr {
     PyValueError::new_err(misuse.text)
 }

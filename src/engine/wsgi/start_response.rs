@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use super::rules::{Rules, misused};
+use super::rules::Rules;
 use crate::{
     process::children,
     python::{
@@ -164,20 +164,10 @@ impl Reply {
     /// `environ['wsgi.early_hints']([('Link', '</style.css>; rel=preload')])`: 103, if the client understands it (RFC 8297).
     #[pyo3(signature = (headers, /))]
     fn early_hints(&mut self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut checked = ResponseHead::default();
-        checked.begin(b"200 OK").map_err(misused)?;
-        let mut lines = Vec::new();
+        let mut hints = ResponseHead::default();
         let (response, _, rules) = self.parts()?;
-        rules.each_field(
-            headers,
-            || response.request_line(),
-            |name, value| {
-                checked.field(name, value)?;
-                lines.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
-                Ok(())
-            },
-        )?;
-        let sent = response.early_hints(&lines);
+        rules.each_field(headers, || response.request_line(), |name, value| hints.field(name, value))?;
+        let sent = response.early_hints(&hints);
         self.gone = self.gone.or(sent.err());
         Ok(())
     }

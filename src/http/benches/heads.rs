@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use ostler_http::{Limits, RequestHead, ResponseHead, body::ChunkedDecoder, forwarded, target::decode_path};
+use ostler_http::{Limits, RequestHead, ResponseHead, h1::ChunkedDecoder, proxy::forwarded, target::decode_path};
 
 const LIMITS: Limits = Limits { line: 4094, fields: 100, field: 8190, head: 65536 };
 

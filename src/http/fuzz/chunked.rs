@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
     Refusal,
-    body::{ChunkedDecoder, LAST_CHUNK, chunk_start},
+    h1::{ChunkedDecoder, LAST_CHUNK, chunk_start},
 };
 
 fuzz_target!(|input: &[u8]| {

@@ -4,9 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
-    Limits, Parse, Refusal, RequestHead, Version, forwarded,
-    hidden::{OddNames, hidden_fields},
-    proxy_protocol,
+    Limits, Parse, Refusal, RequestHead, Version,
+    proxy::{
+        forwarded,
+        hidden::{OddNames, hidden_fields},
+        proxy_protocol,
+    },
     target::decode_path,
 };
 

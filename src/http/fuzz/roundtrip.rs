@@ -7,8 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
     Limits, Parse, RequestHead, ResponseHead,
-    body::{ChunkedDecoder, LAST_CHUNK, chunk_start},
-    response::ResponseFraming,
+    h1::{ChunkedDecoder, LAST_CHUNK, ResponseFraming, chunk_start},
 };
 
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_http::{Framing, Refusal, body::ChunkedDecoder, response::CONTINUE};
+use ostler_http::{
+    Framing, Refusal,
+    h1::{CONTINUE, ChunkedDecoder, Step},
+};
 use ostler_wire::Worker;
 
 use crate::{
@@ -136,13 +139,13 @@ fn over(length: u64, limit: u64) -> bool {
 }
 
 impl Decoder {
-    fn step(&mut self, input: &[u8]) -> Result<ostler_http::body::Step, Refusal> {
+    fn step(&mut self, input: &[u8]) -> Result<Step, Refusal> {
         match self {
             Decoder::Chunked(decoder) => decoder.step(input),
             Decoder::Length(left) => {
                 let data = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data as u64;
-                Ok(ostler_http::body::Step { consumed: data, data, done: *left == 0 })
+                Ok(Step { consumed: data, data, done: *left == 0 })
             }
         }
     }

@@ -7,9 +7,11 @@ use std::{
 
 use ostler_http::{
     Refusal,
-    forwarded::{Believed, Origin, origin},
-    hidden::{OddNames, hidden_fields},
-    proxy_protocol,
+    proxy::{
+        forwarded::{Believed, Origin, origin},
+        hidden::{OddNames, hidden_fields},
+        proxy_protocol,
+    },
     target::is_below,
 };
 use ostler_wire::{ForwardedField, HeaderMap, Peers};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ostler_http::{Parse, Refusal, response::CONTINUE};
+use ostler_http::{Parse, Refusal, h1::CONTINUE};
 use slog::debug;
 
 use crate::{

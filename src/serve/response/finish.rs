@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use ostler_http::response::ResponseFraming;
+use ostler_http::h1::ResponseFraming;
 use ostler_wire::Recycle;
 
 use super::Progress;

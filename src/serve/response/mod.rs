@@ -14,9 +14,8 @@ use std::{
 };
 
 use ostler_http::{
-    RequestHead, ResponseHead, Version,
-    body::{LAST_CHUNK, chunk_start},
-    response::{Answer, ResponseFraming, error_answer},
+    Answer, RequestHead, ResponseHead, Version, error_answer,
+    h1::{LAST_CHUNK, ResponseFraming, chunk_start},
 };
 
 use crate::{
@@ -194,12 +193,14 @@ impl Response<'_> {
         }
     }
 
-    /// Sends 103 with these fields, complete lines with CRLF, to a 1.1 client (RFC 8297), if nothing was begun.
-    pub fn early_hints(&mut self, fields: &[u8]) -> Result<(), Gone> {
+    /// Sends 103 with the fields of `hints`, which has no status, to a 1.1 client (RFC 8297), if nothing was begun.
+    pub fn early_hints(&mut self, hints: &ResponseHead) -> Result<(), Gone> {
         if self.begun() || self.request.version == Version::Http10 {
             return Ok(());
         }
-        self.out.transmit(&[b"HTTP/1.1 103 Early Hints\r\n", fields, b"\r\n"], None)
+        let mut head = Vec::new();
+        hints.write_early_hints(&mut head);
+        self.out.transmit(&[&head], None)
     }
 
     /// Whether the head is out: the status cannot change any more.

@@ -228,11 +228,24 @@ fn values_are_found_for_the_access_log() {
 }
 
 #[test]
+fn a_head_tells_its_parts_to_whoever_writes_another_protocol() {
+    let head = head("404 Not Found", &[("Content-Type", "text/plain"), ("X", ""), ("Content-Length", "3")]);
+    assert_eq!((head.status(), head.phrase()), (404, b"Not Found".as_slice()));
+    let fields: Vec<_> =
+        head.fields().map(|(name, value)| [name, value].map(|part| str::from_utf8(part).unwrap())).collect();
+    assert_eq!(fields, [["Content-Type", "text/plain"], ["X", ""], ["Content-Length", "3"]]);
+    assert_eq!(ResponseHead::default().fields().count(), 0);
+    assert_eq!(ResponseHead::default().phrase(), b"");
+}
+
+#[test]
 fn rfc8297_early_hints_follow_the_same_rules() {
-    let mut lines = Vec::new();
-    assert_eq!(early_hint(&mut lines, b"Link", b"</a.css>; rel=preload"), Ok(()));
-    for (name, value) in [("X", "a\r\nb"), ("Connection", "close"), ("Content-Length", "3"), ("a b", "")] {
-        assert!(early_hint(&mut lines, name.as_bytes(), value.as_bytes()).is_err(), "{name}");
+    let mut hints = ResponseHead::default();
+    assert_eq!(hints.field(b"Link", b"</a.css>; rel=preload"), Ok(()));
+    for (name, value) in [("X", "a\r\nb"), ("Connection", "close"), ("a b", "")] {
+        assert!(hints.field(name.as_bytes(), value.as_bytes()).is_err(), "{name}");
     }
-    assert_eq!(lines, b"Link: </a.css>; rel=preload\r\n");
+    let mut out = Vec::new();
+    hints.write_early_hints(&mut out);
+    assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
 }

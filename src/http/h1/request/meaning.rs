@@ -1,27 +1,12 @@
 //! What fields say about the message itself: its host, its framing, its connection (RFC 9112 §3.2, §6, §9).
 
-use super::{Framing, RequestHead, Version};
 use crate::{
-    Refusal, forwarded,
+    Framing, Refusal, RequestHead, Version,
+    h1::reading::{Codings, Connection},
+    proxy::forwarded,
     syntax::{self, decimal, trim},
     target,
 };
-
-/// What the Transfer-Encoding fields have said so far.
-#[derive(Debug, Default)]
-pub(super) struct Codings {
-    count: u16,
-    chunked: u16,
-    /// Whether `chunked` was the last one.
-    ended: bool,
-}
-
-/// What the Connection fields have said so far.
-#[derive(Debug, Default)]
-pub(super) struct Connection {
-    close: bool,
-    keep_alive: bool,
-}
 
 impl RequestHead {
     /// Keeps what the field says about the message itself.
@@ -58,7 +43,7 @@ impl RequestHead {
 
     /// RFC 9110 §5.3: a field that is no list comes once. Of two, the application and whoever looks at its requests might each take another.
     fn note_content_type(&mut self) -> Result<(), Refusal> {
-        match std::mem::replace(&mut self.has_content_type, true) {
+        match std::mem::replace(&mut self.reading.has_content_type, true) {
             false => Ok(()),
             true => Err(Refusal::malformed("more than one Content-Type")),
         }
@@ -76,8 +61,8 @@ impl RequestHead {
     /// RFC 9112 §9.3
     fn note_connection(&mut self, value: &[u8]) {
         for option in value.split(|&byte| byte == b',').map(trim) {
-            self.connection.close |= option.eq_ignore_ascii_case(b"close");
-            self.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.reading.connection.close |= option.eq_ignore_ascii_case(b"close");
+            self.reading.connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
     }
 
@@ -107,7 +92,7 @@ impl RequestHead {
                 return Err(Refusal::malformed("Transfer-Encoding is no list of codings"));
             }
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
-            let codings = &mut self.codings;
+            let codings = &mut self.reading.codings;
             codings.ended = chunked;
             codings.chunked = codings.chunked.saturating_add(chunked.into());
             codings.count = codings.count.saturating_add(1);
@@ -120,10 +105,10 @@ impl RequestHead {
         if self.host.is_none() && self.version == Version::Http11 {
             return Err(Refusal::malformed("no Host"));
         }
-        if self.codings.count > 0 {
+        if self.reading.codings.count > 0 {
             self.framing = self.chunked()?;
         }
-        let Connection { close, keep_alive } = self.connection;
+        let Connection { close, keep_alive } = self.reading.connection;
         self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
         // RFC 9110 §10.1.1: ignored from 1.0, and needless without a body.
         let body = !matches!(self.framing, Framing::None | Framing::Length(0));
@@ -133,7 +118,7 @@ impl RequestHead {
 
     /// RFC 9112 §6.1 and §6.3: `chunked`, once, last, and in this implementation alone.
     fn chunked(&self) -> Result<Framing, Refusal> {
-        let why = match &self.codings {
+        let why = match &self.reading.codings {
             _ if self.framing != Framing::None => "both Content-Length and Transfer-Encoding",
             _ if self.version == Version::Http10 => "Transfer-Encoding in HTTP/1.0",
             Codings { ended: false, .. } => "chunked is not the last transfer coding",

@@ -1,7 +1,8 @@
 //! Which fields an application must not see: names that CGI's variables would confuse, and what a stranger says about proxies.
 
 use crate::{
-    Refusal, RequestHead, forwarded,
+    Refusal, RequestHead,
+    proxy::forwarded,
     syntax::{PLAIN, run},
 };
 

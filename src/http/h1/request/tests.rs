@@ -1,6 +1,7 @@
 //! Each head is read at once, byte by byte, and with another request behind it; all three must agree.
 
 use super::*;
+use crate::Framing;
 
 mod generated;
 

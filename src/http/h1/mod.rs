@@ -1,0 +1,10 @@
+//! HTTP/1.0 and HTTP/1.1 on the wire: `request` reads heads, `response` writes them, `chunked` reads and writes bodies.
+
+mod chunked;
+pub(crate) mod reading;
+mod request;
+mod response;
+
+pub use chunked::{ChunkedDecoder, LAST_CHUNK, Step, chunk_start};
+pub use request::{Limits, Parse};
+pub use response::{CONTINUE, ResponseFraming};
