@@ -27,6 +27,8 @@ mod master;
 mod options;
 mod report;
 mod resources;
+#[cfg(test)]
+mod rooms;
 mod settings;
 mod sys;
 #[cfg(test)]

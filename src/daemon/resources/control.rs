@@ -24,7 +24,7 @@ use socket2::{Socket, Type};
 
 use super::{
     line::{self, Line},
-    listen::{SocketFile, bind_unix_socket},
+    unix_socket::{self, SocketFile},
 };
 use crate::{
     exit::{Exit, Failure, words},
@@ -145,7 +145,7 @@ impl Open {
         };
         let directory = make_directory(path, chosen).map_err(failed)?;
         let mask = Mode::from_bits_truncate(0o177);
-        let (socket, file) = bind_unix_socket(path, Type::SEQPACKET, 16, mask, None).map_err(failed)?;
+        let (socket, file) = unix_socket::bind(path, Type::SEQPACKET, 16, mask, None).map_err(failed)?;
         descriptors::refuse_descriptors(socket.as_fd());
         Ok(Open { path: path.to_owned(), socket, file, directory })
     }

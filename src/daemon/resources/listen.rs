@@ -4,25 +4,22 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use nix::{
-    fcntl::AtFlags,
-    sys::{
-        socket::{SockaddrStorage, getsockname, getsockopt, sockopt},
-        stat::{FileStat, Mode, SFlag, fstat, umask},
-    },
-    unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid},
+use nix::sys::{
+    socket::{SockaddrStorage, getsockname, getsockopt, sockopt},
+    stat::Mode,
 };
 use ostler_wire::Listener;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::unix_socket::{self, SocketFile};
 use crate::{
     exit::{Exit, Failure, words},
     settings::{Address, Settings},
-    sys::{descriptors, diag, identity::Identity, names::Place},
+    sys::{descriptors, diag},
 };
 
 /// A bound socket, as the performer numbers them.
@@ -51,14 +48,6 @@ pub struct Bound {
     pub file: Option<SocketFile>,
     /// How many connections may wait in its queue.
     pub room: Option<u32>,
-}
-
-/// A file that we made, and the marks by which we know it again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
 }
 
 impl Listeners {
@@ -194,24 +183,6 @@ impl Drop for Bound {
     }
 }
 
-impl SocketFile {
-    /// Removes it, unless another has taken its place.
-    pub fn remove(&self) {
-        if let Some(place) = self.place() {
-            let _ = place.remove(UnlinkatFlags::NoRemoveDir);
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        self.place().is_some()
-    }
-
-    fn place(&self) -> Option<Place> {
-        let place = Place::of(&self.path).ok()?;
-        place.marks().is_ok_and(|marks| marks == (self.device, self.inode)).then_some(place)
-    }
-}
-
 /// Of a port that is in use.
 const HELD_BY_ANOTHER: &str = "Another process listens there; `ss -ltnp` shows which.";
 
@@ -306,81 +277,9 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
     let failed = |why: String| Failure::new(Exit::Bind, format!("could not bind unix:{}: {why}", path.display()));
     let mask = Mode::from_bits_truncate(!settings.socket_mode & 0o777);
     let owner = settings.identity.as_ref();
-    let (socket, file) = bind_unix_socket(path, Type::STREAM, settings.backlog, mask, owner).map_err(failed)?;
+    let (socket, file) = unix_socket::bind(path, Type::STREAM, settings.backlog, mask, owner).map_err(failed)?;
     let name = path.display().to_string();
     Ok((socket.into(), Listener::http(format!("unix:{name}"), name, None), Some(file)))
-}
-
-/// Binds a Unix socket whose file has these permissions from its first moment on, and then this owner. A file that was left
-/// behind makes room; one at which somebody answers does not.
-pub fn bind_unix_socket(
-    path: &Path,
-    kind: Type,
-    backlog: i32,
-    mask: Mode,
-    owner: Option<&Identity>,
-) -> Result<(Socket, SocketFile), String> {
-    let place = Place::of(path)?;
-    remove_stale(&place)?;
-    let bound = || {
-        let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
-        let address = SockAddr::unix(place.for_calls())?;
-        let before = umask(mask);
-        let bound = socket.bind(&address);
-        umask(before);
-        bound?;
-        let file = own(&place, owner)?;
-        socket.listen(backlog)?;
-        Ok((socket, SocketFile { path: path.to_owned(), device: file.st_dev, inode: file.st_ino }))
-    };
-    bound().map_err(|error: io::Error| words(&error))
-}
-
-/// The socket file that we have just made, given to its owner. Somebody may have put another one there in the meantime; what
-/// only we can have made is of ours and has one name.
-fn own(place: &Place, owner: Option<&Identity>) -> io::Result<FileStat> {
-    let file = place.hold()?;
-    let stat = fstat(&file)?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    if (kind, stat.st_uid, stat.st_nlink) != (SFlag::S_IFSOCK, geteuid().as_raw(), 1) {
-        return Err(io::Error::other("somebody else has put another file there"));
-    }
-    if let Some(owner) = owner {
-        let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
-        fchownat(&file, "", Some(user), Some(group), AtFlags::AT_EMPTY_PATH)?;
-    }
-    Ok(stat)
-}
-
-/// A socket file on which nobody answers was left behind; anything else stays where it is.
-fn remove_stale(place: &Place) -> Result<(), String> {
-    let file = match place.hold() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        held => held.map_err(|error| words(&error))?,
-    };
-    let stat = fstat(&file).map_err(|error| words(&error.into()))?;
-    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFSOCK {
-        return Err("there is a file of that name that is not a socket".into());
-    }
-    match answered(&file) {
-        true => Err("another process answers there".into()),
-        false => place.remove(UnlinkatFlags::NoRemoveDir).map_err(|error| words(&error)),
-    }
-}
-
-/// Only a refusal proves that nobody is there. A socket of another kind (EPROTOTYPE) has somebody, too, and so has one whose
-/// queue is full.
-fn answered(file: &OwnedFd) -> bool {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let refused = |kind: Type| {
-        let socket = Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)?;
-        socket.connect(&SockAddr::unix(&path)?)
-    };
-    [Type::STREAM, Type::SEQPACKET, Type::DGRAM].into_iter().any(|kind| {
-        !refused(kind).is_err_and(|error| {
-            error.kind() == io::ErrorKind::ConnectionRefused || error.raw_os_error() == Some(libc::EPROTOTYPE)
-        })
-    })
 }
 
 fn adopt(number: i32) -> Result<Opened, Failure> {

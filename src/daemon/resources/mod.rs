@@ -6,3 +6,4 @@ pub mod listen;
 pub mod logs;
 pub mod notify;
 pub mod pidfile;
+pub mod unix_socket;

@@ -4,7 +4,6 @@
 //! it again and drop the result.
 
 use std::{
-    env,
     ffi::OsString,
     net::IpAddr,
     num::NonZeroU16,
@@ -17,19 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure, words},
-    options::{ENGINE_VARIABLE, Invocation, Options},
-    sys::{
-        identity::{Identity, VARIABLES},
-        names,
-        process::Guise,
-    },
+    options::{Invocation, Options},
+    sys::{identity::Identity, names, process::Guise},
 };
 
 mod address;
 mod answers;
 mod boot;
 mod control;
+mod environment;
 mod identity;
+mod interpreter;
 mod parse;
 mod python;
 mod room;
@@ -38,13 +35,9 @@ mod tests;
 
 pub use address::Address;
 pub use control::find as find_control;
-use python::{Interpreter, Surroundings};
-
-const ENGINE: &str = "libostler_engine.so";
-
-/// Meant for the master alone; an application that found them would take them for its own.
-const MASTERS_VARIABLES: [&str; 6] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+use environment::{environment, masks};
+use interpreter::{engine, interpreter};
+use python::Surroundings;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -279,47 +272,6 @@ fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
     Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
 }
 
-/// Beside what the master was given: where somebody else's application is at home, and under what name. systemd does the
-/// same for `User=` (systemd.exec(5)). Of a user who has no name, nothing is said.
-fn environment(
-    invocation: &Invocation,
-    options: &Options,
-    identity: Option<&Identity>,
-) -> Result<Vec<(OsString, OsString)>, Failure> {
-    let laid_over = options.list("env", parse::pair)?;
-    let is_ours = |key: &OsString| MASTERS_VARIABLES.iter().any(|name| key == name) || key == ENGINE_VARIABLE;
-    let is_laid_over = |key: &OsString| laid_over.iter().any(|(name, _)| key.to_str() == Some(name));
-    let is_roots = |key: &OsString| identity.is_some() && VARIABLES.iter().any(|name| key == name);
-    let kept = invocation.environment.iter().filter(|(key, _)| !is_ours(key) && !is_roots(key)).cloned();
-    let login = identity.map(Identity::variables).unwrap_or_default();
-    let kept = kept.chain(login).filter(|(key, _)| !is_laid_over(key));
-    // The last of several values of one key counts.
-    let last =
-        |(place, (key, _)): &(usize, &(String, String))| laid_over[place + 1..].iter().all(|(name, _)| name != key);
-    let over = laid_over.iter().enumerate().filter(last).map(|(_, (key, value))| (key.into(), value.into()));
-    Ok(kept.chain(over).collect())
-}
-
-/// The mask of files, and the mode of Unix sockets. gunicorn's users expect that a proxy under another user may connect
-/// unless they say otherwise, and that their files are not open to everybody for all that.
-fn masks(options: &mut Options) -> Result<(u32, u32), Failure> {
-    match options.optional("umask", parse::umask)? {
-        Some(mask) => Ok((mask, 0o777 & !mask)),
-        None => {
-            let mask = own_umask();
-            options.found("umask", format!("{mask:03o}"));
-            Ok((mask, 0o777))
-        }
-    }
-}
-
-/// umask(2) can only be read by setting it; proc(5) tells without.
-fn own_umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
-}
-
 fn logs(options: &Options, chdir: &Path) -> Result<(LogTarget, Option<LogTarget>), Failure> {
     let target = |text: &str| match text {
         "-" => Ok(LogTarget::Standard),
@@ -337,45 +289,6 @@ fn logs(options: &Options, chdir: &Path) -> Result<(LogTarget, Option<LogTarget>
 fn log_level(options: &Options) -> Result<slog::Level, Failure> {
     let word = options.choice("log-level")?;
     Ok(wire::log::level(&word).expect("every word of the table is a level"))
-}
-
-fn interpreter(
-    invocation: &Invocation,
-    options: &mut Options,
-    boot: &wire::Boot,
-    surroundings: Surroundings,
-) -> Result<Interpreter, Failure> {
-    let path = invocation.variable("PATH");
-    if let [named, ..] = options.given("python").texts.as_slice() {
-        return python::ask(&python::named(named, &boot.chdir, path)?, surroundings);
-    }
-    let beside = [Some(boot.chdir.clone()), directory_of_file(boot)].into_iter().flatten().collect::<Vec<_>>();
-    let usual = python::usual(invocation.variable("VIRTUAL_ENV"), &beside, path)?;
-    options.found("python", usual.to_string_lossy());
-    python::ask(&usual, surroundings)
-}
-
-/// Where the application lies, if it is named as a file.
-fn directory_of_file(boot: &wire::Boot) -> Option<PathBuf> {
-    let file = boot.application.split(".py").next().filter(|_| boot.application.contains(".py"))?;
-    boot.chdir.join(file).parent().map(Path::to_path_buf)
-}
-
-/// Beside the executable, as cargo builds it, or where a package puts it.
-fn engine(invocation: &Invocation) -> Result<PathBuf, Failure> {
-    let fail = |why: String| Failure::new(Exit::Interpreter, why);
-    if let Some(path) = invocation.variable(ENGINE_VARIABLE) {
-        let path = invocation.directory.join(path);
-        return if path.is_file() { Ok(path) } else { Err(fail(format!("there is no engine {}", path.display()))) };
-    }
-    let executable =
-        env::current_exe().map_err(|error| fail(format!("could not find the executable: {}", words(&error))))?;
-    let directory = executable.parent().unwrap_or(Path::new("/"));
-    let places = [directory.join(ENGINE), directory.join("../lib/ostler").join(ENGINE)];
-    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
-        let [first, second] = places.map(|place| place.display().to_string());
-        fail(format!("could not find ostler's engine: there is no {first} and no {second}"))
-    })
 }
 
 /// Kept as written below `base`: a symbolic link in it is followed anew by each reload.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cli,
     fixture::{Folder, PLAIN},
-    options::{Kind, Preset, SETTINGS, Setting, Source},
+    options::{ENGINE_VARIABLE, Kind, Preset, SETTINGS, Setting, Source},
 };
 
 /// Resolves in this folder, which gets an interpreter.

@@ -31,9 +31,10 @@ use crate::{
     resources::{
         control::{Asker, Control, Conversation, Open},
         line::Line,
-        listen::{Bound, ListenerId, Listeners, SocketFile},
+        listen::{Bound, ListenerId, Listeners},
         logs::{Logs, Standard},
         pidfile::PidFile,
+        unix_socket::SocketFile,
     },
     settings::{Address, LogTarget, Settings},
     sys::{descriptors, pidfd::PidFd},
