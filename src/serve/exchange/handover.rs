@@ -14,14 +14,11 @@ use slog::{debug, error, info, warn};
 
 use crate::{
     connection::{Connection, Interest, Partial, Phase},
-    event_loop::Loop,
-    event_loop::poll::Source,
-    event_loop::saying::Rarely,
-    event_loop::timers::Token,
+    event_loop::{Loop, poll::Source, saying::Rarely, timers::Token},
     exchange::{self, Given, Moved, Packet, Taken},
     intake::TAKES,
     life::Life,
-    transport::{PeerState, Transport},
+    transport::PeerState,
 };
 
 /// A connection moves if its request would otherwise wait about so long while a sibling is idle.
@@ -101,7 +98,10 @@ impl Handover {
 impl Connection {
     /// Whether what is known of it fits a packet.
     fn may_move(&self) -> bool {
-        matches!(self.phase, Phase::Head) && !self.half_closed && self.bytes().len() <= exchange::LARGEST
+        matches!(self.phase, Phase::Head)
+            && !self.half_closed
+            && self.bytes().len() <= exchange::LARGEST
+            && self.transport.state().is_some()
     }
 
     fn bytes(&self) -> &[u8] {
@@ -109,7 +109,8 @@ impl Connection {
     }
 
     fn pack(&self, packet: &mut Packet) -> bool {
-        packet.add(self.listener, self.address, self.proxy_expected, self.bytes())
+        let Some(state) = self.transport.state() else { return false };
+        packet.add(self.listener, &state, self.address, self.proxy_expected, self.bytes())
     }
 }
 
@@ -376,7 +377,7 @@ impl Loop {
     fn adopt(&mut self, moved: Moved) {
         let listeners = &self.shared.boot.listeners;
         let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
-        let token = self.admit(Transport::plain(moved.socket), moved.address, listener as u16);
+        let token = self.admit(moved.transport, moved.address, listener as u16);
         let slot = self.slot();
         slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
         let Some(connection) = self.connection(token) else { return };

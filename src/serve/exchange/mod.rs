@@ -20,6 +20,8 @@ use std::{
 use nix::sys::socket::MsgFlags;
 use ostler_wire::{EXCHANGE_VERSION as VERSION, channel};
 
+use crate::transport::{State, Transport};
+
 /// Only so many bytes may have been read of a connection that moves.
 pub(crate) const LARGEST: usize = 64 * 1024;
 /// The largest packet.
@@ -30,8 +32,6 @@ pub(crate) const MOST: usize = 32;
 /// milliseconds' work, so that nobody's request waits for long because its connection is on its way.
 const UNDER_WAY: usize = PACKET / 2 + 1024;
 
-/// The state of a connection that is all in its socket and its bytes. Other kinds will be followed by a state of their own.
-const PLAIN: u8 = 0;
 /// Its PROXY header is still to come.
 const PROXY_EXPECTED: u8 = 1;
 
@@ -62,7 +62,7 @@ pub(crate) enum Given {
 /// A connection on its way.
 #[derive(Debug)]
 pub(crate) struct Moved {
-    pub socket: OwnedFd,
+    pub transport: Transport,
     /// As in [`ostler_wire::Listener::name`]: another generation may count its listeners otherwise.
     pub listener: String,
     /// The client's address, as in [`crate::connection::Connection::address`]: the socket of one that has left says none.
@@ -149,9 +149,16 @@ impl Packet {
     }
 
     /// Adds a connection; `false` where it has no room, and the packet stays as it was.
-    pub fn add(&mut self, listener: u16, address: Option<SocketAddr>, proxy_expected: bool, read: &[u8]) -> bool {
+    pub fn add(
+        &mut self,
+        listener: u16,
+        state: &State,
+        address: Option<SocketAddr>,
+        proxy_expected: bool,
+        read: &[u8],
+    ) -> bool {
         let mut record = listener.to_le_bytes().to_vec();
-        record.push(PLAIN);
+        state.write(&mut record);
         record.push(if proxy_expected { PROXY_EXPECTED } else { 0 });
         part(&mut record, address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
         part(&mut record, read);
@@ -192,15 +199,16 @@ fn closed(sockets: &[OwnedFd], why: &str) -> io::Error {
 /// A connection without its socket.
 struct Record<'p> {
     listener: &'p [u8],
+    state: State,
     flags: u8,
     address: Option<SocketAddr>,
     bytes: &'p [u8],
 }
 
 impl Record<'_> {
-    fn with(&self, socket: OwnedFd) -> Moved {
+    fn with(self, socket: OwnedFd) -> Moved {
         Moved {
-            socket,
+            transport: Transport::resume(socket, self.state),
             listener: String::from_utf8_lossy(self.listener).into_owned(),
             address: self.address,
             proxy_expected: self.flags & PROXY_EXPECTED != 0,
@@ -218,9 +226,10 @@ fn records<'p>(rest: &mut &'p [u8]) -> Option<Vec<Record<'p>>> {
 
 fn record<'p>(mut record: &'p [u8], listeners: &[&'p [u8]]) -> Option<Record<'p>> {
     let listener = listeners.get(usize::from(take_number(&mut record)?))?;
-    let [PLAIN, flags] = *record.split_off(..2)? else { return None };
+    let state = State::read(&mut record)?;
+    let flags = *record.split_off_first()?;
     let address = str::from_utf8(take_part(&mut record)?).ok()?.parse().ok();
-    Some(Record { listener, flags, address, bytes: take_part(&mut record)? })
+    Some(Record { listener, state, flags, address, bytes: take_part(&mut record)? })
 }
 
 fn take_number(rest: &mut &[u8]) -> Option<u16> {
@@ -243,7 +252,7 @@ mod tests {
 
     fn packet(connections: &[&[u8]]) -> Packet {
         let mut packet = Packet::new(["http://a", "http://b"].into_iter());
-        connections.iter().for_each(|read| assert!(packet.add(1, "[::1]:80".parse().ok(), true, read)));
+        connections.iter().for_each(|read| assert!(packet.add(1, &State::Plain, "[::1]:80".parse().ok(), true, read)));
         packet
     }
 
@@ -273,8 +282,11 @@ mod tests {
     #[test]
     fn a_packet_has_an_end() {
         let mut packet = packet(&[&[b'x'; LARGEST]]);
-        assert!(!packet.add(0, None, false, &[b'y'; 16 * 1024]));
-        assert!((1..MOST).all(|_| packet.add(0, None, false, b"")) && !packet.add(0, None, false, b""));
+        assert!(!packet.add(0, &State::Plain, None, false, &[b'y'; 16 * 1024]));
+        assert!(
+            (1..MOST).all(|_| packet.add(0, &State::Plain, None, false, b""))
+                && !packet.add(0, &State::Plain, None, false, b"")
+        );
         let exchange = exchange();
         assert_eq!(give(&exchange.resting, &packet), Given::Yes);
         assert_eq!(exchange.resting.take(&mut vec![0; PACKET]).unwrap().unwrap().moved.len(), MOST);
@@ -284,7 +296,7 @@ mod tests {
     fn a_reader_passes_over_what_it_does_not_know() {
         let mut packet = packet(&[]);
         let mut record = 0u16.to_le_bytes().to_vec();
-        record.extend([PLAIN, 0]);
+        record.extend([0, 0]);
         for known_and_not in [&b""[..], b"read", b"of later"] {
             part(&mut record, known_and_not);
         }

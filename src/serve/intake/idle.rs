@@ -11,8 +11,7 @@ use slog::debug;
 
 use crate::{
     connection::{Next, Phase},
-    event_loop::Loop,
-    event_loop::timers::Token,
+    event_loop::{Loop, timers::Token},
 };
 
 /// So many are found at once, so that not each newcomer costs a look at all connections.

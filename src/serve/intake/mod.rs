@@ -20,10 +20,12 @@ use slog::{debug, error, warn};
 use crate::{
     application::Gone,
     connection::{Connection, Interest, Phase},
-    event_loop::Loop,
-    event_loop::poll::Source,
-    event_loop::saying::Rarely,
-    event_loop::timers::{Deadline, Token},
+    event_loop::{
+        Loop,
+        poll::Source,
+        saying::Rarely,
+        timers::{Deadline, Token},
+    },
     exchange::Exchange,
     transport::{PeerState, Transport, listener},
 };

@@ -15,8 +15,7 @@ use slog::{info, warn};
 use crate::{
     Ending,
     connection::{Connection, Interest, Next, Phase},
-    event_loop::timers::Token,
-    event_loop::{Loop, Step},
+    event_loop::{Loop, Step, timers::Token},
     transport::listener,
 };
 

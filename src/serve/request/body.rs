@@ -16,9 +16,11 @@ use crate::{
     application::{Body, LiveBody},
     request::read::rate_allows,
     shared::Shared,
-    storage::budget::Room,
-    storage::spool::{BLOCK, Spool},
-    storage::store::{Shortage, Store},
+    storage::{
+        budget::Room,
+        spool::{BLOCK, Spool},
+        store::{Shortage, Store},
+    },
     transport::Transport,
 };
 

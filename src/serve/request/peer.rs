@@ -19,8 +19,7 @@ use ostler_wire::{ForwardedField, HeaderMap, Peers};
 use crate::{
     application::Client,
     connection::{Connection, Peer},
-    event_loop::Loop,
-    event_loop::timers::Token,
+    event_loop::{Loop, timers::Token},
     request::work::Incoming,
     shared::Shared,
 };

@@ -6,10 +6,7 @@ use ostler_wire::scoreboard::QUEUE_SHOWN;
 
 use crate::{
     connection::{Interest, Phase},
-    event_loop::clock::took,
-    event_loop::late::first_look,
-    event_loop::timers::Token,
-    event_loop::{Loop, Step},
+    event_loop::{Loop, Step, clock::took, late::first_look, timers::Token},
     request::work::Work,
     threads::lead::worth_handing_on,
 };

@@ -7,11 +7,15 @@ use slog::debug;
 
 use crate::{
     connection::{Interest, Partial, Phase, TURN},
-    event_loop::Loop,
-    event_loop::clock::took,
-    event_loop::timers::{Token, end_of},
-    request::body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
-    request::work::Work,
+    event_loop::{
+        Loop,
+        clock::took,
+        timers::{Token, end_of},
+    },
+    request::{
+        body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
+        work::Work,
+    },
     storage::store::Shortage,
 };
 

@@ -24,8 +24,10 @@ use crate::{
     request::body::LiveHandle,
     response::outbox::{FilePart, Held, Outbox, ROOM},
     shared::Shared,
-    storage::budget::Room,
-    storage::store::{Counted, Shortage},
+    storage::{
+        budget::Room,
+        store::{Counted, Shortage},
+    },
     transport::{PeerState, Transport},
 };
 

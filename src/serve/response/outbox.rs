@@ -12,9 +12,11 @@ use std::{
 use crate::{
     application::{Gone, Kept},
     connection::TURN,
-    storage::budget::Room,
-    storage::spool::{Front, Spool},
-    storage::store::{Counted, Shortage, Store},
+    storage::{
+        budget::Room,
+        spool::{Front, Spool},
+        store::{Counted, Shortage, Store},
+    },
     transport::Transport,
 };
 

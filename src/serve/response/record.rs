@@ -6,9 +6,7 @@ use slog::info;
 
 use crate::{
     connection::Phase,
-    event_loop::Loop,
-    event_loop::clock::took,
-    event_loop::timers::Token,
+    event_loop::{Loop, clock::took, timers::Token},
     life::Life,
     request::work::{Incoming, Work},
 };

@@ -8,8 +8,10 @@ use std::{
 
 use crate::{
     Body, BodyBytes,
-    storage::budget::Room,
-    storage::store::{Shortage, SpoolFile, Store},
+    storage::{
+        budget::Room,
+        store::{Shortage, SpoolFile, Store},
+    },
 };
 
 /// Bytes go to the file in blocks of about this size: a client that sends them one by one costs no system call for each.

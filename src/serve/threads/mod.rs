@@ -10,6 +10,7 @@
 
 pub(crate) mod call_time;
 pub(crate) mod lead;
+mod presence;
 pub(crate) mod recall;
 
 use std::{
@@ -36,8 +37,10 @@ use crate::{
     request::work::Work,
     response::{Progress, Response},
     shared::Shared,
-    threads::lead::{Lead, Threads, Wake},
-    threads::recall::Pending,
+    threads::{
+        lead::{Lead, Threads, Wake},
+        recall::Pending,
+    },
 };
 
 /// How long a call may last before the stand-by takes the loop over: between one and two of these.

@@ -9,7 +9,11 @@ use std::{
 
 use slog::warn;
 
-use crate::{connection::Phase, event_loop::Loop, event_loop::clock::took, request::work::Work};
+use crate::{
+    connection::Phase,
+    event_loop::{Loop, clock::took},
+    request::work::Work,
+};
 
 /// A request is taken back after so long.
 const PATIENCE: Duration = Duration::from_millis(1);

@@ -143,9 +143,47 @@ impl Transport {
         let _ = epoll.delete(&self.socket);
     }
 
-    /// What another process goes on with.
+    /// What another process goes on with, beside [`Transport::state`].
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// What another process must know that cannot be seen from the descriptor; `None` while the connection cannot move.
+    pub fn state(&self) -> Option<State> {
+        Some(State::Plain)
+    }
+
+    /// Goes on with what another process has given.
+    pub fn resume(socket: OwnedFd, state: State) -> Transport {
+        match state {
+            State::Plain => Transport::plain(socket),
+        }
+    }
+}
+
+/// What a transport that moves takes along beside its descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing: bytes travel as they are.
+    Plain,
+}
+
+impl State {
+    const PLAIN: u8 = 0;
+
+    /// Appends it to a packet: its kind, and then what belongs to that kind.
+    pub fn write(&self, packet: &mut Vec<u8>) {
+        match self {
+            State::Plain => packet.push(Self::PLAIN),
+        }
+    }
+
+    /// Reads it from the beginning of `packet`, and goes behind it; `None` where it is of a kind that this program does not know.
+    pub fn read(packet: &mut &[u8]) -> Option<State> {
+        match packet.split_off_first()? {
+            &Self::PLAIN => Some(State::Plain),
+            _ => None,
+        }
     }
 }
 

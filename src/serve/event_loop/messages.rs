@@ -1,0 +1,93 @@
+//! What the loop is told: by the master, by SIGTERM, by calls that are under way.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ostler_wire::{FromWorker, Recycle, ToWorker, log};
+use slog::{error, warn};
+
+use super::{Loop, Step};
+use crate::{
+    connection::{Backlog, Connection, Phase},
+    shared::Note,
+};
+
+impl Loop {
+    pub(super) fn read_notes(&mut self) {
+        self.shared.awake();
+        for note in self.shared.take_notes() {
+            match note {
+                Note::Outbox(token, outbox) => {
+                    if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
+                        // There may be one of the connection's last call, which has nothing to say any more.
+                        if !place.as_ref().is_some_and(|backlog| Arc::ptr_eq(&backlog.outbox, &outbox)) {
+                            *place = Some(Backlog::new(outbox));
+                        }
+                        self.drain_outbox(token);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self) {
+        // The kernel reports a message until it is read, so that two waits may both have told of it; and to read is to wait.
+        if !is_readable(self.channel.as_fd()) {
+            return;
+        }
+        let logger = self.shared.log.clone();
+        match self.channel.receive_now::<ToWorker>() {
+            Ok(Some((ToWorker::Serve, _))) => self.serve(),
+            Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
+            Ok(Some((ToWorker::Quit, _))) => self.quit(),
+            Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
+            // This turn is the answer.
+            Ok(Some((ToWorker::Nudge, _))) => {}
+            Ok(Some((ToWorker::Inherit, descriptors))) => self.inherit(descriptors),
+            Ok(Some((ToWorker::Reopen, descriptors))) => {
+                let mut descriptors = descriptors.into_iter();
+                if let Some(error_log) = descriptors.next()
+                    && let Err(error) = log::replace(error_log.as_fd(), &[1, 2])
+                {
+                    warn!(logger, "could not reopen the error log"; "error" => %error);
+                }
+                if self.access_log.is_on() {
+                    self.access_log.reopen(descriptors.next());
+                }
+            }
+            Ok(None) => {
+                warn!(logger, "the master is gone");
+                let _ = self.poll.forget(&self.channel);
+                self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
+            }
+            // The application has read it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => error!(logger, "could not read the master's message"; "error" => %error),
+        }
+    }
+
+    pub(super) fn terminated(&mut self) {
+        // Two waits may both have told of it; and to read is to wait.
+        if is_readable(self.terminated.as_fd()) {
+            let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
+        }
+        // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
+        self.ask_replacement(Recycle::Signal);
+    }
+
+    /// Sends the master what the application says of its threads.
+    pub fn answer_stacks(&self, stacks: String) {
+        self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
+    }
+}
+
+/// Whether reading would not wait: something has come, or the other end is closed.
+fn is_readable(descriptor: BorrowedFd) -> bool {
+    let mut descriptors = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    matches!(poll(&mut descriptors, PollTimeout::ZERO), Ok(1..))
+}
