@@ -23,7 +23,7 @@ const MOST: usize = 32 * 1024;
 pub struct Announce(File);
 
 impl Announce {
-    /// The outcome; it is not told if nobody waits any more. A pipe that is still empty takes so much without waiting (pipe(7)).
+    /// Tells the outcome, if the process still waits. A pipe that is still empty takes [`MOST`] bytes without waiting (pipe(7)).
     pub fn tell(mut self, exit: Exit, message: &str) {
         let message = &message.as_bytes()[..message.len().min(MOST)];
         let _ = self.0.write_all(&[&[exit as u8], message].concat());

@@ -36,7 +36,7 @@ pub enum FromTemplate {
     /// The interpreter runs, and the application is imported, if it was to be. Workers can be forked.
     Loaded(Loaded),
     /// The application's own code runs from now on. The template can be asked for stacks by [`crate::stacks_signal`].
-    Begins(Errand),
+    Begins(BootStep),
     /// The answer to that.
     Stacks(String),
     /// The application could not be imported or is none. The template ends after this.
@@ -59,7 +59,7 @@ pub enum FromTemplate {
 
 /// What the application's code is run for before workers are forked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Errand {
+pub enum BootStep {
     /// Its import, and its factory's call.
     Import,
     /// `--warm-up`

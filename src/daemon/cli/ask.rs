@@ -44,7 +44,7 @@ pub fn ask(socket: &Path, named: bool, command: Command, json: bool) -> Result<E
         return Err(Failure::new(exit, text));
     }
     if command == Command::Stop {
-        // Closed by its end: whoever looks for the process now finds none.
+        // Closed by the end of the master: its process is gone when the command returns.
         while let Ok(Some(_)) = channel.receive::<Reply>() {}
     }
     match command {

@@ -92,7 +92,7 @@ fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::R
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         if poll(&mut [PollFd::new(line.as_fd(), PollFlags::POLLIN)], left)? == 0 {
-            if generation.errand.is_none() || std::mem::replace(&mut asked, true) {
+            if generation.step.is_none() || std::mem::replace(&mut asked, true) {
                 return Ok(Outcome::Nothing);
             }
             template.signal(stacks_signal())?;
@@ -101,7 +101,7 @@ fn hear(line: &mut Line, generation: &mut Generation, template: &PidFd) -> io::R
         }
         // Its end may come as a reset, if it did not even read what it was sent.
         match line.hear() {
-            line::Heard::Message(FromTemplate::Begins(errand)) => generation.errand = Some(errand),
+            line::Heard::Message(FromTemplate::Begins(step)) => generation.step = Some(step),
             line::Heard::Message(word) => return Ok(Outcome::Word(word)),
             line::Heard::Nothing | line::Heard::Nonsense(_) | line::Heard::End => return Ok(Outcome::End),
         }

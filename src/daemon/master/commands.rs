@@ -29,7 +29,7 @@ impl Master<'_> {
             Signal::SIGUSR2 => self.handle(Event::Upgrade(None)),
             Signal::SIGTTIN => self.handle(Event::Scale(Change::By(1), None)),
             Signal::SIGTTOU => self.handle(Event::Scale(Change::By(-1), None)),
-            Signal::SIGWINCH if self.daemon => self.handle(Event::Rest),
+            Signal::SIGWINCH if self.daemon => self.handle(Event::LetAllGo),
             _ => {}
         }
     }
@@ -93,7 +93,7 @@ impl Master<'_> {
         }
     }
 
-    /// Whoever has a channel has a process that can be asked.
+    /// Every process that still has a channel can be asked.
     pub(super) fn request_stacks(&mut self, asker: Asker, pid: Option<i32>) {
         let mut asked = BTreeMap::new();
         for generation in self.state.generations() {

@@ -39,8 +39,8 @@ pub enum Event {
     Recycle(Option<Asker>),
     /// TTIN, TTOU, `ostler scale`.
     Scale(Change, Option<Asker>),
-    /// WINCH of a daemon: let all workers go, keep the rest.
-    Rest,
+    /// WINCH of a daemon: let all workers go; the master and the template stay.
+    LetAllGo,
     /// [`Action::Boot`] has started a template.
     Spawned {
         /// Whose.
@@ -211,7 +211,7 @@ pub enum Action {
     CloseTemplate(Number),
     /// A generation is complete and serves from now on.
     TakeOver(Number),
-    /// Let go of the listening sockets: once the workers have, too, nobody is kept waiting for a site that has ended.
+    /// Close the listening sockets: once the workers have, too, clients are refused rather than kept waiting.
     StopListening,
     /// A generation is gone: close all that only it used.
     Forget(Number),
@@ -257,7 +257,7 @@ pub enum Stop {
     Graceful,
     /// INT and QUIT, or a second TERM: workers end at once.
     Quick,
-    /// Whoever is asked a third time has to go.
+    /// The third request to stop: SIGKILL.
     Kill,
 }
 

@@ -1,11 +1,11 @@
 //! One generation: a template, its workers, and the way back to as many of them as are wanted.
 //!
-//! booting → serving → draining (or kept) → gone. Events change what is known; [`Generation::tend`] then compares it
+//! booting → serving → draining (or kept) → gone. Events change what is known; [`Generation::supervise`] then compares it
 //! with what should be, and orders the difference. Pure, like state.rs, which decides between generations.
 
 use std::time::Duration;
 
-use ostler_wire::Errand;
+use ostler_wire::BootStep;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -58,12 +58,12 @@ pub struct Generation {
     /// How many workers there should be.
     pub wanted: u16,
     /// What the application's code is run for, by the template or by workers that boot.
-    pub errand: Option<Errand>,
+    pub step: Option<BootStep>,
     /// The template boots for too long, and was asked for its stacks.
     pub hangs: bool,
     /// When lost workers are replaced.
     pub backoff: Backoff,
-    /// Who waits: for its boot while it boots, for the right number of workers while it serves.
+    /// The commands that wait: for its boot while it boots, for the right number of workers while it serves.
     pub waiting: Vec<Asker>,
 }
 
@@ -111,7 +111,7 @@ impl Generation {
             told_template_stopped: None,
             slots: Slots::default(),
             wanted: 0,
-            errand: None,
+            step: None,
             hangs: false,
             backoff: Backoff::NONE,
             waiting,

@@ -16,7 +16,7 @@ use crate::{
     sys::{clock::Moment, pidfd::PidFd, process},
 };
 
-/// How many milliseconds SIGKILL may take, at the very end, when nobody waits for the master any more.
+/// How many milliseconds SIGKILL may take, at the very end, when the master has nothing else to do.
 const PROMPTLY: u16 = 1000;
 /// So many processes that live on are named.
 const NAMED: usize = 20;
@@ -126,7 +126,7 @@ impl Performer<'_> {
     }
 }
 
-/// A child by now: whoever had started it has ended.
+/// It is the master's child by now, because its parent has ended.
 fn end(pid: i32) {
     let Ok(held) = PidFd::of_child(pid) else { return };
     if held.kill().is_ok() {

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use self::{
     event::{Event, Number},
-    perform::{Performer, Reread, Upgrade},
+    perform::{Performer, Reread, UpgradeStep},
     state::State,
     upgrade::SavedMaster,
     watch::Watch,
@@ -267,18 +267,20 @@ impl<'a> Master<'a> {
     }
 
     /// A step of an upgrade; the last one returns only if it comes to nothing.
-    fn upgrade(&mut self, step: Upgrade) -> Event {
+    fn upgrade(&mut self, step: UpgradeStep) -> Event {
         let saved =
             |master: &Self| SavedMaster::note(&master.state, &master.performer, &master.directory, master.daemon);
         match step {
-            Upgrade::Try => match self.may_execute().and_then(|()| upgrade::try_out(&saved(self), &self.executable)) {
-                Ok((pid, held)) => {
-                    self.performer.children.insert(pid, held);
-                    Event::TrialStarted(pid)
+            UpgradeStep::Try => {
+                match self.may_execute().and_then(|()| upgrade::try_out(&saved(self), &self.executable)) {
+                    Ok((pid, held)) => {
+                        self.performer.children.insert(pid, held);
+                        Event::TrialStarted(pid)
+                    }
+                    Err(why) => Event::UpgradeFailed(why),
                 }
-                Err(why) => Event::UpgradeFailed(why),
-            },
-            Upgrade::Execute => {
+            }
+            UpgradeStep::Execute => {
                 self.answer_status(Moment(u64::MAX));
                 self.performer.finish_conversations();
                 Event::UpgradeFailed(upgrade::execute(&saved(self), &self.executable))

@@ -51,7 +51,7 @@ pub struct Performer<'a> {
     /// How the end came, once it has.
     pub ended: Option<Result<(), Failure>>,
     /// A step of an upgrade that was ordered. It needs the state, and follows all other actions.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<UpgradeStep>,
     /// The generations' descriptors.
     pub teams: BTreeMap<Number, Team>,
     /// Every child that somebody may have to kill, by its number, until it is reaped.
@@ -90,7 +90,7 @@ pub struct Performer<'a> {
     pub stopped_listeners: Vec<(u64, String)>,
     /// How much longer workers accept at the stop, once that is known.
     pub silence: Option<Duration>,
-    /// Who waits for the first generation.
+    /// The process that waits for the first generation (`--daemon`).
     pub announce: Option<Announce>,
     /// What the master was started with.
     pub standard: Standard,
@@ -100,7 +100,7 @@ pub struct Performer<'a> {
 
 /// A step of an upgrade.
 #[derive(Debug, Clone, Copy)]
-pub enum Upgrade {
+pub enum UpgradeStep {
     /// [`Action::TryUpgrade`]
     Try,
     /// [`Action::Execute`]
@@ -125,7 +125,7 @@ impl<'a> Performer<'a> {
         let exchange = Exchange::new().map_err(|error| system("make a socket pair", error))?;
         let mut performer = Performer { pid_file, ..Performer::at_rest(reread, listeners, exchange, standard, log) };
         if let Err(failure) = performer.open_control(settings.control.as_deref(), settings.control_chosen) {
-            // Who has started the master reads why.
+            // The reason is read where the master was started.
             let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
             return Err(failure);
         }
@@ -171,7 +171,7 @@ impl<'a> Performer<'a> {
         }
     }
 
-    /// A socket that nobody chose may be another master's; then ours is reached by signals only.
+    /// The socket at the default place may be another master's; then ours is reached by signals only.
     fn open_control(&mut self, path: Option<&Path>, chosen: bool) -> Result<(), Failure> {
         if self.control.open.as_ref().map(|open| open.path.as_path()) == path {
             return Ok(());
@@ -214,8 +214,8 @@ impl<'a> Performer<'a> {
             Action::TakeOver(generation) => self.take_over(generation),
             Action::StopListening => self.stop_listening(),
             Action::Forget(generation) => self.forget(generation),
-            Action::TryUpgrade => self.upgrade = Some(Upgrade::Try),
-            Action::Execute => self.upgrade = Some(Upgrade::Execute),
+            Action::TryUpgrade => self.upgrade = Some(UpgradeStep::Try),
+            Action::Execute => self.upgrade = Some(UpgradeStep::Execute),
             Action::Answer(asker, outcome) => self.control.answer(asker, outcome),
             Action::Note(note) => self.note(&note),
             Action::Exit(result) => self.exit(result),
@@ -245,7 +245,7 @@ impl<'a> Performer<'a> {
     }
 
     /// Whether those who serve take what a generation gives. If not, which can be so after an upgrade, its clients are told to connect
-    /// anew: on an exchange that nobody takes from, their connections would be lost.
+    /// anew: on an exchange that no worker takes from, their connections would be lost.
     fn can_hand_over(&self, generation: Number) -> bool {
         self.teams.get(&generation).is_some_and(|team| team.exchange == self.served_exchange)
     }

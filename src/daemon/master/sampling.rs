@@ -63,7 +63,7 @@ impl Sampling {
         true
     }
 
-    /// Who is to be answered now.
+    /// The commands that are to be answered now.
     pub fn due(&mut self, now: Moment) -> Vec<Asker> {
         if let Some(errand) = self.errand.as_mut().filter(|errand| errand.deadline <= now) {
             errand.give_up();

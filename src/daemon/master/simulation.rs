@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Nobody listens at a channel that the master has closed; its other end closes ours.
+    /// The other end of a channel that the master has closed is closed, too.
     fn is_heard(&mut self, event: &Event) -> bool {
         match event {
             Event::Template { generation, .. } => self.templates.get(generation) == Some(&true),

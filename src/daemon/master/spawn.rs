@@ -33,7 +33,7 @@ fn start(settings: &Settings, logs: &Logs) -> io::Result<(i32, PidFd, Line)> {
     let mut command = Command::new(&settings.python);
     command.arg("-c").arg(BOOT_CODE).arg(&settings.engine);
     command.env_clear().envs(settings.environment.iter().cloned());
-    // A debugger in a view asks there. Whoever goes into the background has no terminal any more.
+    // A debugger in a view asks there. A daemon in the background has no terminal any more.
     let input = if io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() };
     command.stdin(input).stderr(error()?);
     command.stdout(if settings.capture_output { error()? } else { Stdio::inherit() });

@@ -23,9 +23,9 @@ pub enum Asked {
 /// One that is under way.
 #[derive(Debug)]
 pub struct StacksRequest {
-    /// Who wants to know.
+    /// The command that waits for the answer.
     pub asker: Asker,
-    /// Who has not answered yet.
+    /// The processes that have not answered yet.
     awaited: BTreeMap<Who, Asked>,
     /// When patience ends.
     pub deadline: Moment,

@@ -2,7 +2,7 @@
 //!
 //! At most one generation boots, one serves, and one is kept for a roll-back; any number drains. A generation that
 //! boots takes over only when all of it is ready: before that moment anything that goes wrong with it discards it
-//! whole, and the one that serves goes on. Only the very first has nobody to fall back on: then the master ends.
+//! whole, and the one that serves goes on. If the very first is discarded, no other serves, and the master ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +38,9 @@ pub struct State {
     upgrade: Upgrade,
     /// Exits of unknown children while a template's report of a fork is outstanding: it may be about them.
     strangers: Vec<(i32, Ending)>,
-    /// Reloads that nobody asked for, because the serving generation has lost its template.
+    /// Delays reloads without a command, which follow when the serving generation has lost its template.
     recovery: Backoff,
-    /// Who waits for the end.
+    /// The commands that wait for the end.
     stopping: Vec<Asker>,
 }
 
@@ -83,7 +83,7 @@ impl State {
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         let mut turn = Turn { now, actions: Vec::new() };
         self.take(event, &mut turn);
-        self.tend(&mut turn);
+        self.follow_up(&mut turn);
         turn.actions
     }
 
@@ -124,7 +124,7 @@ impl State {
             (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, turn),
             (Phase::Serving, Event::Recycle(asker)) => self.recycle(asker),
             (Phase::Starting | Phase::Serving, Event::Scale(change, asker)) => self.scale(change, asker, turn),
-            (Phase::Serving, Event::Rest) => self.rest(turn),
+            (Phase::Serving, Event::LetAllGo) => self.let_all_go(turn),
             (Phase::Starting, Event::Rollback(asker) | Event::Upgrade(asker) | Event::Recycle(asker)) => {
                 refuse(asker, "the first generation is still booting", turn)
             }
@@ -136,7 +136,7 @@ impl State {
                 | Event::Recycle(asker)
                 | Event::Scale(_, asker),
             ) => refuse(asker, "the master is stopping", turn),
-            (Phase::Starting | Phase::Stopping { .. }, Event::Rest) => {}
+            (Phase::Starting | Phase::Stopping { .. }, Event::LetAllGo) => {}
 
             (_, Event::Spawned { generation, pid, plan }) => {
                 if let Some(generation) = self.at(generation) {
@@ -185,7 +185,7 @@ impl State {
     }
 
     /// After each event: what is due, what follows, what is over, what waited.
-    fn tend(&mut self, turn: &mut Turn) {
+    fn follow_up(&mut self, turn: &mut Turn) {
         if self.phase == Phase::Ended {
             return;
         }
@@ -195,7 +195,7 @@ impl State {
             self.discard(number, failure, turn);
         }
         for generation in &mut self.generations {
-            generation.tend(turn);
+            generation.supervise(turn);
         }
         self.switch(turn);
         self.bury(turn);
@@ -258,7 +258,7 @@ impl State {
         turn.note(Note::Serving(number, wanted));
         let text = format!("generation {number} serves with {wanted} workers");
         turn.answer(&mut self.generations[new].waiting, Ok(&text));
-        self.generations[new].tend(turn);
+        self.generations[new].supervise(turn);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
             match generation.stage {
                 Stage::Serving => {
@@ -271,7 +271,7 @@ impl State {
                 Stage::Kept => generation.stage = Stage::Draining,
                 Stage::Booting | Stage::Draining => {}
             }
-            generation.tend(turn);
+            generation.supervise(turn);
         }
     }
 

@@ -66,7 +66,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A new one. Nobody ever waits on it.
+    /// A new one. Its ends are non-blocking.
     pub fn new() -> io::Result<Exchange> {
         let (give, take) = Channel::pair()?;
         descriptors::nonblocking(give.as_fd())?;
@@ -90,7 +90,7 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// Whatever an application has left there is closed without lingering: nobody is there any more to take it.
+    /// Whatever an application has left there is closed without lingering: no worker takes it any more.
     fn drop(&mut self) {
         // Connections move in both directions.
         for end in [self.take.as_fd(), self.give.as_fd()] {

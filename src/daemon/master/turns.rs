@@ -1,4 +1,4 @@
-//! How long the master's turns are. From one poll to the next nobody is heard, so each has to be short.
+//! How long the master's turns are. From one poll to the next the master hears no process, so each turn has to be short.
 
 use std::time::{Duration, Instant};
 

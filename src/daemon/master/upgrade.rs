@@ -1,8 +1,8 @@
 //! Upgrade in place: another executable goes on in this process, with the same children, sockets, files and number.
 //!
 //! What the master knows goes into a sealed memfd, and every descriptor it owns keeps its number. First a child of the
-//! new executable has to read the very same state and find every descriptor open; it says so by its exit status, for
-//! which nobody else would hit upon [`PROVEN`]. Then the master executes it. Whatever fails before that leaves all as it was.
+//! new executable has to read the very same state and find every descriptor open; it says so by the exit
+//! status [`PROVEN`], which a program of another kind would hardly use. Then the master executes it. Whatever fails before that leaves all as it was.
 
 use std::{
     env,

@@ -29,7 +29,7 @@ pub struct Watch {
     /// When to look next; none while all sleep.
     pub next: Option<Moment>,
     turns: BTreeMap<(Number, u16), u32>,
-    /// Who has said that they are at work since the last sleep began.
+    /// The workers that have said that they are at work since the last sleep began.
     woken_by: BTreeSet<(Number, u16)>,
     /// Whether clients waited when all workers were busy.
     crowded: bool,

@@ -19,7 +19,7 @@ pub fn read(path: &Path) -> Result<Texts, Failure> {
     }
     let fail = |why: String| Failure::usage(format!("could not read {}: {why}", path.display()));
     let mut text = String::new();
-    // To open a FIFO, or to read one, is to wait for whoever writes to it.
+    // To open a FIFO, or to read one, is to wait for its writer.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     let mut file = Place::anywhere(path).and_then(|place| place.open(flags, 0)).map_err(fail)?;
     if !file.metadata().is_ok_and(|told| told.is_file()) {

@@ -104,7 +104,7 @@ pub struct Invocation {
     pub arguments: Vec<OsString>,
     /// Where it was started: the way there as the shell saw it, so that a symbolic link is followed anew by each reload.
     pub directory: PathBuf,
-    /// The settings file that nobody names, if it was there at the start. One that appears later may be anybody's.
+    /// The usual settings file, if it was there at the start. One that appears later may be somebody else's.
     pub usual_file: Option<PathBuf>,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
@@ -159,7 +159,7 @@ impl Kind {
 }
 
 impl Source {
-    /// The setting, named as whoever gave it knows it.
+    /// The setting, by the name under which it was given.
     fn names(&self, setting: &Setting) -> String {
         match self {
             Source::CommandLine | Source::Default => setting.flag(),
@@ -191,7 +191,7 @@ impl Options {
         self.given(name).source != Source::Default
     }
 
-    /// Says what was found out where nobody gave anything.
+    /// Notes what was found out for a setting that was not given.
     pub fn found(&mut self, name: &'static str, text: impl Into<String>) {
         self.given.insert(name, Given { texts: vec![text.into()], source: Source::Default });
     }

@@ -43,9 +43,9 @@ pub struct Asker(pub u64);
 /// How the number of workers changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// By so many more, or fewer.
+    /// By this many more, or fewer.
     By(i32),
-    /// To so many.
+    /// To this many.
     To(u16),
 }
 
@@ -96,7 +96,7 @@ pub enum Reply {
 /// The socket, and all who wait for an outcome.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// None if nobody can ask.
+    /// None with `--control=off`, or where it could not be bound.
     pub open: Option<Open>,
     /// Each with its connection.
     pub conversations: BTreeMap<Asker, Conversation>,
@@ -192,7 +192,7 @@ impl Control {
         if peer != 0 && peer != geteuid().as_raw() {
             return Err(io::Error::other(format!("user {peer} may not speak to it")));
         }
-        // Whoever connects and says nothing keeps nobody else from asking.
+        // Connections that say nothing do not keep others from asking.
         let idle = self.conversations.iter().find(|(_, conversation)| conversation.is_idle()).map(|(&asker, _)| asker);
         if self.conversations.len() >= MOST && idle.and_then(|asker| self.conversations.remove(&asker)).is_none() {
             return Err(io::Error::other("there are too many connections"));
@@ -202,7 +202,7 @@ impl Control {
         Ok(())
     }
 
-    /// What a connection has to say: one command. Whoever says more is not answered.
+    /// What a connection says: one command. A connection that says more is closed.
     pub fn hear(&mut self, asker: Asker) -> Brought {
         let Some(conversation) = self.conversations.get_mut(&asker) else { return Brought::Nothing };
         let heard = conversation.line.hear();
@@ -224,7 +224,7 @@ impl Control {
         }
     }
 
-    /// Tells somebody the outcome. Who has gone away has gone away.
+    /// Tells a connection the outcome. Ignored where the client has left.
     pub fn answer(&mut self, asker: Asker, outcome: Result<String, Failure>) {
         let Some(conversation) = self.conversations.get_mut(&asker) else { return };
         let (text, exit) = match outcome {
@@ -259,7 +259,7 @@ impl Conversation {
         self.line.is_full()
     }
 
-    /// Whether nobody loses anything if it is closed.
+    /// Whether nothing is lost if it is closed.
     fn is_idle(&self) -> bool {
         !self.asked || (self.answered && !self.is_full())
     }

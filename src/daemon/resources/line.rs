@@ -41,7 +41,7 @@ pub enum Heard<T> {
     Nothing,
     /// A message.
     Message(T),
-    /// Something that no engine sends, and why. The line is to be closed: whoever speaks there is not ours any more.
+    /// Something that no engine sends, and why. The line is to be closed: the process there is not ours any more.
     Nonsense(String),
     /// Its end.
     End,
@@ -107,7 +107,7 @@ impl Line {
             let carried: Vec<BorrowedFd> = carried.iter().map(AsFd::as_fd).collect();
             match channel::send(self.channel.as_fd(), text, &carried) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // Where nobody is there, the end is heard soon.
+                // Where the other end is closed, that is heard soon.
                 _ => drop(self.unsent.pop_front()),
             }
         }

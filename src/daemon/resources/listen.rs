@@ -75,7 +75,7 @@ impl Listeners {
     }
 
     fn open_one(&mut self, address: &Address, settings: &Settings) -> Result<ListenerId, Failure> {
-        // Somebody may have removed a socket's file: nobody reaches that one any more.
+        // Somebody may have removed a socket's file: no client reaches that socket any more.
         let is_there = |bound: &&Bound| bound.file.as_ref().is_none_or(SocketFile::is_there);
         if let Some(bound) = self.bound.iter().filter(|bound| bound.address == *address).find(is_there) {
             return Ok(bound.id);
@@ -141,7 +141,7 @@ impl Listeners {
         }
     }
 
-    /// Closes those that nobody uses any more.
+    /// Closes those that are not used any more.
     pub fn keep(&mut self, used: impl Fn(ListenerId) -> bool) {
         self.bound.retain(|bound| used(bound.id));
     }
@@ -158,7 +158,7 @@ impl Listeners {
 }
 
 impl Bound {
-    /// One that nobody can filter from now on.
+    /// A new one. No process can attach a filter to its socket from now on.
     pub fn new(id: ListenerId, address: Address, socket: OwnedFd, told: Listener, file: Option<SocketFile>) -> Bound {
         descriptors::forbid_filters(socket.as_fd());
         let room = diag::queue(socket.as_fd()).map(|(_, room)| room);
@@ -260,7 +260,7 @@ fn listen_on(address: SocketAddr, settings: &Settings) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A name beside the file system, which ends with the socket (unix(7)). Whoever is on this machine may connect.
+/// A name beside the file system, which ends with the socket (unix(7)). Every process of this machine may connect.
 fn bind_abstract(name: &str, backlog: i32) -> Result<Opened, Failure> {
     let bound = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;

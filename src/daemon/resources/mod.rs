@@ -1,4 +1,4 @@
-//! What the master owns outside of its processes: sockets, files, and the channels to whoever speaks to it.
+//! What the master owns outside of its processes: sockets, files, and the channels to other processes.
 
 pub mod control;
 pub mod line;

@@ -23,7 +23,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Only so much waits; the oldest goes first.
 const MOST_UNSENT: usize = 16;
 
-/// Whoever has to be told, if anybody.
+/// The service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -99,7 +99,7 @@ impl Notify {
         self.flush();
     }
 
-    /// Nobody can be told that telling did not work.
+    /// A failure is ignored: there is nobody else to tell.
     fn flush(&mut self) {
         let Some((socket, address)) = &self.socket else { return self.unsent.clear() };
         while let Some(text) = self.unsent.front() {

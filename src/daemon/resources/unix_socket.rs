@@ -1,4 +1,4 @@
-//! Unix sockets and their files: made with their permissions, found again by their marks, and removed when they are nobody's.
+//! Unix sockets and their files: made with their permissions, found again by their marks, and removed when no process listens there.
 
 use std::{
     io,
@@ -86,7 +86,7 @@ fn own(place: &Place, owner: Option<&Identity>) -> io::Result<FileStat> {
     Ok(stat)
 }
 
-/// A socket file on which nobody answers was left behind; anything else stays where it is.
+/// A socket file at which no process answers was left behind; anything else stays where it is.
 fn remove_stale(place: &Place) -> Result<(), String> {
     let file = match place.hold() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -102,8 +102,8 @@ fn remove_stale(place: &Place) -> Result<(), String> {
     }
 }
 
-/// Only a refusal proves that nobody is there. A socket of another kind (EPROTOTYPE) has somebody, too, and so has one whose
-/// queue is full.
+/// Only a refusal proves that no process listens: one does where the queue is full. EPROTOTYPE says that the socket is of another
+/// kind, which is tried next.
 fn answered(file: &OwnedFd) -> bool {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let refused = |kind: Type| {

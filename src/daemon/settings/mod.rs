@@ -112,7 +112,7 @@ pub enum LogTarget {
 }
 
 impl Settings {
-    /// Parses and checks what was typed. What nobody gave and was found out is noted in the options.
+    /// Parses and checks what was typed. What was not given but found out is noted in the options.
     pub fn resolve(invocation: &Invocation, options: &mut Options) -> Result<Settings, Failure> {
         let application = application(options)?;
         Settings::for_application(application, invocation, options)

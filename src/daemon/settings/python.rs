@@ -69,7 +69,7 @@ pub fn named(text: &str, base: &Path, path: Option<&str>) -> Result<PathBuf, Fai
     Ok(written)
 }
 
-/// The interpreter, if nobody names one: `VIRTUAL_ENV`, then `.venv` beside the application, then PATH.
+/// The interpreter, if none is named: `VIRTUAL_ENV`, then `.venv` beside the application, then PATH.
 pub fn usual(virtual_env: Option<&str>, beside: &[PathBuf], path: Option<&str>) -> Result<PathBuf, Failure> {
     if let Some(active) = virtual_env {
         let directory = Path::new(active);
@@ -212,7 +212,7 @@ fn listen(child: &mut Child, patience: Duration) -> io::Result<[Vec<u8>; 2]> {
         if open[1] && ready[1] {
             open[1] = read_some(&mut errors, &mut heard[1])?;
         }
-        // Whoever inherited its standard error may keep it open for long.
+        // A process that inherited its standard error may keep it open for long.
         if heard[0].ends_with(b"\nend") {
             break;
         }

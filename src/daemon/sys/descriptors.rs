@@ -121,7 +121,7 @@ pub fn refuses_descriptors(socket: BorrowedFd) -> bool {
     known == 0 && passes == 0
 }
 
-// socket(7): nobody can attach a filter to the socket from now on, nor take one off.
+// socket(7): no process can attach a filter to the socket from now on, nor take one off.
 sockopt_impl!(LockFilter, SetOnly, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, bool);
 
 /// For a socket that applications will have, too: they cannot filter what comes.

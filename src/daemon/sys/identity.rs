@@ -8,7 +8,7 @@ use std::{
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use serde::{Deserialize, Serialize};
 
-/// Who template and workers are.
+/// The user and the groups of template and workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User id.

@@ -66,7 +66,7 @@ struct Marks {
 pub enum Others<'a> {
     /// Everybody but root and the master's own user.
     All,
-    /// The application's user, and whoever comes along.
+    /// The application's user, and every other user but root.
     Application(&'a Identity),
 }
 

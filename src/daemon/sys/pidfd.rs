@@ -13,7 +13,7 @@ use nix::errno::Errno;
 pub struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// Of a child that has not been reaped yet. Every other number is refused, whoever names it.
+    /// Of a child that has not been reaped yet. Every other number is refused.
     pub fn of_child(pid: i32) -> io::Result<PidFd> {
         // SAFETY: pidfd_open takes two numbers and touches no memory of this process. It refuses those that are not positive.
         let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

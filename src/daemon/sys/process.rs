@@ -57,7 +57,7 @@ pub struct Guise<'a> {
     pub identity: Option<&'a Identity>,
     /// Whether it may still gain privileges by executing a set-user-ID program.
     pub new_privileges: bool,
-    /// Its working directory, entered by whoever it has become then.
+    /// Its working directory, entered as the user that it has become.
     pub directory: &'a Path,
 }
 
@@ -109,7 +109,7 @@ pub fn spawn_with(mut command: Command, inherited: Vec<RawFd>) -> io::Result<(i3
     start(command)
 }
 
-/// Takes hold of the child while its number can only be its own: nobody but this thread reaps.
+/// Takes hold of the child while its number can only be its own: only this thread reaps.
 fn start(mut command: Command) -> io::Result<(i32, PidFd)> {
     has_one_thread()?;
     let mut child = command.spawn()?;
@@ -123,7 +123,7 @@ fn start(mut command: Command) -> io::Result<(i32, PidFd)> {
     }
 }
 
-/// A lock that another thread holds would be held for ever in a child that is forked. Without /proc nobody can tell.
+/// A lock that another thread holds would be held for ever in a child that is forked. Without /proc the number is not known.
 pub fn has_one_thread() -> io::Result<()> {
     match fs::read_dir("/proc/self/task").map_or(1, Iterator::count) {
         1 => Ok(()),

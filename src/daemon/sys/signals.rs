@@ -31,7 +31,7 @@ const OURS: [Signal; 10] = [
 /// Those that would end a process which does not collect them yet, but are no reason to end.
 const EARLY: [Signal; 5] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// Called first. A file that has grown to its limit (RLIMIT_FSIZE) is an error for whoever writes, and not the end of the process.
+/// Called first. A file that has grown to its limit (RLIMIT_FSIZE) is an error of write(2), and not the end of the process.
 pub fn survive_limits() -> io::Result<()> {
     // SAFETY: ignores a signal, no handler of ours.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;

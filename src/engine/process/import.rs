@@ -7,7 +7,7 @@ use std::{
 };
 
 use ostler_wire::{
-    BootFailure, BootFailureKind, CHANNEL_FD, Channel, Errand, FromTemplate, Preload,
+    BootFailure, BootFailureKind, BootStep, CHANNEL_FD, Channel, FromTemplate, Preload,
     channel::{fit, fit_sentence},
 };
 use pyo3::{prelude::*, types::PyTuple};
@@ -54,13 +54,13 @@ pub fn import(py: Python<'_>, channel: &Channel, inherited: &Inherited, origin: 
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
     let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
     let begins =
-        |errand| channel.send(&FromTemplate::Begins(errand), &[]).map_err(|error| broken("tell what it does", &error));
-    begins(Errand::Import)?;
+        |step| channel.send(&FromTemplate::Begins(step), &[]).map_err(|error| broken("tell what it does", &error));
+    begins(BootStep::Import)?;
     let started = Instant::now();
     let application = load(py, &boot.application, inherited.descriptors().into_iter().chain([CHANNEL_FD]))?;
     let took = started.elapsed();
     if let Some(url) = &boot.warm_up {
-        begins(Errand::WarmUp)?;
+        begins(BootStep::WarmUp)?;
         warm_up(&application, url, inherited);
     }
     let application = Some(application.unbind());

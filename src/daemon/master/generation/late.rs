@@ -1,11 +1,11 @@
 //! Boots that take too long, or end by themselves: what the application was run for, and where it hangs.
 //!
-//! Who is late is asked for its Python stacks by a signal, which is answered even in the middle of an import, and has a moment to
+//! A late process is asked for its Python stacks by a signal, which is answered even in the middle of an import, and has a moment to
 //! answer before its time is over.
 
 use std::time::Duration;
 
-use ostler_wire::Errand;
+use ostler_wire::BootStep;
 
 use super::{Generation, Stage, Template, Turn};
 use crate::{
@@ -33,9 +33,9 @@ pub fn ask_worker(worker: &mut slots::Worker, turn: &mut Turn) {
 impl Generation {
     /// `importing mysite`, if that is what the template, or a worker that boots, is doing.
     pub fn doing(&self) -> Option<String> {
-        let words = match self.errand? {
-            Errand::Import => "importing",
-            Errand::WarmUp => "warming up",
+        let words = match self.step? {
+            BootStep::Import => "importing",
+            BootStep::WarmUp => "warming up",
         };
         Some(format!("{words} {}", self.plan.application))
     }
@@ -54,7 +54,7 @@ impl Generation {
         if let Template::Loading { pid, deadline } = &mut self.template
             && *deadline <= now
         {
-            if self.errand.is_none() || std::mem::replace(&mut self.hangs, true) {
+            if self.step.is_none() || std::mem::replace(&mut self.hangs, true) {
                 return Some(self.late(NOT_IMPORTED));
             }
             *deadline = now + ANSWER;

@@ -14,7 +14,7 @@ const PROMPTLY: Duration = Duration::from_secs(2);
 
 impl Generation {
     /// Orders what brings the generation nearer to what it should be.
-    pub fn tend(&mut self, turn: &mut Turn) {
+    pub fn supervise(&mut self, turn: &mut Turn) {
         self.kill_stragglers(turn);
         match self.stage {
             Stage::Booting => self.fork_missing(turn),
@@ -116,7 +116,7 @@ impl Generation {
         }
     }
 
-    /// Whoever serves moves its connections and goes; whoever boots has none.
+    /// A worker that serves moves its connections and ends; a worker that boots has none.
     pub(super) fn drain_all(&mut self, turn: &mut Turn) {
         let (number, within) = (self.number, self.plan.graceful_timeout);
         for worker in self.slots.iter_mut() {
@@ -128,7 +128,7 @@ impl Generation {
         }
     }
 
-    /// The master stops: all go, and nobody is left to take their connections.
+    /// The master stops: all workers end, and no other takes their connections.
     pub fn stop(&mut self, how: Stop, turn: &mut Turn) {
         self.stage = Stage::Draining;
         let (number, plan) = (self.number, &self.plan);

@@ -96,7 +96,7 @@ impl Generation {
     /// The template, if it has said that it answers [`ostler_wire::stacks_signal`].
     pub fn hearing_template(&self) -> Option<i32> {
         match self.template {
-            Template::Loading { pid, .. } if self.errand.is_some() => Some(pid),
+            Template::Loading { pid, .. } if self.step.is_some() => Some(pid),
             Template::Loaded { pid } => Some(pid),
             _ => None,
         }
@@ -110,7 +110,7 @@ impl Generation {
                 turn.act(Action::EndTemplate(self.number));
                 self.template = Template::Ending { pid, deadline: turn.now + PROMPTLY };
             }
-            // Whoever looks at the settings need not come to an end.
+            // The child that looks at the settings need not end first.
             Template::Awaited => self.template = Template::Gone,
             Template::Ending { .. } | Template::Killed { .. } | Template::Gone => {}
         }

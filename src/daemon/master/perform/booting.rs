@@ -109,7 +109,7 @@ impl Performer<'_> {
         Ok((pid, plan))
     }
 
-    /// Who must not write the settings file is who the application was until now, too.
+    /// The settings file may be writable neither by the new application's user nor by those of the generations that still run.
     pub(super) fn read_settings(&self) -> Result<Settings, Failure> {
         let mut settings = (self.reread)()?;
         settings.hosts = listen::look_up(&settings.binds);

@@ -26,7 +26,7 @@ impl Performer<'_> {
 
     pub(super) fn note(&mut self, note: &Note) {
         if matches!(note, Note::Stopping(_)) {
-            // Who is stopped by a signal would not hear that all stop.
+            // A process that a signal has stopped would not hear that the master stops.
             self.children.values().for_each(|child| drop(child.signal(nix::libc::SIGCONT)));
         }
         match note {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_wire::{BootFailure, BootFailureKind, Errand, FromTemplate, FromWorker, Loaded, Recycle};
+use ostler_wire::{BootFailure, BootFailureKind, BootStep, FromTemplate, FromWorker, Loaded, Recycle};
 
 use super::{
     super::{
@@ -53,7 +53,7 @@ impl World {
                 line.released = true;
                 line.dismissed = true;
                 line.open = false;
-                // Whoever reads the other end leaves.
+                // The reader of the other end leaves.
                 if let Some(pid) = line.pid.filter(|pid| self.processes.contains_key(pid)) {
                     self.end(pid, 0, Ending::Status(0));
                 }
@@ -106,7 +106,7 @@ impl World {
         Some(self.boot(generation))
     }
 
-    /// That is over; nobody waits for it where the generation has been forgotten.
+    /// That is over; nothing waits for it where the generation has been forgotten.
     pub fn read(&mut self, generation: Number) {
         if self.state.generations().iter().any(|known| known.number == generation) {
             let event = self.boot(generation);
@@ -123,7 +123,7 @@ impl World {
         let delay = self.delay();
         let says = |says| Happening::Event(Event::Template { generation, says });
         if !self.goes_wrong(10) {
-            self.later(pid, Duration::ZERO, says(FromTemplate::Begins(Errand::Import)));
+            self.later(pid, Duration::ZERO, says(FromTemplate::Begins(BootStep::Import)));
         }
         if self.goes_wrong(12) {
             self.later(pid, delay, says(FromTemplate::Failed(failed())));
@@ -222,7 +222,7 @@ impl World {
         }
     }
 
-    /// A process is asked to end; so many times of a hundred it does not.
+    /// A process is asked to end; this many times in a hundred it does not.
     pub fn end(&mut self, pid: i32, deaf: u64, exit: Ending) {
         if !self.goes_wrong(deaf) {
             let delay = self.delay().min(Duration::from_secs(1));
@@ -281,7 +281,7 @@ impl World {
             }
             Some(_) => {}
         }
-        // Their descriptors were in the messages that nobody has read.
+        // Their descriptors were in messages that were never read.
         for (generation, slot) in unheard {
             self.later(pid, delay, Happening::Event(Event::WorkerClosed { generation, slot }));
         }
@@ -398,7 +398,7 @@ impl World {
 
     fn misfortune(&mut self, which: u64) {
         match which {
-            22 => self.happen(Event::Rest),
+            22 => self.happen(Event::LetAllGo),
             23 => self.now = self.now + Duration::from_secs(self.chance.below(3600)),
             24 => self.happen(Event::Exited { pid: 1, exit: Ending::Status(0) }),
             25..33 => {

@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    pub(super) fn rest(&mut self, turn: &mut Turn) {
+    pub(super) fn let_all_go(&mut self, turn: &mut Turn) {
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
             serving.wanted = 0;
             turn.note(Note::Scaled(0));

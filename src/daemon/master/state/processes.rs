@@ -1,6 +1,6 @@
 //! What templates and workers say, what is not believed, and how they end.
 
-use ostler_wire::{Errand, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
+use ostler_wire::{BootStep, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
 
 use super::{State, Upgrade};
 use crate::{
@@ -21,11 +21,11 @@ impl State {
             FromTemplate::Loaded(loaded) => {
                 if let Template::Loading { pid, .. } = generation.template {
                     generation.template = Template::Loaded { pid };
-                    generation.errand = (!loaded.preloaded).then_some(Errand::Import);
+                    generation.step = (!loaded.preloaded).then_some(BootStep::Import);
                     turn.note(Note::Loaded(number, loaded));
                 }
             }
-            FromTemplate::Begins(errand) => generation.errand = Some(errand),
+            FromTemplate::Begins(step) => generation.step = Some(step),
             FromTemplate::Stacks(stacks) => {
                 if let Some(failure) = generation.template_hangs(stacks) {
                     self.discard(number, failure, turn);
@@ -48,7 +48,7 @@ impl State {
         }
     }
 
-    /// A worker may have ended before its template has told of it. Nobody else is taken for a worker.
+    /// A worker may have ended before its template has told of it. No other process is taken for a worker.
     pub(super) fn alleged(&mut self, number: Number, slot: u16, pid: i32, turn: &mut Turn) {
         if !self.strangers.iter().any(|&(stranger, _)| stranger == pid) {
             let why = format!("it says that process {pid} is its worker {slot}, and that is no child of the master");
@@ -103,7 +103,7 @@ impl State {
             }
             FromWorker::Replace(why) => generation.replace(slot, why, turn),
             FromWorker::Drained => generation.drained(slot, turn.now),
-            // The performer has handed them on to whoever asked.
+            // The performer has handed them to the command that asked.
             FromWorker::Stacks(stacks) => {
                 if let Some(failure) = generation.worker_hangs(slot, stacks, turn) {
                     self.discard(number, failure, turn);
