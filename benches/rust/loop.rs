@@ -2,7 +2,7 @@
 //!
 //! Usage: `loop 127.0.0.1:8000`. One worker with the daemon's defaults, without a master.
 
-use std::{env, io, net::TcpListener, sync::Arc};
+use std::{env, hint::black_box, io, net::TcpListener, sync::Arc};
 
 use ostler_http::ResponseHead;
 use ostler_serve::{Application, Request, Response, Setup};
@@ -24,10 +24,11 @@ impl Application for Hello {
     }
 
     fn call(&self, head: &mut ResponseHead, _request: &mut Request<'_>, response: &mut Response<'_>) {
-        head.clear();
-        head.begin(b"200 OK").expect("it is a status");
-        head.field(b"Content-Type", b"text/plain").expect("it is a field");
-        head.field(b"Content-Length", b"13").expect("it is a length");
+        // The compiler must not check at build time what it cannot know of Python's responses.
+        let text = |text: &'static [u8]| black_box(text);
+        head.begin(text(b"200 OK")).expect("it is a status");
+        head.field(text(b"Content-Type"), text(b"text/plain")).expect("it is a field");
+        head.field(text(b"Content-Length"), text(b"13")).expect("it is a length");
         response.whole(head, b"Hello, World!", &mut |wait| wait()).expect("the length is right");
     }
 

@@ -26,7 +26,6 @@
 //!     }
 //!
 //!     fn call(&self, head: &mut ResponseHead, request: &mut Request<'_>, response: &mut Response<'_>) {
-//!         head.clear();
 //!         head.begin(b"200 OK").expect("it is a status");
 //!         head.field(b"Content-Type", b"text/plain").expect("it is a field");
 //!         let path = request.head.path.of(request.bytes);

@@ -105,19 +105,22 @@ impl Client {
     }
 }
 
-/// `--forwarded-fields`, as they are read.
+/// `--forwarded-fields`, as they are read. Called for each request of a trusted peer.
 fn believed(fields: &[ForwardedField]) -> Believed {
-    let has = |field| fields.contains(&field);
-    Believed {
-        address: has(ForwardedField::XForwardedFor),
-        proto: has(ForwardedField::XForwardedProto),
-        protocol: has(ForwardedField::XForwardedProtocol),
-        ssl: has(ForwardedField::XForwardedSsl),
-        host: has(ForwardedField::XForwardedHost),
-        port: has(ForwardedField::XForwardedPort),
-        prefix: has(ForwardedField::XForwardedPrefix),
-        standard: has(ForwardedField::Forwarded),
+    let mut believed = Believed::default();
+    for field in fields {
+        *match field {
+            ForwardedField::XForwardedFor => &mut believed.address,
+            ForwardedField::XForwardedProto => &mut believed.proto,
+            ForwardedField::XForwardedProtocol => &mut believed.protocol,
+            ForwardedField::XForwardedSsl => &mut believed.ssl,
+            ForwardedField::XForwardedHost => &mut believed.host,
+            ForwardedField::XForwardedPort => &mut believed.port,
+            ForwardedField::XForwardedPrefix => &mut believed.prefix,
+            ForwardedField::Forwarded => &mut believed.standard,
+        } = true;
     }
+    believed
 }
 
 /// Whether a peer is in a set; one without an address came by a Unix socket.
