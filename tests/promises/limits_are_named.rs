@@ -160,6 +160,8 @@ fn more_connections_than_descriptors_are_named_at_the_start() {
     assert!(named.text().contains(expected), "{}", named.text());
     assert_eq!(site.get("/").text(), "modest");
     site.stop();
+    let checked = Rig::with_source(GREEDY).limited("ulimit -n 256").flag("--worker-connections=300").run(&["check"]);
+    checked.says(0, &[expected]);
     let mut site = Rig::with_source(GREEDY).limited("ulimit -n 256").start();
     assert_eq!(site.logged("setting out of reach"), 0, "nobody has asked for as many as the default");
     site.stop();

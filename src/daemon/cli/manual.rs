@@ -55,6 +55,10 @@ pub const LOG: &str = "Each line of the error log holds a time, a level, a proce
 /// The log's phrases that tell how a site fares, and what they mean.
 pub const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
+    (
+        "setting out of reach",
+        "A --worker-connections or --max-memory that was given is more than a limit of the system allows, and that limit.",
+    ),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
     ("not warmed up", "The page of --warm-up raised an exception; the workers are forked nevertheless."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),

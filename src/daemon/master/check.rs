@@ -29,12 +29,15 @@ use crate::{
     },
 };
 
-/// Prints one line of what was found.
+/// Prints one line of what was found, and before it a line for each bound that is out of reach.
 pub fn check(mut settings: Settings) -> Result<Exit, Failure> {
     settings.error_log = LogTarget::Standard;
     settings.access_log = None;
     settings.boot.check_only = true;
     settings.boot.access_log = false;
+    for why in &settings.out_of_reach {
+        eprintln!("ostler: {}", report::safe(why));
+    }
     let loaded = boot(&settings)?;
     report::print(&format!("{}\n", describe(&settings, &loaded)))
 }
