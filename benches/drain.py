@@ -193,7 +193,7 @@ class Holders:
 
 
 def told(pipe):
-    """Not every server answers so many: then its figure is that."""
+    """A server may not answer this many connections: then the reason stands in place of its figure."""
     if not pipe.poll(PATIENCE):
         raise measure.Wrong(f"its connections were not all answered within {PATIENCE} s")
     return pipe.recv()

@@ -1,4 +1,4 @@
-"""What four Django workers weigh when they have answered ten thousand requests, with all the processes around them.
+"""How much memory four Django workers take when they have answered ten thousand requests, with all the processes around them.
 
 The proportional set size of each process is added up, so that memory which several of them share counts once.
 """
@@ -18,9 +18,9 @@ from workloads import Workload
 TITLE = "memory of four Django workers after 10,000 requests"
 DJANGO = Workload("Django with its admin", "django_site:app", 827)
 REQUESTS, CLIENTS = 10_000, 10
-# After so many questions a client comes back on a new connection, perhaps to another worker.
+# After this many requests a client comes back on a new connection, perhaps to another worker.
 VISIT = 20
-# Options that their manuals name for weighing less.
+# Options by which, their manuals say, they take less memory.
 VARIANTS = {"ostler": ["--warm-up=/"], "gunicorn-gthread": ["--preload"]}
 
 

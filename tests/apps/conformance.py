@@ -15,7 +15,7 @@ MARK = ("X-Application", "reached")
 TEXT = [("Content-Type", "text/plain"), MARK]
 CONTENT = bytes(range(256)) * 40
 
-# How often close() was called and the application entered, since somebody last asked.
+# How often close() was called and the application entered, since the last request for these counts.
 counts = {"close": 0, "calls": 0}
 
 

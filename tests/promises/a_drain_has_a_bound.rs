@@ -1,4 +1,4 @@
-//! A drain has a bound that nothing in the application can stretch, and loses nobody who is queued already.
+//! A drain ends within its bound whatever the application does, and answers every client that is already in the listener's queue.
 
 use std::{
     sync::mpsc,

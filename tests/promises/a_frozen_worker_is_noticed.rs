@@ -108,7 +108,7 @@ fn a_worker_may_say_again_and_again_that_it_is_at_work() {
     let site = Rig::new("corners.py").start();
     let mut kept = site.connect();
     let first = kept.get("/process");
-    // Each pause is long enough for the master to see that nobody has anything to do.
+    // Each pause is long enough for the master to see that no worker has anything to do.
     for _ in 0..20 {
         assert!(kept.is_quiet(Duration::from_millis(1100)));
         assert_eq!(kept.get("/process").text(), first.text(), "the same worker");

@@ -1,4 +1,4 @@
-//! A proxy is trusted for the fields that it sets, not for what it passes through: seen behind the real ones, configured as people do.
+//! A proxy is trusted for the fields that it sets, not for those that it passes on: tested behind nginx and HAProxy, configured as people do.
 
 use std::{net::TcpListener, path::Path, process::Command, thread};
 
@@ -96,7 +96,7 @@ impl Proxy {
     }
 }
 
-/// Only whoever comes by the socket is trusted, so that a client at 127.0.0.1 is a stranger behind the proxy.
+/// Only peers that come by the Unix socket are trusted, so that the proxy is and a client at 127.0.0.1 is not.
 fn site(options: &[&str]) -> Site {
     let rig = Rig::with_source(SOURCE).option("--forwarded-allow-ips", "unix:");
     let socket = format!("unix:{}", rig.folder().join("site.sock").display());

@@ -2,7 +2,7 @@
 
 use ostler_tests::{Gate, Rig};
 
-/// Remembers who asked, and says so; `/wait?PATH` waits at a gate first.
+/// Remembers the address of each client, and answers with all of them; `/wait?PATH` waits at a gate first.
 const REMEMBERS: &str = "
 import socket
 SEEN = []
@@ -25,7 +25,7 @@ fn a_client_that_resets_before_its_address_is_read_is_not_trusted() {
     let mut held = site.connect();
     held.ask(&format!("/wait?{}", gate.path()));
     let visitor = gate.arrival();
-    // The system forgets the address of who resets a connection, but not the bytes that came before.
+    // After a reset the system has forgotten the client's address, but not the bytes that came before.
     for mut liar in [accepted, site.connect()] {
         liar.send("GET /lie HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n");
         liar.reset();

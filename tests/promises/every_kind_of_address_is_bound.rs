@@ -2,7 +2,7 @@
 
 use ostler_tests::{Client, Rig, Site};
 
-/// Says who asked, and by which server's name.
+/// Answers with the client's address, the server's name and port, and the scheme.
 const NAMES: &str = "
 def application(environ, start_response):
     start_response('200 OK', [('Content-Type', 'text/plain')])

@@ -124,7 +124,7 @@ fn more_uploads_than_descriptors_wait_for_each_other() {
     for client in &mut clients {
         post(client, length, length - 1);
     }
-    // Some were not accepted, or their bodies not read on: which, depends on who came first.
+    // Some connections were not accepted, or their bodies not read on. Which ones, depends on their order.
     for client in &mut clients {
         client.send("x");
     }

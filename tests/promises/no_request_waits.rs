@@ -54,7 +54,7 @@ fn kept_connections_move_away_from_a_worker_that_is_busy() {
     assert_eq!(held.answer().text(), "on");
 }
 
-/// Keeps the interpreter lock in a call into C until somebody writes to the pipe.
+/// Keeps the interpreter lock in a call into C until the test writes to the pipe.
 const HOLDS_THE_LOCK: &str = r#"
 import ctypes, os
 
@@ -287,7 +287,7 @@ fn when_connections_run_out_the_next_ones_wait() {
     assert_eq!(next.ending(), Ending::Closed);
 }
 
-/// Waits until so many requests wait for a Python thread.
+/// Waits until this many requests wait for a Python thread.
 fn wait_until_queued(site: &Site, count: u64) {
     let deadline = Instant::now() + PATIENCE;
     let queued = || {

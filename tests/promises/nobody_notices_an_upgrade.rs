@@ -1,4 +1,4 @@
-//! The master replaces its own executable, and nobody notices: the same process, sockets, workers and files.
+//! The master replaces its own executable and keeps its process id, sockets, workers and files; no client notices.
 
 use std::fs;
 

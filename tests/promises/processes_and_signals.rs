@@ -1,4 +1,4 @@
-//! Master, template and workers: who is whose child, what each signal does, what happens when one dies, and that nothing
+//! Master, template and workers: which process is whose child, what each signal does, what happens when one dies, and that nothing
 //! is left when all is over.
 
 use std::{fs, process::Command};

@@ -1,4 +1,4 @@
-//! Responses: what happens when the client leaves, when files change, and when much is on its way.
+//! Responses: what happens when the client leaves, when files change, and when much of a response is under way.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! Refusals to slow and greedy clients. No test waits for a time that it would fail without; each waits for what the daemon does.
+//! Clients that are too slow or take too much are refused. Each test waits for what the daemon does, none for a time.
 
 use std::time::Duration;
 

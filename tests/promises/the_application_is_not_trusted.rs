@@ -1,5 +1,5 @@
 //! The application is not trusted by the master: whatever its code does with what a worker has, the site goes on, the master
-//! answers, and nobody else dies.
+//! answers, and no other process dies.
 
 use std::{
     fs::File,
@@ -87,14 +87,14 @@ impl Victim {
         answer.text().to_owned()
     }
 
-    /// The site serves, the master answers at once, and is who it was.
+    /// The site serves, and the master answers at once and is the same process as before.
     fn stands(&self) {
         let status = status(&self.site);
         assert_eq!(status["pid"].as_i64(), Some(self.site.pid().into()));
         assert_eq!(self.attack("result = 6 * 7"), "42");
     }
 
-    /// The same, and nobody at all has died.
+    /// The same, and no process has died.
     fn is_whole(&self) {
         self.stands();
         let status = status(&self.site);
@@ -407,7 +407,7 @@ fn after_an_upgrade_a_worker_that_is_stopped_is_still_known_and_ends() {
     victim.site.signal(Signal::SIGUSR2);
     victim.site.log("upgraded");
     victim.site.drained(1);
-    // Stopped, and stopped again whenever somebody continues it, while the master is replaced once more.
+    // Stopped, and stopped again whenever it is continued, while the master is replaced once more.
     let stops = "
 result = os.getpid()
 if os.fork() == 0:

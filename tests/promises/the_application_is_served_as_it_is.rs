@@ -1,4 +1,4 @@
-//! What applications do that is odd, large or a liberty does not keep them from being served, nor hides what went wrong.
+//! Applications that do odd or large things, or go beyond PEP 3333, are served; and where they fail, the log says why.
 
 use nix::{
     sys::signal::{Signal, kill},

@@ -62,8 +62,8 @@ fn status(site: &Site) -> Value {
     serde_json::from_str(&answer.output).expect("JSON")
 }
 
-/// The longest time for which the master has heard nobody is short, whatever was provoked: what is waited for here would last until the
-/// test ends it. A busy machine may take its time, too.
+/// The longest time for which the master did not look at its events is short, whatever was provoked: what these tests make others wait for
+/// would last until the test ends. A busy machine may take its time, too.
 #[track_caller]
 fn never_waited(site: &Site) {
     let status = status(site);

@@ -1,4 +1,4 @@
-//! Who waits in the kernel's queue counts as one who waits: seen, bounded, and not called once they have left.
+//! Clients that wait in a listener's queue are counted, are answered in time, and are not served once they have left.
 
 use std::time::Duration;
 

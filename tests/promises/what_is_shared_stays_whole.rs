@@ -1,4 +1,4 @@
-//! Listeners and exchange are the same sockets for all workers: what an application does to its own it does to everybody's.
+//! All workers share the listeners and the exchange, so an application can break them for every worker; the master makes them anew.
 
 use std::{
     thread,

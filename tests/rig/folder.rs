@@ -78,7 +78,7 @@ impl Folder {
         }
     }
 
-    /// Sockets and pid files, which nobody may leave behind.
+    /// Sockets and pid files, which no daemon may leave behind.
     pub fn leavings(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.0).expect("a private folder is readable").flatten();
         entries

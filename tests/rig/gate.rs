@@ -1,4 +1,4 @@
-//! A gate in an application's way: the test sees who has come to it, and lets them go on when it wants.
+//! A gate in an application's way: a call that has come to it waits until the test lets it go on.
 
 use std::{
     io::Write,
@@ -40,7 +40,7 @@ impl Gate {
         )
     }
 
-    /// Waits until somebody has come to the gate.
+    /// Waits until a call has come to the gate.
     pub fn arrival(&self) -> Visitor {
         let mut descriptors = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
@@ -50,17 +50,17 @@ impl Gate {
 }
 
 impl Gate {
-    /// Whether somebody is at the gate now.
+    /// Whether a call is at the gate now.
     pub fn has_visitor(&self) -> bool {
         poll(&mut [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
     }
 }
 
-/// Somebody who waits at a gate.
+/// A call that waits at a gate.
 pub struct Visitor(UnixStream);
 
 impl Visitor {
-    /// Gives them a text, and lets them go on.
+    /// Gives it a text, and lets it go on.
     pub fn let_go(mut self, text: &str) {
         self.0.write_all(text.as_bytes()).expect("the visitor still waits");
     }

@@ -359,7 +359,7 @@ impl Site {
         self.process.log.find(phrase)
     }
 
-    /// Waits until so many workers have drained. Up to then, those of an old generation may still accept.
+    /// Waits until this many workers have drained. Up to then, those of an old generation may still accept.
     pub fn drained(&self, workers: usize) {
         for _ in 0..workers {
             self.log("worker drained");
