@@ -1,4 +1,4 @@
-//! What the loop and an application owe each other. The engine's is Python; the tests' is a script in Rust.
+//! The interface between the loop and an application. The engine's application is Python; the tests' is a script in Rust.
 
 use std::{io, ops::Deref};
 
@@ -17,23 +17,23 @@ pub trait Application: Sync {
     /// Called once on each thread before its first call. The main thread is the first.
     fn caller(&self, thread: u16) -> Self::Caller;
 
-    /// Takes what a call needs and only one thread can have (the interpreter lock). May wait for another thread. The loop takes a
-    /// request back whose thread waits here for long.
+    /// Takes what a call needs and only one thread can have (the interpreter lock). May wait for another thread. If that takes long,
+    /// the loop takes the request back.
     fn prepare(&self, caller: &mut Self::Caller);
 
     /// Whether [`Application::prepare`] would return at once.
     fn is_prepared(&self, caller: &Self::Caller) -> bool;
 
-    /// Answers one request, after [`Application::prepare`]. The thread may keep the interpreter lock when it returns: [`Application::rest`] follows before it waits
-    /// for anything. Returning without [`Response::whole`], [`Response::end`] or [`Response::cut`] is answered with 500 if
-    /// nothing was sent, and cuts the connection otherwise. A panic does the same.
+    /// Answers one request, after [`Application::prepare`]. The thread may keep the interpreter lock when it returns: it calls
+    /// [`Application::rest`] before it waits for anything. If the call returns without [`Response::whole`], [`Response::end`] or
+    /// [`Response::cut`], or panics, the client gets 500 if nothing was sent; otherwise the connection is cut.
     fn call(&self, caller: &mut Self::Caller, request: &mut Request<'_>, response: &mut Response<'_>);
 
-    /// The Python stacks of all threads, as text for the log. Called from any thread, without the interpreter lock, perhaps while
-    /// another thread holds it for good.
+    /// The Python stacks of all threads, as text for the log. Called from any thread, without the interpreter lock, which another
+    /// thread may never release.
     fn stacks(&self) -> String;
 
-    /// Ends the process with this exit code, at once: another thread is stuck in the application, and no way out can be waited for.
+    /// Ends the process with this exit code, at once: another thread is stuck in the application, so an orderly exit would never end.
     /// Standard streams are flushed if that is possible without waiting.
     fn abandon(&self, code: i32) -> !;
 
@@ -102,7 +102,7 @@ impl Body {
     }
 }
 
-/// A body in memory, which counts until it is dropped.
+/// A body in memory. It counts towards the budget for bodies until it is dropped.
 pub struct BodyBytes {
     bytes: Vec<u8>,
     /// None for a small one.
@@ -138,7 +138,7 @@ impl io::Read for LiveBody {
     }
 }
 
-/// Why there is nobody to send to.
+/// Why nothing more can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
     /// The client has left.
@@ -147,10 +147,10 @@ pub enum Gone {
     GivenUp,
 }
 
-/// A body in the memory where the application has made it. It is let go by whoever has it, without the interpreter lock.
+/// A body in the application's own memory. It may be dropped by any thread, without the interpreter lock.
 pub type Kept = Box<dyn AsRef<[u8]> + Send>;
 
-/// Wraps a wait, so that the interpreter lock is given back for its length. What waits holds nothing of Python: it is `Send`.
+/// Wraps a wait, so that the interpreter lock is given back meanwhile. The closure that waits uses nothing of Python: it is `Send`.
 pub type Waiting<'w> = &'w mut dyn FnMut(&mut (dyn FnMut() + Send));
 
 /// A body's length was not what the application's Content-Length promised.

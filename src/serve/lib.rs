@@ -5,7 +5,7 @@
 //! listeners ──▶ intake ──▶ request (read, queue) ──▶ Application::call ──▶ response ──▶ client │
 //!               │              │                          ▲                  │                 │
 //!               │              └─ storage: bodies         └ threads          └─ transport      │
-//! siblings ◀──▶ exchange: connections come and go                                              │
+//! siblings ◀──▶ exchange: connections move to another worker                                   │
 //! master ◀────▶ life: ready, draining, recycled, ended                                         │
 //!               └──────────────────────────────────────────────────────────────────────────────┘
 //! ```

@@ -28,10 +28,10 @@ pub(crate) struct Shared {
     pub logged_fields: Vec<String>,
     /// Keys of the environ that the access log wants.
     pub logged_environ: Vec<String>,
-    /// Nobody is left to take connections over: responses say `Connection: close` from now on.
+    /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
     notes: Mutex<Vec<Note>>,
-    /// Readable when the leader shall not wait any more.
+    /// Readable when the leader must stop waiting.
     pub alarm: EventFd,
 }
 
@@ -65,7 +65,7 @@ impl Shared {
         })
     }
 
-    /// What the peers of a listener are believed.
+    /// What a listener's peers are trusted with.
     pub fn trust(&self, listener: u16) -> &Trust {
         &self.boot.listeners[usize::from(listener)].trust
     }
@@ -83,17 +83,17 @@ impl Shared {
 
     /// Wakes the leader.
     pub fn wake(&self) {
-        // Fails only if 2^64 of these were not read.
+        // Fails only after 2^64 writes without a read.
         let _ = self.alarm.write(1);
     }
 
-    /// The leader is awake.
-    pub fn awake(&self) {
+    /// Resets the alarm: the leader is awake.
+    pub fn reset_alarm(&self) {
         let _ = self.alarm.read();
     }
 
-    /// Tells the loop of an outbox that it must drain while the call goes on: once for each time that it looks.
-    pub fn tell_of(&self, token: Token, outbox: &Arc<Outbox>) {
+    /// Asks the loop to drain an outbox while the call goes on. Asks again only after the loop has looked at it.
+    pub fn ask_to_drain(&self, token: Token, outbox: &Arc<Outbox>) {
         if outbox.tell() {
             self.notify(Note::Outbox(token, outbox.clone()));
         }

@@ -20,7 +20,7 @@ impl Connections {
         self.places.get_mut(token.place as usize).filter(|connection| connection.token == token)
     }
 
-    /// The same, to look at.
+    /// The same, read-only.
     pub fn peek(&self, token: Token) -> Option<&Connection> {
         self.places.get(token.place as usize).filter(|connection| connection.token == token)
     }
@@ -51,7 +51,7 @@ impl Connections {
         self.iter().map(|connection| connection.token).collect()
     }
 
-    /// Lets go of memory that is not needed any more.
+    /// Frees memory that is not needed any more.
     pub fn shrink(&mut self) {
         self.places.shrink_to_fit();
     }

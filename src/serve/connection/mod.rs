@@ -14,14 +14,14 @@ use crate::{
     transport::Transport,
 };
 
-/// How many bytes are read from one connection, or sent to it, in one turn of the loop; then others have theirs.
+/// The most bytes that one turn of the loop reads from a connection, or sends to it.
 pub(crate) const TURN: usize = 256 * 1024;
 
 /// An open connection. Small while it idles: buffers belong to requests.
 pub(crate) struct Connection {
     pub token: Token,
     pub transport: Arc<Transport>,
-    /// The peer's as the socket said when it was accepted, or as a PROXY header said; none on a Unix socket.
+    /// The peer's address, from the socket when it was accepted, or from a PROXY header; none on a Unix socket.
     pub address: Option<SocketAddr>,
     pub peer: Option<Peer>,
     pub listener: u16,
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     pub interest: Interest,
     /// The socket had more to read when it was last looked at, or has had an event since.
     pub readable: bool,
-    /// FIN came.
+    /// The client has sent FIN.
     pub half_closed: bool,
     /// A PROXY header must come first.
     pub proxy_expected: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     pub leaving: bool,
     /// Requests so far.
     pub requests: u32,
-    /// When the bytes came that were read first, if they had lain in the listener's queue.
+    /// When its first bytes came, if they have waited in the listener's queue.
     pub came: Option<Instant>,
 }
 
@@ -73,17 +73,17 @@ pub(crate) enum Phase {
     Called(u16, Option<Backlog>),
     /// The call is over, and the client has still to take the rest.
     Writing(Box<Work>, Backlog, Next),
-    /// The last response is out and FIN sent; what the client still sends is read and forgotten, so that it sees the response
-    /// rather than a reset (RFC 9112 §9.6). How many bytes more.
+    /// The last response and FIN are sent; what the client still sends is read and discarded, so that it sees the response
+    /// rather than a reset (RFC 9112 §9.6). The number: how many more bytes are read.
     Lingering(u64),
 }
 
 /// What a client has still to take, during the call and after it.
 pub(crate) struct Backlog {
     pub outbox: Arc<Outbox>,
-    /// Since there was last nothing to take.
+    /// How fast the client takes the bytes since the backlog was last empty.
     pub pace: Option<Pace>,
-    /// Of the client's taking more. The connection's own is the call's.
+    /// When the client must have taken more. (The connection's own deadline is that of the call.)
     pub deadline: Deadline,
 }
 
@@ -91,9 +91,9 @@ pub(crate) struct Backlog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub since: Instant,
-    /// How much it had taken by then.
+    /// How many bytes it had taken at `since`.
     pub from: u64,
-    /// And has by now.
+    /// How many it has taken by now.
     pub taken: u64,
 }
 
@@ -108,11 +108,11 @@ impl Backlog {
 pub(crate) enum Next {
     Request,
     Close,
-    /// With a reset, where an orderly end would make a cut response look whole.
+    /// Close with a reset, where an orderly end would make a cut response look whole.
     Reset,
 }
 
-/// A head that has not come whole.
+/// An incomplete head.
 #[derive(Default)]
 pub(crate) struct Partial {
     pub bytes: Vec<u8>,

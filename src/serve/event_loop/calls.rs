@@ -7,7 +7,7 @@ use crate::event_loop::timers::Token;
 #[derive(Default)]
 pub(crate) struct Calls {
     pub under_way: u16,
-    /// Those of them that were given up.
+    /// Calls of these that were given up and have not returned.
     pub stuck: Vec<Stuck>,
     /// A moving average of how long calls take.
     pub usual: Duration,
@@ -21,7 +21,7 @@ pub(crate) struct Stuck {
 }
 
 impl Calls {
-    /// A call has taken this long.
+    /// Updates the average with a call that has ended.
     pub fn learn(&mut self, length: Duration) {
         self.usual = (self.usual * 7 + length) / 8;
     }

@@ -1,15 +1,15 @@
-//! The loop's time. The clocks are read once for all that a turn or a call brings about.
+//! The loop's time. The clocks are read once for each turn and each call, and everything in it uses that reading.
 
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) struct Clock {
-    /// When what happens now happens.
+    /// The last reading.
     pub now: Instant,
-    /// `now` of the beginning, and the same moment in milliseconds of the scoreboard's clock.
+    /// One moment on both clocks: as an `Instant`, and in milliseconds of the scoreboard's clock.
     epoch: (Instant, u64),
     /// When the wall clock's next second begins.
     next_second: Instant,
-    /// The wall clock's, as in a response's Date field (RFC 9110 §6.6.1).
+    /// The wall clock's time, as in a response's Date field (RFC 9110 §6.6.1).
     pub date: [u8; 29],
 }
 
@@ -21,7 +21,7 @@ impl Clock {
         clock
     }
 
-    /// Looks at the clocks. Whether a second of the wall clock is over.
+    /// Reads the clocks. Returns whether a new second of the wall clock has begun.
     pub fn read(&mut self) -> bool {
         self.now = Instant::now();
         if self.now < self.next_second {
@@ -39,13 +39,13 @@ impl Clock {
         self.milliseconds_at(self.now)
     }
 
-    /// The same of another moment.
+    /// Another moment in those milliseconds.
     pub fn milliseconds_at(&self, moment: Instant) -> u64 {
         self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
     }
 }
 
-/// How long something took; the clock may not run backwards.
+/// The time between two moments; zero if `to` is the earlier one.
 pub(crate) fn took(from: Instant, to: Instant) -> Duration {
     to.saturating_duration_since(from)
 }

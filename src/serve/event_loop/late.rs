@@ -1,4 +1,4 @@
-//! Deadlines that have come: of heads and bodies, of connections that idle, of calls.
+//! Expired deadlines: of heads and bodies, of idle connections, of calls.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -8,7 +8,7 @@ use ostler_wire::{Recycle, Worker};
 use super::{Loop, Step, calls::Stuck, timers::Token};
 use crate::{connection::Phase, request::read::NO_ROOM};
 
-/// A call whose time stands still, because it waits for its client, is looked at no more often than this.
+/// The shortest time between two looks at a call. While it waits for its client, its own time does not advance.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come within --header-timeout" };
 const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
@@ -22,7 +22,7 @@ pub(crate) fn first_look(worker: &Worker) -> Duration {
 }
 
 impl Loop {
-    /// A connection's deadline has come.
+    /// A connection's deadline has expired.
     pub(crate) fn timed_out(&mut self, token: Token) {
         let Some(connection) = self.connection(token) else { return };
         match &mut connection.phase {
@@ -34,7 +34,7 @@ impl Loop {
                     work.incoming.head = partial.head;
                     self.refuse(token, work, LATE_HEAD);
                 }
-                // Nothing was asked: nothing is answered.
+                // No request has begun, so there is nothing to answer.
                 None => self.close(token),
             },
             Phase::Body(..) => {
@@ -52,13 +52,13 @@ impl Loop {
         }
     }
 
-    /// A request has been with the application for long (`--slow-request`), or for too long (`--timeout`).
+    /// A call may have lasted for `--slow-request` or for `--timeout`.
     fn call_is_late(&mut self, token: Token, seat: u16) {
         let worker = &self.shared.boot.worker;
         let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
         let now = self.clock.milliseconds();
         let time = &self.shared.call_times[usize::from(seat)];
-        // What it waited for its client is not its own time.
+        // The time for which it waited for its client does not count.
         let age = Duration::from_millis(now.saturating_sub(started)).saturating_sub(time.waited(now));
         // The scoreboard counts in whole milliseconds.
         let over = |bound: Duration| !bound.is_zero() && age + Duration::from_millis(2) >= bound;

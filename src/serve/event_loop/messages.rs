@@ -19,12 +19,12 @@ use crate::{
 
 impl Loop {
     pub(super) fn read_notes(&mut self) {
-        self.shared.awake();
+        self.shared.reset_alarm();
         for note in self.shared.take_notes() {
             match note {
                 Note::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
-                        // There may be one of the connection's last call, which has nothing to say any more.
+                        // A note about the connection's previous call is out of date.
                         if !place.as_ref().is_some_and(|backlog| Arc::ptr_eq(&backlog.outbox, &outbox)) {
                             *place = Some(Backlog::new(outbox));
                         }
@@ -35,8 +35,8 @@ impl Loop {
         }
     }
 
-    pub(super) fn hear(&mut self) {
-        // The kernel reports a message until it is read, so that two waits may both have told of it; and to read is to wait.
+    pub(super) fn read_messages(&mut self) {
+        // Two waits may have reported the same message. Once it is read, another read would block.
         if !is_readable(self.channel.as_fd()) {
             return;
         }
@@ -46,7 +46,7 @@ impl Loop {
             Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
-            // This turn is the answer.
+            // The master only waits for a turn of the loop, and this is one.
             Ok(Some((ToWorker::Nudge, _))) => {}
             Ok(Some((ToWorker::Inherit, descriptors))) => self.inherit(descriptors),
             Ok(Some((ToWorker::Reopen, descriptors))) => {
@@ -72,7 +72,7 @@ impl Loop {
     }
 
     pub(super) fn terminated(&mut self) {
-        // Two waits may both have told of it; and to read is to wait.
+        // Two waits may have reported the same signal. Once it is read, another read would block.
         if is_readable(self.terminated.as_fd()) {
             let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
         }
@@ -80,13 +80,13 @@ impl Loop {
         self.ask_replacement(Recycle::Signal);
     }
 
-    /// Sends the master what the application says of its threads.
+    /// Sends the stacks that the master has asked for.
     pub fn answer_stacks(&self, stacks: String) {
         self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
     }
 }
 
-/// Whether reading would not wait: something has come, or the other end is closed.
+/// Whether a read would return at once: there is data, or the other end is closed.
 fn is_readable(descriptor: BorrowedFd) -> bool {
     let mut descriptors = [PollFd::new(descriptor, PollFlags::POLLIN)];
     matches!(poll(&mut descriptors, PollTimeout::ZERO), Ok(1..))

@@ -5,10 +5,10 @@
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod late;
+pub(crate) mod log_limits;
 mod messages;
 pub(crate) mod poll;
 pub(crate) mod pool;
-pub(crate) mod saying;
 pub(crate) mod timers;
 pub(crate) mod turn;
 mod wait;
@@ -35,9 +35,9 @@ use crate::{
     event_loop::{
         calls::Calls,
         clock::Clock,
+        log_limits::ClientLines,
         poll::{Poll, Source},
         pool::Pool,
-        saying::ClientLines,
         timers::{Timers, Token},
         turn::Turn,
     },
@@ -59,7 +59,7 @@ pub(crate) enum Step {
     Call(Box<Work>, Wake),
     /// Nothing to do for the leader: wait, from [`Loop::begin_wait`] to [`Loop::end_wait`].
     Wait,
-    /// Nothing to do for anybody but the leader.
+    /// Nothing to do for this thread: another one leads.
     Leave,
     /// Wake this Python thread: it leads.
     Grant(u16),
@@ -69,7 +69,7 @@ pub(crate) enum Step {
     Stacks,
     /// End the process with this code; a thread is stuck in the application.
     Abandon(i32),
-    /// All is over.
+    /// The loop has ended.
     End,
 }
 
@@ -108,9 +108,9 @@ pub(crate) struct Loop {
     pub(crate) channel: Channel,
     terminated: OwnedFd,
     pub(crate) access_log: AccessLog,
-    /// What is said of single clients.
+    /// Limits the log lines about single clients.
     pub(crate) client_lines: ClientLines,
-    /// When it was last tried to tell that lines of the error log were lost.
+    /// The last attempt to log how many lines of the error log were lost.
     lost_told: Instant,
 }
 
@@ -192,9 +192,9 @@ impl Loop {
         }
     }
 
-    /// The next thing to do for the Python thread `seat`, or for the stand-by. A turn takes up what there is, each connection once, and
-    /// ends in [`Step::Wait`]: what still can go on then goes on in the next turn, after events, timers and messages, so that nobody
-    /// who always has more to send holds up the rest.
+    /// The next thing to do for the Python thread `seat`, or for the stand-by. A turn serves each connection that can go on, once, and
+    /// ends in [`Step::Wait`]. A connection that can still go on then is served in the next turn, after events, timers and messages:
+    /// a client that always has more to send does not hold up the others.
     pub fn next(&mut self, seat: Option<u16>) -> Step {
         loop {
             if let Some(step) = self.steps.pop_front() {
@@ -246,13 +246,13 @@ impl Loop {
         self.threads.lead == seat.map_or(Lead::Standby, Lead::Thread)
     }
 
-    /// A thread that does not lead has done what there was to do.
+    /// A thread that does not lead has nothing left to do.
     fn leave(&mut self, seat: Option<u16>) {
         self.access_log.flush();
         if let Some(seat) = seat {
             self.threads.rests(seat);
         }
-        self.hurry();
+        self.shorten_wait();
     }
 
     fn handle(&mut self, event: EpollEvent) {
@@ -262,7 +262,7 @@ impl Loop {
             Source::Waiting => self.take_moved(),
             Source::Resting => self.take_resting(),
             Source::Room => self.room_again(),
-            Source::Master => self.hear(),
+            Source::Master => self.read_messages(),
             Source::Terminated => self.terminated(),
             Source::Alarm => self.read_notes(),
         }
@@ -311,10 +311,10 @@ impl Loop {
         }
     }
 
-    /// Watches a connection's socket. What has happened before is reported, too.
+    /// Watches a connection's socket. Epoll reports earlier events, too.
     pub fn watch(&mut self, token: Token, interest: Interest) {
         let Some(connection) = self.connections.get(token) else { return };
-        // What is waited for from here on has not lain in a queue.
+        // Bytes that come from now on have not waited in the listener's queue.
         connection.came = None;
         if connection.interest >= interest {
             return;
@@ -337,7 +337,7 @@ impl Loop {
         self.connections.get(token)
     }
 
-    /// The end of everything, for [`crate::run`].
+    /// How the worker has ended, for [`crate::run`].
     pub fn ending(&mut self) -> Ending {
         self.log_the_rest();
         self.access_log.close();

@@ -72,12 +72,12 @@ impl Source {
 pub(crate) struct Poll {
     pub epoll: Arc<Epoll>,
     events: Vec<EpollEvent>,
-    /// How many of them are there, and how many of those are dealt with.
+    /// How many events there are, and how many of those were handled.
     filled: usize,
     cursor: usize,
-    /// How many connections the event at hand has brought.
+    /// How many connections the current event has brought.
     brought: u32,
-    /// Until when the leader waits for events, while it does.
+    /// Until when the leader waits for events; none while it does not wait.
     pub waits_until: Option<Instant>,
 }
 
@@ -108,7 +108,7 @@ impl Poll {
         events
     }
 
-    /// The leader has waited for these. Another thread may lead by now, and be busy with others.
+    /// Adds events that a wait has returned. Another thread may lead by now, and may still be handling earlier ones.
     pub fn add(&mut self, mut events: Vec<EpollEvent>, filled: usize) {
         if self.left() > 0 {
             self.events.truncate(self.filled);
@@ -122,7 +122,7 @@ impl Poll {
         }
     }
 
-    /// The next event to be dealt with.
+    /// The next event to handle.
     pub fn next_event(&mut self) -> Option<EpollEvent> {
         if self.left() == 0 {
             return None;
@@ -131,13 +131,13 @@ impl Poll {
         Some(self.events[self.cursor - 1])
     }
 
-    /// How many events are still to be dealt with.
+    /// How many events are still to be handled.
     pub fn left(&self) -> usize {
         self.filled - self.cursor
     }
 
-    /// The event at hand has brought a connection, of at most so many, or none. Where there may be more, it comes once more.
-    pub fn brought(&mut self, one: bool, most: u32) {
+    /// Returns the current event once more if it has brought a connection, up to `most` times: there may be another one.
+    pub fn repeat_event(&mut self, one: bool, most: u32) {
         self.brought = if one { (self.brought + 1) % most } else { 0 };
         if self.brought > 0 {
             self.cursor -= 1;
@@ -176,7 +176,7 @@ mod tests {
         poll.add(events, 1);
         for _ in 0..3 {
             assert!(poll.next_event().is_some());
-            poll.brought(true, 3);
+            poll.repeat_event(true, 3);
         }
         assert!(poll.next_event().is_none());
     }

@@ -7,7 +7,7 @@ use crate::{
     transport::Transport,
 };
 
-/// As much as is read and waits at once on a busy worker.
+/// About as many requests as a busy worker reads and queues at once.
 const SPARE: usize = 32;
 
 #[derive(Default)]

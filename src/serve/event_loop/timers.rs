@@ -31,7 +31,7 @@ impl Deadline {
     }
 }
 
-/// When a time is over that began at `since`; zero stands for no bound.
+/// The end of a period that began at `since`; `None` if `bound` is zero, which means no bound.
 pub(crate) fn end_of(since: Instant, bound: Duration) -> Option<Instant> {
     (!bound.is_zero()).then(|| since + bound)
 }
@@ -50,7 +50,7 @@ impl Timers {
         }
     }
 
-    /// Lets go of memory that is not needed any more.
+    /// Frees memory that is not needed any more.
     pub fn shrink(&mut self) {
         self.0.shrink_to_fit();
     }

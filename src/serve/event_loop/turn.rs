@@ -1,5 +1,5 @@
-//! One turn of the loop: which connections go on in it, and how much it may do. What has had its share goes on in the next turn, when
-//! everything else was looked at, so that nobody who always has more to send holds up the rest.
+//! One turn of the loop: which connections go on in it, and how much it may do. A connection that has had its share goes on in the
+//! next turn, after everything else, so that a client that always has more to send does not hold up the others.
 
 use std::{
     collections::VecDeque,
@@ -8,9 +8,9 @@ use std::{
 
 use crate::event_loop::timers::Token;
 
-/// Connections that go on by themselves, and timers, that one turn deals with.
+/// The most connections that go on, and timers, in one turn.
 const STEPS: u32 = 128;
-/// For this long requests that wait are called in one turn; then it is seen what else there is.
+/// How long one turn calls waiting requests, before the loop looks for new events.
 const CALLS: Duration = Duration::from_millis(5);
 
 pub(crate) struct Turn {
@@ -27,7 +27,7 @@ impl Turn {
         Turn { now: VecDeque::new(), later: VecDeque::new(), calls_until: now + CALLS, steps_left: STEPS }
     }
 
-    /// The turn is over but for its wait: what has had its share goes on in the next.
+    /// Ends the turn: connections that have had their share go on in the next.
     pub fn end(&mut self) {
         self.now.append(&mut self.later);
     }
@@ -62,12 +62,12 @@ impl Turn {
         self.steps_left > 0
     }
 
-    /// Something was done that counts.
+    /// Counts a connection or a timer.
     pub fn step(&mut self) {
         self.steps_left = self.steps_left.saturating_sub(1);
     }
 
-    /// Whether requests that wait are still called.
+    /// Whether the turn may still call waiting requests.
     pub fn may_call(&self, now: Instant) -> bool {
         now < self.calls_until
     }
@@ -82,7 +82,7 @@ impl Turn {
         self.now.contains(&token)
     }
 
-    /// Lets go of memory that is not needed any more.
+    /// Frees memory that is not needed any more.
     pub fn shrink(&mut self) {
         self.now.shrink_to_fit();
         self.later.shrink_to_fit();

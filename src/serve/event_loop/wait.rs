@@ -1,4 +1,4 @@
-//! The end of a turn and the beginning of the next: for how long the leader waits for events, and what time alone has brought about.
+//! The end of a turn and the beginning of the next: how long the leader waits for events, and what is due when it has waited.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -14,13 +14,13 @@ use crate::life::Life;
 
 /// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
-/// A wait so long was a sleep: nothing had happened when it began.
+/// A wait of this length was a sleep: no event was there when it began.
 const SLEPT: Duration = Duration::from_millis(1);
-/// Stands for no bound where there is one to compare with.
+/// Stands for "no bound" in comparisons.
 const A_DAY: Duration = Duration::from_secs(86_400);
 impl Loop {
-    /// Wakes the leader if it would wait for too long now.
-    pub fn hurry(&self) {
+    /// Wakes the leader if something is due before its wait ends.
+    pub fn shorten_wait(&self) {
         if let (Some(until), Some(due)) = (self.poll.waits_until, self.due())
             && due < until
         {
@@ -28,7 +28,7 @@ impl Loop {
         }
     }
 
-    /// The leader is about to wait for events, or only to look if there is something left to do: where they go, and for how long.
+    /// The leader is about to wait for events (not at all, if there is more to do). Returns the buffer for them, and the time-out.
     pub fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
         self.access_log.flush();
         self.turn.end();
@@ -55,13 +55,13 @@ impl Loop {
         (self.poll.lend(), wait)
     }
 
-    /// The leader has waited, and this has happened. Another thread may lead by now, and be busy with other events.
+    /// The leader's wait has returned. Another thread may lead by now, and may still be handling earlier events.
     pub fn end_wait(&mut self, seat: Option<u16>, events: Vec<EpollEvent>, filled: nix::Result<usize>) {
         let filled = match filled {
             Ok(filled) => filled,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => {
-                // Only who closes or replaces descriptors that are not its own can bring this about.
+                // The only cause: the application has closed or replaced descriptors that are not its own.
                 error!(self.shared.log, "descriptors lost"; "error" => %error, "by" => "the application");
                 self.steps.push_back(Step::Abandon(70));
                 0
@@ -85,10 +85,10 @@ impl Loop {
             self.intake.looked.fill(self.clock.now);
         }
         self.turn.begin(self.clock.now);
-        self.look_around();
+        self.do_what_is_due();
     }
 
-    /// The loop turns: the master sees that, and is woken if it does not look.
+    /// Shows the master that the loop is at work. A master that does not watch the counter gets a message.
     fn count_turn(&self) {
         let slot = self.slot();
         slot.turns.store(slot.turns.load(Relaxed).wrapping_add(1).max(1), Relaxed);
@@ -98,12 +98,12 @@ impl Loop {
         }
     }
 
-    /// Whether the next turn has something to do whatever happens until then.
+    /// Whether the next turn has something to do even without a new event.
     fn has_more_to_do(&self) -> bool {
         self.turn.left() > 0 || self.shared.store.has_rubbish() || !self.ready.is_empty() && self.thread_free()
     }
 
-    /// When time alone brings something about.
+    /// When something is due, with or without an event.
     fn due(&self) -> Option<Instant> {
         if self.has_more_to_do() {
             return Some(self.clock.now);
@@ -127,8 +127,8 @@ impl Loop {
         dues.into_iter().flatten().min()
     }
 
-    /// What time alone brings about, apart from the connections' deadlines.
-    fn look_around(&mut self) {
+    /// Does what is due, apart from the connections' deadlines.
+    fn do_what_is_due(&mut self) {
         if self.intake.paused_until.is_some_and(|until| until <= self.clock.now) {
             self.intake.paused_until = None;
             self.arm();
@@ -158,7 +158,7 @@ impl Loop {
     }
 }
 
-/// When lost lines of the error log are to be told.
+/// How long the loop may sleep while lost lines of the error log are still to be reported.
 fn log_due() -> Option<Duration> {
     (log::lost() > 0).then_some(log::BETWEEN_TRIES)
 }

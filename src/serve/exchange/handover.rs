@@ -14,7 +14,7 @@ use slog::{debug, error, info, warn};
 
 use crate::{
     connection::{Connection, Interest, Partial, Phase},
-    event_loop::{Loop, poll::Source, saying::Rarely, timers::Token},
+    event_loop::{Loop, log_limits::Rarely, poll::Source, timers::Token},
     exchange::{self, Given, Moved, Packet, Taken},
     intake::TAKES,
     life::Life,
@@ -316,7 +316,7 @@ impl Loop {
     pub(crate) fn take_moved(&mut self) {
         if self.life.accepts() && self.thread_free() {
             let taken = self.take_one_moved();
-            self.brought(taken, TAKES);
+            self.repeat_event(taken, TAKES);
         }
     }
 

@@ -22,8 +22,8 @@ use crate::{
     connection::{Connection, Interest, Phase},
     event_loop::{
         Loop,
+        log_limits::Rarely,
         poll::Source,
-        saying::Rarely,
         timers::{Deadline, Token},
     },
     exchange::Exchange,
@@ -177,7 +177,7 @@ impl Loop {
     pub(crate) fn accept(&mut self, listener: u16) {
         if self.intake.armed {
             let one = self.accept_one(listener);
-            self.brought(one, ACCEPTS);
+            self.repeat_event(one, ACCEPTS);
         }
     }
 
@@ -250,8 +250,8 @@ impl Loop {
 
     /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
     /// Not where requests still wait after a turn's calls: then one in each turn is enough.
-    pub(crate) fn brought(&mut self, one: bool, most: u32) {
-        self.poll.brought(one && self.ready.is_empty(), most);
+    pub(crate) fn repeat_event(&mut self, one: bool, most: u32) {
+        self.poll.repeat_event(one && self.ready.is_empty(), most);
     }
 
     /// Takes all that the kernel has queued: nobody else will.

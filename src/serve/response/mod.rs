@@ -463,7 +463,7 @@ impl Outgoing {
             if !matches!(shortage, Shortage::Client) {
                 self.shared.store.complain(&self.shared.log, &shortage, &self.shared.line(thread));
             }
-            self.shared.tell_of(self.token, outbox);
+            self.shared.ask_to_drain(self.token, outbox);
             let time = &self.shared.call_times[usize::from(thread)];
             wait(&mut || time.during(|| outbox.wait_for_room()));
         }
@@ -482,7 +482,7 @@ impl Outgoing {
     /// The call goes on while bytes wait: the loop must drain them meanwhile.
     fn tell_loop(&self) {
         if let Some(outbox) = &self.outbox {
-            self.shared.tell_of(self.token, outbox);
+            self.shared.ask_to_drain(self.token, outbox);
         }
     }
 }

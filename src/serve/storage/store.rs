@@ -29,7 +29,7 @@ use nix::{
 use slog::{Logger, warn};
 
 use super::budget::Budget;
-use crate::event_loop::saying::Rarely;
+use crate::event_loop::log_limits::Rarely;
 
 /// As much of a file is deleted at once. A multiple of every page's size: of a page that loses its end the kernel clears that end,
 /// and it may still be on its way to a client (see spool.rs).

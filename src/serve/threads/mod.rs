@@ -227,7 +227,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     } else {
                         // While the loop is locked: whoever leads next must see that it may have to be taken back.
                         self.pending[usize::from(seat)].put(work);
-                        event_loop.hurry();
+                        event_loop.shorten_wait();
                         None
                     };
                     drop(event_loop);

@@ -1,22 +1,22 @@
-//! How often the log says what clients can bring about as often as they like.
+//! Rate limits for log lines that clients can cause as often as they like.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// A busy site says only so often that it, or its disk, is full.
+/// The shortest time between two lines that say that the site, or its disk, is full.
 pub(crate) const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
-/// So many lines about single clients a second.
+/// Lines about single clients per second.
 const LINES: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Something that is said once in a while, by whichever thread meets it.
+/// A line that is logged at most once in [`BETWEEN_COMPLAINTS`], by any thread.
 #[derive(Debug, Default)]
 pub(crate) struct Rarely(Mutex<Option<Instant>>);
 
 impl Rarely {
-    /// Whether it is to be said now.
+    /// Whether to log it now.
     pub fn is_due(&self, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_COMPLAINTS);
@@ -48,12 +48,12 @@ impl ClientLines {
         admitted
     }
 
-    /// When the count of those that were left out is to be said.
+    /// When to log how many lines were left out.
     pub fn due(&self) -> Option<Instant> {
         self.since.filter(|_| self.left_out > 0).map(|since| since + SECOND)
     }
 
-    /// That count, once; zero if it is not due.
+    /// That number, once; zero if it is not due.
     pub fn take_left_out(&mut self, now: Instant) -> u32 {
         if self.due().is_none_or(|due| due > now) {
             return 0;
