@@ -162,6 +162,8 @@ mod tests {
             ("stop now", "`ostler stop` does not take \"now\""),
             ("scale", "±N is missing"),
             ("scale much", "±N: \"much\": expected +N, -N or N"),
+            ("scale 70000", "±N: \"70000\": expected +N, -N or N"),
+            ("scale +", "±N: \"+\": expected +N, -N or N"),
             ("stacks all", "PID: \"all\": expected a process id"),
             ("completions csh", "shell: \"csh\": expected one of bash, elvish, fish, powershell, zsh"),
         ] {

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Identity, python::Surroundings};
+use super::{Identity, environment::Surroundings};
 
 /// Of this process, and of those that it forks to read the settings again.
 static ANSWERS: Mutex<Vec<Answer>> = Mutex::new(Vec::new());

@@ -6,8 +6,20 @@ use super::parse;
 use crate::{
     exit::Failure,
     options::{ENGINE_VARIABLE, Invocation, Options},
-    sys::identity::{Identity, VARIABLES},
+    sys::{
+        identity::{Identity, VARIABLES},
+        process::Guise,
+    },
 };
+
+/// As whom, where and with what an interpreter is asked: as the template will be executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The whole environment.
+    pub environment: &'a [(OsString, OsString)],
+    /// Who it is there, and where.
+    pub guise: Guise<'a>,
+}
 
 /// Meant for the master alone; an application that found them would take them for its own.
 const MASTERS_VARIABLES: [&str; 6] =

@@ -35,9 +35,8 @@ mod tests;
 
 pub use address::Address;
 pub use control::find as find_control;
-use environment::{environment, masks};
+use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
-use python::Surroundings;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,5 +1,4 @@
-//! Finds the interpreter and asks it who it is, unless that is known (see answers.rs). Refuses with one sentence what cannot run the
-//! engine.
+//! Asks an interpreter who it is, unless that is known (see answers.rs). Refuses with one sentence what cannot run the engine.
 
 use std::{
     fs,
@@ -15,13 +14,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::answers::Asked;
+use super::{answers::Asked, environment::Surroundings};
 use crate::{
     exit::{Exit, Failure, words},
-    sys::{
-        names::Place,
-        process::{self, Guise},
-    },
+    sys::{names::Place, process},
 };
 
 /// How long an interpreter may take to say who it is.
@@ -46,41 +42,6 @@ pub struct Interpreter {
     pub executable: PathBuf,
     /// `3.11.7`
     pub version: String,
-}
-
-/// As whom, where and with what an interpreter is asked: as the template will be executed.
-#[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
-    /// The whole environment.
-    pub environment: &'a [(std::ffi::OsString, std::ffi::OsString)],
-    /// Who it is there, and where.
-    pub guise: Guise<'a>,
-}
-
-/// The interpreter that `--python` names: a file, a virtual environment's directory, or a name to look up on PATH.
-pub fn named(text: &str, base: &Path, path: Option<&str>) -> Result<PathBuf, Failure> {
-    let written = base.join(text);
-    if written.is_dir() {
-        return in_environment(&written).ok_or_else(|| refuse(&written, "holds no bin/python"));
-    }
-    if !text.contains('/') && !is_there(&written) {
-        return on_path(text, path).ok_or_else(|| failure(format!("there is no {text} on PATH")));
-    }
-    Ok(written)
-}
-
-/// The interpreter, if none is named: `VIRTUAL_ENV`, then `.venv` beside the application, then PATH.
-pub fn usual(virtual_env: Option<&str>, beside: &[PathBuf], path: Option<&str>) -> Result<PathBuf, Failure> {
-    if let Some(active) = virtual_env {
-        let directory = Path::new(active);
-        return in_environment(directory).ok_or_else(|| {
-            failure(format!("VIRTUAL_ENV is {active}, which holds no bin/python. Unset it, or say --python."))
-        });
-    }
-    let adjacent = beside.iter().find_map(|directory| in_environment(&directory.join(".venv")));
-    adjacent.or_else(|| on_path("python3", path)).ok_or_else(|| {
-        failure("there is no VIRTUAL_ENV, no .venv beside the application and no python3 on PATH. Say --python.".into())
-    })
 }
 
 /// Runs the interpreter and judges what it says of itself.
@@ -145,20 +106,6 @@ fn made_for(prefix: &Path, version: (u32, u32)) -> Result<(), Failure> {
 fn first_two(version: &str) -> [u32; 2] {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     [(); 2].map(|()| parts.next().unwrap_or(0))
-}
-
-fn in_environment(directory: &Path) -> Option<PathBuf> {
-    ["bin/python", "bin/python3"].map(|name| directory.join(name)).into_iter().find(|path| is_there(path))
-}
-
-/// A symbolic link that leads nowhere is there: what is wrong with it is said later.
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir())
-}
-
-fn on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
-    let directories = path.unwrap_or("/usr/local/bin:/usr/bin:/bin").split(':').filter(|part| part.starts_with('/'));
-    directories.map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
 fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<String, Failure> {
@@ -239,11 +186,13 @@ fn could_not_run(path: &Path, why: &str) -> Failure {
     failure(format!("could not run {}: {why}", path.display()))
 }
 
-fn refuse(path: &Path, why: &str) -> Failure {
+/// That one cannot be used.
+pub fn refuse(path: &Path, why: &str) -> Failure {
     failure(format!("{} {why}", path.display()))
 }
 
-fn failure(message: String) -> Failure {
+/// What is wrong with interpreters.
+pub fn failure(message: String) -> Failure {
     Failure::new(Exit::Interpreter, message)
 }
 
@@ -252,7 +201,11 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::fixture::{Folder, PLAIN};
+    use crate::{
+        fixture::{Folder, PLAIN},
+        settings::interpreter::{named, usual},
+        sys::process::Guise,
+    };
 
     fn here(folder: &Folder) -> Surroundings<'_> {
         let guise = Guise { identity: None, new_privileges: false, directory: folder.path() };
@@ -375,38 +328,5 @@ mod tests {
         let hung = folder.program("hung", "exec tail -f /dev/null");
         let failure = run(&hung, here(&folder), Duration::from_millis(20)).unwrap_err();
         assert!(failure.message.ends_with("/hung: it did not say who it is within 0.02 s"), "{failure}");
-    }
-
-    #[test]
-    fn a_name_is_a_file_or_an_environment_or_on_the_path() {
-        let folder = Folder::new();
-        let plain = folder.interpreter("bin/python3.12", PLAIN);
-        let in_venv = folder.interpreter("venv/bin/python3", PLAIN);
-        folder.file("empty/readme", "");
-        let path = format!("relative:/nonexistent:{}", folder.path().join("bin").display());
-        let named = |text| named(text, folder.path(), Some(&path));
-        assert_eq!(named("bin/python3.12").unwrap(), plain);
-        assert_eq!(named("venv").unwrap(), in_venv);
-        assert_eq!(named("python3.12").unwrap(), plain);
-        assert!(named("empty").unwrap_err().message.ends_with("/empty holds no bin/python"));
-        assert_eq!(named("python9").unwrap_err().message, "there is no python9 on PATH");
-    }
-
-    #[test]
-    fn without_a_name_the_nearest_environment_is_taken() {
-        let folder = Folder::new();
-        let on_path = folder.interpreter("bin/python3", PLAIN);
-        let path = folder.path().join("bin").to_string_lossy().into_owned();
-        let site = folder.path().join("site");
-        let beside = [folder.path().to_path_buf(), site.clone()];
-        let active = folder.path().join("active").to_string_lossy().into_owned();
-        let find = |active: Option<&str>| usual(active, &beside, Some(&path));
-        assert_eq!(find(None).unwrap(), on_path);
-        let adjacent = folder.interpreter("site/.venv/bin/python", PLAIN);
-        assert_eq!(find(None).unwrap(), adjacent);
-        assert!(find(Some(&active)).unwrap_err().message.starts_with(&format!("VIRTUAL_ENV is {active}, which holds")));
-        let in_active = folder.interpreter("active/bin/python", PLAIN);
-        assert_eq!(find(Some(&active)).unwrap(), in_active);
-        assert!(usual(None, &[], Some("/nonexistent")).unwrap_err().message.contains("no python3 on PATH"));
     }
 }
