@@ -75,13 +75,13 @@ impl Loop {
                 self.slot().enter(State::Working);
             }
         }
-        if self.intake.armed {
+        if self.intake.armed.newcomers {
             self.intake.called = 0;
         }
         self.count_turn();
         let before = self.clock.now;
         self.read_clock();
-        if self.intake.armed && self.sleeps && self.clock.now - before >= SLEPT {
+        if self.intake.armed.newcomers && self.sleeps && self.clock.now - before >= SLEPT {
             self.intake.looked.fill(self.clock.now);
         }
         self.turn.begin(self.clock.now);

@@ -15,7 +15,7 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     sys::epoll::EpollFlags,
 };
-use slog::{debug, error, warn};
+use slog::{Logger, debug, error, warn};
 
 use crate::{
     application::Gone,
@@ -23,7 +23,7 @@ use crate::{
     event_loop::{
         Loop,
         log_limits::Rarely,
-        poll::Source,
+        poll::{Poll, Source},
         timers::{Deadline, Token},
     },
     exchange::Exchange,
@@ -48,10 +48,7 @@ const PLACES: usize = 4096;
 /// What a worker takes in, and from where.
 pub(crate) struct Intake {
     pub listeners: Vec<OwnedFd>,
-    /// Whether newcomers are taken from the listeners, connections whose requests wait from the exchange, and resting ones from there.
-    pub armed: bool,
-    pub armed_waiting: bool,
-    pub armed_resting: bool,
+    pub armed: Armed,
     /// Of each listener: when nobody was known to wait in its queue.
     pub looked: Vec<Instant>,
     pub paused_until: Option<Instant>,
@@ -64,20 +61,53 @@ pub(crate) struct Intake {
     pub called: u32,
 }
 
+/// Which sources the worker listens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Armed {
+    /// The listeners.
+    pub newcomers: bool,
+    /// The exchange, for connections whose requests wait.
+    pub waiting: bool,
+    /// The exchange, for connections that rest.
+    pub resting: bool,
+}
+
 impl Intake {
     pub fn new(listeners: Vec<OwnedFd>, most: usize, now: Instant) -> Intake {
         listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
         Intake {
             looked: vec![now; listeners.len()],
             listeners,
-            armed: false,
-            armed_waiting: false,
-            armed_resting: false,
+            armed: Armed::default(),
             paused_until: None,
             complained: Rarely::default(),
             most,
             crowded: false,
             called: 0,
+        }
+    }
+
+    /// Listens to these sources, and to no others. Where several workers listen, the kernel wakes the one that has listened for longest,
+    /// of those that sleep.
+    pub fn arm(&mut self, wanted: Armed, poll: &Poll, exchange: &Exchange, log: &Logger) {
+        let listen = |wanted: bool, descriptor: BorrowedFd, source: Source| {
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+            let changed = if wanted { poll.watch(descriptor, source, flags) } else { poll.forget(descriptor) };
+            if let Err(error) = changed {
+                error!(log, "could not watch a listener"; "error" => %error);
+            }
+        };
+        let before = std::mem::replace(&mut self.armed, wanted);
+        if wanted.newcomers != before.newcomers {
+            for (index, listener) in self.listeners.iter().enumerate() {
+                listen(wanted.newcomers, listener.as_fd(), Source::Listener(index as u16));
+            }
+        }
+        if wanted.waiting != before.waiting {
+            listen(wanted.waiting, exchange.waiting.taking(), Source::Waiting);
+        }
+        if wanted.resting != before.resting {
+            listen(wanted.resting, exchange.resting.taking(), Source::Resting);
         }
     }
 }
@@ -88,26 +118,12 @@ impl Loop {
     pub(crate) fn arm(&mut self) {
         let open = !self.intake.crowded && self.intake.paused_until.is_none() && self.life.accepts();
         let at_once = open && self.thread_free();
-        let wanted = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.clock.now);
-        if wanted != self.intake.armed {
-            self.intake.armed = wanted;
-            self.listen_to_newcomers(wanted);
-        }
-        if at_once != self.intake.armed_waiting {
-            self.intake.armed_waiting = at_once;
-            self.listen(at_once, self.exchange.waiting.taking(), Source::Waiting);
-        }
-        let takes = at_once && self.takes_resting();
-        if takes != self.intake.armed_resting {
-            self.intake.armed_resting = takes;
-            self.listen(takes, self.exchange.resting.taking(), Source::Resting);
-        }
+        let newcomers = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.clock.now);
+        self.listen_to(Armed { newcomers, waiting: at_once, resting: at_once && self.takes_resting() });
     }
 
-    pub(crate) fn listen_to_newcomers(&self, wanted: bool) {
-        for (index, listener) in self.intake.listeners.iter().enumerate() {
-            self.listen(wanted, listener.as_fd(), Source::Listener(index as u16));
-        }
+    pub(crate) fn listen_to(&mut self, wanted: Armed) {
+        self.intake.arm(wanted, &self.poll, &self.exchange, &self.shared.log);
     }
 
     /// What is shared was made anew, because an application has broken it: takes what there is in the old queues, and uses the new ones.
@@ -117,15 +133,7 @@ impl Loop {
         if self.life.accepts() {
             self.empty_queues();
         }
-        if std::mem::take(&mut self.intake.armed) {
-            self.listen_to_newcomers(false);
-        }
-        if std::mem::take(&mut self.intake.armed_waiting) {
-            self.listen(false, self.exchange.waiting.taking(), Source::Waiting);
-        }
-        if std::mem::take(&mut self.intake.armed_resting) {
-            self.listen(false, self.exchange.resting.taking(), Source::Resting);
-        }
+        self.listen_to(Armed::default());
         match Exchange::new(give, take) {
             Ok(exchange) => self.exchange = exchange,
             Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
@@ -140,23 +148,11 @@ impl Loop {
         self.arm();
     }
 
-    /// Where several workers listen, the kernel wakes the one that has listened for longest, of those that sleep.
-    pub(crate) fn listen(&self, wanted: bool, descriptor: BorrowedFd, source: Source) {
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-        let changed = match wanted {
-            true => self.poll.watch(descriptor, source, flags),
-            false => self.poll.forget(descriptor),
-        };
-        if let Err(error) = changed {
-            error!(self.shared.log, "could not watch a listener"; "error" => %error);
-        }
-    }
-
     /// From when on a busy worker takes in those who wait: half of `--max-queue-time` after it became busy, so that each of them
     /// is answered in time, by this worker's 503 or by a sibling that has become idle.
     pub(crate) fn lets_in_at(&self) -> Option<Instant> {
         let bound = self.shared.boot.worker.max_queue_time;
-        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed);
+        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed.newcomers);
         busy.map(|since| since + bound / 2)
     }
 
@@ -175,7 +171,7 @@ impl Loop {
     }
 
     pub(crate) fn accept(&mut self, listener: u16) {
-        if self.intake.armed {
+        if self.intake.armed.newcomers {
             let one = self.accept_one(listener);
             self.repeat_event(one, ACCEPTS);
         }
@@ -240,10 +236,10 @@ impl Loop {
     pub(crate) fn let_in(&mut self) {
         let most = ACCEPTS + std::mem::take(&mut self.intake.called);
         for listener in 0..self.intake.listeners.len() {
-            let _all = (0..most).all(|_| self.intake.armed && self.accept_one(listener as u16));
+            let _all = (0..most).all(|_| self.intake.armed.newcomers && self.accept_one(listener as u16));
         }
-        let _all = (0..most).all(|_| self.intake.armed && self.take_one_moved());
-        if self.intake.armed_resting {
+        let _all = (0..most).all(|_| self.intake.armed.newcomers && self.take_one_moved());
+        if self.intake.armed.resting {
             self.take_resting();
         }
     }
@@ -267,7 +263,7 @@ impl Loop {
 
     /// Makes a connection of what was accepted or taken over.
     pub(crate) fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listener: u16) -> Token {
-        let proxy_expected = self.proxy_expected(listener, address);
+        let proxy_expected = self.shared.proxy_expected(listener, address);
         let token = self.connections.insert(|token| Connection {
             token,
             transport: Arc::new(transport),

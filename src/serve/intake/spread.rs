@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use ostler_wire::scoreboard::State;
 
-use crate::event_loop::{Loop, poll::Source};
+use super::Armed;
+use crate::event_loop::Loop;
 
 /// Siblings are looked at after so many connections.
 const BETWEEN_LOOKS: u32 = 8;
@@ -48,27 +49,21 @@ impl Loop {
     /// After each few connections: where this worker has more than its share, the next newcomer wakes another one.
     pub(crate) fn let_siblings_accept(&mut self) {
         self.spread.admitted += 1;
-        if !self.intake.armed || self.spread.admitted < BETWEEN_LOOKS {
+        if !self.intake.armed.newcomers || self.spread.admitted < BETWEEN_LOOKS {
             return;
         }
         self.spread.admitted = 0;
         let own = self.connections.len();
         if own > SLACK && own > self.of_workers().mean * 9 / 8 + SLACK {
-            self.listen_to_newcomers(false);
-            self.listen_to_newcomers(true);
-            if self.intake.armed_waiting {
-                self.listen(false, self.exchange.waiting.taking(), Source::Waiting);
-                self.listen(true, self.exchange.waiting.taking(), Source::Waiting);
-            }
+            let armed = self.intake.armed;
+            self.listen_to(Armed { resting: armed.resting, ..Armed::default() });
+            self.listen_to(armed);
         }
     }
 
     /// After each packet of resting connections: the next one wakes another worker. One that is ahead takes none for a while.
     pub(crate) fn let_siblings_take(&mut self) {
-        if self.intake.armed_resting {
-            self.intake.armed_resting = false;
-            self.listen(false, self.exchange.resting.taking(), Source::Resting);
-        }
+        self.listen_to(Armed { resting: false, ..self.intake.armed });
         if self.connections.len() > self.of_workers().fewest + 2 * self.handover.at_once {
             self.spread.paused_until = Some(self.clock.now + PAUSE);
         }

@@ -19,64 +19,61 @@ use ostler_wire::{ForwardedField, HeaderMap, Peers};
 use crate::{
     application::Client,
     connection::{Connection, Peer},
-    event_loop::{Loop, timers::Token},
     request::work::Incoming,
     shared::Shared,
 };
 
-impl Loop {
+impl Shared {
     /// Whether a new connection must begin with a PROXY header.
     pub(crate) fn proxy_expected(&self, listener: u16, address: Option<SocketAddr>) -> bool {
-        let trust = self.shared.trust(listener);
+        let trust = self.trust(listener);
         trust.proxy_protocol && contains(&trust.proxy_allow, address.map(|address| address.ip()))
     }
+}
 
-    /// Takes the PROXY header from the beginning of a connection's bytes; `false` while it is not complete.
-    pub(crate) fn proxy_header(&mut self, token: Token, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
-        let Some(connection) = self.connection(token).filter(|connection| connection.proxy_expected) else {
-            return Ok(true);
-        };
-        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
-        bytes.drain(..length);
-        connection.proxy_expected = false;
-        connection.address = addresses.map(|(source, _)| source).or(connection.address);
-        connection.peer = None;
-        Ok(true)
-    }
-
+impl Incoming {
     /// Fills in what the application may see of a request's fields, and who asks.
-    pub(crate) fn describe(&self, incoming: &mut Incoming) -> Result<(), Refusal> {
-        let trusted = incoming.trusted;
-        let worker = &self.shared.boot.worker;
-        let (head, bytes) = (&incoming.head, &incoming.bytes);
+    pub(crate) fn describe(&mut self, shared: &Shared) -> Result<(), Refusal> {
+        let worker = &shared.boot.worker;
+        let (head, bytes) = (&self.head, &self.bytes);
         let odd_names = match worker.header_map {
             HeaderMap::Drop => OddNames::Drop,
             HeaderMap::Refuse => OddNames::Refuse,
             HeaderMap::Dangerous => OddNames::Dangerous,
         };
-        hidden_fields(head, bytes, odd_names, trusted, &mut incoming.hidden)?;
+        hidden_fields(head, bytes, odd_names, self.trusted, &mut self.hidden)?;
         if let Some(authority) = head.authority {
             let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
-            Arc::make_mut(&mut incoming.client).host = Some(host);
+            Arc::make_mut(&mut self.client).host = Some(host);
         }
-        if trusted {
-            let trust = self.shared.trust(incoming.client.listener);
+        if self.trusted {
+            let trust = shared.trust(self.client.listener);
             let believed = believed(&trust.forwarded_fields);
             let origin = origin(head, bytes, believed, |ip| trust.forwarded_allow.contains(ip))?;
             if origin != Origin::default() {
-                Arc::make_mut(&mut incoming.client).apply(&origin);
+                Arc::make_mut(&mut self.client).apply(&origin);
             }
         }
         // A prefix that a proxy names was taken off the path by it; --root-path is part of what clients ask for.
-        let mounted = incoming.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
-        if !mounted {
-            return Err(Refusal { status: 404, why: "path outside of --root-path" });
-        }
-        Ok(())
+        let mounted = self.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
+        if mounted { Ok(()) } else { Err(Refusal { status: 404, why: "path outside of --root-path" }) }
     }
 }
 
 impl Connection {
+    /// Takes the PROXY header from the beginning of its bytes, if there must be one; `false` while it is not complete.
+    pub(crate) fn take_proxy_header(&mut self, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
+        if !self.proxy_expected {
+            return Ok(true);
+        }
+        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
+        bytes.drain(..length);
+        self.proxy_expected = false;
+        self.address = addresses.map(|(source, _)| source).or(self.address);
+        self.peer = None;
+        Ok(true)
+    }
+
     /// Who is at the other end, and whether its listener believes it.
     pub(crate) fn peer(&mut self, shared: &Shared) -> &Peer {
         self.peer.get_or_insert_with(|| {

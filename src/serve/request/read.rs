@@ -118,7 +118,9 @@ impl Loop {
     }
 
     fn parse_partial(&mut self, token: Token, partial: &mut Partial) -> Result<Parse, Refusal> {
-        if !self.proxy_header(token, &mut partial.bytes)? {
+        if let Some(connection) = self.connection(token)
+            && !connection.take_proxy_header(&mut partial.bytes)?
+        {
             return Ok(Parse::Partial);
         }
         partial.head.parse(&partial.bytes, &self.limits)
@@ -167,7 +169,7 @@ impl Loop {
     /// The head is whole: is there a body?
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
-        if let Err(refusal) = self.describe(&mut work.incoming) {
+        if let Err(refusal) = work.incoming.describe(&self.shared) {
             return self.refuse(token, work, refusal);
         }
         let Some(connection) = self.connection(token) else { return };

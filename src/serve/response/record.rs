@@ -50,7 +50,7 @@ impl Loop {
         incoming.filled = incoming.bytes.len();
         // It was read and described before. A line alone is no whole head, but its method can be read.
         let _ = incoming.head.parse(&incoming.bytes, &self.limits);
-        let _ = self.describe(incoming);
+        let _ = incoming.describe(&self.shared);
         let age = Duration::from_millis(self.clock.milliseconds().saturating_sub(since));
         work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
         Some(work)

@@ -15,10 +15,10 @@ impl Loop {
         if !self.held.is() {
             self.busy_since = None;
         }
-        let armed = self.intake.armed;
+        let armed = self.intake.armed.newcomers;
         self.arm();
         let at_hand = self.ready.len() + self.turn.left() + self.poll.left();
-        if self.intake.armed && !armed && at_hand > 0 {
+        if self.intake.armed.newcomers && !armed && at_hand > 0 {
             self.let_in();
         }
     }
