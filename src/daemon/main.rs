@@ -36,7 +36,7 @@ mod units;
 
 use cli::{Task, Typed};
 use exit::{Exit, Failure};
-use master::upgrade::{self, Handover, SavedMaster};
+use master::upgrade::{self, SavedMaster, UpgradeRole};
 use options::{Invocation, Options, Texts};
 use settings::Settings;
 use sys::{descriptors, signals};
@@ -46,10 +46,10 @@ fn main() -> ExitCode {
     if let Err(error) = signals::survive_limits() {
         eprintln!("ostler: could not ignore SIGXFSZ: {error}");
     }
-    let ended = match Handover::from_environment() {
+    let ended = match UpgradeRole::from_environment() {
         None => here().and_then(|invocation| run(&invocation)).map(ExitCode::from),
-        Some(Handover::Prove(state)) => upgrade::prove(state).map(ExitCode::from),
-        Some(Handover::Take(state)) => go_on(state).map(ExitCode::from),
+        Some(UpgradeRole::Prove(state)) => upgrade::prove(state).map(ExitCode::from),
+        Some(UpgradeRole::Take(state)) => go_on(state).map(ExitCode::from),
     };
     match ended {
         Ok(exit) => exit,

@@ -118,7 +118,7 @@ fn control(bytes: &[u8], at: usize) -> usize {
 }
 
 /// What was found of a line.
-pub enum Line {
+pub enum LineEnd {
     /// Its CRLF is at this offset.
     EndsAt(usize),
     /// There is no end yet; nothing before this offset needs to be looked at again.
@@ -131,15 +131,15 @@ pub enum Line {
 /// the horizontal tab (RFC 9112 §2.2: a bare CR is refused, and so is a bare LF). Every verdict depends on the bytes up to its place
 /// alone, so that it is the same however the bytes arrive.
 #[inline]
-pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<Line, Refusal> {
+pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<LineEnd, Refusal> {
     let mut at = seen;
     loop {
         at = control(input, at);
         let length = at - start;
         match &input[at..] {
-            _ if length > limit => return Ok(Line::TooLong),
-            [b'\r', b'\n', ..] => return Ok(Line::EndsAt(at)),
-            [] | [b'\r'] => return Ok(Line::Open(at)),
+            _ if length > limit => return Ok(LineEnd::TooLong),
+            [b'\r', b'\n', ..] => return Ok(LineEnd::EndsAt(at)),
+            [] | [b'\r'] => return Ok(LineEnd::Open(at)),
             [b'\t', ..] => at += 1,
             [b'\r', ..] => return Err(Refusal::malformed("bare CR")),
             [b'\n', ..] => return Err(Refusal::malformed("bare LF")),

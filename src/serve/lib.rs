@@ -41,7 +41,7 @@
 //!     fn abandon(&self, code: i32) -> ! { std::process::exit(code) }
 //! }
 //! # use std::{io::{self, Read, Write, pipe}, net::{TcpListener, TcpStream}, sync::Arc, thread};
-//! # use ostler_serve::{Ending, Setup};
+//! # use ostler_serve::{LoopEnd, Setup};
 //! # use ostler_wire::{Boot, Channel, Listener, ToWorker, log, scoreboard::Scoreboard};
 //!
 //! // What a master gives to a worker.
@@ -74,7 +74,7 @@
 //! assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("/hello"), "{answer}");
 //!
 //! master.send(&ToWorker::Quit, &[])?;
-//! assert_eq!(worker.join().expect("it has not panicked")?, Ending::Quit);
+//! assert_eq!(worker.join().expect("it has not panicked")?, LoopEnd::Quit);
 //! # Ok::<(), io::Error>(())
 //! ```
 #![deny(unsafe_code)]
@@ -130,7 +130,7 @@ pub struct Setup {
 
 /// How a worker's loop came to its end. The process exits next: after `atexit` and the like, within what is left of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum LoopEnd {
     /// Nothing is under way any more; the master has been told. The deadline bounds what the interpreter does on its way out.
     Drained {
         /// Of CLOCK_MONOTONIC.
@@ -142,7 +142,7 @@ pub enum Ending {
 
 /// Serves until told to end. Called on the main thread, with the application loaded. Tells the master that the worker is ready. Starts the
 /// other threads itself; they have ended when this returns. An error means that the kernel refused a descriptor at the start.
-pub fn run<A: Application>(setup: Setup, application: &A) -> io::Result<Ending> {
+pub fn run<A: Application>(setup: Setup, application: &A) -> io::Result<LoopEnd> {
     let shared = Shared::new(setup.boot.clone(), setup.slot, setup.scoreboard.clone(), setup.log.clone())?;
     let shared = Arc::new(shared);
     let event_loop = Loop::new(setup, shared.clone())?;

@@ -30,13 +30,13 @@ pub(crate) struct Shared {
     pub logged_environ: Vec<String>,
     /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
-    notes: Mutex<Vec<Note>>,
+    notes: Mutex<Vec<CallNote>>,
     /// Readable when the leader must stop waiting.
     pub alarm: EventFd,
 }
 
 /// Something that a thread tells the loop during its call.
-pub(crate) enum Note {
+pub(crate) enum CallNote {
     /// A client is slow: drain this while its call goes on.
     Outbox(Token, Arc<Outbox>),
 }
@@ -76,7 +76,7 @@ impl Shared {
         current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
     }
 
-    pub fn notify(&self, note: Note) {
+    pub fn notify(&self, note: CallNote) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
         self.wake();
     }
@@ -95,11 +95,11 @@ impl Shared {
     /// Asks the loop to drain an outbox while the call goes on. Asks again only after the loop has looked at it.
     pub fn ask_to_drain(&self, token: Token, outbox: &Arc<Outbox>) {
         if outbox.tell() {
-            self.notify(Note::Outbox(token, outbox.clone()));
+            self.notify(CallNote::Outbox(token, outbox.clone()));
         }
     }
 
-    pub fn take_notes(&self) -> Vec<Note> {
+    pub fn take_notes(&self) -> Vec<CallNote> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -18,16 +18,16 @@ pub struct Metric {
     /// What it means: a sentence.
     pub help: &'static str,
     /// How it changes.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What is counted.
     pub unit: Unit,
     /// Where it lives.
-    pub place: Place,
+    pub place: MetricSource,
 }
 
 /// How a number changes. Histograms will be a third kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows, as long as there is a master: whatever reloads, upgrades and lost workers do.
     Counter,
     /// It is what is so at the moment.
@@ -47,7 +47,7 @@ pub enum Unit {
 
 /// Where a number lives.
 #[derive(Debug, Clone, Copy)]
-pub enum Place {
+pub enum MetricSource {
     /// In the slot of each worker. What is told is the sum: of a gauge over those that live, of a counter over those that are gone, too.
     Slot {
         /// The name of the field, and of the worker's own number in `ostler status --json`.
@@ -182,27 +182,27 @@ pub static METRICS: &[Metric] = &[
     ),
 ];
 
-const fn counter(name: &'static str, unit: Unit, place: Place, help: &'static str) -> Metric {
-    Metric { name, help, kind: Kind::Counter, unit, place }
+const fn counter(name: &'static str, unit: Unit, place: MetricSource, help: &'static str) -> Metric {
+    Metric { name, help, kind: MetricKind::Counter, unit, place }
 }
 
-const fn gauge(name: &'static str, unit: Unit, place: Place, help: &'static str) -> Metric {
-    Metric { name, help, kind: Kind::Gauge, unit, place }
+const fn gauge(name: &'static str, unit: Unit, place: MetricSource, help: &'static str) -> Metric {
+    Metric { name, help, kind: MetricKind::Gauge, unit, place }
 }
 
-const fn slot(field: &'static str, read: fn(&Slot) -> u64) -> Place {
-    Place::Slot { field, read }
+const fn slot(field: &'static str, read: fn(&Slot) -> u64) -> MetricSource {
+    MetricSource::Slot { field, read }
 }
 
-const fn master(label: &'static str, fact: Fact) -> Place {
-    Place::Master { label, fact }
+const fn master(label: &'static str, fact: Fact) -> MetricSource {
+    MetricSource::Master { label, fact }
 }
 
 /// What lives in slots: the kind, the field, and how to read it.
-pub fn in_slots() -> impl Iterator<Item = (Kind, &'static str, fn(&Slot) -> u64)> {
+pub fn in_slots() -> impl Iterator<Item = (MetricKind, &'static str, fn(&Slot) -> u64)> {
     METRICS.iter().filter_map(|metric| match metric.place {
-        Place::Slot { field, read } => Some((metric.kind, field, read)),
-        Place::Master { .. } => None,
+        MetricSource::Slot { field, read } => Some((metric.kind, field, read)),
+        MetricSource::Master { .. } => None,
     })
 }
 
@@ -266,7 +266,7 @@ mod tests {
             let name = metric.name;
             let words = name.strip_prefix("ostler_").unwrap_or_else(|| panic!("{name} is not named after ostler"));
             assert!(words.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
-            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
             let base = name.trim_end_matches("_total");
             assert_eq!(base.ends_with("_bytes"), metric.unit == Unit::Bytes, "{name}");
             assert_eq!(base.ends_with("_seconds"), metric.unit == Unit::Seconds, "{name}");
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn labels_follow_the_rules_of_prometheus() {
         for metric in METRICS {
-            if let Place::Master { label, .. } = metric.place {
+            if let MetricSource::Master { label, .. } = metric.place {
                 assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{}: {label}", metric.name);
             }
         }

@@ -29,7 +29,7 @@ use nix::{
 };
 use slog::{Drain, KV, Level, Logger, OwnedKVList, Record, b, o, record, warn};
 
-use crate::sink::{self, Kind};
+use crate::sink::{self, FileKind};
 
 /// How often it is tried to say that lines were lost, while nothing else is to be said.
 pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ pub fn write_text(text: &[u8]) {
 fn write(text: &[u8]) -> bool {
     look_at_place();
     let place = place();
-    let kind = Kind::of(place);
+    let kind = FileKind::of(place);
     if TORN.load(Relaxed) {
         if sink::write(place, kind, b"\n").1.is_some() {
             return false;

@@ -54,7 +54,7 @@ pub struct Scoreboard {
 pub struct Slot {
     /// The process, or 0 while the slot is empty.
     pub pid: AtomicI32,
-    /// A [`State`] as a number.
+    /// A [`WorkerState`] as a number.
     pub state: AtomicU32,
     /// When the worker became ready.
     pub since: AtomicU64,
@@ -107,7 +107,7 @@ pub struct Activity {
 /// What a worker as a whole is doing.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum WorkerState {
     /// No worker.
     Empty = 0,
     /// Forked, not ready.
@@ -124,19 +124,19 @@ pub enum State {
 
 impl Slot {
     /// The state, as last written.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> WorkerState {
         match self.state.load(Relaxed) {
-            1 => State::Booting,
-            2 => State::Idle,
-            3 => State::Working,
-            4 => State::Busy,
-            5 => State::Draining,
-            _ => State::Empty,
+            1 => WorkerState::Booting,
+            2 => WorkerState::Idle,
+            3 => WorkerState::Working,
+            4 => WorkerState::Busy,
+            5 => WorkerState::Draining,
+            _ => WorkerState::Empty,
         }
     }
 
     /// Says what the worker is doing now.
-    pub fn enter(&self, state: State) {
+    pub fn enter(&self, state: WorkerState) {
         self.state.store(state as u32, Relaxed);
     }
 }
@@ -347,10 +347,10 @@ mod tests {
     fn another_mapping_sees_what_a_worker_wrote() {
         let ours = Scoreboard::new(3, 2).unwrap();
         let theirs = Scoreboard::open(ours.as_fd().try_clone_to_owned().unwrap(), 3, 2).unwrap();
-        theirs.slot(2).enter(State::Idle);
+        theirs.slot(2).enter(WorkerState::Idle);
         theirs.activity(2, 1).begin(b"GET /slow HTTP/1.1", 12_345);
-        assert_eq!(ours.slot(2).state(), State::Idle);
-        assert_eq!(ours.slot(1).state(), State::Empty);
+        assert_eq!(ours.slot(2).state(), WorkerState::Idle);
+        assert_eq!(ours.slot(1).state(), WorkerState::Empty);
         assert_eq!(ours.activity(2, 1).current(), Some((b"GET /slow HTTP/1.1".to_vec(), 12_345)));
         assert_eq!(ours.activity(2, 0).current(), None);
         theirs.activity(2, 1).end();
@@ -360,7 +360,7 @@ mod tests {
         theirs.waiting(2, 7).begin(b"GET /later HTTP/1.1", 2);
         assert_eq!(ours.waiting(2, 7).current(), Some((b"GET /later HTTP/1.1".to_vec(), 2)));
         ours.clear(2);
-        assert_eq!(theirs.slot(2).state(), State::Empty);
+        assert_eq!(theirs.slot(2).state(), WorkerState::Empty);
         assert_eq!(theirs.waiting(2, 7).current(), None);
     }
 
@@ -399,6 +399,6 @@ mod tests {
         let (line, started) = activity.current().unwrap();
         assert_eq!((line.len(), started), (REQUEST_LINE, u64::MAX));
         board.slot(0).state.store(u32::MAX, Relaxed);
-        assert_eq!(board.slot(0).state(), State::Empty);
+        assert_eq!(board.slot(0).state(), WorkerState::Empty);
     }
 }

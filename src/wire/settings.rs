@@ -45,10 +45,10 @@ pub struct Boot {
     /// One of slog's short names, lower case: `info`.
     pub log_level: String,
     /// What every worker obeys.
-    pub worker: Worker,
+    pub worker: WorkerSettings,
 }
 
-/// One worker of the first generation, without listeners; the settings as [`Worker::default`].
+/// One worker of the first generation, without listeners; the settings as [`WorkerSettings::default`].
 impl Default for Boot {
     fn default() -> Boot {
         Boot {
@@ -66,7 +66,7 @@ impl Default for Boot {
             listeners: Vec::new(),
             process_name: "ostler".into(),
             log_level: "info".into(),
-            worker: Worker::default(),
+            worker: WorkerSettings::default(),
         }
     }
 }
@@ -145,7 +145,7 @@ pub enum Preload {
 
 /// The settings of one worker. Sizes in bytes; a limit of zero means none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Worker {
+pub struct WorkerSettings {
     /// Python threads that call the application.
     pub threads: u16,
     /// `--timeout`: the longest a request may take in the application; zero for no bound.
@@ -209,10 +209,10 @@ pub struct Worker {
 }
 
 /// As the options say when nobody gives any, for whoever runs a worker without a master. A test of the daemon holds the two together.
-impl Default for Worker {
-    fn default() -> Worker {
+impl Default for WorkerSettings {
+    fn default() -> WorkerSettings {
         let seconds = Duration::from_secs;
-        Worker {
+        WorkerSettings {
             threads: 1,
             timeout: seconds(30),
             slow_request: Duration::ZERO,

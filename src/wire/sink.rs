@@ -38,7 +38,7 @@ const SOCKET: usize = 16 * 1024;
 
 /// What a descriptor leads to, as far as writing is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// A regular file.
     File,
     /// A pipe or FIFO.
@@ -49,23 +49,23 @@ pub enum Kind {
     Device,
 }
 
-impl Kind {
+impl FileKind {
     /// That of an open descriptor; a device where nothing is known.
-    pub fn of(descriptor: BorrowedFd) -> Kind {
+    pub fn of(descriptor: BorrowedFd) -> FileKind {
         match fstat(descriptor).map(|status| status.st_mode & libc::S_IFMT) {
-            Ok(libc::S_IFREG) => Kind::File,
-            Ok(libc::S_IFIFO) => Kind::Pipe,
-            Ok(libc::S_IFSOCK) => Kind::Socket,
-            _ => Kind::Device,
+            Ok(libc::S_IFREG) => FileKind::File,
+            Ok(libc::S_IFIFO) => FileKind::Pipe,
+            Ok(libc::S_IFSOCK) => FileKind::Socket,
+            _ => FileKind::Device,
         }
     }
 
     /// How much of this is written at once: whole lines, if they fit.
     fn piece(self, bytes: &[u8]) -> &[u8] {
         let most = match self {
-            Kind::File => bytes.len(),
-            Kind::Pipe | Kind::Device => PIPE,
-            Kind::Socket => SOCKET,
+            FileKind::File => bytes.len(),
+            FileKind::Pipe | FileKind::Device => PIPE,
+            FileKind::Socket => SOCKET,
         };
         if bytes.len() <= most {
             return bytes;
@@ -78,14 +78,14 @@ impl Kind {
 /// A descriptor of our own for the same thing, close-on-exec. Files, pipes and terminals are opened anew if that is allowed, because the
 /// open file is shared with others, who may expect to wait, and may change its flags and its position.
 pub fn own(of: BorrowedFd) -> io::Result<OwnedFd> {
-    if Kind::of(of) == Kind::Pipe && fcntl(of, FcntlArg::F_GETPIPE_SZ).is_ok_and(|room| room < ROOM) {
+    if FileKind::of(of) == FileKind::Pipe && fcntl(of, FcntlArg::F_GETPIPE_SZ).is_ok_and(|room| room < ROOM) {
         // A burst of lines is not to be lost. Where so much is not allowed, there is what there is.
         let _ = fcntl(of, FcntlArg::F_SETPIPE_SZ(ROOM));
     }
-    let anew = match Kind::of(of) {
-        Kind::Device if !of.is_terminal() => None,
-        Kind::File | Kind::Pipe | Kind::Device => open_anew(of).ok(),
-        Kind::Socket => None,
+    let anew = match FileKind::of(of) {
+        FileKind::Device if !of.is_terminal() => None,
+        FileKind::File | FileKind::Pipe | FileKind::Device => open_anew(of).ok(),
+        FileKind::Socket => None,
     };
     let of = anew.as_ref().map_or(of, AsFd::as_fd);
     let copy = fcntl(of, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))
@@ -102,14 +102,14 @@ fn open_anew(of: BorrowedFd) -> io::Result<OwnedFd> {
 
 /// Writes what goes without waiting: how many bytes those were, and why not more. Ends at the end of a line where the kernel leaves the
 /// choice.
-pub fn write(to: BorrowedFd, kind: Kind, bytes: &[u8]) -> (usize, Option<Errno>) {
+pub fn write(to: BorrowedFd, kind: FileKind, bytes: &[u8]) -> (usize, Option<Errno>) {
     let mut written = 0;
     while written < bytes.len() {
         match write_piece(to, kind, kind.piece(&bytes[written..])) {
             Ok(length) => written += length,
             Err(Errno::EINTR) => {}
             Err(error) => {
-                if kind == Kind::File {
+                if kind == FileKind::File {
                     written -= take_back(to, &bytes[..written]);
                 }
                 return (written, Some(error));
@@ -119,11 +119,11 @@ pub fn write(to: BorrowedFd, kind: Kind, bytes: &[u8]) -> (usize, Option<Errno>)
     (written, None)
 }
 
-fn write_piece(to: BorrowedFd, kind: Kind, piece: &[u8]) -> nix::Result<usize> {
+fn write_piece(to: BorrowedFd, kind: FileKind, piece: &[u8]) -> nix::Result<usize> {
     match kind {
-        Kind::File => write_to(to, piece),
-        Kind::Socket => send(to.as_raw_fd(), piece, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
-        Kind::Pipe | Kind::Device => match write_nowait(to, piece) {
+        FileKind::File => write_to(to, piece),
+        FileKind::Socket => send(to.as_raw_fd(), piece, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
+        FileKind::Pipe | FileKind::Device => match write_nowait(to, piece) {
             // Terminals, and pipes before Linux 6.4.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => write_if_ready(to, piece),
             outcome => outcome,
@@ -171,7 +171,7 @@ mod tests {
 
     fn fill(to: BorrowedFd) -> usize {
         let all = lines(20_000);
-        let (written, error) = write(to, Kind::of(to), &all);
+        let (written, error) = write(to, FileKind::of(to), &all);
         assert_eq!(error, Some(Errno::EAGAIN));
         assert_eq!(all[written - 1], b'\n', "it ends with a line");
         written
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(flags & libc::O_NONBLOCK, 0);
         let mut got = vec![0; written];
         reader.read_exact(&mut got).unwrap();
-        assert_eq!(write(writer.as_fd(), Kind::Pipe, b"more\n"), (5, None));
+        assert_eq!(write(writer.as_fd(), FileKind::Pipe, b"more\n"), (5, None));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
             .unwrap();
         setrlimit(Resource::RLIMIT_FSIZE, 1000, hard).unwrap();
         let all = lines(20);
-        let (written, error) = write(file.as_fd(), Kind::of(file.as_fd()), &all);
+        let (written, error) = write(file.as_fd(), FileKind::of(file.as_fd()), &all);
         setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
         let mut there = Vec::new();
         File::open(&path).unwrap().read_to_end(&mut there).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     fn a_long_line_goes_in_parts() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let line = [vec![b'a'; 10_000], b"\n".to_vec()].concat();
-        assert_eq!(write(writer.as_fd(), Kind::Pipe, &line), (10_001, None));
+        assert_eq!(write(writer.as_fd(), FileKind::Pipe, &line), (10_001, None));
         let mut got = vec![0; 10_001];
         reader.read_exact(&mut got).unwrap();
         assert_eq!(got, line);

@@ -2,7 +2,7 @@
 //! counter and gauge.
 //! `make man` writes them; a test fails when a page and its table differ.
 
-use ostler_wire::counters::{METRICS, Metric, Place};
+use ostler_wire::counters::{METRICS, Metric, MetricSource};
 
 use super::{
     grammar,
@@ -81,7 +81,7 @@ pub fn messages() -> String {
 pub fn metrics() -> String {
     let row = |metric: &Metric| {
         let label = match metric.place {
-            Place::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
+            MetricSource::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
             _ => String::new(),
         };
         format!("| `{}{label}` | {} | {} |\n", metric.name, format!("{:?}", metric.kind).to_lowercase(), metric.help)

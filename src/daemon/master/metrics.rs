@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_wire::counters::{Fact, Kind, METRICS, Metric, Place, Unit};
+use ostler_wire::counters::{Fact, METRICS, Metric, MetricKind, MetricSource, Unit};
 use serde_json::Number;
 
 use super::{
@@ -25,13 +25,13 @@ pub fn series(status: &Status, totals: &Totals) -> Series {
 /// The numbers of one entry, by the value of its label.
 fn numbers(metric: &Metric, status: &Status, totals: &Totals) -> Vec<(String, u64)> {
     match (metric.place, metric.kind) {
-        (Place::Slot { field, .. }, Kind::Counter) => vec![(String::new(), totals.of(field))],
-        (Place::Slot { field, .. }, Kind::Gauge) => {
+        (MetricSource::Slot { field, .. }, MetricKind::Counter) => vec![(String::new(), totals.of(field))],
+        (MetricSource::Slot { field, .. }, MetricKind::Gauge) => {
             let workers = status.generations.iter().flat_map(|generation| &generation.workers);
             let sum = workers.map(|worker| worker.count(field)).fold(0, u64::saturating_add);
             vec![(String::new(), sum)]
         }
-        (Place::Master { fact, .. }, _) => known(fact, status),
+        (MetricSource::Master { fact, .. }, _) => known(fact, status),
     }
 }
 
@@ -60,7 +60,7 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
 
 fn name(metric: &Metric, label: &str) -> String {
     match metric.place {
-        Place::Master { label: key, .. } if !key.is_empty() => {
+        MetricSource::Master { label: key, .. } if !key.is_empty() => {
             let value = label.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
             format!("{}{{{key}=\"{value}\"}}", metric.name)
         }

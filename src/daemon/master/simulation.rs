@@ -95,7 +95,7 @@ struct World {
     state: State,
     totals: Totals,
     /// What the workers have counted, and what was told of it last.
-    counted: counting::Counted,
+    counted: counting::WorkerCounts,
     /// Nothing new goes wrong any more.
     calm: bool,
     pending: Vec<Pending>,
@@ -128,7 +128,7 @@ impl World {
             now: Moment(1_000_000),
             state: State::new(),
             totals: Totals::default(),
-            counted: counting::Counted::new(seed),
+            counted: counting::WorkerCounts::new(seed),
             calm: false,
             pending: Vec::new(),
             processes: BTreeMap::new(),

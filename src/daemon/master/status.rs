@@ -93,10 +93,10 @@ pub struct WorkerStatus {
     /// Since it became ready.
     pub age: Option<f64>,
     /// What its Python threads are doing.
-    pub doing: Vec<Request>,
+    pub doing: Vec<RequestStatus>,
     /// What holds up all of it, and for how long, if it makes no progress.
     #[serde(default)]
-    pub stuck: Option<Request>,
+    pub stuck: Option<RequestStatus>,
     /// Its memory.
     pub memory: Option<Memory>,
     /// What it has counted: the fields of [`counters::METRICS`], each by its name.
@@ -106,7 +106,7 @@ pub struct WorkerStatus {
 
 /// A request under way.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct RequestStatus {
     /// Its first line.
     pub line: String,
     /// For how long it has been in the application.
@@ -243,13 +243,13 @@ impl WorkerStatus {
             (slots::Stage::Draining, _) => "draining",
             (slots::Stage::Killed, _) => "killed",
             (slots::Stage::Ready, _) if !worker.admitted => "ready",
-            (slots::Stage::Ready, Some(scoreboard::State::Busy)) => "busy",
-            (slots::Stage::Ready, Some(scoreboard::State::Working)) => "working",
+            (slots::Stage::Ready, Some(scoreboard::WorkerState::Busy)) => "busy",
+            (slots::Stage::Ready, Some(scoreboard::WorkerState::Working)) => "working",
             (slots::Stage::Ready, _) => "idle",
         };
         let threads = |board: &scoreboard::Scoreboard| {
             let current = |thread| board.activity(worker.slot, thread).current();
-            let request = |(line, started): (Vec<u8>, u64)| Request {
+            let request = |(line, started): (Vec<u8>, u64)| RequestStatus {
                 line: String::from_utf8_lossy(&line).into_owned(),
                 age: (now - Moment(started)).as_secs_f64(),
             };
@@ -309,12 +309,12 @@ fn counts(slot: &scoreboard::Slot) -> BTreeMap<String, Value> {
 /// A nudge is answered at once, which is seen at the next look.
 const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn stuck(worker: &Worker, now: Moment) -> Option<Request> {
+fn stuck(worker: &Worker, now: Moment) -> Option<RequestStatus> {
     let stopped = worker.stopped.map(|since| ("stopped by a signal", since));
     // Up to then it has only been asked.
     let silent = worker.silent.filter(|since| now - *since >= ANSWERS_WITHIN);
     let (what, since) = stopped.or(silent.map(|since| ("makes no progress", since)))?;
-    Some(Request { line: what.into(), age: (now - since).as_secs_f64() })
+    Some(RequestStatus { line: what.into(), age: (now - since).as_secs_f64() })
 }
 
 fn size(bytes: u64) -> String {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ostler_wire::{
-    counters::{self, Kind},
+    counters::{self, MetricKind},
     scoreboard::Slot,
 };
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ impl Totals {
 }
 
 fn counts(record: &Slot) -> impl Iterator<Item = (&'static str, u64)> {
-    let counters = counters::in_slots().filter(|(kind, ..)| *kind == Kind::Counter);
+    let counters = counters::in_slots().filter(|(kind, ..)| *kind == MetricKind::Counter);
     counters.map(|(_, field, read)| (field, read(record)))
 }
 

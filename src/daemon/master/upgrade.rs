@@ -28,21 +28,21 @@ mod saved;
 pub use saved::SavedMaster;
 
 /// What this process was executed for, if it is part of an upgrade.
-pub enum Handover {
+pub enum UpgradeRole {
     /// Read the state, and prove it.
     Prove(RawFd),
     /// Read the state, and go on.
     Take(RawFd),
 }
 
-impl Handover {
+impl UpgradeRole {
     /// As the variable says: `prove:N` for the trial, `take:N` in the master's own process.
-    pub fn from_environment() -> Option<Handover> {
+    pub fn from_environment() -> Option<UpgradeRole> {
         let text = env::var(HANDOVER_VARIABLE).ok()?;
         let (what, number) = text.split_once(':')?;
         match what {
-            "prove" => number.parse().ok().map(Handover::Prove),
-            "take" => number.parse().ok().map(Handover::Take),
+            "prove" => number.parse().ok().map(UpgradeRole::Prove),
+            "take" => number.parse().ok().map(UpgradeRole::Take),
             _ => None,
         }
     }

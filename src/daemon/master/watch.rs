@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire::scoreboard::State as Doing;
+use ostler_wire::scoreboard::WorkerState as Doing;
 use slog::warn;
 
 use super::{

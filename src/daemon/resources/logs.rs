@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use ostler_wire::sink::Kind;
+use ostler_wire::sink::FileKind;
 
 use crate::{
     exit::{Exit, Failure, words},
@@ -119,7 +119,7 @@ fn open(target: &LogTarget, standard: BorrowedFd, what: &str) -> Result<OwnedFd,
 fn open_file(path: &Path) -> Result<OwnedFd, String> {
     let place = Place::of(path)?;
     let open = |access: OFlag| place.open(access | OFlag::O_APPEND | OFlag::O_NONBLOCK, 0o666);
-    let is_fifo = place.hold().is_ok_and(|found| Kind::of(found.as_fd()) == Kind::Pipe);
+    let is_fifo = place.hold().is_ok_and(|found| FileKind::of(found.as_fd()) == FileKind::Pipe);
     let _both_ends = is_fifo.then(|| open(OFlag::O_RDWR)).transpose()?;
     let file = open(OFlag::O_WRONLY | OFlag::O_CREAT)?;
     descriptors::set_nonblocking(file.as_fd(), false).map_err(|error| words(&error))?;

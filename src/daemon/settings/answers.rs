@@ -15,13 +15,13 @@ use super::{Identity, environment::Surroundings};
 static ANSWERS: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
 
 struct Answer {
-    asked: Asked,
+    asked: AnswerKey,
     text: String,
 }
 
 /// What an answer depends on.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct AnswerKey {
     path: PathBuf,
     file: File,
     environment: Vec<(OsString, OsString)>,
@@ -36,10 +36,10 @@ struct File {
     changed: (i64, i64),
 }
 
-impl Asked {
+impl AnswerKey {
     /// The interpreter behind this path, as it is now.
-    pub fn of(path: &Path, surroundings: Surroundings) -> io::Result<Asked> {
-        Ok(Asked {
+    pub fn of(path: &Path, surroundings: Surroundings) -> io::Result<AnswerKey> {
+        Ok(AnswerKey {
             path: path.into(),
             file: File::at(path)?,
             environment: surroundings.environment.into(),

@@ -45,13 +45,13 @@ pub fn trust(options: &mut Options) -> Result<wire::Trust, Failure> {
     })
 }
 
-fn worker(options: &mut Options, chdir: &Path) -> Result<wire::Worker, Failure> {
+fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, Failure> {
     if !options.is_given("spool-directory") {
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
     options.value("worker-class", worker_class)?;
     let any = || parse::count(0..=u64::MAX);
-    Ok(wire::Worker {
+    Ok(wire::WorkerSettings {
         threads: options.value("threads", parse::count(1..=1024))?,
         timeout: options.value("timeout", parse::duration)?,
         slow_request: options.value("slow-request", parse::duration)?,

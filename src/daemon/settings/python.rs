@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::{answers::Asked, environment::Surroundings};
+use super::{answers::AnswerKey, environment::Surroundings};
 use crate::{
     exit::{Exit, Failure, words},
     sys::{names::Place, process},
@@ -47,7 +47,7 @@ pub struct Interpreter {
 /// Runs the interpreter and judges what it says of itself.
 pub fn ask(path: &Path, surroundings: Surroundings) -> Result<Interpreter, Failure> {
     base_is_there(path)?;
-    let asked = Asked::of(path, surroundings).map_err(|error| could_not_run(path, &words(&error)))?;
+    let asked = AnswerKey::of(path, surroundings).map_err(|error| could_not_run(path, &words(&error)))?;
     let known = asked.answer();
     let answer = known.clone().map_or_else(|| run(path, surroundings, PATIENCE), Ok)?;
     let mut lines = answer.rsplit("ostler asks\n").next().unwrap_or_default().lines();

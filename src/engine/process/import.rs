@@ -16,7 +16,7 @@ use slog::{Logger, error, info, warn};
 use super::{
     children, fork,
     inherited::{Inherited, broken},
-    restart::{Origin, RestartState},
+    restart::{Execution, RestartState},
     signals,
 };
 use crate::{
@@ -44,7 +44,12 @@ pub struct Import {
 }
 
 /// Imports, where that is to happen before the fork. Where it makes forking unsafe, this process starts over without it.
-pub fn import(py: Python<'_>, channel: &Channel, inherited: &Inherited, origin: Origin) -> Result<Import, BootFailure> {
+pub fn import(
+    py: Python<'_>,
+    channel: &Channel,
+    inherited: &Inherited,
+    origin: Execution,
+) -> Result<Import, BootFailure> {
     let boot = &inherited.boot;
     if boot.preload == Preload::Off && !boot.check_only {
         return Ok(Import::default());

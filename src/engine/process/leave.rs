@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_serve::{Application, Ending};
+use ostler_serve::{Application, LoopEnd};
 use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
@@ -13,8 +13,8 @@ use super::{LEAVING, fork, import::traceback};
 
 /// Waits for the application's non-daemon threads, runs its atexit functions and flushes its streams, but not beyond
 /// the deadline. The interpreter is not taken apart: that may hang, and the kernel does it better.
-pub fn leave(py: Python<'_>, ending: Ending, application: &'static impl Application, log: Logger) -> ! {
-    let Ending::Drained { deadline } = ending else { fork::exit(0) };
+pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static impl Application, log: Logger) -> ! {
+    let LoopEnd::Drained { deadline } = ending else { fork::exit(0) };
     let watch = log.clone();
     let started = thread::Builder::new().name("ostler-deadline".into()).spawn(move || {
         thread::sleep(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));

@@ -11,7 +11,7 @@ import traceback
 MOST_FRAMES = 1000
 
 
-class Failure(Exception):
+class NotLoaded(Exception):
     """Holds the kind of the failure, one sentence, and a traceback or nothing."""
 
 
@@ -20,10 +20,10 @@ def load(spec):
     try:
         with CollectorOff():
             return find(spec)
-    except Failure:
+    except NotLoaded:
         raise
     except BaseException as error:
-        raise Failure("Application", f"looking for {spec} raised {last_line(error)}", traceback_of(error)) from None
+        raise NotLoaded("Application", f"looking for {spec} raised {last_line(error)}", traceback_of(error)) from None
 
 
 class CollectorOff:
@@ -73,7 +73,7 @@ def find(spec):
             if hasattr(module, attribute):
                 break
         else:
-            raise Failure("Application", f'{target} has neither "application" nor "app"; {where(module)}', "")
+            raise NotLoaded("Application", f'{target} has neither "application" nor "app"; {where(module)}', "")
     path, call = parse(spec, attribute)
     found = module
     for name in path:
@@ -81,12 +81,12 @@ def find(spec):
             found = getattr(found, name)
         except AttributeError:
             what = f'{target} has no attribute "{".".join(path)}"'
-            raise Failure("Application", f"{what}; {where(module)}", "") from None
+            raise NotLoaded("Application", f"{what}; {where(module)}", "") from None
     named = f"{target}:{'.'.join(path)}"
     if call is not None:
         found, named = run_factory(named, found, *call), f"what {named}() returned"
     if not callable(found):
-        raise Failure("Application", f"{named} is not callable, it is of type {type(found).__name__}", "")
+        raise NotLoaded("Application", f"{named} is not callable, it is of type {type(found).__name__}", "")
     return found
 
 
@@ -113,7 +113,7 @@ def import_target(target):
             return import_file(target)
         return importlib.import_module(target)
     except BaseException as error:
-        raise Failure("Import", f"could not import {target}: {last_line(error)}", traceback_of(error)) from None
+        raise NotLoaded("Import", f"could not import {target}: {last_line(error)}", traceback_of(error)) from None
 
 
 def import_file(path):
@@ -152,7 +152,7 @@ def parse(spec, attribute):
         if not isinstance(node, ast.Name):
             raise ValueError
     except (SyntaxError, ValueError):
-        raise Failure(
+        raise NotLoaded(
             "Application", f'"{attribute}" in {spec} is neither an attribute nor a call with literal arguments', ""
         ) from None
     return [node.id, *path], call
@@ -160,11 +160,11 @@ def parse(spec, attribute):
 
 def run_factory(named, factory, arguments, keywords):
     if not callable(factory):
-        raise Failure("Application", f"{named} is not callable, it is of type {type(factory).__name__}", "")
+        raise NotLoaded("Application", f"{named} is not callable, it is of type {type(factory).__name__}", "")
     try:
         return factory(*arguments, **keywords)
     except BaseException as error:
-        raise Failure("Application", f"the factory {named} raised {last_line(error)}", traceback_of(error)) from None
+        raise NotLoaded("Application", f"the factory {named} raised {last_line(error)}", traceback_of(error)) from None
 
 
 def traceback_of(error):

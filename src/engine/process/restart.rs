@@ -43,14 +43,14 @@ pub struct RestartState {
 }
 
 /// How this process was executed, noted before the application could change any of it.
-pub struct Origin {
+pub struct Execution {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     umask: Mode,
 }
 
-impl Origin {
-    pub fn note() -> io::Result<Origin> {
+impl Execution {
+    pub fn note() -> io::Result<Execution> {
         let environment = std::env::vars_os().map(|(name, value)| {
             let pair = [name.into_vec(), value.into_vec()].join(&b'=');
             CString::new(pair).expect("the environment's strings end at their zeros")
@@ -61,7 +61,7 @@ impl Origin {
         let arguments = arguments
             .split_inclusive(|&byte| byte == 0)
             .map(|argument| CString::from_vec_with_nul(argument.to_vec()).expect("split behind each zero"));
-        Ok(Origin { arguments: arguments.collect(), environment: environment.collect(), umask: umask_now })
+        Ok(Execution { arguments: arguments.collect(), environment: environment.collect(), umask: umask_now })
     }
 
     /// Executes `executable` as this process was executed. Returns only if that did not work.

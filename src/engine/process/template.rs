@@ -14,7 +14,7 @@ use super::{
     fork::{self, Side},
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
-    restart::{self, Origin, RestartState},
+    restart::{self, Execution, RestartState},
     signals,
     title::Title,
     worker,
@@ -59,7 +59,7 @@ fn boot(
     restarted: Option<RawFd>,
 ) -> Result<(Inherited, Import, Option<Title>), BootFailure> {
     restart::close_on_exec(CHANNEL_FD, true).map_err(|error| broken("keep its channel", &error))?;
-    let origin = Origin::note().map_err(|error| broken("read how it was started", &error))?;
+    let origin = Execution::note().map_err(|error| broken("read how it was started", &error))?;
     let (inherited, earlier) = match restarted {
         None => (Inherited::receive(channel)?, None),
         Some(note) => {

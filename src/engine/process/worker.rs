@@ -6,8 +6,8 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use ostler_serve::{Ending, Setup};
-use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::State};
+use ostler_serve::{LoopEnd, Setup};
+use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::WorkerState};
 use pyo3::prelude::*;
 use slog::{Logger, error};
 
@@ -43,7 +43,7 @@ pub fn run(
     }
     let record = inherited.scoreboard.slot(slot);
     record.pid.store(std::process::id() as i32, Relaxed);
-    record.enter(State::Booting);
+    record.enter(WorkerState::Booting);
     let site: &Site = match site(py, &inherited, &channel, application, &log) {
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
@@ -94,7 +94,7 @@ fn serve(
     channel: Channel,
     site: &Site,
     log: &Logger,
-) -> io::Result<Ending> {
+) -> io::Result<LoopEnd> {
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
     let setup = Setup {

@@ -12,7 +12,7 @@ use pyo3::{
     types::{PyList, PyTuple},
 };
 
-use super::start_response::{Reply, held};
+use super::start_response::{WsgiResponse, held};
 use crate::python::object::length;
 
 /// While the application yields nothing but empty blocks, it is looked so often whether the client is still there.
@@ -69,7 +69,7 @@ impl From<Gone> for Fault {
 }
 
 /// Sends the application's result. `close()` is the caller's.
-pub fn deliver(kinds: &Kinds, reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
+pub fn deliver(kinds: &Kinds, reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
     if let Some(only) = only_block(result) {
         return whole(reply, &only);
     }
@@ -95,7 +95,7 @@ fn only_block<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     (tuple.len() == 1).then(|| tuple.get_item(0).ok()).flatten()
 }
 
-fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault> {
+fn whole(reply: &Bound<'_, WsgiResponse>, block: &Bound<'_, PyAny>) -> Result<(), Fault> {
     check_started(reply)?;
     let mut reply = held(reply)?;
     let block = reply.block_of(block, "the application's result must hold")?;
@@ -108,7 +108,7 @@ fn whole(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<(), Fault
 }
 
 /// Sends block by block, each before the next is asked for; but where there is only one, its length is the body's.
-fn iterate(reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>, single: bool) -> Result<(), Fault> {
+fn iterate(reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>, single: bool) -> Result<(), Fault> {
     let mut blocks = result.try_iter()?;
     if single {
         let Some(first) = blocks.next().transpose()? else { return end(reply) };
@@ -126,7 +126,7 @@ fn iterate(reply: &Bound<'_, Reply>, result: &Bound<'_, PyAny>, single: bool) ->
 }
 
 /// Whether there was something to send.
-fn send(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
+fn send(reply: &Bound<'_, WsgiResponse>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
     check_started(reply)?;
     let mut reply = held(reply)?;
     let block = reply.block_of(block, "the application must yield")?;
@@ -134,7 +134,7 @@ fn send(reply: &Bound<'_, Reply>, block: &Bound<'_, PyAny>) -> Result<bool, Faul
     Ok(!block.as_bytes().is_empty())
 }
 
-fn look(reply: &Bound<'_, Reply>, looked: &mut Option<Instant>) -> Result<(), Fault> {
+fn look(reply: &Bound<'_, WsgiResponse>, looked: &mut Option<Instant>) -> Result<(), Fault> {
     let now = Instant::now();
     if now - *looked.get_or_insert(now) < LOOK {
         return Ok(());
@@ -143,12 +143,12 @@ fn look(reply: &Bound<'_, Reply>, looked: &mut Option<Instant>) -> Result<(), Fa
     if held(reply)?.is_gone() { Err(Gone::Left.into()) } else { Ok(()) }
 }
 
-fn end(reply: &Bound<'_, Reply>) -> Result<(), Fault> {
+fn end(reply: &Bound<'_, WsgiResponse>) -> Result<(), Fault> {
     check_started(reply)?;
     Ok(held(reply)?.end()??)
 }
 
-fn check_started(reply: &Bound<'_, Reply>) -> PyResult<()> {
+fn check_started(reply: &Bound<'_, WsgiResponse>) -> PyResult<()> {
     if held(reply)?.has_head() {
         return Ok(());
     }

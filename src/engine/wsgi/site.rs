@@ -17,7 +17,7 @@ use super::{
     result::{Fault, Kinds, deliver},
     reuse::Reusable,
     rules::Rules,
-    start_response::{Reply, held},
+    start_response::{WsgiResponse, held},
 };
 use crate::{
     process::{children, fork, import::traceback},
@@ -101,7 +101,7 @@ impl Site {
     /// One call of the application, from its environ to `close()`.
     fn call_application(
         &self,
-        reply: &Bound<'_, Reply>,
+        reply: &Bound<'_, WsgiResponse>,
         environ: &Bound<'_, PyDict>,
         start_response: &Bound<'_, PyAny>,
         line: Line,
@@ -121,7 +121,7 @@ impl Site {
     }
 
     /// Ends a response that is not whole so that the client sees it, and logs why.
-    fn explain(&self, reply: &Bound<'_, Reply>, line: Line, fault: Fault) {
+    fn explain(&self, reply: &Bound<'_, WsgiResponse>, line: Line, fault: Fault) {
         if let Fault::Raised(error) = &fault
             && children::is_one()
         {

@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// One call's answer, as far as it is made.
-#[pyclass(module = "ostler", name = "Reply")]
-pub struct Reply {
+#[pyclass(module = "ostler", name = "WsgiResponse")]
+pub struct WsgiResponse {
     way: Option<Way>,
     head: ResponseHead,
     /// Why a block could not be sent.
@@ -38,7 +38,7 @@ pub struct Reply {
 /// The loop's response, while the call lasts.
 struct Way(NonNull<Response<'static>>);
 
-// SAFETY: a Response may be used from any thread (`Response: Send` is checked below), and `Reply` lets one thread at a time at it.
+// SAFETY: a Response may be used from any thread (`Response: Send` is checked below), and `WsgiResponse` lets one thread at a time at it.
 unsafe impl Send for Way {}
 // SAFETY: there is no access through a shared reference.
 unsafe impl Sync for Way {}
@@ -48,9 +48,9 @@ const _: () = {
     may_be_used_by_any_thread::<Response<'static>>();
 };
 
-/// A `Reply` with its bound methods.
+/// A `WsgiResponse` with its bound methods.
 pub struct Callables {
-    reply: Py<Reply>,
+    reply: Py<WsgiResponse>,
     /// For the application.
     pub start_response: Py<PyAny>,
     write: Py<PyAny>,
@@ -62,7 +62,7 @@ pub struct Callables {
 
 impl Callables {
     pub fn new(py: Python<'_>, rules: Arc<Rules>) -> PyResult<Callables> {
-        let new = Reply { way: None, head: ResponseHead::default(), gone: None, write: None, rules };
+        let new = WsgiResponse { way: None, head: ResponseHead::default(), gone: None, write: None, rules };
         let reply = Bound::new(py, new)?;
         let write = reply.getattr("write")?.unbind();
         reply.borrow_mut().write = Some(write.clone_ref(py));
@@ -80,9 +80,9 @@ impl Callables {
         &self,
         py: Python<'_>,
         response: &mut Response<'_>,
-        work: impl FnOnce(&Bound<'_, Reply>) -> T,
+        work: impl FnOnce(&Bound<'_, WsgiResponse>) -> T,
     ) -> T {
-        struct Until<'a, 'py>(&'a Bound<'py, Reply>);
+        struct Until<'a, 'py>(&'a Bound<'py, WsgiResponse>);
         impl Drop for Until<'_, '_> {
             fn drop(&mut self) {
                 shut(self.0);
@@ -115,12 +115,12 @@ impl Callables {
 }
 
 /// The reply for this thread alone. An error while another thread of the application waits in write().
-pub fn held<'py>(reply: &Bound<'py, Reply>) -> PyResult<PyRefMut<'py, Reply>> {
+pub fn held<'py>(reply: &Bound<'py, WsgiResponse>) -> PyResult<PyRefMut<'py, WsgiResponse>> {
     reply.try_borrow_mut().map_err(|_| PyRuntimeError::new_err("another thread is sending a block of this response"))
 }
 
 /// Takes the response back. Another thread may be waiting in write(): it is waited for.
-fn shut(reply: &Bound<'_, Reply>) {
+fn shut(reply: &Bound<'_, WsgiResponse>) {
     loop {
         if let Ok(mut reply) = held(reply) {
             reply.way = None;
@@ -131,7 +131,7 @@ fn shut(reply: &Bound<'_, Reply>) {
 }
 
 #[pymethods]
-impl Reply {
+impl WsgiResponse {
     /// PEP 3333, "The start_response() Callable".
     #[pyo3(signature = (status, headers, exc_info=None, /))]
     fn start_response(
@@ -179,7 +179,7 @@ impl Reply {
     }
 }
 
-impl Reply {
+impl WsgiResponse {
     /// A block of the body as bytes; `who` begins an exception's sentence.
     pub fn block_of<'a, 'py>(&self, block: &'a Bound<'py, PyAny>, who: &str) -> PyResult<Cow<'a, Bound<'py, PyBytes>>> {
         self.rules.block(block, who)

@@ -85,7 +85,7 @@ impl Extension {
 
 /// What one step of the decoder found at the beginning of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct Decoded {
     /// Bytes of the input that are dealt with; the data stands at their end.
     pub consumed: usize,
     /// How many of them, the last ones, are body data.
@@ -108,22 +108,22 @@ impl ChunkedDecoder {
     /// Takes what it can from the beginning of `input`: framing, then data up to the end of the chunk or of the input.
     /// `consumed == 0 && !done` means that the input is empty; all of what came before has been taken. Behind the end it answers `done`
     /// and takes nothing.
-    pub fn step(&mut self, input: &[u8]) -> Result<Step, Refusal> {
+    pub fn step(&mut self, input: &[u8]) -> Result<Decoded, Refusal> {
         let mut consumed = 0;
         while self.state != State::Done {
             if let State::Data(left) = self.state {
                 let data = (input.len() - consumed).min(usize::try_from(left).unwrap_or(usize::MAX));
                 let left = left - data as u64;
                 self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
-                return Ok(Step { consumed: consumed + data, data, done: false });
+                return Ok(Decoded { consumed: consumed + data, data, done: false });
             }
             let Some(&byte) = input.get(consumed) else {
-                return Ok(Step { consumed, data: 0, done: false });
+                return Ok(Decoded { consumed, data: 0, done: false });
             };
             self.state = self.framing(byte)?;
             consumed += 1;
         }
-        Ok(Step { consumed, data: 0, done: true })
+        Ok(Decoded { consumed, data: 0, done: true })
     }
 
     /// Takes one byte that is not data.

@@ -5,6 +5,6 @@ pub(crate) mod reading;
 mod request;
 mod response;
 
-pub use chunked::{ChunkedDecoder, LAST_CHUNK, Step, chunk_start};
+pub use chunked::{ChunkedDecoder, Decoded, LAST_CHUNK, chunk_start};
 pub use request::{Limits, Parse};
 pub use response::{CONTINUE, ResponseFraming};

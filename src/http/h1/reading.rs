@@ -5,14 +5,14 @@
 pub(crate) struct Reading {
     pub progress: Progress,
     pub codings: Codings,
-    pub connection: Connection,
+    pub connection: ConnectionOptions,
     pub has_content_type: bool,
 }
 
 /// How far the reading has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    pub stage: Stage,
+    pub stage: NextLine,
     /// Offset of the line that is being read.
     pub line: usize,
     /// Offset behind the bytes of it that have been looked at.
@@ -21,7 +21,7 @@ pub(crate) struct Progress {
 
 /// What the next line is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum NextLine {
     #[default]
     Start,
     RequestLine,
@@ -39,7 +39,7 @@ pub(crate) struct Codings {
 
 /// What the Connection fields have said so far.
 #[derive(Debug, Default)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionOptions {
     pub close: bool,
     pub keep_alive: bool,
 }

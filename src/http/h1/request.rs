@@ -3,10 +3,10 @@
 //! The line is the unit. Bytes are looked at once to find a line's end, and once more when the line is whole; so a head that comes byte
 //! by byte costs no more than one that comes at once, and gets the same verdict.
 
-use super::reading::{Progress, Stage};
+use super::reading::{NextLine, Progress};
 use crate::{
     Field, Refusal, RequestHead, Span, Version,
-    syntax::{self, Line, PLAIN, TARGET, TOKEN, run, trim_end, trim_start},
+    syntax::{self, LineEnd, PLAIN, TARGET, TOKEN, run, trim_end, trim_start},
     target,
 };
 
@@ -46,33 +46,33 @@ impl RequestHead {
         let input = &input[..input.len().min(whole)];
         loop {
             let Progress { stage, line: start, seen } = self.reading.progress;
-            let limit = bound(if stage == Stage::Fields { limits.field } else { limits.line });
+            let limit = bound(if stage == NextLine::Fields { limits.field } else { limits.line });
             let end = match syntax::line(input, start, seen, limit)? {
-                Line::EndsAt(end) => end,
-                Line::Open(_) if input.len() == whole => return Err(self.too_large()),
-                Line::Open(seen) => {
+                LineEnd::EndsAt(end) => end,
+                LineEnd::Open(_) if input.len() == whole => return Err(self.too_large()),
+                LineEnd::Open(seen) => {
                     self.reading.progress.seen = seen;
                     return Ok(Parse::Partial);
                 }
-                Line::TooLong => return Err(self.too_large()),
+                LineEnd::TooLong => return Err(self.too_large()),
             };
             self.reading.progress = Progress { stage, line: end + 2, seen: end + 2 };
             self.reading.progress.stage = match stage {
-                Stage::Start if end == start => Stage::RequestLine,
-                Stage::Start | Stage::RequestLine => {
+                NextLine::Start if end == start => NextLine::RequestLine,
+                NextLine::Start | NextLine::RequestLine => {
                     self.request_line(input, start, end)?;
-                    Stage::Fields
+                    NextLine::Fields
                 }
-                Stage::Fields if end == start => {
+                NextLine::Fields if end == start => {
                     self.length = end + 2;
                     return self.conclude().map(|()| Parse::Complete);
                 }
-                Stage::Fields if self.fields.len() >= bound(limits.fields).min(usize::from(u16::MAX)) => {
+                NextLine::Fields if self.fields.len() >= bound(limits.fields).min(usize::from(u16::MAX)) => {
                     return Err(Refusal::fields_too_large("too many fields"));
                 }
-                Stage::Fields => {
+                NextLine::Fields => {
                     self.field(input, start, end)?;
-                    Stage::Fields
+                    NextLine::Fields
                 }
             };
         }
@@ -80,8 +80,8 @@ impl RequestHead {
 
     fn too_large(&self) -> Refusal {
         match self.reading.progress.stage {
-            Stage::Start | Stage::RequestLine => Refusal::line_too_long("request line too long"),
-            Stage::Fields => Refusal::fields_too_large("fields too long"),
+            NextLine::Start | NextLine::RequestLine => Refusal::line_too_long("request line too long"),
+            NextLine::Fields => Refusal::fields_too_large("fields too long"),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_http::Refusal;
-use ostler_wire::{Recycle, Worker};
+use ostler_wire::{Recycle, WorkerSettings};
 
 use super::{Loop, Step, calls::Stuck, timers::Token};
 use crate::{connection::Phase, request::read::NO_ROOM};
@@ -14,7 +14,7 @@ const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come wi
 const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
 
 /// How long a call has lasted when it is first looked at; zero for never.
-pub(crate) fn first_look(worker: &Worker) -> Duration {
+pub(crate) fn first_look(worker: &WorkerSettings) -> Duration {
     match (worker.slow_request, worker.timeout) {
         (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
         (slow, _) => slow,

@@ -14,7 +14,7 @@ use slog::{error, warn};
 use super::{Loop, Step};
 use crate::{
     connection::{Backlog, Connection, Phase},
-    shared::Note,
+    shared::CallNote,
 };
 
 impl Loop {
@@ -22,7 +22,7 @@ impl Loop {
         self.shared.reset_alarm();
         for note in self.shared.take_notes() {
             match note {
-                Note::Outbox(token, outbox) => {
+                CallNote::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
                         // A note about the connection's previous call is out of date.
                         if !place.as_ref().is_some_and(|backlog| Arc::ptr_eq(&backlog.outbox, &outbox)) {

@@ -25,12 +25,12 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::Limits;
 use ostler_wire::{
     Channel, FromWorker,
-    scoreboard::{Slot, State},
+    scoreboard::{Slot, WorkerState},
 };
 use slog::{debug, error};
 
 use crate::{
-    Ending, Setup,
+    LoopEnd, Setup,
     connection::{Connection, Interest, Phase, connections::Connections},
     event_loop::{
         calls::Calls,
@@ -169,7 +169,7 @@ impl Loop {
         event_loop.poll.watch(&event_loop.terminated, Source::Terminated, EpollFlags::EPOLLIN)?;
         let slot = event_loop.slot();
         slot.since.store(event_loop.clock.milliseconds(), Relaxed);
-        slot.enter(State::Booting);
+        slot.enter(WorkerState::Booting);
         event_loop.tell(FromWorker::Ready);
         Ok(event_loop)
     }
@@ -338,7 +338,7 @@ impl Loop {
     }
 
     /// How the worker has ended, for [`crate::run`].
-    pub fn ending(&mut self) -> Ending {
+    pub fn ending(&mut self) -> LoopEnd {
         self.log_the_rest();
         self.access_log.close();
         self.life.ending()

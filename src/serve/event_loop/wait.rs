@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use ostler_wire::{FromWorker, log, scoreboard::State};
+use ostler_wire::{FromWorker, log, scoreboard::WorkerState};
 use slog::error;
 
 use super::{Loop, Step};
@@ -37,11 +37,11 @@ impl Loop {
             self.give_back_memory();
         }
         let at_rest = match (&self.life, self.thread_free()) {
-            (Life::Waiting, _) => State::Booting,
-            (Life::Serving, true) if !self.sleeps => State::Working,
-            (Life::Serving, true) => State::Idle,
-            (Life::Serving, false) => State::Busy,
-            _ => State::Draining,
+            (Life::Waiting, _) => WorkerState::Booting,
+            (Life::Serving, true) if !self.sleeps => WorkerState::Working,
+            (Life::Serving, true) => WorkerState::Idle,
+            (Life::Serving, false) => WorkerState::Busy,
+            _ => WorkerState::Draining,
         };
         self.slot().enter(at_rest);
         let due = self.due();
@@ -71,8 +71,8 @@ impl Loop {
         self.handover.turn();
         if self.leads(seat) {
             self.poll.waits_until = None;
-            if self.slot().state() == State::Idle {
-                self.slot().enter(State::Working);
+            if self.slot().state() == WorkerState::Idle {
+                self.slot().enter(WorkerState::Working);
             }
         }
         if self.intake.armed.newcomers {

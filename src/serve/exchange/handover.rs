@@ -9,13 +9,13 @@ use std::{
 };
 
 use nix::sys::epoll::EpollFlags;
-use ostler_wire::scoreboard::State;
+use ostler_wire::scoreboard::WorkerState;
 use slog::{debug, error, info, warn};
 
 use crate::{
     connection::{Connection, Interest, Partial, Phase},
     event_loop::{Loop, log_limits::Rarely, poll::Source, timers::Token},
-    exchange::{self, Given, Moved, Packet, Taken},
+    exchange::{self, GiveOutcome, Moved, Packet, Taken},
     intake::TAKES,
     life::Life,
     transport::PeerState,
@@ -146,7 +146,7 @@ impl Loop {
     }
 
     fn sibling_idle(&self) -> bool {
-        self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == State::Idle)
+        self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == WorkerState::Idle)
     }
 
     /// A drain begins. One without a hand-over may follow one with it: nobody is left to take what it would still give.
@@ -187,16 +187,16 @@ impl Loop {
         let (packet, tokens) = self.pack_resting();
         let socket = |token: &Token| self.connections.peek(*token).map(|connection| connection.transport.descriptor());
         let given = match tokens.is_empty() {
-            true => Ok(Given::Yes),
+            true => Ok(GiveOutcome::Yes),
             false => {
                 self.count_send();
                 self.exchange.resting.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
             }
         };
         self.handover.room = match given {
-            Ok(Given::Yes) => Room::Free,
-            Ok(Given::Full) => Room::Full,
-            Ok(Given::TooMany) => Room::Ask(self.clock.now + LATER),
+            Ok(GiveOutcome::Yes) => Room::Free,
+            Ok(GiveOutcome::Full) => Room::Full,
+            Ok(GiveOutcome::TooMany) => Room::Ask(self.clock.now + LATER),
             Err(error) => {
                 if !std::mem::replace(&mut self.handover.complained, true) {
                     warn!(self.shared.log, "connections could not move"; "error" => %error);
@@ -271,11 +271,11 @@ impl Loop {
         let transport = connection.transport.clone();
         self.count_send();
         match self.exchange.waiting.give(&packet, &[transport.descriptor()]) {
-            Ok(Given::Yes) => {
+            Ok(GiveOutcome::Yes) => {
                 self.have_moved(&[token]);
                 true
             }
-            Ok(Given::Full | Given::TooMany) => false,
+            Ok(GiveOutcome::Full | GiveOutcome::TooMany) => false,
             Err(error) => {
                 debug!(self.shared.log, "a connection could not move"; "error" => %error);
                 false

@@ -51,7 +51,7 @@ pub(crate) struct Lane {
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum GiveOutcome {
     Yes,
     /// There is no room: the giving end becomes writable when there is.
     Full,
@@ -102,12 +102,12 @@ impl Lane {
     }
 
     /// Puts a packet there.
-    pub fn give(&self, packet: &Packet, sockets: &[BorrowedFd]) -> io::Result<Given> {
+    pub fn give(&self, packet: &Packet, sockets: &[BorrowedFd]) -> io::Result<GiveOutcome> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         match channel::send_with(self.give.as_fd(), &packet.bytes, sockets, flags) {
-            Ok(()) => Ok(Given::Yes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Given::Full),
-            Err(error) if error.raw_os_error() == Some(nix::libc::ETOOMANYREFS) => Ok(Given::TooMany),
+            Ok(()) => Ok(GiveOutcome::Yes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(GiveOutcome::Full),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ETOOMANYREFS) => Ok(GiveOutcome::TooMany),
             Err(error) => Err(error),
         }
     }
@@ -261,7 +261,7 @@ mod tests {
         (0..count).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap().into()).collect()
     }
 
-    fn give(lane: &Lane, packet: &Packet) -> Given {
+    fn give(lane: &Lane, packet: &Packet) -> GiveOutcome {
         let sockets = sockets(packet.connections);
         lane.give(packet, &sockets.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap()
     }
@@ -270,7 +270,7 @@ mod tests {
     fn connections_arrive_in_order_on_their_lane() {
         let exchange = exchange();
         let mut scratch = vec![0; PACKET];
-        assert_eq!(give(&exchange.resting, &packet(&[b"", b"GET /"])), Given::Yes);
+        assert_eq!(give(&exchange.resting, &packet(&[b"", b"GET /"])), GiveOutcome::Yes);
         assert!(exchange.waiting.take(&mut scratch).unwrap().is_none());
         let moved = exchange.resting.take(&mut scratch).unwrap().unwrap().moved;
         assert_eq!(moved.iter().map(|each| &each.bytes[..]).collect::<Vec<_>>(), [&b""[..], b"GET /"]);
@@ -288,7 +288,7 @@ mod tests {
                 && !packet.add(0, &State::Plain, None, false, b"")
         );
         let exchange = exchange();
-        assert_eq!(give(&exchange.resting, &packet), Given::Yes);
+        assert_eq!(give(&exchange.resting, &packet), GiveOutcome::Yes);
         assert_eq!(exchange.resting.take(&mut vec![0; PACKET]).unwrap().unwrap().moved.len(), MOST);
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_wire::scoreboard::State;
+use ostler_wire::scoreboard::WorkerState;
 use slog::debug;
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) struct Idle {
 }
 
 /// Where a new connection finds its place: in that of an idle one, if there is no other.
-pub(crate) struct Place(Option<Token>);
+pub(crate) struct Admission(Option<Token>);
 
 impl Loop {
     /// Whether there is room for one more connection.
@@ -40,9 +40,9 @@ impl Loop {
     }
 
     /// A place for one more connection; where there is none, nobody is accepted until there is.
-    pub(crate) fn place_for_one(&mut self) -> Option<Place> {
+    pub(crate) fn place_for_one(&mut self) -> Option<Admission> {
         if self.has_room() {
-            return Some(Place(None));
+            return Some(Admission(None));
         }
         if self.sibling_has_room() {
             self.intake.paused_until = Some(self.clock.now + LEFT_TO_SIBLINGS);
@@ -55,22 +55,22 @@ impl Loop {
             self.complain("as many connections as there may be, and none of them idles");
             self.arm();
         }
-        longest.map(|token| Place(Some(token)))
+        longest.map(|token| Admission(Some(token)))
     }
 
     /// Whether another worker would take a newcomer. All workers have the same bound.
     fn sibling_has_room(&self) -> bool {
         let siblings = self.shared.scoreboard.siblings(self.shared.slot);
-        siblings.filter(|slot| matches!(slot.state(), State::Idle | State::Working)).any(|slot| {
+        siblings.filter(|slot| matches!(slot.state(), WorkerState::Idle | WorkerState::Working)).any(|slot| {
             let connections = slot.connections.load(Relaxed) as usize;
             connections < self.intake.most
         })
     }
 
     /// The new connection is there.
-    pub(crate) fn vacate(&mut self, place: Place) {
+    pub(crate) fn vacate(&mut self, place: Admission) {
         self.idle.most = self.idle.most.max(self.connections.len() + 1);
-        if let Place(Some(token)) = place {
+        if let Admission(Some(token)) = place {
             debug!(self.shared.log, "an idle connection gave way to a new one");
             self.after(token, Next::Close);
         }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use ostler_wire::scoreboard::State;
+use ostler_wire::scoreboard::WorkerState;
 
 use super::Armed;
 use crate::event_loop::Loop;
@@ -84,9 +84,9 @@ impl Loop {
         for slot in self.shared.scoreboard.siblings(self.shared.slot) {
             let connections = slot.connections.load(std::sync::atomic::Ordering::Relaxed) as usize;
             match slot.state() {
-                State::Idle | State::Working => fewest = fewest.min(connections),
-                State::Busy => {}
-                State::Empty | State::Booting | State::Draining => continue,
+                WorkerState::Idle | WorkerState::Working => fewest = fewest.min(connections),
+                WorkerState::Busy => {}
+                WorkerState::Empty | WorkerState::Booting | WorkerState::Draining => continue,
             }
             workers += 1;
             all = all.saturating_add(connections);

@@ -13,7 +13,7 @@ use ostler_wire::FromWorker;
 use slog::{info, warn};
 
 use crate::{
-    Ending,
+    LoopEnd,
     connection::{Connection, Interest, Next, Phase},
     event_loop::{Loop, Step, timers::Token},
     transport::listener,
@@ -34,7 +34,7 @@ pub(crate) enum Life {
         drain: Drain,
     },
     Draining(Drain),
-    Over(Ending),
+    Over(LoopEnd),
 }
 
 /// How a worker drains.
@@ -74,10 +74,10 @@ impl Life {
         }
     }
 
-    pub fn ending(&self) -> Ending {
+    pub fn ending(&self) -> LoopEnd {
         match self {
             Life::Over(ending) => *ending,
-            _ => Ending::Quit,
+            _ => LoopEnd::Quit,
         }
     }
 }
@@ -106,7 +106,7 @@ impl Loop {
     /// Told to end at once.
     pub(crate) fn quit(&mut self) {
         self.cut_requests("the worker quits");
-        self.life = Life::Over(Ending::Quit);
+        self.life = Life::Over(LoopEnd::Quit);
         if self.calls.under_way > 0 {
             self.steps.push_back(Step::Abandon(0));
         }
@@ -140,7 +140,7 @@ impl Loop {
                 }
             }
             self.cut_requests("graceful-timeout");
-            self.life = Life::Over(Ending::Drained { deadline: self.clock.now });
+            self.life = Life::Over(LoopEnd::Drained { deadline: self.clock.now });
             self.tell(FromWorker::Drained);
             self.steps.push_back(Step::Abandon(0));
         }
@@ -193,7 +193,7 @@ impl Loop {
                 if !drain.hand_over && self.empty_exchange() {
                     return None;
                 }
-                self.life = Life::Over(Ending::Drained { deadline: drain.deadline });
+                self.life = Life::Over(LoopEnd::Drained { deadline: drain.deadline });
                 self.access_log.close();
                 if drain.hand_over {
                     self.tell_handover();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_wire::{FromWorker, Recycle, Worker};
+use ostler_wire::{FromWorker, Recycle, WorkerSettings};
 use slog::info;
 
 use crate::event_loop::Loop;
@@ -29,7 +29,7 @@ pub(crate) struct Recycling {
 }
 
 impl Recycling {
-    pub fn new(settings: &Worker, now: Instant) -> Recycling {
+    pub fn new(settings: &WorkerSettings, now: Instant) -> Recycling {
         Recycling {
             requests_left: requests_left(settings.max_requests, settings.max_requests_jitter),
             old: (!settings.max_age.is_zero()).then(|| now + settings.max_age),

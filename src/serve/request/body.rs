@@ -8,9 +8,9 @@ use std::{
 
 use ostler_http::{
     Framing, Refusal,
-    h1::{CONTINUE, ChunkedDecoder, Step},
+    h1::{CONTINUE, ChunkedDecoder, Decoded},
 };
-use ostler_wire::Worker;
+use ostler_wire::WorkerSettings;
 
 use crate::{
     application::{Body, LiveBody},
@@ -54,7 +54,7 @@ pub(crate) struct BodyReader {
 
 impl BodyReader {
     /// For a request with a body. Refuses at once what is declared too large.
-    pub fn new(framing: Framing, started: Instant, settings: &Worker) -> Result<Option<BodyReader>, Refusal> {
+    pub fn new(framing: Framing, started: Instant, settings: &WorkerSettings) -> Result<Option<BodyReader>, Refusal> {
         let decoder = match framing {
             Framing::None | Framing::Length(0) => return Ok(None),
             Framing::Length(length) if over(length, settings.limit_request_body) => return Err(TOO_LARGE),
@@ -77,7 +77,12 @@ impl BodyReader {
     }
 
     /// Takes what belongs to the body from the beginning of `input`: how much that was, and whether the body is complete.
-    pub fn feed(&mut self, input: &[u8], settings: &Worker, store: &Arc<Store>) -> Result<(usize, bool), Problem> {
+    pub fn feed(
+        &mut self,
+        input: &[u8],
+        settings: &WorkerSettings,
+        store: &Arc<Store>,
+    ) -> Result<(usize, bool), Problem> {
         let mut consumed = 0;
         loop {
             let step = self.decoder.step(&input[consumed..])?;
@@ -116,7 +121,7 @@ impl BodyReader {
     }
 
     /// A body that fits in memory is not too large for a file: others leave it no room.
-    fn judge(&self, shortage: Shortage, settings: &Worker) -> Shortage {
+    fn judge(&self, shortage: Shortage, settings: &WorkerSettings) -> Shortage {
         match shortage {
             Shortage::TooLarge if self.received <= settings.body_memory => Shortage::Full,
             other => other,
@@ -141,13 +146,13 @@ fn over(length: u64, limit: u64) -> bool {
 }
 
 impl Decoder {
-    fn step(&mut self, input: &[u8]) -> Result<Step, Refusal> {
+    fn step(&mut self, input: &[u8]) -> Result<Decoded, Refusal> {
         match self {
             Decoder::Chunked(decoder) => decoder.step(input),
             Decoder::Length(left) => {
                 let data = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data as u64;
-                Ok(Step { consumed: data, data, done: *left == 0 })
+                Ok(Decoded { consumed: data, data, done: *left == 0 })
             }
         }
     }
@@ -215,7 +220,7 @@ impl LiveHandle {
         transport: Arc<Transport>,
         input: Vec<u8>,
         continue_first: bool,
-        settings: &Worker,
+        settings: &WorkerSettings,
     ) -> (LiveHandle, LiveBody) {
         let (decoder, length) = match framing {
             Framing::Chunked => (Decoder::Chunked(ChunkedDecoder::default()), None),

@@ -8,7 +8,7 @@ use std::{
 use nix::errno::Errno;
 use ostler_wire::{
     access_format::{AccessFormat, Piece},
-    sink::{self, Kind},
+    sink::{self, FileKind},
 };
 use slog::{Logger, info, warn};
 
@@ -25,7 +25,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 pub(crate) struct AccessLog {
     format: AccessFormat,
     file: Option<OwnedFd>,
-    kind: Kind,
+    kind: FileKind,
     batch: Vec<u8>,
     /// The file ends with half a line, and what follows does not begin with its other half.
     torn: bool,
@@ -47,7 +47,7 @@ impl AccessLog {
         let mut log = AccessLog {
             format,
             file: None,
-            kind: Kind::Device,
+            kind: FileKind::Device,
             batch: Vec::new(),
             torn: false,
             log,
@@ -65,7 +65,7 @@ impl AccessLog {
     /// Goes on in another file.
     pub fn reopen(&mut self, file: Option<OwnedFd>) {
         self.flush();
-        self.kind = file.as_ref().map_or(Kind::Device, |file| Kind::of(file.as_fd()));
+        self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
         self.file = file;
     }
 
@@ -168,8 +168,8 @@ impl AccessLog {
     fn not_written(&mut self, written: usize, error: Errno) {
         let whole = match self.kind {
             // Others may write behind this half of a line: it is ended, and the line comes again.
-            Kind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
-            Kind::Pipe | Kind::Socket | Kind::Device => written,
+            FileKind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            FileKind::Pipe | FileKind::Socket | FileKind::Device => written,
         };
         self.torn |= whole < written;
         self.batch.drain(..whole);

@@ -22,11 +22,11 @@ use crate::{
     application::{BodyLength, Gone, Kept, Waiting},
     event_loop::timers::Token,
     request::body::LiveHandle,
-    response::outbox::{FilePart, Held, Outbox, ROOM},
+    response::outbox::{FilePart, Outbox, ROOM, RemainingBody},
     shared::Shared,
     storage::{
         budget::Room,
-        store::{Counted, Shortage},
+        store::{DescriptorPermit, Shortage},
     },
     transport::{PeerState, Transport},
 };
@@ -164,8 +164,8 @@ impl Response<'_> {
         self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
         self.out.body_bytes = send;
         if send > 0 && sent.is_ok() {
-            let _counted = Counted::new(self.out.shared.store.clone());
-            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send, _counted });
+            let _permit = DescriptorPermit::new(self.out.shared.store.clone());
+            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send, _permit });
         }
         match framing {
             ResponseFraming::Length(promised) if promised != length => Err(BodyLength { promised, given: length }),
@@ -414,7 +414,7 @@ impl Outgoing {
         };
         self.keep_behind(sent, &[head], Some(wait))?;
         let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
-        outbox.hold(Held { body: kept, at, end: body.len(), _room: room })
+        outbox.hold(RemainingBody { body: kept, at, end: body.len(), _room: room })
     }
 
     /// Sends a prefix of the parts, if nothing waits: how many bytes.

@@ -15,7 +15,7 @@ use crate::{
     storage::{
         budget::Room,
         spool::{Front, Spool},
-        store::{Counted, Shortage, Store},
+        store::{DescriptorPermit, Shortage, Store},
     },
     transport::Transport,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Outbox {
 struct State {
     spool: Spool,
     file: Option<FilePart>,
-    held: Option<Held>,
+    held: Option<RemainingBody>,
     taken: u64,
     broken: Option<Gone>,
     /// The application waits until there are no more bytes than so many.
@@ -59,20 +59,20 @@ pub(crate) struct FilePart {
     pub file: OwnedFd,
     pub offset: u64,
     pub left: u64,
-    pub _counted: Counted,
+    pub _permit: DescriptorPermit,
 }
 
 /// What is left of a whole body, where the application has made it; it follows everything else.
-pub(crate) struct Held {
+pub(crate) struct RemainingBody {
     pub body: Kept,
     pub at: usize,
     pub end: usize,
     pub _room: Room,
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for RemainingBody {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "Held({}..{})", self.at, self.end)
+        write!(to, "RemainingBody({}..{})", self.at, self.end)
     }
 }
 
@@ -141,7 +141,7 @@ impl Outbox {
     }
 
     /// Appends the rest of a whole body; nothing can follow it.
-    pub fn hold(&self, held: Held) -> Result<(), Gone> {
+    pub fn hold(&self, held: RemainingBody) -> Result<(), Gone> {
         let mut state = self.state();
         state.held = Some(held);
         state.broken.map_or(Ok(()), Err)

@@ -114,9 +114,11 @@ impl Store {
         }
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         match open(&self.directory, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
-            Ok(descriptor) => {
-                Ok(SpoolFile { file: Some(File::from(descriptor)), size: 0, counted: Counted::new(self.clone()) })
-            }
+            Ok(descriptor) => Ok(SpoolFile {
+                file: Some(File::from(descriptor)),
+                size: 0,
+                permit: DescriptorPermit::new(self.clone()),
+            }),
             Err(Errno::EMFILE | Errno::ENFILE) => Err(Shortage::Descriptors),
             Err(error) => Err(self.failure(error.into(), "make")),
         }
@@ -205,16 +207,16 @@ impl fmt::Display for Shortage {
 
 /// One descriptor of those that [`Store::descriptors_left`] counts.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<Store>);
+pub(crate) struct DescriptorPermit(Arc<Store>);
 
-impl Counted {
-    pub fn new(store: Arc<Store>) -> Counted {
+impl DescriptorPermit {
+    pub fn new(store: Arc<Store>) -> DescriptorPermit {
         store.files.fetch_add(1, Relaxed);
-        Counted(store)
+        DescriptorPermit(store)
     }
 }
 
-impl Drop for Counted {
+impl Drop for DescriptorPermit {
     fn drop(&mut self) {
         self.0.files.fetch_sub(1, Relaxed);
     }
@@ -226,7 +228,7 @@ pub struct SpoolFile {
     /// None only while it is dropped.
     file: Option<File>,
     size: u64,
-    counted: Counted,
+    permit: DescriptorPermit,
 }
 
 impl SpoolFile {
@@ -236,7 +238,7 @@ impl SpoolFile {
 
     /// Writes all of it or reports why not; then what stands there does not count.
     pub(crate) fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Shortage> {
-        let store = &self.counted.0;
+        let store = &self.permit.0;
         let end = at + bytes.len() as u64;
         let more = end.saturating_sub(self.size);
         if end > store.limit {
@@ -245,7 +247,7 @@ impl SpoolFile {
         store.reserve(more)?;
         // What was written before an error stays in the file, so it stays counted.
         self.size += more;
-        self.file().write_all_at(bytes, at).map_err(|error| self.counted.0.failure(error, "write"))
+        self.file().write_all_at(bytes, at).map_err(|error| self.permit.0.failure(error, "write"))
     }
 }
 
@@ -257,7 +259,7 @@ impl io::Read for SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        let store = &self.counted.0;
+        let store = &self.permit.0;
         let Some(file) = self.file.take() else { return };
         if self.size <= PIECE {
             return store.release(self.size);

@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-use ostler_serve::Ending;
-use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::State};
+use ostler_serve::LoopEnd;
+use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::WorkerState};
 use scripted::{Client, Site, settings};
 
 fn hello() -> (u16, Vec<u8>) {
@@ -77,7 +77,8 @@ const BODY_MEMORY: usize = 128 << 10;
 
 /// A site for bodies in memory; as many of the largest as fit together are there, each in a call that waits for the gate.
 fn full_of_bodies(spool_limit: u64) -> (Site, Vec<Client>) {
-    let worker = ostler_wire::Worker { threads: 33, body_memory: BODY_MEMORY as u64, spool_limit, ..settings() };
+    let worker =
+        ostler_wire::WorkerSettings { threads: 33, body_memory: BODY_MEMORY as u64, spool_limit, ..settings() };
     let site = Site::start(1, worker);
     let holders: Vec<_> =
         (0..32).map(|_| site.client()).map(|client| posts(client, "/where/gate", BODY_MEMORY)).collect();
@@ -129,7 +130,7 @@ fn chunked_bodies_are_in_memory_until_all_together_fill_it() {
 
 #[test]
 fn a_body_takes_memory_as_it_arrives_not_as_it_is_announced() {
-    let site = Site::start(1, ostler_wire::Worker { body_memory: BODY_MEMORY as u64, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { body_memory: BODY_MEMORY as u64, ..settings() });
     let mut slow: Vec<_> = (0..100).map(|_| site.client()).collect();
     for client in &mut slow {
         client.send(format!("POST /where HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY_MEMORY}\r\n\r\nx"));
@@ -149,7 +150,7 @@ fn a_body_that_fits_in_memory_may_come_again_later() {
 
 #[test]
 fn an_unbuffered_body_is_read_by_the_application() {
-    let site = Site::start(1, ostler_wire::Worker { request_buffering: false, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { request_buffering: false, ..settings() });
     let mut client = site.client();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     let mut interim = [0; 25];
@@ -161,7 +162,7 @@ fn an_unbuffered_body_is_read_by_the_application() {
 
 #[test]
 fn an_unbuffered_body_is_whole_however_it_is_cut() {
-    let site = Site::start(1, ostler_wire::Worker { request_buffering: false, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { request_buffering: false, ..settings() });
     let body: Vec<u8> = (0..500_000_u32).map(|number| (number % 251) as u8).collect();
     for size in [1_000, 70_000, body.len()] {
         let mut client = site.client();
@@ -176,7 +177,7 @@ fn an_unbuffered_body_is_whole_however_it_is_cut() {
 
 #[test]
 fn what_is_spooled_is_bounded() {
-    let limited = ostler_wire::Worker { spool_limit: 1 << 20, body_memory: 1000, ..settings() };
+    let limited = ostler_wire::WorkerSettings { spool_limit: 1 << 20, body_memory: 1000, ..settings() };
     let site = Site::start(1, limited);
     let post = |length: usize| format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
     assert_eq!(site.client().send(post((1 << 20) + 1)).answer().0, 413, "it never fits");
@@ -204,7 +205,7 @@ fn an_application_waits_for_a_client_that_leaves_it_too_much() {
     let long = 100 << 20;
     slow.get(&format!("/size/{long}"));
     // The call goes on, and holds the only thread; that its client is slow is no reason to replace the worker.
-    while site.board.slot(0).state() != State::Busy {
+    while site.board.slot(0).state() != WorkerState::Busy {
         site.settled(0);
     }
     assert!(slow.answer().1 == vec![b'x'; long], "nothing is overwritten that is still on its way");
@@ -221,7 +222,7 @@ fn what_a_call_waits_for_its_clients_body_is_not_its_own_time() {
     let (timeout, header_timeout) = (Duration::from_millis(700), Duration::from_secs(2));
     let site = Site::start(
         1,
-        ostler_wire::Worker {
+        ostler_wire::WorkerSettings {
             timeout,
             header_timeout,
             slow_request: timeout / 2,
@@ -240,7 +241,7 @@ fn what_a_call_waits_for_its_clients_body_is_not_its_own_time() {
 #[test]
 fn what_a_call_waits_for_its_client_to_take_its_answer_is_not_its_own_time() {
     let (timeout, header_timeout) = (Duration::from_secs(3), Duration::from_secs(5));
-    let site = Site::start(1, ostler_wire::Worker { timeout, header_timeout, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { timeout, header_timeout, ..settings() });
     let (mut clock, mut slow) = (site.client(), site.client());
     assert_eq!(clock.asks("/hello"), hello());
     slow.get("/size/100000000");
@@ -251,7 +252,8 @@ fn what_a_call_waits_for_its_client_to_take_its_answer_is_not_its_own_time() {
 
 #[test]
 fn an_unbuffered_body_has_a_minimum_rate_too() {
-    let site = Site::start(1, ostler_wire::Worker { request_buffering: false, min_rate: 1 << 40, ..settings() });
+    let site =
+        Site::start(1, ostler_wire::WorkerSettings { request_buffering: false, min_rate: 1 << 40, ..settings() });
     let mut slow = site.client();
     slow.send("POST /part HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabc");
     assert_eq!(slow.answer(), (200, b"the body came more slowly than --min-rate".to_vec()));
@@ -260,7 +262,7 @@ fn an_unbuffered_body_has_a_minimum_rate_too() {
 #[test]
 fn a_long_body_stays_where_it_is_until_the_client_has_it() {
     // There is no room in files: what is copied would have the application wait.
-    let site = Site::start(1, ostler_wire::Worker { spool_limit: 1, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { spool_limit: 1, ..settings() });
     let mut readers: Vec<Client> = (0..2).map(|_| site.client()).collect();
     for slow in &mut readers {
         slow.get("/kept/30000000").get("/hello");
@@ -309,7 +311,7 @@ fn the_loop_is_retaken_from_a_call_that_lasts() {
     other.get("/hello");
     site.tell(0, ToWorker::Stacks);
     assert!(matches!(site.hear(0), FromWorker::Stacks(text) if text == "the stacks"));
-    assert_eq!(site.board.slot(0).state(), State::Busy);
+    assert_eq!(site.board.slot(0).state(), WorkerState::Busy);
     site.script.open("a");
     assert_eq!(caller.answer(), (200, b"a".to_vec()));
     assert_eq!(other.answer(), hello());
@@ -375,7 +377,7 @@ fn with_one_thread_all_calls_are_made_on_it() {
 
 #[test]
 fn several_threads_call_at_once() {
-    let site = Site::start(1, ostler_wire::Worker { threads: 3, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { threads: 3, ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients {
         client.get("/gate/a");
@@ -430,7 +432,7 @@ fn a_drain_moves_idle_connections_and_closes_none() {
     site.script.open("a");
     assert_eq!(busy.answer(), (200, b"a".to_vec()));
     assert!(matches!(site.hear(0), FromWorker::Drained));
-    assert!(matches!(site.ended(0), Ending::Drained { .. }));
+    assert!(matches!(site.ended(0), LoopEnd::Drained { .. }));
     clients[0].send("TP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(clients[0].answer(), hello());
     for client in clients[1..].iter_mut().chain([&mut busy]) {
@@ -471,7 +473,7 @@ fn endlessly(site: &Site, first: String, then: Vec<u8>, over: Arc<AtomicBool>) -
 /// Whether others, timers and the master are heard beside a client that always has more.
 fn beside(first: String, then: Vec<u8>) {
     let brief = Duration::from_millis(10);
-    let site = Site::start(1, ostler_wire::Worker { header_timeout: brief, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { header_timeout: brief, ..settings() });
     let over = Arc::new(AtomicBool::new(false));
     let busy = endlessly(&site, first, then, over.clone());
     let mut client = site.client();
@@ -527,12 +529,12 @@ fn a_stop_answers_what_has_begun_and_what_is_queued() {
     assert_eq!(queued.answer(), hello());
     assert!(queued.closed());
     assert!(matches!(site.hear(0), FromWorker::Drained));
-    assert!(matches!(site.ended(0), Ending::Drained { .. }));
+    assert!(matches!(site.ended(0), LoopEnd::Drained { .. }));
 }
 
 #[test]
 fn overload_is_answered_oldest_first_and_the_gone_are_dropped() {
-    let site = Site::start(1, ostler_wire::Worker { max_queue_time: Duration::from_millis(1), ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { max_queue_time: Duration::from_millis(1), ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients {
         assert_eq!(client.asks("/hello"), hello());
@@ -578,7 +580,7 @@ fn a_client_that_left_costs_no_call() {
 
 #[test]
 fn a_full_worker_accepts_again_when_a_connection_ends() {
-    let site = Site::start(1, ostler_wire::Worker { connections: 2, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { connections: 2, ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients[..2] {
         client.send("GET /hello HTTP/1.1\r\n");
@@ -596,7 +598,7 @@ fn a_full_worker_accepts_again_when_a_connection_ends() {
 
 #[test]
 fn the_connection_that_has_idled_longest_gives_way_to_a_new_one() {
-    let site = Site::start(1, ostler_wire::Worker { connections: 3, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { connections: 3, ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients {
         assert_eq!(client.asks("/hello"), hello());
@@ -623,7 +625,7 @@ fn a_panic_is_a_500_and_a_wish_to_be_replaced() {
 
 #[test]
 fn a_worker_asks_for_its_replacement_once() {
-    let site = Site::start(1, ostler_wire::Worker { max_requests: 2, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { max_requests: 2, ..settings() });
     let mut client = site.client();
     for _ in 0..5 {
         assert_eq!(client.asks("/hello"), hello());
@@ -635,7 +637,7 @@ fn a_worker_asks_for_its_replacement_once() {
 
 #[test]
 fn a_refused_client_sees_the_answer_rather_than_a_reset() {
-    let site = Site::start(1, ostler_wire::Worker { limit_request_body: 1000, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { limit_request_body: 1000, ..settings() });
     let mut client = site.client();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n");
     client.send(vec![0; 1_000_000]);
@@ -646,7 +648,7 @@ fn a_refused_client_sees_the_answer_rather_than_a_reset() {
 
 #[test]
 fn a_timed_out_request_is_answered_and_its_worker_wants_to_be_replaced() {
-    let site = Site::start(1, ostler_wire::Worker { timeout: Duration::from_millis(30), ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { timeout: Duration::from_millis(30), ..settings() });
     let mut client = site.client();
     client.get("/gate/a");
     assert_eq!(client.answer().0, 504);
@@ -658,7 +660,7 @@ fn a_timed_out_request_is_answered_and_its_worker_wants_to_be_replaced() {
 
 #[test]
 fn calls_that_wait_are_begun_by_whoever_is_free() {
-    let site = Site::start(1, ostler_wire::Worker { threads: 8, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { threads: 8, ..settings() });
     // Whatever the loop has learned of calls before: that they are short, or that they wait.
     for round in ["first", "second", "third"] {
         for _ in 0..20 {
@@ -678,7 +680,7 @@ fn calls_that_wait_are_begun_by_whoever_is_free() {
 
 #[test]
 fn a_request_whose_thread_cannot_call_is_taken_back_and_waits_with_the_others() {
-    let site = Site::start(1, ostler_wire::Worker { threads: 4, ..settings() });
+    let site = Site::start(1, ostler_wire::WorkerSettings { threads: 4, ..settings() });
     let mut waiting: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut waiting {
         assert_eq!(client.asks("/hello"), hello());
@@ -690,7 +692,7 @@ fn a_request_whose_thread_cannot_call_is_taken_back_and_waits_with_the_others() 
     while site.board.slot(0).queued.load(Relaxed) < 3 {
         std::thread::yield_now();
     }
-    assert_eq!(site.board.slot(0).state(), State::Busy);
+    assert_eq!(site.board.slot(0).state(), WorkerState::Busy);
     drop(lock);
     for client in &mut waiting {
         assert_eq!(client.answer(), hello());

@@ -31,7 +31,7 @@ use nix::{
 use slog::{error, warn};
 
 use crate::{
-    Ending,
+    LoopEnd,
     application::{Application, Request},
     event_loop::{Loop, Step},
     request::work::Work,
@@ -96,7 +96,7 @@ impl<'a, A: Application> Crew<'a, A> {
     }
 
     /// Runs the loop to its end, on this thread first.
-    pub fn run(self) -> Ending {
+    pub fn run(self) -> LoopEnd {
         let crew = &self;
         thread::scope(|scope| {
             let mut started = Vec::new();

@@ -1,6 +1,6 @@
 //! Threads that come to the loop: to work on it, to wait for work, to take it over.
 
-use ostler_wire::scoreboard::State;
+use ostler_wire::scoreboard::WorkerState;
 
 use super::lead::Lead;
 use crate::event_loop::Loop;
@@ -39,7 +39,7 @@ impl Loop {
         if !self.recall() && waits {
             self.threads.learn(true);
         }
-        self.slot().enter(State::Busy);
+        self.slot().enter(WorkerState::Busy);
         self.busy_since.get_or_insert(self.clock.now);
         self.call_is_long();
         self.arm();

@@ -74,7 +74,7 @@ impl Performer<'_> {
     pub(super) fn tell_who_started(&self, failure: &Failure) {
         let terminal = self.standard.error.as_fd();
         if !wire::log::is_at(terminal) {
-            sink::write(terminal, sink::Kind::of(terminal), format!("ostler: {failure}\n").as_bytes());
+            sink::write(terminal, sink::FileKind::of(terminal), format!("ostler: {failure}\n").as_bytes());
         }
     }
 

@@ -6,7 +6,7 @@ use super::{World, chance::Chance};
 use crate::master::event::Number;
 
 /// What the workers have counted.
-pub struct Counted {
+pub struct WorkerCounts {
     /// Of its own, so that counting changes no history.
     chance: Chance,
     requests: u64,
@@ -16,9 +16,9 @@ pub struct Counted {
     told: u64,
 }
 
-impl Counted {
-    pub fn new(seed: u64) -> Counted {
-        Counted { chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)), requests: 0, nonsense: false, told: 0 }
+impl WorkerCounts {
+    pub fn new(seed: u64) -> WorkerCounts {
+        WorkerCounts { chance: Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)), requests: 0, nonsense: false, told: 0 }
     }
 }
 

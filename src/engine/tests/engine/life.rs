@@ -13,7 +13,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::State};
+use ostler_wire::{FromWorker, Recycle, ToWorker, scoreboard::WorkerState};
 
 use crate::rig::{Site, plan, pythons};
 
@@ -49,7 +49,7 @@ fn a_worker_is_the_masters_child_under_a_name_of_its_own() {
     site.get("/hello");
     let slot = site.scoreboard().slot(0);
     assert_eq!(slot.pid.load(Relaxed), site.pid());
-    assert_ne!(slot.state(), State::Booting);
+    assert_ne!(slot.state(), WorkerState::Booting);
 }
 
 #[test]

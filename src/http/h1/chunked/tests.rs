@@ -20,7 +20,7 @@ fn read_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
         }
         behind.extend_from_slice(piece);
     }
-    assert_eq!(decoder.step(b"")?, Step { consumed: 0, data: 0, done });
+    assert_eq!(decoder.step(b"")?, Decoded { consumed: 0, data: 0, done });
     Ok(done.then_some((data, behind)))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Framing, Refusal, RequestHead, Version,
-    h1::reading::{Codings, Connection},
+    h1::reading::{Codings, ConnectionOptions},
     proxy::forwarded,
     syntax::{self, decimal, trim},
     target,
@@ -108,7 +108,7 @@ impl RequestHead {
         if self.reading.codings.count > 0 {
             self.framing = self.chunked()?;
         }
-        let Connection { close, keep_alive } = self.reading.connection;
+        let ConnectionOptions { close, keep_alive } = self.reading.connection;
         self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
         // RFC 9110 §10.1.1: ignored from 1.0, and needless without a body.
         let body = !matches!(self.framing, Framing::None | Framing::Length(0));

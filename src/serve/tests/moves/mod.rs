@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::Relaxed, thread, time::Instant};
 
-use ostler_wire::{FromWorker, Worker};
+use ostler_wire::{FromWorker, WorkerSettings};
 
 use crate::{
     hello,
@@ -118,7 +118,7 @@ fn connections_that_move_are_spread() {
 
 #[test]
 fn a_worker_at_its_bound_leaves_room_elsewhere_to_others() {
-    let site = Site::start(2, Worker { connections: 4, ..settings() });
+    let site = Site::start(2, WorkerSettings { connections: 4, ..settings() });
     // Both serve; until then the other one has no room.
     (0..4).for_each(|turn| site.settled(turn % 2));
     let mut clients = opened(&site, 8);

@@ -11,9 +11,9 @@ use std::{
 };
 
 use ostler_http::ResponseHead;
-use ostler_serve::{Application, Body, Ending, Request, Response, Setup};
+use ostler_serve::{Application, Body, LoopEnd, Request, Response, Setup};
 use ostler_wire::{
-    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, Worker, scoreboard::Scoreboard,
+    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, scoreboard::Scoreboard,
 };
 
 /// Far beyond what anything here takes: only a failing test waits so long.
@@ -177,9 +177,9 @@ fn nobody() -> Trust {
 }
 
 /// What a test may set.
-pub fn settings() -> Worker {
+pub fn settings() -> WorkerSettings {
     let minute = Duration::from_secs(60);
-    Worker {
+    WorkerSettings {
         timeout: Duration::ZERO,
         keep_alive: minute,
         header_timeout: minute,
@@ -191,7 +191,7 @@ pub fn settings() -> Worker {
         body_memory: 256 * 1024,
         spool_limit: 0,
         access_log_format: "%(r)s %(s)s".parse().unwrap(),
-        ..Worker::default()
+        ..WorkerSettings::default()
     }
 }
 
@@ -200,15 +200,15 @@ pub struct Site {
     pub script: Arc<Script>,
     pub board: Arc<Scoreboard>,
     pub address: SocketAddr,
-    workers: Vec<(Channel, Option<JoinHandle<Ending>>)>,
+    workers: Vec<(Channel, Option<JoinHandle<LoopEnd>>)>,
     listener: TcpListener,
-    settings: Worker,
+    settings: WorkerSettings,
     exchange: (OwnedFd, OwnedFd),
     access_log: std::fs::File,
 }
 
 impl Site {
-    pub fn start(workers: usize, settings: Worker) -> Site {
+    pub fn start(workers: usize, settings: WorkerSettings) -> Site {
         let (give, take) = Channel::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut site = Site {
@@ -313,7 +313,7 @@ impl Site {
     }
 
     /// Waits for a worker's end.
-    pub fn ended(&mut self, worker: usize) -> Ending {
+    pub fn ended(&mut self, worker: usize) -> LoopEnd {
         self.workers[worker].1.take().unwrap().join().unwrap()
     }
 }

@@ -21,7 +21,7 @@ use nix::{
 };
 use ostler_wire::{
     Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, Listener, Loaded, ToTemplate, ToWorker, VERSION,
-    Worker, scoreboard::Scoreboard,
+    WorkerSettings, scoreboard::Scoreboard,
 };
 
 /// Long enough for anything that is going to happen.
@@ -349,7 +349,7 @@ fn boot(application: &str) -> Boot {
         chdir: apps(),
         slots: 4,
         log_level: "debug".into(),
-        worker: Worker {
+        worker: WorkerSettings {
             timeout: PATIENCE,
             keep_alive: PATIENCE,
             header_timeout: PATIENCE,
@@ -360,7 +360,7 @@ fn boot(application: &str) -> Boot {
             graceful_timeout: PATIENCE,
             body_memory: 64 * 1024,
             spool_limit: 0,
-            ..Worker::default()
+            ..WorkerSettings::default()
         },
         ..Boot::default()
     }
