@@ -69,7 +69,7 @@ impl Loop {
             let explained = time.explained.load(Relaxed);
             let next = if explained { worker.timeout } else { first_look(worker) };
             if !next.is_zero() {
-                self.bound(token, self.clock.now, next.saturating_sub(age).max(LOOK_AGAIN));
+                self.set_deadline(token, self.clock.now, next.saturating_sub(age).max(LOOK_AGAIN));
             }
             return;
         }

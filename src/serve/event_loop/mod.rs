@@ -62,7 +62,7 @@ pub(crate) enum Step {
     /// Nothing to do for this thread: another one leads.
     Leave,
     /// Wake this Python thread: it leads.
-    Grant(u16),
+    Promote(u16),
     /// Log what this Python thread is doing, for the reason given.
     Explain(u16, &'static str),
     /// Answer the master's question for stacks.
@@ -214,9 +214,9 @@ impl Loop {
                 }
                 None => {
                     if self.threads.lead == Lead::Standby
-                        && let Some(seat) = self.threads.grant()
+                        && let Some(seat) = self.threads.promote()
                     {
-                        return Step::Grant(seat);
+                        return Step::Promote(seat);
                     }
                 }
             }
@@ -231,7 +231,7 @@ impl Loop {
                 self.timer(token, popped);
             } else if !self.group.is_empty() {
                 self.finish_group();
-            } else if self.give_resting() {
+            } else if self.give_idle() {
                 // There may be more to do by now.
             } else if self.leads(seat) {
                 return Step::Wait;
@@ -250,7 +250,7 @@ impl Loop {
     fn leave(&mut self, seat: Option<u16>) {
         self.access_log.flush();
         if let Some(seat) = seat {
-            self.threads.rests(seat);
+            self.threads.add_free(seat);
         }
         self.shorten_wait();
     }
@@ -260,7 +260,7 @@ impl Loop {
             Source::Connection(token) => self.client_event(token, event.events()),
             Source::Listener(listener) => self.accept(listener),
             Source::Waiting => self.take_moved(),
-            Source::Resting => self.take_resting(),
+            Source::Idle => self.take_idle(),
             Source::Room => self.room_again(),
             Source::Master => self.read_messages(),
             Source::Terminated => self.terminated(),

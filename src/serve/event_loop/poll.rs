@@ -19,8 +19,8 @@ pub(crate) enum Source {
     Listener(u16),
     /// Connections whose requests wait are on the exchange.
     Waiting,
-    /// Connections that rest are there.
-    Resting,
+    /// Idle connections are on the exchange.
+    Idle,
     /// The exchange has room for more of those.
     Room,
     /// The master has sent a message.
@@ -39,7 +39,7 @@ impl Source {
             Source::Connection(token) => token,
             Source::Listener(number) => special(number.into()),
             Source::Waiting => special(u32::MAX),
-            Source::Resting => special(u32::MAX - 1),
+            Source::Idle => special(u32::MAX - 1),
             Source::Room => special(u32::MAX - 2),
             Source::Master => special(u32::MAX - 3),
             Source::Terminated => special(u32::MAX - 4),
@@ -53,7 +53,7 @@ impl Source {
         let token = Token { place: event.data() as u32, serial: (event.data() >> 32) as u32 };
         match (token.serial, token.place) {
             (SPECIAL, u32::MAX) => Source::Waiting,
-            (SPECIAL, place) if place == u32::MAX - 1 => Source::Resting,
+            (SPECIAL, place) if place == u32::MAX - 1 => Source::Idle,
             (SPECIAL, place) if place == u32::MAX - 2 => Source::Room,
             (SPECIAL, place) if place == u32::MAX - 3 => Source::Master,
             (SPECIAL, place) if place == u32::MAX - 4 => Source::Terminated,
@@ -158,7 +158,7 @@ mod tests {
             Source::Listener(0),
             Source::Listener(u16::MAX),
             Source::Waiting,
-            Source::Resting,
+            Source::Idle,
             Source::Room,
             Source::Master,
             Source::Terminated,

@@ -116,7 +116,7 @@ impl Loop {
             self.intake.paused_until,
             self.life.due(),
             self.recycling.due(),
-            self.lets_in_at(),
+            self.accepts_while_busy_at(),
             self.recall_due(),
             self.held.due(),
             self.client_lines.due(),
@@ -133,11 +133,11 @@ impl Loop {
             self.intake.paused_until = None;
             self.arm();
         }
-        if self.lets_in_at().is_some_and(|at| at <= self.clock.now) {
+        if self.accepts_while_busy_at().is_some_and(|at| at <= self.clock.now) {
             self.arm();
         }
         self.recall();
-        self.look_at_held();
+        self.report_held_lock();
         self.take_again();
         if self.shared.store.has_rubbish() {
             self.shared.store.clear_away();
@@ -148,7 +148,7 @@ impl Loop {
             self.arm();
         }
         self.shed();
-        self.drain_goes_on();
+        self.advance_drain();
         self.look_at_age_and_memory();
         if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.clock.now {
             self.lost_told = self.clock.now;

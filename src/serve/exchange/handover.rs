@@ -1,5 +1,5 @@
-//! Hand-overs: a connection goes on in another worker rather than wait or be closed. Requests that would wait move to an idle
-//! sibling one by one; what rests in a worker that drains moves many at a time, and its worker serves on until it has moved.
+//! Hand-overs: a connection moves to another worker rather than wait or be closed. A request that would wait moves to an idle
+//! sibling. The idle connections of a worker that drains move many at a time; the worker serves each until it has moved.
 
 use std::{
     collections::VecDeque,
@@ -21,45 +21,45 @@ use crate::{
     transport::PeerState,
 };
 
-/// A connection moves if its request would otherwise wait about so long while a sibling is idle.
+/// A connection moves to an idle sibling if its request would otherwise wait for about this long.
 const WORTH_MOVING: Duration = Duration::from_micros(500);
-/// A worker that has no idle sibling, but a thread free, looks again so much later.
+/// The shortest time between two looks for an idle sibling.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
-/// The exchange is tried again after so long where the kernel does not tell when it has room.
+/// When to try a full exchange again, where the kernel does not report that it has room.
 const LATER: Duration = Duration::from_millis(5);
-/// And where it gave an error.
+/// When to try it again after an error.
 const MUCH_LATER: Duration = Duration::from_millis(100);
 
-/// A drain gives nothing for so long: where all workers of a generation drain, each has heard of it by then, and takes nothing that it
-/// would have to give away again.
+/// How long a draining worker waits before it gives connections away. If all workers of a generation drain, each one knows that it
+/// drains by then, and takes no connections that it would have to give away again.
 const TOGETHER: Duration = Duration::from_millis(3);
 
-/// What is to be handed over.
+/// The connections that are to move, and the state of the lane for them.
 pub(crate) struct Handover {
-    /// Resting connections that shall move.
+    /// Idle connections that are to move.
     leaving: VecDeque<Token>,
     room: Room,
-    /// A packet was given in this turn of the loop: the next turn gives the next.
+    /// A packet was given in this turn of the loop. The next one follows in the next turn.
     gave: bool,
-    /// An error was said.
+    /// An error was logged.
     complained: bool,
-    /// That connections were lost: an application can write whatever it likes to the exchange.
+    /// Limits the log lines about lost connections: an application can write anything to the exchange, as often as it likes.
     lost: Rarely,
-    /// Connections of one packet, given or taken.
+    /// The most connections in one packet, given or taken.
     pub at_once: usize,
-    /// Connections and sends before the drain.
+    /// The counts of moved connections and of sends when the drain began.
     before: (u64, u64),
-    /// When siblings are next looked at, if none was idle.
+    /// When to look at siblings again, if none was idle.
     look_again: Instant,
 }
 
-/// Whether the exchange's lane for resting connections has room.
+/// Whether the exchange's lane for idle connections has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     Free,
     /// It becomes writable when it has.
     Full,
-    /// Nobody tells.
+    /// Full, and the kernel does not report when it has room: try again then.
     Ask(Instant),
 }
 
@@ -79,12 +79,12 @@ impl Handover {
         }
     }
 
-    /// Another turn of the loop begins.
+    /// A new turn of the loop begins.
     pub fn turn(&mut self) {
         self.gave = false;
     }
 
-    /// When there is something to give; now, if it is in the past.
+    /// When the next packet is to be given; a time in the past means now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match self.room {
             _ if self.leaving.is_empty() => None,
@@ -96,7 +96,7 @@ impl Handover {
 }
 
 impl Connection {
-    /// Whether what is known of it fits a packet.
+    /// Whether the connection can move, and its bytes fit a packet.
     fn may_move(&self) -> bool {
         matches!(self.phase, Phase::Head)
             && !self.half_closed
@@ -117,11 +117,11 @@ impl Connection {
 impl Loop {
     // Giving ---------------------------------------------------------------------------------------------------------
 
-    /// Whether a connection had better be served by a sibling: its request would wait here, and there is an idle one.
+    /// Whether an idle sibling would serve a connection's request sooner than this worker.
     pub(crate) fn better_elsewhere(&mut self) -> bool {
         let ahead = self.poll.left() + self.ready.len();
         let wait = match self.thread_free() {
-            // Calls that wait for others do not wait for each other.
+            // Calls that wait for something else (a database) run at the same time, one on each free thread.
             true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,
             true => self.calls.usual * ahead as u32,
             false => Duration::MAX,
@@ -133,7 +133,7 @@ impl Loop {
         }
     }
 
-    /// To look is to read a line of memory for each slot: too much for each request of a busy worker.
+    /// Looks at most once in [`BETWEEN_LOOKS`]: each look reads a cache line per slot, too much for each request of a busy worker.
     fn look_for_idle(&mut self) -> bool {
         if self.thread_free() && self.clock.now < self.handover.look_again {
             return false;
@@ -149,7 +149,7 @@ impl Loop {
         self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == WorkerState::Idle)
     }
 
-    /// A drain begins. One without a hand-over may follow one with it: nobody is left to take what it would still give.
+    /// A drain begins. One without a hand-over may follow one with a hand-over: then no worker is left to take the connections.
     pub(crate) fn begin_handover(&mut self, hand_over: bool) {
         if !hand_over {
             return self.handover.leaving.clear();
@@ -158,7 +158,7 @@ impl Loop {
         self.handover.before = self.given_and_sends();
     }
 
-    /// A drain is over.
+    /// Logs how many connections have moved, after a drain.
     pub(crate) fn tell_handover(&self) {
         let ((given, sends), before) = (self.given_and_sends(), self.handover.before);
         info!(self.shared.log, "connections handed over"; "connections" => given.wrapping_sub(before.0),
@@ -169,8 +169,8 @@ impl Loop {
         (self.slot().given.load(Relaxed), self.slot().sends.load(Relaxed))
     }
 
-    /// Lets a connection that rests move when its turn comes. Until then it is served here.
-    pub(crate) fn shall_move(&mut self, token: Token) {
+    /// Queues an idle connection for a move. It is served here until it moves.
+    pub(crate) fn queue_to_move(&mut self, token: Token) {
         if let Some(connection) = self.connections.get(token)
             && !std::mem::replace(&mut connection.leaving, true)
         {
@@ -178,19 +178,19 @@ impl Loop {
         }
     }
 
-    /// Gives one packet of resting connections in each turn of the loop, while there is room; `false` if there is nothing to do.
-    pub(crate) fn give_resting(&mut self) -> bool {
+    /// Gives one packet of idle connections in each turn of the loop, while there is room; `false` if there is nothing to do.
+    pub(crate) fn give_idle(&mut self) -> bool {
         if self.handover.gave || self.handover.due(self.clock.now).is_none_or(|due| due > self.clock.now) {
             return false;
         }
         self.handover.gave = true;
-        let (packet, tokens) = self.pack_resting();
+        let (packet, tokens) = self.pack_idle();
         let socket = |token: &Token| self.connections.peek(*token).map(|connection| connection.transport.descriptor());
         let given = match tokens.is_empty() {
             true => Ok(GiveOutcome::Yes),
             false => {
                 self.count_send();
-                self.exchange.resting.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
+                self.exchange.idle.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
             }
         };
         self.handover.room = match given {
@@ -209,7 +209,7 @@ impl Loop {
             Room::Full | Room::Ask(_) => tokens.iter().rev().for_each(|token| self.handover.leaving.push_front(*token)),
         }
         if self.handover.room == Room::Full {
-            let giving = self.exchange.resting.giving();
+            let giving = self.exchange.idle.giving();
             if let Err(error) = self.poll.watch(giving, Source::Room, EpollFlags::EPOLLOUT) {
                 error!(self.shared.log, "could not watch the exchange"; "error" => %error);
                 self.handover.room = Room::Ask(self.clock.now + LATER);
@@ -219,14 +219,14 @@ impl Loop {
     }
 
     /// The next connections that can move.
-    fn pack_resting(&mut self) -> (Packet, Vec<Token>) {
+    fn pack_idle(&mut self) -> (Packet, Vec<Token>) {
         let (mut packet, mut tokens) = (self.packet(), Vec::with_capacity(self.handover.at_once));
         while tokens.len() < self.handover.at_once
             && let Some(token) = self.handover.leaving.pop_front()
         {
             let Some(connection) = self.connections.get(token) else { continue };
             if !connection.may_move() {
-                // It leaves when it rests again.
+                // It has a request now. It is queued again when it is idle again.
                 connection.leaving = false;
             } else if connection.pack(&mut packet) {
                 tokens.push(token);
@@ -245,7 +245,7 @@ impl Loop {
     /// The exchange has room again.
     pub(crate) fn room_again(&mut self) {
         self.handover.room = Room::Free;
-        let _ = self.poll.forget(self.exchange.resting.giving());
+        let _ = self.poll.forget(self.exchange.idle.giving());
     }
 
     fn have_moved(&mut self, tokens: &[Token]) {
@@ -261,7 +261,7 @@ impl Loop {
         slot.sends.store(slot.sends.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Moves a connection between two requests whose next one has come; `false` if it has to stay.
+    /// Moves a connection whose next request has come but was not parsed yet; `false` if it has to stay.
     pub(crate) fn give(&mut self, token: Token) -> bool {
         let mut packet = self.packet();
         let Some(connection) = self.connections.get(token) else { return true };
@@ -290,7 +290,7 @@ impl Loop {
         }
         let Some(connection) = self.connection(token) else { return false };
         let Phase::Ready(work) = &connection.phase else { return false };
-        // Only what can be read again from its bytes: a body in a file, or one announced with 100-continue, stays.
+        // Only a request that its bytes hold completely can move: not one with a body in a file, or announced with 100-continue.
         let incoming = &work.incoming;
         if incoming.filled > exchange::LARGEST || !incoming.whole {
             return false;
@@ -312,7 +312,7 @@ impl Loop {
 
     // Taking ---------------------------------------------------------------------------------------------------------
 
-    /// Takes a connection whose request waits, and goes on with it.
+    /// Takes a connection whose request waits, and serves it.
     pub(crate) fn take_moved(&mut self) {
         if self.life.accepts() && self.thread_free() {
             let taken = self.take_one_moved();
@@ -320,32 +320,32 @@ impl Loop {
         }
     }
 
-    /// Takes resting connections: as many as one packet holds, then its siblings may.
-    pub(crate) fn take_resting(&mut self) {
-        if self.life.accepts() && self.thread_free() && self.take_some_resting() {
+    /// Takes one packet of idle connections, then leaves the next one to siblings.
+    pub(crate) fn take_idle(&mut self) {
+        if self.life.accepts() && self.thread_free() && self.take_some_idle() {
             self.let_siblings_take();
         }
     }
 
     /// `false` if there was none.
     pub(crate) fn take_one_moved(&mut self) -> bool {
-        let Some(place) = self.place_for_one() else { return false };
+        let Some(place) = self.find_place() else { return false };
         let taken = self.take(|exchange, scratch| exchange.waiting.take(scratch));
         if taken {
-            self.vacate(place);
+            self.evict(place);
         }
         taken
     }
 
     /// `false` if there were none.
-    pub(crate) fn take_some_resting(&mut self) -> bool {
-        self.take(|exchange, scratch| exchange.resting.take(scratch))
+    pub(crate) fn take_some_idle(&mut self) -> bool {
+        self.take(|exchange, scratch| exchange.idle.take(scratch))
     }
 
-    /// Takes all that is there; `false` if there was nothing.
+    /// Takes all connections from both lanes; `false` if there were none.
     pub(crate) fn empty_exchange(&mut self) -> bool {
         let mut any = false;
-        while self.take(|exchange, scratch| exchange.waiting.take(scratch)) || self.take_some_resting() {
+        while self.take(|exchange, scratch| exchange.waiting.take(scratch)) || self.take_some_idle() {
             any = true;
         }
         any
@@ -382,12 +382,12 @@ impl Loop {
         slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
         let Some(connection) = self.connection(token) else { return };
         connection.requests = 1;
-        // Whether its PROXY header came is known by the worker that it comes from.
+        // The worker that gave it knows whether its PROXY header has come.
         connection.proxy_expected &= moved.proxy_expected;
         if moved.bytes.is_empty() {
-            // What has come meanwhile is told when it is watched.
+            // Epoll reports bytes that have come meanwhile, as soon as the socket is watched.
             connection.readable = false;
-            return self.rest(token);
+            return self.wait_for_request(token);
         }
         connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
         if connection.transport.peer() == PeerState::Gone {

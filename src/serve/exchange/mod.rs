@@ -1,13 +1,13 @@
-//! The exchange: where connections go that should move, and where they are taken by whoever is free.
+//! The exchange: workers put connections there that are to move, and workers that are free take them.
 //!
-//! It is one pair of sockets, whose two directions are two lanes. On one lane are connections whose requests would wait here: each
-//! worker with a free Python thread takes them, at once. On the other are connections that rest, many in a packet, which are taken
-//! where there is room.
+//! It is one pair of sockets, whose two directions are two lanes. One lane has connections whose requests wait: each worker with
+//! a free Python thread takes them, at once. The other lane has idle connections, many in a packet: each worker with room for them
+//! takes them.
 //!
-//! A packet is [`VERSION`], how many listeners and connections it has, then the listeners' names, then a record for each connection;
-//! the connections' descriptors are beside it, in the same order. Numbers are little-endian, and each part follows its own
-//! length, so that a reader passes over what is added behind the parts that it knows. Whatever else changes needs another
-//! [`VERSION`], and thereby another exchange.
+//! A packet is [`VERSION`], the numbers of listeners and connections, the listeners' names, and a record for each connection. The
+//! connections' descriptors are sent beside it (SCM_RIGHTS), in the same order. Numbers are little-endian. Each part is prefixed by
+//! its length, so that a reader skips parts that it does not know at the end of a record. Any other change needs another
+//! [`VERSION`], and with it another exchange.
 
 pub(crate) mod handover;
 
@@ -22,25 +22,25 @@ use ostler_wire::{EXCHANGE_VERSION as VERSION, channel};
 
 use crate::transport::{State, Transport};
 
-/// Only so many bytes may have been read of a connection that moves.
+/// The most bytes that may have been read of a connection that moves.
 pub(crate) const LARGEST: usize = 64 * 1024;
 /// The largest packet.
 pub(crate) const PACKET: usize = LARGEST + 16 * 1024;
-/// The most connections of one packet: few enough that a worker goes on serving meanwhile, and that they are spread.
+/// The most connections in one packet: few enough that a packet does not hold up its worker's requests, and that workers share them.
 pub(crate) const MOST: usize = 32;
-/// How many bytes of resting connections are under way at once, twice this as the kernel counts: the largest packet, or some
-/// milliseconds' work, so that nobody's request waits for long because its connection is on its way.
+/// The send buffer of the lane for idle connections (the kernel doubles it): room for the largest packet, or for a few
+/// milliseconds' work, so that no request waits for long while its connection moves.
 const UNDER_WAY: usize = PACKET / 2 + 1024;
 
-/// Its PROXY header is still to come.
+/// The connection's PROXY header has not come yet.
 const PROXY_EXPECTED: u8 = 1;
 
 /// Both lanes, shared by all workers of all generations whose packets have the same version.
 pub(crate) struct Exchange {
     /// For connections whose requests wait.
     pub waiting: Lane,
-    /// For connections that rest.
-    pub resting: Lane,
+    /// For idle connections.
+    pub idle: Lane,
 }
 
 /// One direction of the exchange.
@@ -49,31 +49,31 @@ pub(crate) struct Lane {
     take: OwnedFd,
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GiveOutcome {
     Yes,
-    /// There is no room: the giving end becomes writable when there is.
+    /// Not sent: there is no room. The giving end becomes writable when there is.
     Full,
-    /// The kernel has too many descriptors of this user under way, and does not tell when that is over.
+    /// Not sent: too many descriptors of this user are in flight (ETOOMANYREFS). The kernel does not report when that is over.
     TooMany,
 }
 
-/// A connection on its way.
+/// A connection that moves.
 #[derive(Debug)]
 pub(crate) struct Moved {
     pub transport: Transport,
-    /// As in [`ostler_wire::Listener::name`]: another generation may count its listeners otherwise.
+    /// As in [`ostler_wire::Listener::name`]: the index may differ in another generation.
     pub listener: String,
-    /// The client's address, as in [`crate::connection::Connection::address`]: the socket of one that has left says none.
+    /// The client's address, as in [`crate::connection::Connection::address`]. (A socket whose client has left does not tell it.)
     pub address: Option<SocketAddr>,
-    /// Its PROXY header is still to come.
+    /// The connection's PROXY header has not come yet.
     pub proxy_expected: bool,
-    /// What was read of its next request.
+    /// The bytes of its next request that were read already.
     pub bytes: Vec<u8>,
 }
 
-/// What a packet brought.
+/// The content of a packet that was taken.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub moved: Vec<Moved>,
@@ -83,10 +83,10 @@ pub(crate) struct Taken {
 
 impl Exchange {
     pub fn new(give: OwnedFd, take: OwnedFd) -> io::Result<Exchange> {
-        // Copies, because one descriptor has one place in an epoll set.
-        let resting = Lane { give: take.try_clone()?, take: give.try_clone()? };
-        socket2::SockRef::from(&resting.give).set_send_buffer_size(UNDER_WAY)?;
-        Ok(Exchange { waiting: Lane { give, take }, resting })
+        // Copies, because an epoll set can hold a descriptor only once.
+        let idle = Lane { give: take.try_clone()?, take: give.try_clone()? };
+        socket2::SockRef::from(&idle.give).set_send_buffer_size(UNDER_WAY)?;
+        Ok(Exchange { waiting: Lane { give, take }, idle })
     }
 }
 
@@ -101,7 +101,7 @@ impl Lane {
         self.give.as_fd()
     }
 
-    /// Puts a packet there.
+    /// Sends a packet.
     pub fn give(&self, packet: &Packet, sockets: &[BorrowedFd]) -> io::Result<GiveOutcome> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         match channel::send_with(self.give.as_fd(), &packet.bytes, sockets, flags) {
@@ -112,15 +112,15 @@ impl Lane {
         }
     }
 
-    /// Takes a packet's connections; `None` if there is no packet. `scratch` has room for [`PACKET`] bytes. What cannot be understood
-    /// is an error, and its clients see an end of their connections.
+    /// Takes a packet's connections; `None` if there is no packet. `scratch` has room for [`PACKET`] bytes. A packet that cannot be
+    /// parsed is an error, and its connections are closed.
     pub fn take(&self, scratch: &mut [u8]) -> io::Result<Option<Taken>> {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
         let (length, sockets) = match channel::receive_with(self.take.as_fd(), scratch, flags) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             received => received?,
         };
-        // An empty packet, or an end that somebody has shut down: nobody is lost.
+        // An empty packet, or an end that an application has shut down: no connection is lost.
         if length == 0 && sockets.is_empty() {
             return Ok(None);
         }
@@ -128,7 +128,7 @@ impl Lane {
     }
 }
 
-/// A packet in the making.
+/// A packet that is being built.
 #[derive(Default)]
 pub(crate) struct Packet {
     bytes: Vec<u8>,
@@ -136,10 +136,10 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// Knows all listeners that its connections may have come from.
+    /// Names all listeners that its connections may come from.
     pub fn new<'l>(listeners: impl ExactSizeIterator<Item = &'l str>) -> Packet {
         let mut bytes = VERSION.to_le_bytes().to_vec();
-        // The number of connections follows when it is known.
+        // The number of connections is filled in later.
         bytes.extend(0u16.to_le_bytes());
         bytes.extend((listeners.len() as u16).to_le_bytes());
         for name in listeners {
@@ -148,7 +148,7 @@ impl Packet {
         Packet { bytes, connections: 0 }
     }
 
-    /// Adds a connection; `false` where it has no room, and the packet stays as it was.
+    /// Adds a connection; `false` if there is no room for it, and the packet is unchanged.
     pub fn add(
         &mut self,
         listener: u16,
@@ -186,7 +186,7 @@ fn read(packet: &[u8], sockets: Vec<OwnedFd>) -> io::Result<Taken> {
     let Some(records) = records(&mut rest).filter(|records| records.len() >= sockets.len()) else {
         return Err(closed(&sockets, "a packet does not hold what it says"));
     };
-    // Where a process has no room for all descriptors, the kernel gives it the first ones.
+    // If a process has no room for all descriptors, the kernel delivers only the first ones.
     let lost = records.len() - sockets.len();
     let moved = sockets.into_iter().zip(records).map(|(socket, record)| record.with(socket)).collect();
     Ok(Taken { moved, lost })
@@ -256,7 +256,7 @@ mod tests {
         packet
     }
 
-    /// Sockets that nobody is at the other end of.
+    /// Sockets whose peers are closed.
     fn sockets(count: usize) -> Vec<OwnedFd> {
         (0..count).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap().into()).collect()
     }
@@ -270,13 +270,13 @@ mod tests {
     fn connections_arrive_in_order_on_their_lane() {
         let exchange = exchange();
         let mut scratch = vec![0; PACKET];
-        assert_eq!(give(&exchange.resting, &packet(&[b"", b"GET /"])), GiveOutcome::Yes);
+        assert_eq!(give(&exchange.idle, &packet(&[b"", b"GET /"])), GiveOutcome::Yes);
         assert!(exchange.waiting.take(&mut scratch).unwrap().is_none());
-        let moved = exchange.resting.take(&mut scratch).unwrap().unwrap().moved;
+        let moved = exchange.idle.take(&mut scratch).unwrap().unwrap().moved;
         assert_eq!(moved.iter().map(|each| &each.bytes[..]).collect::<Vec<_>>(), [&b""[..], b"GET /"]);
         assert!(moved.iter().all(|each| each.listener == "http://b" && each.proxy_expected));
         assert!(moved.iter().all(|each| each.address == "[::1]:80".parse().ok()));
-        assert!(exchange.resting.take(&mut scratch).unwrap().is_none());
+        assert!(exchange.idle.take(&mut scratch).unwrap().is_none());
     }
 
     #[test]
@@ -288,8 +288,8 @@ mod tests {
                 && !packet.add(0, &State::Plain, None, false, b"")
         );
         let exchange = exchange();
-        assert_eq!(give(&exchange.resting, &packet), GiveOutcome::Yes);
-        assert_eq!(exchange.resting.take(&mut vec![0; PACKET]).unwrap().unwrap().moved.len(), MOST);
+        assert_eq!(give(&exchange.idle, &packet), GiveOutcome::Yes);
+        assert_eq!(exchange.idle.take(&mut vec![0; PACKET]).unwrap().unwrap().moved.len(), MOST);
     }
 
     #[test]

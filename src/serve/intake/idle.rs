@@ -1,5 +1,5 @@
-//! Connections that idle between two requests: the one that has idled longest gives way to a new one where there is no room for both.
-//! And what a flood of connections or bodies leaves behind, which is given back.
+//! Idle connections, between two requests: where there is no room for a new one, the one that has idled longest is closed.
+//! Also: gives memory back to the system after a flood of connections or bodies.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -14,23 +14,23 @@ use crate::{
     event_loop::{Loop, timers::Token},
 };
 
-/// So many are found at once, so that not each newcomer costs a look at all connections.
+/// How many idle connections one search finds, so that not each newcomer costs a look at all connections.
 const FOUND: usize = 64;
-/// A worker that leaves newcomers to its siblings, because they have room, looks again after so long.
+/// How long a full worker leaves newcomers to siblings that have room, before it looks again.
 const LEFT_TO_SIBLINGS: Duration = Duration::from_millis(10);
-/// Fewer connections than this leave nothing behind that is worth giving back.
+/// From this many connections on, their memory is worth giving back.
 const FLOOD: usize = 256;
 
-/// See [`Loop::place_for_one`].
+/// See [`Loop::find_place`].
 #[derive(Default)]
 pub(crate) struct Idle {
-    /// Those that have idled longest when it was last looked, and since when; the longest last.
+    /// The connections that had idled longest at the last search, and since when; the longest last.
     found: Vec<(Option<Instant>, Token)>,
     /// The most connections since memory was last given back.
     most: usize,
 }
 
-/// Where a new connection finds its place: in that of an idle one, if there is no other.
+/// Room for one new connection: free room (`None`), or the place of an idle one that is closed for it.
 pub(crate) struct Admission(Option<Token>);
 
 impl Loop {
@@ -39,8 +39,8 @@ impl Loop {
         self.connections.len() < self.intake.most && self.shared.store.descriptors_left() > 0
     }
 
-    /// A place for one more connection; where there is none, nobody is accepted until there is.
-    pub(crate) fn place_for_one(&mut self) -> Option<Admission> {
+    /// Room for one more connection. Without any, accepting pauses until there is some.
+    pub(crate) fn find_place(&mut self) -> Option<Admission> {
         if self.has_room() {
             return Some(Admission(None));
         }
@@ -67,8 +67,8 @@ impl Loop {
         })
     }
 
-    /// The new connection is there.
-    pub(crate) fn vacate(&mut self, place: Admission) {
+    /// Closes the idle connection, if there is one, whose place a new one takes.
+    pub(crate) fn evict(&mut self, place: Admission) {
         self.idle.most = self.idle.most.max(self.connections.len() + 1);
         if let Admission(Some(token)) = place {
             debug!(self.shared.log, "an idle connection gave way to a new one");
@@ -83,7 +83,7 @@ impl Loop {
         })
     }
 
-    /// The next of those that were found which has idled ever since.
+    /// The next of the connections found that has been idle ever since.
     fn still_idle(&mut self) -> Option<Token> {
         while let Some((since, token)) = self.idle.found.pop() {
             if self.idle_since(token) == Some(since)
@@ -107,7 +107,7 @@ impl Loop {
         self.idle.found = found;
     }
 
-    /// Since when nothing of a request has come; within, `None` where nothing bounds that.
+    /// Since when a connection is idle: `None` if it is not, `Some(None)` if it has no deadline to tell that from.
     fn idle_since(&self, token: Token) -> Option<Option<Instant>> {
         let connection = self.connections.peek(token)?;
         let idles = matches!(connection.phase, Phase::Head) && connection.partial.is_none() && !connection.readable;
@@ -116,7 +116,7 @@ impl Loop {
         idles.then(|| connection.deadline.due().and_then(|due| due.checked_sub(wait)))
     }
 
-    /// After a flood of connections or of bodies, what they needed is given back to the system.
+    /// Gives memory back to the system after a flood of connections or of bodies.
     pub(crate) fn give_back_memory(&mut self) {
         if self.idle.most >= FLOOD && self.connections.len() <= self.idle.most / 4 {
             self.shrink();
@@ -136,7 +136,7 @@ impl Loop {
     }
 }
 
-/// glibc keeps what was freed between two blocks that are in use.
+/// glibc keeps freed memory that lies between two blocks in use, until it is told to trim.
 #[cfg(target_env = "gnu")]
 fn trim() {
     // SAFETY: malloc_trim may be called by any thread at any time; it frees nothing that is in use.

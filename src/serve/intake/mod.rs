@@ -1,4 +1,4 @@
-//! From a listener's queue to a connection, and a connection's end. A worker listens exactly while it would serve at once.
+//! From a listener's queue to a connection, and a connection's end. A worker listens exactly while it could serve a request at once.
 
 pub(crate) mod idle;
 pub(crate) mod spread;
@@ -32,32 +32,32 @@ use crate::{
 
 /// Connections accepted for one event of a listener.
 const ACCEPTS: u32 = 8;
-/// Connections taken for one event of the exchange: their requests have waited already, and no sibling may be idle by now.
+/// Connections taken for one event of the exchange. More than [`ACCEPTS`]: their requests have waited already.
 pub(crate) const TAKES: u32 = 64;
-/// Who has waited in a queue for less is as good as new.
+/// A connection that was in the queue for less than this counts as new.
 const AGED: Duration = Duration::from_millis(10);
-/// Nobody sends a request, gives up and closes within this time.
+/// A client that closes sooner than this after its request has not given up: it only sends no more (FIN).
 const GIVES_UP: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
-/// How long accepting pauses when a listener is broken, unless it is mended before.
+/// How long accepting pauses when a listener is broken, unless it is replaced before.
 const BROKEN: Duration = Duration::from_millis(100);
-/// A worker's table of descriptors has at least so many places, if it may have as many connections.
+/// The size that the table of descriptors gets at the start, or less if fewer connections are allowed.
 const PLACES: usize = 4096;
 
-/// What a worker takes in, and from where.
+/// Where a worker takes connections from, and how many.
 pub(crate) struct Intake {
     pub listeners: Vec<OwnedFd>,
     pub armed: Armed,
-    /// Of each listener: when nobody was known to wait in its queue.
+    /// For each listener, when its queue was last known to be empty.
     pub looked: Vec<Instant>,
     pub paused_until: Option<Instant>,
     complained: Rarely,
     /// The most connections there may be.
     pub most: usize,
-    /// There are as many, and none of them idles.
+    /// There are `most` connections, and none of them is idle.
     pub crowded: bool,
-    /// How many requests were called since connections from outside were last let in.
+    /// How many calls were made since the worker last accepted.
     pub called: u32,
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct Armed {
     pub newcomers: bool,
     /// The exchange, for connections whose requests wait.
     pub waiting: bool,
-    /// The exchange, for connections that rest.
-    pub resting: bool,
+    /// The exchange, for idle connections.
+    pub idle: bool,
 }
 
 impl Intake {
@@ -106,27 +106,28 @@ impl Intake {
         if wanted.waiting != before.waiting {
             listen(wanted.waiting, exchange.waiting.taking(), Source::Waiting);
         }
-        if wanted.resting != before.resting {
-            listen(wanted.resting, exchange.resting.taking(), Source::Resting);
+        if wanted.idle != before.idle {
+            listen(wanted.idle, exchange.idle.taking(), Source::Idle);
         }
     }
 }
 
 impl Loop {
-    /// Listens to listeners and exchange exactly while a connection from there would be served at once; and to the listeners
-    /// where clients would otherwise wait there for longer than `--max-queue-time`.
+    /// Listens to listeners and exchange exactly while a connection from there would be served at once. Listens to the listeners
+    /// also where clients would otherwise wait there for longer than `--max-queue-time`.
     pub(crate) fn arm(&mut self) {
         let open = !self.intake.crowded && self.intake.paused_until.is_none() && self.life.accepts();
         let at_once = open && self.thread_free();
-        let newcomers = at_once || open && self.lets_in_at().is_some_and(|at| at <= self.clock.now);
-        self.listen_to(Armed { newcomers, waiting: at_once, resting: at_once && self.takes_resting() });
+        let newcomers = at_once || open && self.accepts_while_busy_at().is_some_and(|at| at <= self.clock.now);
+        self.listen_to(Armed { newcomers, waiting: at_once, idle: at_once && self.takes_idle() });
     }
 
     pub(crate) fn listen_to(&mut self, wanted: Armed) {
         self.intake.arm(wanted, &self.poll, &self.exchange, &self.shared.log);
     }
 
-    /// What is shared was made anew, because an application has broken it: takes what there is in the old queues, and uses the new ones.
+    /// The master has made new listeners and a new exchange, because an application has broken the old ones. Empties the old queues, and
+    /// uses the new ones.
     pub(crate) fn inherit(&mut self, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
         let (Some(give), Some(take)) = (descriptors.next(), descriptors.next()) else { return };
@@ -138,7 +139,7 @@ impl Loop {
             Ok(exchange) => self.exchange = exchange,
             Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
         }
-        // A worker that drains listens no more.
+        // A worker that drains has no listeners.
         if !self.intake.listeners.is_empty() {
             self.intake.listeners = descriptors.collect();
             self.intake.listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
@@ -148,15 +149,15 @@ impl Loop {
         self.arm();
     }
 
-    /// From when on a busy worker takes in those who wait: half of `--max-queue-time` after it became busy, so that each of them
+    /// When a busy worker accepts nevertheless: half of `--max-queue-time` after it became busy, so that each client
     /// is answered in time, by this worker's 503 or by a sibling that has become idle.
-    pub(crate) fn lets_in_at(&self) -> Option<Instant> {
+    pub(crate) fn accepts_while_busy_at(&self) -> Option<Instant> {
         let bound = self.shared.boot.worker.max_queue_time;
         let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed.newcomers);
         busy.map(|since| since + bound / 2)
     }
 
-    /// Says, once in a while, why nobody is accepted, and which limit is to be raised.
+    /// Logs, at most once a minute, why accepting pauses, and which limit to raise.
     pub(crate) fn complain(&mut self, why: &str) {
         if !self.intake.complained.is_due(self.clock.now) {
             return;
@@ -179,13 +180,13 @@ impl Loop {
 
     /// `false` if there was none.
     fn accept_one(&mut self, listener: u16) -> bool {
-        let Some(place) = self.place_for_one() else { return false };
+        let Some(place) = self.find_place() else { return false };
         match listener::accept(self.intake.listeners[usize::from(listener)].as_fd()) {
             Ok(None) => self.intake.looked[usize::from(listener)] = self.clock.now,
             Ok(Some((socket, address))) => {
-                self.vacate(place);
+                self.evict(place);
                 let transport = Transport::plain(socket);
-                let (left, waited) = self.fate_in_queue(&transport, listener);
+                let (left, waited) = self.state_in_queue(&transport, listener);
                 let token = self.admit(transport, address, listener);
                 if left {
                     self.close(token);
@@ -202,27 +203,27 @@ impl Loop {
                 self.intake.paused_until = Some(self.clock.now + OUT_OF_DESCRIPTORS);
                 self.arm();
             }
-            // An application has shut it down. The master makes another, as soon as it sees that.
+            // The application has shut the listener down. The master replaces it as soon as it notices.
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
                 self.complain("a listener was shut down");
                 self.intake.paused_until = Some(self.clock.now + BROKEN);
                 self.arm();
             }
-            // The client gave up before it was accepted, or the network said so: nothing is lost.
+            // The client or the network ended the connection before it was accepted: no request is lost.
             Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
         }
         false
     }
 
-    /// Whether the client of a connection that was just accepted has left, and for how long its bytes have lain in the queue (on a
-    /// Unix socket, nobody knows). Asked only where they can have lain there for long.
-    fn fate_in_queue(&self, transport: &Transport, listener: u16) -> (bool, Duration) {
+    /// Whether the client of a connection that was just accepted has left, and for how long its bytes have waited in the queue (zero on
+    /// a Unix socket, which does not tell). The kernel is asked only where they may have waited for long.
+    fn state_in_queue(&self, transport: &Transport, listener: u16) -> (bool, Duration) {
         let longest = self.clock.now.saturating_duration_since(self.intake.looked[usize::from(listener)]);
         if longest < AGED {
             return (false, Duration::ZERO);
         }
-        let (state, waited) = transport.fate_in_queue();
-        // Who sends no more after a while has given up. Before that, it may only have said that its request is complete.
+        let (state, waited) = transport.state_in_queue();
+        // A client that sends FIN soon after its request may only mean that the request is complete. Later, it has given up.
         let left = match state {
             PeerState::There => false,
             PeerState::SendsNoMore => waited.unwrap_or(longest) >= GIVES_UP,
@@ -231,26 +232,26 @@ impl Loop {
         (left, waited.unwrap_or_default())
     }
 
-    /// Lets in at least as many from each side as were called since the last look outside. A worker whose queue never empties,
-    /// because the stand-by leads whenever it waits, would otherwise serve those that it has, and nobody else.
-    pub(crate) fn let_in(&mut self) {
+    /// Accepts at least one new connection per call made, from each side, so that a full queue cannot starve newcomers: where the
+    /// stand-by leads in each wait, a busy worker would otherwise never accept.
+    pub(crate) fn accept_more(&mut self) {
         let most = ACCEPTS + std::mem::take(&mut self.intake.called);
         for listener in 0..self.intake.listeners.len() {
             let _all = (0..most).all(|_| self.intake.armed.newcomers && self.accept_one(listener as u16));
         }
         let _all = (0..most).all(|_| self.intake.armed.newcomers && self.take_one_moved());
-        if self.intake.armed.resting {
-            self.take_resting();
+        if self.intake.armed.idle {
+            self.take_idle();
         }
     }
 
-    /// An event brought a connection or none. The same event again, when that connection's request is answered: there may be more.
-    /// Not where requests still wait after a turn's calls: then one in each turn is enough.
+    /// Repeats the current event, after that connection's request, if it has brought one: there may be another. Not while
+    /// requests wait: then one in each turn is enough.
     pub(crate) fn repeat_event(&mut self, one: bool, most: u32) {
         self.poll.repeat_event(one && self.ready.is_empty(), most);
     }
 
-    /// Takes all that the kernel has queued: nobody else will.
+    /// Accepts every connection that the kernel has queued: no other worker will.
     pub(crate) fn empty_queues(&mut self) {
         for listener in 0..self.intake.listeners.len() {
             while let Ok(Some((socket, address))) = listener::accept(self.intake.listeners[listener].as_fd()) {
@@ -296,7 +297,7 @@ impl Loop {
     pub(crate) fn close(&mut self, token: Token) {
         let Some(connection) = self.connection(token) else { return };
         if connection.interest != Interest::None {
-            // Closing alone is not enough: another process may hold the same socket (a child of the application, a sibling).
+            // Closing does not remove it from epoll while another process has the socket, too (a child of the application, a sibling).
             connection.transport.clone().forget(&self.poll.epoll);
         }
         let Some(connection) = self.connections.remove(token) else { return };
@@ -318,14 +319,14 @@ impl Loop {
     }
 }
 
-/// `--worker-connections` (0: no limit), or as many as descriptors allow.
+/// `--worker-connections` (0: no limit), or fewer if the descriptors allow fewer.
 pub(crate) fn most_connections(wanted: u32, descriptors: usize) -> usize {
     let wanted = if wanted == 0 { usize::MAX } else { wanted as usize };
     wanted.min(ostler_wire::limits::for_connections(descriptors as u64) as usize)
 }
 
-/// Lets the kernel make a large table of descriptors while this process has one thread. Once there are several, it waits for a grace
-/// period of all processors, some tens of milliseconds, each time that the table grows: in the middle of an accept or a move.
+/// Makes the kernel's table of descriptors large while this process has one thread. With several threads, each growth of the table
+/// waits for an RCU grace period, some tens of milliseconds, in the middle of an accept or a move.
 pub(crate) fn make_places(most_connections: usize) -> io::Result<()> {
     let places = most_connections.min(PLACES);
     let highest = fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(places as i32 - 1))?;

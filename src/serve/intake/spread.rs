@@ -1,6 +1,6 @@
-//! How connections spread over the workers. Of the workers that sleep the kernel wakes the one that has listened for longest. So a
-//! worker that has more connections than its siblings ceases to listen and begins again, and others come first. It still takes what
-//! nobody else does: no connection waits because of this.
+//! Spreads connections over the workers. Of the workers that sleep, the kernel wakes the one that has listened for longest. So a
+//! worker that has more connections than its siblings ceases to listen and begins again, which puts it behind them. It still accepts
+//! if no sibling does: no connection waits because of this.
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,24 @@ use ostler_wire::scoreboard::WorkerState;
 use super::Armed;
 use crate::event_loop::Loop;
 
-/// Siblings are looked at after so many connections.
+/// How many connections are admitted between two looks at the siblings.
 const BETWEEN_LOOKS: u32 = 8;
-/// So many more than its siblings are not worth anything.
+/// How many connections more than its siblings a worker may have without doing anything about it.
 const SLACK: usize = 8;
-/// A worker that is ahead leaves resting connections to its siblings for so long.
+/// How long a worker that has more connections leaves idle ones to its siblings.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Whether this worker lets its siblings come first.
+/// Whether this worker leaves connections to its siblings.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
-    /// Until then resting connections are left to siblings.
+    /// Until when it leaves idle connections to its siblings.
     paused_until: Option<Instant>,
-    /// Connections since siblings were looked at.
+    /// Connections admitted since the last look at the siblings.
     admitted: u32,
 }
 
 impl Spread {
-    /// When time alone changes something.
+    /// When that pause ends.
     pub fn due(&self) -> Option<Instant> {
         self.paused_until
     }
@@ -35,18 +35,18 @@ impl Spread {
 /// The connections of the workers that serve, this one among them.
 struct Connections {
     mean: usize,
-    /// Of those who would take more.
+    /// The fewest that a worker has which would take more.
     fewest: usize,
 }
 
 impl Loop {
-    /// Whether this worker has room for another packet of resting connections, and does not leave it to others.
-    pub(crate) fn takes_resting(&self) -> bool {
+    /// Whether this worker has room for another packet of idle connections, and does not leave it to its siblings.
+    pub(crate) fn takes_idle(&self) -> bool {
         let room = self.intake.most.saturating_sub(self.connections.len());
         room >= self.handover.at_once && self.spread.paused_until.is_none()
     }
 
-    /// After each few connections: where this worker has more than its share, the next newcomer wakes another one.
+    /// Checks, once in [`BETWEEN_LOOKS`] connections, whether this worker has more than its share: then the next newcomer wakes another.
     pub(crate) fn let_siblings_accept(&mut self) {
         self.spread.admitted += 1;
         if !self.intake.armed.newcomers || self.spread.admitted < BETWEEN_LOOKS {
@@ -56,21 +56,21 @@ impl Loop {
         let own = self.connections.len();
         if own > SLACK && own > self.of_workers().mean * 9 / 8 + SLACK {
             let armed = self.intake.armed;
-            self.listen_to(Armed { resting: armed.resting, ..Armed::default() });
+            self.listen_to(Armed { idle: armed.idle, ..Armed::default() });
             self.listen_to(armed);
         }
     }
 
-    /// After each packet of resting connections: the next one wakes another worker. One that is ahead takes none for a while.
+    /// After each packet of idle connections: the next one wakes another worker. A worker with more than its share pauses.
     pub(crate) fn let_siblings_take(&mut self) {
-        self.listen_to(Armed { resting: false, ..self.intake.armed });
+        self.listen_to(Armed { idle: false, ..self.intake.armed });
         if self.connections.len() > self.of_workers().fewest + 2 * self.handover.at_once {
             self.spread.paused_until = Some(self.clock.now + PAUSE);
         }
         self.arm();
     }
 
-    /// A pause may be over.
+    /// Ends the pause if it is over.
     pub(crate) fn take_again(&mut self) {
         if self.spread.paused_until.is_some_and(|until| until <= self.clock.now) {
             self.spread.paused_until = None;

@@ -1,4 +1,4 @@
-//! What a worker that ends before its requests do still owes: their names in the log, and 503 to those that had no answer.
+//! The end of a worker that still has requests: it logs them, and answers 503 to those that had no answer.
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
@@ -10,13 +10,13 @@ use crate::{
     event_loop::{Loop, calls::Stuck, timers::Token},
 };
 
-/// So many requests are named; of the rest the log has the number.
+/// The most requests that are logged one by one; the others are counted.
 const NAMED: usize = 100;
 
 impl Loop {
     /// The worker ends now, whatever is under way.
     pub(crate) fn cut_requests(&mut self, because: &'static str) {
-        // No answer may promise that its connection can be used again.
+        // From now on each response says that its connection closes.
         self.shared.closing.store(true, Relaxed);
         let tokens: Vec<Token> = self.connections.tokens();
         let mut cut = 0;
@@ -60,7 +60,7 @@ impl Loop {
         warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "because" => because);
     }
 
-    /// Of a request that the application has: its line.
+    /// Cuts a request that the application has. Returns its request line.
     fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
         let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
         let answered = self.answer_for(token, seat, 503);
@@ -68,8 +68,8 @@ impl Loop {
         Some(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// Answers in the place of a call that will not, unless it has begun to, and says that no more will come.
-    /// Returns whether it did answer; then the access log has it, too.
+    /// Answers in place of a call that was given up, unless the call has begun to answer, and sends FIN.
+    /// Returns whether it did answer; then the access log has the request, too.
     pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
         let answers = self.shared.seats[usize::from(seat)].revoke();
         if answers && let Some(mut work) = self.unended(token, seat) {
@@ -79,7 +79,7 @@ impl Loop {
             self.over(work);
         }
         if let Some(connection) = self.connection(token) {
-            // Whether answered or in the middle of an answer: there is no more to come.
+            // Nothing more is sent, whether the answer is complete or not.
             connection.transport.finish_sending();
         }
         answers

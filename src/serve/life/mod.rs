@@ -19,13 +19,13 @@ use crate::{
     transport::listener,
 };
 
-/// When the site stops, a connection that has rested for less than this is kept for the rest of it: there may be a request under way.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// When the site stops, each connection is kept until it has been idle for this long: the client may just have sent a request.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Ready, but the generation is not complete, and may never be: nobody is served.
+    /// Ready, but its generation is not complete yet, and may never be: it serves nobody.
     Waiting,
     Serving,
     /// Will drain at `from`, and accepts until then.
@@ -65,7 +65,7 @@ impl Life {
         matches!(self, Life::Draining(Drain { hand_over: true, .. }))
     }
 
-    /// When time alone changes it.
+    /// When the worker's life goes on without an event.
     pub fn due(&self) -> Option<Instant> {
         match self {
             Life::Leaving { from, .. } => Some(*from),
@@ -100,10 +100,10 @@ impl Loop {
         }
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.life = Life::Leaving { from: self.clock.now + delay, drain };
-        self.drain_goes_on();
+        self.advance_drain();
     }
 
-    /// Told to end at once.
+    /// Ends at once.
     pub(crate) fn quit(&mut self) {
         self.cut_requests("the worker quits");
         self.life = Life::Over(LoopEnd::Quit);
@@ -112,8 +112,8 @@ impl Loop {
         }
     }
 
-    /// What time brings about in a drain.
-    pub(crate) fn drain_goes_on(&mut self) {
+    /// Begins the drain when its delay is over, and ends it when its bound is over.
+    pub(crate) fn advance_drain(&mut self) {
         match self.life {
             Life::Leaving { from, drain } if from <= self.clock.now => {
                 if !drain.hand_over {
@@ -124,9 +124,9 @@ impl Loop {
                 self.arm();
                 self.intake.listeners.clear();
                 if !drain.hand_over {
-                    self.let_have_last_word();
+                    self.close_idle_later();
                 }
-                self.look_at_resting(drain.hand_over);
+                self.move_or_close_all_idle(drain.hand_over);
             }
             _ => {}
         }
@@ -146,37 +146,37 @@ impl Loop {
         }
     }
 
-    /// Lets every connection that is between two requests go on: it will move or end.
-    fn look_at_resting(&mut self, hand_over: bool) {
-        let resting = self.connections.iter().filter(|connection| matches!(connection.phase, Phase::Head));
-        let resting: Vec<Token> = resting.map(|connection| connection.token).collect();
+    /// Moves or closes every connection that is between two requests.
+    fn move_or_close_all_idle(&mut self, hand_over: bool) {
+        let idle = self.connections.iter().filter(|connection| matches!(connection.phase, Phase::Head));
+        let idle: Vec<Token> = idle.map(|connection| connection.token).collect();
         match hand_over {
-            true => resting.into_iter().for_each(|token| self.shall_move(token)),
-            false => resting.into_iter().for_each(|token| self.turn.go_on(token)),
+            true => idle.into_iter().for_each(|token| self.queue_to_move(token)),
+            false => idle.into_iter().for_each(|token| self.turn.go_on(token)),
         }
     }
 
-    /// The site stops. A client that was answered just now, or has just come, may have sent its next request before it can know
-    /// of that: its connection is kept until it has rested for [`LAST_WORD`]. One that has rested for longer ends at once.
-    fn let_have_last_word(&mut self) {
+    /// The site stops. A client that has just connected, or has just had an answer, may already have sent its next request. Its connection
+    /// is kept until it has been idle for [`LAST_REQUEST`]. One that has been idle for longer is closed at once.
+    fn close_idle_later(&mut self) {
         let worker = &self.shared.boot.worker;
         let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
-        let rests = |connection: &Connection| matches!(connection.phase, Phase::Head) && connection.partial.is_none();
-        let resting: Vec<(Token, Instant)> = self
+        let is_idle = |connection: &Connection| matches!(connection.phase, Phase::Head) && connection.partial.is_none();
+        let idle: Vec<(Token, Instant)> = self
             .connections
             .iter()
-            .filter(|connection| rests(connection) && !self.turn.holds(connection.token))
+            .filter(|connection| is_idle(connection) && !self.turn.holds(connection.token))
             .filter_map(|connection| {
                 let wait = if connection.requests == 0 { header } else { keep_alive };
-                Some((connection.token, connection.deadline.due()?.checked_sub(wait)? + LAST_WORD))
+                Some((connection.token, connection.deadline.due()?.checked_sub(wait)? + LAST_REQUEST))
             })
             .collect();
-        for (token, due) in resting {
-            self.end_rest_at(token, due);
+        for (token, due) in idle {
+            self.close_idle_at(token, due);
         }
     }
 
-    fn end_rest_at(&mut self, token: Token, due: Instant) {
+    fn close_idle_at(&mut self, token: Token, due: Instant) {
         if let Some(connection) = self.connections.get(token) {
             self.timers.set(token, &mut connection.deadline, Some(due));
         }
@@ -189,7 +189,7 @@ impl Loop {
             Life::Draining(_) if self.turn.left() > 0 || self.calls.any_may_end() => None,
             Life::Draining(_) if self.connections.len() > self.calls.stuck.len() => None,
             Life::Draining(drain) => {
-                // A sibling may have given something before it heard that all stop.
+                // A sibling that did not know yet that the site stops may have put connections there.
                 if !drain.hand_over && self.empty_exchange() {
                     return None;
                 }
@@ -205,22 +205,22 @@ impl Loop {
         }
     }
 
-    /// Of a connection that waits for (the rest of) a request: whether it has ended because the worker drains. One that may move does
-    /// so soon.
-    pub(crate) fn move_or_close_resting(&mut self, token: Token) -> bool {
+    /// Deals with a connection that waits for (the rest of) a request while the worker drains: it is queued to move, or closed. Returns
+    /// whether it needs nothing else.
+    pub(crate) fn move_or_close_idle(&mut self, token: Token) -> bool {
         let Life::Draining(drain) = self.life else { return false };
         if drain.hand_over {
-            self.shall_move(token);
+            self.queue_to_move(token);
             return false;
         }
         let now = self.clock.now;
         match self.connection(token) {
-            // A request has begun: it is waited for, within the drain's bound.
+            // A request has begun: the worker waits for the rest of it, within the drain's bound.
             Some(Connection { partial: Some(_), .. }) => false,
             Some(connection) if connection.deadline.due().is_none_or(|due| due > now) => {
-                let latest = now + LAST_WORD;
+                let latest = now + LAST_REQUEST;
                 let due = connection.deadline.due().map_or(latest, |due| due.min(latest));
-                self.end_rest_at(token, due);
+                self.close_idle_at(token, due);
                 self.watch(token, Interest::Read);
                 true
             }

@@ -1,4 +1,4 @@
-//! When a worker has served long enough: by requests, age and memory. It asks to be replaced, and goes on until it is.
+//! When a worker is to be replaced: by number of requests, age and memory. It asks the master, and serves until it is replaced.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,16 +10,16 @@ use slog::info;
 
 use crate::event_loop::Loop;
 
-/// In so many looks in a row it must be over the limit: a single large request is no leak.
+/// A worker over its limit in this many looks in a row is replaced: a single large request is no leak.
 const MEMORY_LOOKS: u32 = 3;
-/// How long after a request, and how often then, a worker looks at its own memory.
+/// How long after a request a worker looks at its own memory, and the time between two looks.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
-/// What brings a worker's replacement nearer.
+/// The limits of a worker's life.
 pub(crate) struct Recycling {
     /// None without `--max-requests`, and when there are none left.
     requests_left: Option<u64>,
-    /// By `--max-age`.
+    /// When it reaches `--max-age`.
     old: Option<Instant>,
     /// Bytes (`--max-memory`); 0 for no limit.
     max_memory: u64,
@@ -40,13 +40,13 @@ impl Recycling {
         }
     }
 
-    /// When time alone may bring something about.
+    /// When to look at age or memory again.
     pub fn due(&self) -> Option<Instant> {
         let due = self.old.into_iter().chain(self.look).min();
         due.filter(|_| !self.asked)
     }
 
-    /// Counts a request. Requests cost memory: a while after one it is looked at; an idle worker does not look.
+    /// Counts a request. Only requests make memory grow, so the worker looks at it [`MEMORY_LOOK`] after one; an idle worker does not.
     fn count(&mut self, now: Instant) -> Option<Recycle> {
         if self.max_memory > 0 {
             self.look.get_or_insert(now + MEMORY_LOOK);
@@ -97,7 +97,7 @@ impl Loop {
 
 /// `--max-requests` with its jitter; none for no limit.
 fn requests_left(limit: u64, jitter: u64) -> Option<u64> {
-    // Each worker's own random keys: what this program needs of chance is no more than that.
+    // RandomState has random keys, which differ in each worker. That is all the randomness that the jitter needs.
     let chance = RandomState::new().hash_one(std::process::id());
     (limit > 0).then(|| limit + if jitter > 0 { chance % (jitter + 1) } else { 0 })
 }

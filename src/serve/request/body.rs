@@ -1,4 +1,4 @@
-//! Request bodies: read whole by the loop, or while the application runs.
+//! Request bodies: read whole by the loop before the call, or by the application during it.
 
 use std::{
     io,
@@ -39,7 +39,7 @@ enum Decoder {
 pub(crate) struct BodyReader {
     decoder: Decoder,
     spool: Spool,
-    /// So many bytes of it may be in memory: more than a block only with `room`.
+    /// How many bytes of it may be in memory: more than a block only with `room`.
     in_memory: u64,
     /// What `in_memory` may become.
     most: u64,
@@ -67,7 +67,7 @@ impl BodyReader {
         let memory = settings.body_memory;
         let in_memory = memory.min(BLOCK as u64);
         let most = match framing {
-            // It goes to a file anyway, and leaves the room to others.
+            // It goes to a file anyway, so it takes no memory from others.
             Framing::Length(length) if length > memory => in_memory,
             Framing::Length(length) => length,
             _ => memory,
@@ -76,7 +76,7 @@ impl BodyReader {
         Ok(Some(BodyReader { decoder, spool, in_memory, most, room: None, received: 0, started, parked: None }))
     }
 
-    /// Takes what belongs to the body from the beginning of `input`: how much that was, and whether the body is complete.
+    /// Takes the body's bytes from the beginning of `input`. Returns how many those were, and whether the body is complete.
     pub fn feed(
         &mut self,
         input: &[u8],
@@ -103,7 +103,7 @@ impl BodyReader {
         }
     }
 
-    /// More room in memory, if it needs more and the budget has it. It doubles, so that little is copied.
+    /// Takes more room in memory, if it needs more and the budget has it. The room doubles each time, so that few bytes are copied.
     fn make_room(&mut self, store: &Store) {
         if self.received <= self.in_memory {
             return;
@@ -120,7 +120,7 @@ impl BodyReader {
         }
     }
 
-    /// A body that fits in memory is not too large for a file: others leave it no room.
+    /// A body that would fit in memory is not too large: other bodies have taken the room.
     fn judge(&self, shortage: Shortage, settings: &WorkerSettings) -> Shortage {
         match shortage {
             Shortage::TooLarge if self.received <= settings.body_memory => Shortage::Full,
@@ -128,14 +128,14 @@ impl BodyReader {
         }
     }
 
-    /// How much of `most` bytes may be read: without a descriptor for a file, no more than memory has room for.
+    /// How many bytes may be read, at most `most`. Without a descriptor for a file, no more than there is room for in memory.
     pub fn may_take(&self, most: usize, store: &Store) -> usize {
         let grows = self.most <= store.bodies.left();
         let in_memory = self.spool.left_in_memory(if grows { self.most } else { self.in_memory } as usize);
         if in_memory >= most || store.descriptors_left() > 0 { most } else { in_memory }
     }
 
-    /// All of it.
+    /// The complete body.
     pub fn finish(self, store: &Arc<Store>) -> Result<Body, Shortage> {
         self.spool.into_body(self.room, store)
     }
@@ -162,7 +162,7 @@ impl Decoder {
 pub(crate) enum Problem {
     /// The peer's fault.
     Refused(Refusal),
-    /// Ours: there is no room for it.
+    /// Our own: there is no room for it.
     Shortage(Shortage),
 }
 
@@ -182,21 +182,21 @@ impl From<Shortage> for Problem {
 pub(crate) struct LiveReader {
     decoder: Decoder,
     transport: Arc<Transport>,
-    /// Read from the connection already, and not decoded yet from `start` + `data` on: at first what came with the head, at the end the
-    /// next request.
+    /// Bytes read from the connection. From `start` + `data` on they are not decoded yet. At first these are the bytes that came with the
+    /// head; at the end, those of the next request.
     input: Vec<u8>,
-    /// Before it is what has been given out.
+    /// The bytes before it were given to the application.
     start: usize,
-    /// So many bytes from `start` on are data that nobody has asked for yet.
+    /// How many bytes from `start` on are body data that was not read yet.
     data: usize,
     continue_first: bool,
     pause: Duration,
     min_rate: u64,
     limit: u64,
     received: u64,
-    /// How long it was waited for the client.
+    /// How long it has waited for the client.
     waited: Duration,
-    /// The call that reads it, for its time.
+    /// The call that reads it, whose waits are counted.
     call: Option<(Arc<Shared>, u16)>,
     state: LiveState,
 }
@@ -209,12 +209,12 @@ enum LiveState {
     CallOver,
 }
 
-/// The loop's hold on a [`LiveReader`], to take the connection back when the call is over.
+/// The loop's handle of a [`LiveReader`], to take the connection back when the call is over.
 #[derive(Clone)]
 pub(crate) struct LiveHandle(Arc<Mutex<LiveReader>>);
 
 impl LiveHandle {
-    /// Both holds on a body: the loop's and the application's. `input` is what came behind the head.
+    /// Both handles of a body: the loop's and the application's. `input`: the bytes that came behind the head.
     pub fn new(
         framing: Framing,
         transport: Arc<Transport>,
@@ -251,15 +251,15 @@ impl LiveHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).call = Some((shared, seat));
     }
 
-    /// Whether all of the body is here, read or not. Where another thread is just waiting for more of it, it is not.
+    /// Whether all of the body has come, read or not. `false` while another thread waits for more of it.
     pub fn has_arrived(&self) -> bool {
         self.0.try_lock().is_ok_and(|reader| reader.has_arrived())
     }
 
-    /// The call is over: whether the body was read to its end, and the bytes behind it.
+    /// Ends reading, after the call. Returns whether the body was read to its end, and the bytes behind it.
     pub fn take_back(&self) -> (bool, Vec<u8>) {
         let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is in the buffer may just be the end of the body: an application need not read to see it.
+        // The rest of the body may be in the buffer. An application need not read up to its end.
         let complete = reader.skip_buffered();
         reader.state = LiveState::CallOver;
         let behind = reader.start + reader.data;
@@ -292,7 +292,7 @@ impl LiveReader {
         }
     }
 
-    /// Copies data that was received already; 0 if there is none.
+    /// Copies data from the buffer; 0 if there is none.
     fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.data == 0 && self.state == LiveState::Open {
             let step = self.decoder.step(&self.input[self.start..]).map_err(|refusal| {
@@ -342,7 +342,7 @@ impl LiveReader {
             // 25 bytes always fit an idle connection's send buffer.
             self.transport.send(CONTINUE)?;
         }
-        // All of it was given out, but for the beginning of a chunk.
+        // All of it was read, except the beginning of a chunk's head.
         self.input.drain(..std::mem::take(&mut self.start));
         let mut buffer = [0; 64 * 1024];
         loop {
@@ -357,7 +357,7 @@ impl LiveReader {
         }
     }
 
-    /// Waits for the client, as long as it may pause, and no longer than the minimum rate allows.
+    /// Waits for the client: no longer than it may pause, nor than the minimum rate allows.
     fn wait(&mut self) -> io::Result<()> {
         let pause = (!self.pause.is_zero()).then_some(self.pause);
         let rate = (self.min_rate > 0).then(|| rate_allows(self.received, self.min_rate).saturating_sub(self.waited));

@@ -1,4 +1,4 @@
-//! From bytes to a request that a Python thread can be given.
+//! From bytes to a request that a Python thread can answer.
 
 pub(crate) mod body;
 pub(crate) mod peer;

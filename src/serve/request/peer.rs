@@ -1,4 +1,4 @@
-//! Who asks: as the socket says, as a PROXY header says, as the fields of a trusted proxy say.
+//! Who the client is: from the socket, from a PROXY header, or from the fields of a trusted proxy.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -32,7 +32,7 @@ impl Shared {
 }
 
 impl Incoming {
-    /// Fills in what the application may see of a request's fields, and who asks.
+    /// Fills in who the client is, and which fields the application may not see.
     pub(crate) fn describe(&mut self, shared: &Shared) -> Result<(), Refusal> {
         let worker = &shared.boot.worker;
         let (head, bytes) = (&self.head, &self.bytes);
@@ -54,7 +54,7 @@ impl Incoming {
                 Arc::make_mut(&mut self.client).apply(&origin);
             }
         }
-        // A prefix that a proxy names was taken off the path by it; --root-path is part of what clients ask for.
+        // A proxy that names a prefix has removed it from the path. --root-path is still part of the path.
         let mounted = self.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
         if mounted { Ok(()) } else { Err(Refusal { status: 404, why: "path outside of --root-path" }) }
     }
@@ -74,7 +74,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Who is at the other end, and whether its listener believes it.
+    /// The peer of the connection, and whether its listener trusts it.
     pub(crate) fn peer(&mut self, shared: &Shared) -> &Peer {
         self.peer.get_or_insert_with(|| {
             let ip = self.address.map(|address| address.ip().to_canonical());
@@ -102,7 +102,7 @@ impl Client {
     }
 }
 
-/// `--forwarded-fields`, as they are read. Called for each request of a trusted peer.
+/// `--forwarded-fields`, for the parser. Called for each request of a trusted peer.
 fn believed(fields: &[ForwardedField]) -> Believed {
     let mut believed = Believed::default();
     for field in fields {
@@ -120,7 +120,7 @@ fn believed(fields: &[ForwardedField]) -> Believed {
     believed
 }
 
-/// Whether a peer is in a set; one without an address came by a Unix socket.
+/// Whether a set contains a peer. A peer without an address uses a Unix socket.
 fn contains(peers: &Peers, address: Option<IpAddr>) -> bool {
     address.map_or(peers.unix, |address| peers.contains(address))
 }

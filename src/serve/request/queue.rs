@@ -1,4 +1,4 @@
-//! Complete requests, from the end of their reading to the beginning of their call: oldest first, and not for too long.
+//! The queue of complete requests that wait for a Python thread: oldest first, and no longer than `--max-queue-time`.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Loop {
-    /// The request is whole: it waits for a Python thread, or goes where one is free.
+    /// Queues a complete request for a Python thread.
     pub(crate) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
         work.ready = self.clock.now;
         work.waited = !self.thread_free() || !self.ready.is_empty();
@@ -22,7 +22,7 @@ impl Loop {
             work.waited = true;
         }
         if work.waited && connection.half_closed {
-            // It left in the same moment: the event that told of its request told of that, too.
+            // The client has left already: the event that reported its request has reported that, too.
             let since = work.ready;
             self.dropped(work, since);
             return self.close(token);
@@ -98,7 +98,7 @@ impl Loop {
         self.count_queue();
     }
 
-    /// Says how many requests wait, and which: if the process dies, nobody else can.
+    /// Writes to the scoreboard how many requests wait, and which: the master logs them if this process dies.
     pub(crate) fn count_queue(&self) {
         let (board, own) = (&self.shared.scoreboard, self.shared.slot);
         let (before, queued) = (&board.slot(own).queued, self.ready.len() as u32);
@@ -121,7 +121,7 @@ impl Loop {
         }
     }
 
-    /// Notes that a Python thread makes a call now.
+    /// Begins a Python thread's call.
     pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
         let token = work.outgoing.token;
         let bound = first_look(&self.shared.boot.worker);
@@ -143,7 +143,7 @@ impl Loop {
         let wake = self.threads.call_begins(seat);
         let Some(connection) = self.connection(token) else { unreachable!("next_ready has just found it") };
         connection.phase = Phase::Called(seat, None);
-        self.bound(token, self.clock.now, bound);
+        self.set_deadline(token, self.clock.now, bound);
         Step::Call(work, wake)
     }
 }

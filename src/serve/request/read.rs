@@ -1,4 +1,4 @@
-//! From bytes to a request that can be dispatched.
+//! Reads heads and bodies, until a request can be dispatched.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ impl Loop {
             Ok(None) => {
                 connection.readable = false;
                 self.pool.keep(work);
-                return self.rest(token);
+                return self.wait_for_request(token);
             }
             Ok(Some(0)) | Err(_) => {
                 self.pool.keep(work);
@@ -71,14 +71,14 @@ impl Loop {
                     since: Some(self.clock.now),
                 });
                 self.pool.keep(work);
-                // The kernel reports what comes, not what is still there.
+                // Epoll reports only new bytes (edge-triggered), not those that are still unread.
                 if readable { self.read_more_head(token, partial) } else { self.keep_partial(token, partial) }
             }
             Err(refusal) => self.refuse(token, work, refusal),
         }
     }
 
-    /// A head that comes in pieces, or stands behind another request.
+    /// Reads on in a head that comes in pieces, or behind another request.
     fn read_more_head(&mut self, token: Token, mut partial: Box<Partial>) {
         let begun = partial.since.get_or_insert(self.clock.now).to_owned();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -130,18 +130,18 @@ impl Loop {
     fn keep_partial(&mut self, token: Token, partial: Box<Partial>) {
         let since = partial.since.unwrap_or(self.clock.now);
         let Some(connection) = self.connection(token) else { return };
-        // A CRLF too many behind a body begins no request (RFC 9112 §2.2); it does begin a PROXY header.
+        // An extra CRLF behind a body begins no request (RFC 9112 §2.2). It can begin a PROXY header (version 2).
         if partial.bytes == b"\r\n" && !connection.proxy_expected {
-            return self.rest(token);
+            return self.wait_for_request(token);
         }
         connection.partial = Some(partial);
-        self.rest(token);
-        self.bound(token, since, self.shared.boot.worker.header_timeout);
+        self.wait_for_request(token);
+        self.set_deadline(token, since, self.shared.boot.worker.header_timeout);
     }
 
-    /// Waits for the next request, or for the rest of one: elsewhere, if this worker drains.
-    pub(crate) fn rest(&mut self, token: Token) {
-        if self.move_or_close_resting(token) {
+    /// Waits for the next request, or for the rest of one. If the worker drains, the connection moves or closes instead.
+    pub(crate) fn wait_for_request(&mut self, token: Token) {
+        if self.move_or_close_idle(token) {
             return;
         }
         self.watch(token, Interest::Read);
@@ -151,22 +151,22 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         if connection.partial.is_none() {
             let wait = if connection.requests == 0 { header } else { keep_alive };
-            self.bound(token, now, wait);
+            self.set_deadline(token, now, wait);
             if std::mem::take(&mut self.intake.crowded) {
                 self.arm();
             }
         }
     }
 
-    /// Says how long what a connection does now may last; zero for no bound.
-    pub(crate) fn bound(&mut self, token: Token, since: Instant, bound: Duration) {
+    /// Sets a connection's deadline: `since` plus `bound`; none if `bound` is zero.
+    pub(crate) fn set_deadline(&mut self, token: Token, since: Instant, bound: Duration) {
         let timers = &mut self.timers;
         if let Some(connection) = self.connections.get(token) {
             timers.set(token, &mut connection.deadline, end_of(since, bound));
         }
     }
 
-    /// The head is whole: is there a body?
+    /// The head is complete. Decides whether a body follows.
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
         if let Err(refusal) = work.incoming.describe(&self.shared) {
@@ -184,7 +184,7 @@ impl Loop {
         }
     }
 
-    /// A body follows: the loop reads it, or the application does.
+    /// Begins the body, which the loop or the application reads.
     fn body_follows(&mut self, token: Token, mut work: Box<Work>, reader: Box<BodyReader>) {
         let shared = self.shared.clone();
         let worker = &shared.boot.worker;
@@ -212,7 +212,7 @@ impl Loop {
         self.body_bytes(token, work, reader);
     }
 
-    /// What came of the body together with the head.
+    /// Takes the body's bytes that came together with the head.
     fn body_bytes(&mut self, token: Token, mut work: Box<Work>, mut reader: Box<BodyReader>) {
         let incoming = &mut work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
@@ -227,7 +227,7 @@ impl Loop {
                 connection.phase = Phase::Body(work, reader);
                 let readable = connection.readable;
                 self.watch(token, Interest::Read);
-                self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
+                self.set_deadline(token, self.clock.now, self.shared.boot.worker.body_timeout);
                 if readable {
                     self.turn.go_on_later(token);
                 }
@@ -236,7 +236,7 @@ impl Loop {
         }
     }
 
-    /// Reads what there is of a body.
+    /// Reads the bytes of a body that have come.
     pub(crate) fn read_body(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.read_body_into(token, &mut scratch);
@@ -263,7 +263,7 @@ impl Loop {
                     connection.readable = false;
                     break;
                 }
-                // Cut off: the application never hears of it (RFC 9112 §8).
+                // The client has cut its body off: the application never sees the request (RFC 9112 §8).
                 Ok(Some(0)) => {
                     return self.refuse(token, work, Refusal { status: 400, why: "the client broke off its body" });
                 }
@@ -293,23 +293,23 @@ impl Loop {
         }
         let readable = connection.readable;
         connection.phase = Phase::Body(work, reader);
-        self.bound(token, now, shared.boot.worker.body_timeout);
+        self.set_deadline(token, now, shared.boot.worker.body_timeout);
         if readable {
             self.turn.go_on_later(token);
         }
     }
 
-    /// There is no descriptor for the body's file. Its reading waits for one, and that is not the client's fault.
+    /// Pauses a body until there is a descriptor for its file. The pause does not count against the client's minimum rate.
     fn park(&mut self, token: Token, work: Box<Work>, mut reader: Box<BodyReader>) {
         self.shared.store.complain(&self.shared.log, &Shortage::Descriptors, &work.incoming.line());
         reader.parked = Some(self.clock.now);
         let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         connection.phase = Phase::Body(work, reader);
         self.parked.push_back(token);
-        self.bound(token, self.clock.now, self.shared.boot.worker.body_timeout);
+        self.set_deadline(token, self.clock.now, self.shared.boot.worker.body_timeout);
     }
 
-    /// Descriptors are free again: bodies that waited for one are read on.
+    /// Resumes as many paused bodies as there are free descriptors.
     pub(crate) fn unpark(&mut self) {
         if !self.parked.is_empty() {
             let free = self.shared.store.descriptors_left().min(self.parked.len());
@@ -351,12 +351,12 @@ impl Loop {
     }
 }
 
-/// Whether a client falls below the minimum rate, once it had time to show its rate.
+/// Whether a client is slower than the minimum rate, after [`RATE_GRACE`].
 pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
     rate > 0 && time > rate_allows(bytes, rate)
 }
 
-/// How long a client may have taken for so many bytes.
+/// How long a client may take for that many bytes.
 pub(crate) fn rate_allows(bytes: u64, rate: u64) -> Duration {
     Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or(Duration::MAX).max(RATE_GRACE)
 }

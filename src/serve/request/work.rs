@@ -1,4 +1,4 @@
-//! The work that one request is: what was read of it, and what is made of its response.
+//! The state of one request: its bytes, and its response.
 
 use std::{sync::Arc, time::Instant};
 
@@ -23,7 +23,7 @@ pub(crate) struct Work {
     pub started: Instant,
     /// Whether it found no Python thread free.
     pub waited: bool,
-    /// Whether it is to be found out if the call waits for something, and whether it has.
+    /// Whether to measure if the call waits for something, and whether it has waited.
     pub measured: bool,
     pub slept: bool,
     pub panicked: bool,
@@ -37,7 +37,7 @@ pub(crate) struct Incoming {
     /// How many of those belong to this request.
     pub consumed: usize,
     pub head: RequestHead,
-    /// Whether `bytes` holds the body, too: nothing of the request was read elsewhere.
+    /// Whether `bytes` holds the whole request, with its body.
     pub whole: bool,
     pub body: Body,
     pub client: Arc<Client>,
@@ -47,7 +47,7 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// The request line, or of one that cannot be read what has come of it, for the log.
+    /// The request line for the log; of a request that cannot be parsed, its first line so far.
     pub fn line(&self) -> String {
         let line = match self.line_bytes() {
             b"" => self.bytes[..self.filled].split(|&byte| byte == b'\r').next().unwrap_or_default(),
@@ -56,7 +56,7 @@ impl Incoming {
         String::from_utf8_lossy(&line[..line.len().min(2048)]).into_owned()
     }
 
-    /// Gives back the memory that only reading needed; what the access log shows stays.
+    /// Frees the memory that only reading needed. Keeps what the access log shows.
     pub fn slim(&mut self) {
         let length = if self.head.length > 0 { self.head.length } else { self.filled };
         self.bytes.truncate(length);
@@ -64,7 +64,7 @@ impl Incoming {
         self.filled = length;
     }
 
-    /// Puts the beginning of the next request behind this one, whose spans stay good for the log.
+    /// Appends the beginning of the next request to this one's bytes. This one's spans stay valid, for the log.
     pub fn append(&mut self, behind: &[u8]) {
         if !behind.is_empty() {
             self.bytes.truncate(self.filled);
@@ -73,7 +73,7 @@ impl Incoming {
         }
     }
 
-    /// Method and target as they came, with the version: what the scoreboard and the access log show. Empty where no head could be read.
+    /// Method, target and version as they came, for the scoreboard and the access log. Empty if the head could not be parsed.
     pub fn line_bytes(&self) -> &[u8] {
         if self.head.target.end == 0 {
             return b"";
@@ -110,12 +110,12 @@ impl Work {
         })
     }
 
-    /// The way back to its client.
+    /// Where the response is sent.
     pub fn response(&mut self) -> Response<'_> {
         Response { out: &mut self.outgoing, request: &self.incoming.head, bytes: &self.incoming.bytes }
     }
 
-    /// Keeps, while a client takes its time, only what the access log shows.
+    /// While a slow client takes its response, keeps only what the access log shows.
     pub fn slim(&mut self) {
         self.incoming.slim();
         self.outgoing.slim();

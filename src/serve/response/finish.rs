@@ -106,7 +106,7 @@ impl Loop {
                 connection.phase = Phase::Head;
                 let begun = connection.partial.is_some();
                 if !begun && !connection.readable {
-                    self.rest(token);
+                    self.wait_for_request(token);
                 } else if !(begun && self.life.hands_over() && self.give(token)) {
                     self.turn.go_on_later(token);
                 }
@@ -130,7 +130,7 @@ impl Loop {
         connection.partial = None;
         connection.phase = Phase::Lingering(LINGER_BYTES);
         self.watch(token, Interest::Read);
-        self.bound(token, self.clock.now, LINGER_TIME);
+        self.set_deadline(token, self.clock.now, LINGER_TIME);
         self.turn.go_on_later(token);
     }
 

@@ -1,4 +1,4 @@
-//! How long a call has waited for its client. That is the client's time: `--timeout` and `--slow-request` are about the application's.
+//! How long a call has waited for its client. `--timeout` and `--slow-request` do not count that time: they bound the application's.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -7,14 +7,14 @@ use std::{
 
 use ostler_wire::scoreboard::now;
 
-/// Of the call that one Python thread makes. Written by that thread, read by the loop.
+/// The waits of one Python thread's call. Written by that thread, read by the loop.
 #[derive(Debug, Default)]
 pub(crate) struct CallTime {
-    /// In milliseconds of the scoreboard's clock; 0 while it does not wait.
+    /// When the present wait began, in milliseconds of the scoreboard's clock; 0 while the call does not wait.
     since: AtomicU64,
-    /// Milliseconds of all waits that are over.
+    /// The length of all earlier waits, in milliseconds.
     waited: AtomicU64,
-    /// It was logged as a slow request.
+    /// Whether the call was logged as a slow request.
     pub explained: AtomicBool,
 }
 
@@ -26,7 +26,7 @@ impl CallTime {
         self.explained.store(false, Relaxed);
     }
 
-    /// Waits for the client.
+    /// Counts the time that `wait` takes.
     pub fn during<T>(&self, wait: impl FnOnce() -> T) -> T {
         let since = now();
         self.since.store(since, Relaxed);

@@ -1,4 +1,4 @@
-//! Who runs the loop, who is free to, and when the loop is handed on before a call rather than after.
+//! Which thread runs the loop, which threads are free to, and when the leader hands the loop on before it makes a call.
 //!
 //! One thread leads: it waits for events. While calls are short, the leader makes them itself, and nobody leads meanwhile. A call
 //! that waits (for a database, for another site) would keep the loop for its length, so where calls do that, the leader hands the
@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-/// Calls from this length on are measured, and count as waiting if they waited.
+/// Calls shorter than this never count as waiting.
 const WORTH_HANDING_ON: Duration = Duration::from_micros(200);
-/// After a call that waited, the loop is handed on before so many calls that do not.
+/// After a call that waited, the next calls are expected to wait, until this many in a row have not.
 const MEMORY: u32 = 128;
 
 /// Who waits for events.
@@ -16,9 +16,9 @@ const MEMORY: u32 = 128;
 pub(crate) enum Lead {
     /// This Python thread, now or as soon as it wakes.
     Thread(u16),
-    /// Nobody: this Python thread was leading when it made a call that should be short. Whoever comes to the loop first leads.
+    /// Nobody: this Python thread was leading when it made a call that should be short. The first thread that returns to the loop leads.
     Calling(u16),
-    /// The stand-by, because every Python thread is in a call that lasts.
+    /// The stand-by, because every Python thread is in a long call.
     Standby,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct Threads {
     pub lead: Lead,
     /// Python threads that have nothing to do.
     free: Vec<u16>,
-    /// Calls for which nobody was left to lead. The stand-by watches those.
+    /// How many calls were made while nobody led. The stand-by watches the count.
     pub unled: u64,
-    /// The stand-by sleeps until there is such a call.
+    /// The stand-by sleeps until the next such call.
     pub standby_sleeps: bool,
     /// How many calls more are expected to wait. See [`MEMORY`].
     expected: u32,
@@ -42,12 +42,12 @@ pub(crate) enum Wake {
     Nobody,
     /// It leads from now on.
     Thread(u16),
-    /// It looks after the loop, should the call last.
+    /// It leads if the call turns out to be long.
     Standby,
 }
 
 impl Threads {
-    /// The main thread leads first. The others are free when they say so.
+    /// The main thread leads first. The others are added when they are free.
     pub fn new() -> Threads {
         Threads { lead: Lead::Thread(0), free: Vec::new(), unled: 0, standby_sleeps: false, expected: 0 }
     }
@@ -78,8 +78,9 @@ impl Threads {
         if std::mem::take(&mut self.standby_sleeps) { Wake::Standby } else { Wake::Nobody }
     }
 
-    /// A Python thread comes back from a call, or was given the lead. Whether it has taken the lead from the stand-by.
-    pub fn comes(&mut self, thread: u16) -> bool {
+    /// A Python thread returns from a call, or was promoted. It leads unless another Python thread does. Returns whether it has taken the
+    /// lead from the stand-by.
+    pub fn enter(&mut self, thread: u16) -> bool {
         let before = self.lead;
         if !matches!(before, Lead::Thread(_)) {
             self.lead = Lead::Thread(thread);
@@ -88,12 +89,12 @@ impl Threads {
     }
 
     /// A Python thread has nothing to do.
-    pub fn rests(&mut self, thread: u16) {
+    pub fn add_free(&mut self, thread: u16) {
         self.free.push(thread);
     }
 
-    /// A free thread that leads from now on.
-    pub fn grant(&mut self) -> Option<u16> {
+    /// Makes a free thread the leader.
+    pub fn promote(&mut self) -> Option<u16> {
         let next = self.free.pop()?;
         self.lead = Lead::Thread(next);
         Some(next)
@@ -104,13 +105,13 @@ impl Threads {
         self.expected > 0
     }
 
-    /// A call has ended, or the stand-by has seen one wait.
+    /// Learns from a call that has ended, or that the stand-by has seen waiting.
     pub fn learn(&mut self, waited: bool) {
         self.expected = if waited { MEMORY } else { self.expected.saturating_sub(1) };
     }
 }
 
-/// Whether calls are long enough to be measured, and one of this length to be handed on.
+/// Whether a call of this length may be worth handing the loop on.
 pub(crate) fn worth_handing_on(length: Duration) -> bool {
     length >= WORTH_HANDING_ON
 }
@@ -121,7 +122,7 @@ mod tests {
 
     fn threads(count: u16) -> Threads {
         let mut threads = Threads::new();
-        (1..count).rev().for_each(|thread| threads.rests(thread));
+        (1..count).rev().for_each(|thread| threads.add_free(thread));
         threads
     }
 
@@ -131,7 +132,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(threads.call_begins(0), Wake::Nobody);
             assert_eq!(threads.lead, Lead::Calling(0));
-            assert!(!threads.comes(0));
+            assert!(!threads.enter(0));
             threads.learn(false);
         }
         assert_eq!((threads.lead, threads.unled), (Lead::Thread(0), 3));
@@ -146,11 +147,11 @@ mod tests {
         assert!(threads.any_free());
         assert_eq!(threads.call_begins(2), Wake::Nobody);
         assert_eq!((threads.lead, threads.any_free()), (Lead::Calling(2), false));
-        // Whoever ends its call first leads, and the one that called without a leader finds that out.
-        assert!(!threads.comes(1));
-        threads.comes(2);
+        // The thread whose call ends first leads. The one that called while nobody led finds a leader when it returns.
+        assert!(!threads.enter(1));
+        threads.enter(2);
         assert_eq!(threads.lead, Lead::Thread(1));
-        threads.rests(2);
+        threads.add_free(2);
         assert_eq!(threads.call_begins(1), Wake::Thread(2));
     }
 
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(threads.call_begins(0), Wake::Standby);
         assert!(!threads.standby_sleeps);
         threads.lead = Lead::Standby;
-        assert!(threads.comes(0));
+        assert!(threads.enter(0));
         assert_eq!(threads.lead, Lead::Thread(0));
     }
 }

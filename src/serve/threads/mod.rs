@@ -1,12 +1,12 @@
-//! The threads of a worker: who runs its loop, and who calls the application.
+//! The threads of a worker: which one runs its loop, and which ones call the application.
 //!
-//! The loop is locked while somebody works on it, and never while somebody waits or calls. One thread leads: it waits for events.
-//! A Python thread that leads calls the application itself, so that a fast request costs no hand-off. Where calls are expected to
-//! wait, the leader wakes a free thread to lead before it calls (see lead.rs). Every thread takes up its own connection after its
-//! call, makes what calls there are, and leads if nobody does.
-//! The stand-by thread looks after calls for which nobody was left to lead: when one lasts, it leads until a Python thread is free, so
-//! that reads, writes, time-outs and hand-overs go on while Python works. It ticks only while there are such calls; an idle worker
-//! makes no wake-ups.
+//! This is the leader/followers pattern. One thread leads: it waits for events. A thread locks the loop while it works on it, but not
+//! while it waits or calls. A Python thread that leads calls the application itself, so that a fast request costs no hand-off. Where
+//! calls are expected to wait, the leader promotes a free thread to leader before it calls (see lead.rs). After its call, every thread
+//! finishes its own connection, makes the calls that are ready, and leads if nobody does.
+//! The stand-by thread watches calls that are made while nobody leads. When one is long, the stand-by leads until a Python thread is
+//! free, so that reads, writes, time-outs and hand-overs go on while Python works. It ticks only while there are such calls; an idle
+//! worker makes no wake-ups.
 
 pub(crate) mod call_time;
 pub(crate) mod lead;
@@ -47,9 +47,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(1);
 /// The same under a steady load of short calls, where each tick costs the calls a context switch.
 const STEADY_TICK: Duration = Duration::from_millis(3);
-/// A load is steady when so many ticks in a row have each seen a call end.
+/// The load is steady when a call has ended in each of this many ticks in a row.
 const STEADY_TICKS: u32 = 16;
-/// After so many ticks without a call the stand-by sleeps until there is one.
+/// After this many ticks without a call, the stand-by sleeps until there is one.
 const QUIET_TICKS: u32 = 16;
 
 /// The threads of a worker.
@@ -69,15 +69,15 @@ pub(crate) struct Crew<'a, A: Application> {
 struct Call {
     /// The request; none if it is in [`Crew::pending`], because the thread has to wait before it can call.
     work: Option<Box<Work>>,
-    /// Nobody else leads meanwhile.
+    /// Nobody leads during the call.
     led: bool,
 }
 
-/// Where a Python thread waits until it is to lead.
+/// Where a Python thread waits until it is promoted to leader.
 #[derive(Default)]
 struct Place {
     thread: OnceLock<(Thread, Pid)>,
-    granted: AtomicBool,
+    promoted: AtomicBool,
 }
 
 impl<'a, A: Application> Crew<'a, A> {
@@ -111,7 +111,7 @@ impl<'a, A: Application> Crew<'a, A> {
                 error!(crew.shared.log, "could not start a thread"; "error" => %error);
                 crew.application.abandon(1);
             }
-            crew.python[0].granted.store(true, Release);
+            crew.python[0].promoted.store(true, Release);
             crew.guard(|| crew.serve(0));
         });
         self.event_loop.into_inner().unwrap_or_else(PoisonError::into_inner).ending()
@@ -132,11 +132,11 @@ impl<'a, A: Application> Crew<'a, A> {
         let mut caller = self.application.caller(seat);
         self.application.rest(&mut caller);
         if seat > 0 {
-            // Not before: it has waited for the interpreter lock, which a call may hold for long.
-            self.lock().joins(seat);
+            // Free only now: `caller` has waited for the interpreter lock, which a call may hold for long.
+            self.lock().add_free_thread(seat);
         }
         while !self.over.load(Acquire) {
-            if place.granted.swap(false, Acquire) {
+            if place.promoted.swap(false, Acquire) {
                 self.work(seat, &mut caller);
                 self.application.rest(&mut caller);
             } else {
@@ -148,21 +148,21 @@ impl<'a, A: Application> Crew<'a, A> {
     /// Runs the loop and the calls that it finds, until another thread leads and there is no call to make.
     fn work(&self, seat: u16, caller: &mut A::Caller) {
         let mut event_loop = self.lock();
-        event_loop.comes(seat);
+        event_loop.thread_enters(seat);
         while let Some(Call { work, led }) = self.turn(event_loop, Some((seat, &mut *caller))) {
             let Some(mut work) = work.or_else(|| self.prepare(seat, caller)) else {
                 event_loop = self.lock();
-                event_loop.lock_is_had();
-                event_loop.comes(seat);
+                event_loop.lock_acquired();
+                event_loop.thread_enters(seat);
                 continue;
             };
             self.call(caller, &mut work);
             if !led {
-                // Others may wait for it, and what follows is not Python's.
+                // Other threads may wait for the interpreter lock, and what follows needs no Python.
                 self.application.rest(caller);
             }
             event_loop = self.lock();
-            event_loop.comes(seat);
+            event_loop.thread_enters(seat);
             event_loop.finish(work);
         }
     }
@@ -178,7 +178,7 @@ impl<'a, A: Application> Crew<'a, A> {
         self.standby.get_or_init(thread::current);
         let mut watch = Watch::default();
         while !self.over.load(Acquire) {
-            // Whoever has locked the loop is at work on it: there is nothing to stand by for.
+            // Another thread works on the loop: the stand-by is not needed.
             let Ok(mut event_loop) = self.event_loop.try_lock() else {
                 thread::park_timeout(TICK);
                 continue;
@@ -194,23 +194,23 @@ impl<'a, A: Application> Crew<'a, A> {
                     thread::park();
                 }
                 Look::Lead { waits } => {
-                    event_loop.standby_comes(waits);
+                    event_loop.standby_leads(waits);
                     self.turn(event_loop, None);
                 }
             }
         }
     }
 
-    /// How long a Python thread has had a processor.
+    /// How much processor time a Python thread has used.
     fn processor_time(&self, seat: u16) -> Option<Duration> {
         let (_, thread) = self.python[usize::from(seat)].thread.get()?;
-        // The clock of a thread of this process, as clock_getcpuclockid(3) makes it up for a process.
+        // The clock of a thread of this process. clock_getcpuclockid(3) composes that of a process in the same way.
         let clock = ClockId::from_raw(!thread.as_raw() << 3 | 6);
         clock.now().ok().map(Duration::from)
     }
 
-    /// Runs the loop until there is a call to make, or nothing more to do for this thread, or all is over. `thread`: the seat of the
-    /// Python thread and what it keeps; none for the stand-by.
+    /// Runs the loop until there is a call to make, or nothing more to do for this thread, or the loop has ended. `thread`: the seat of the
+    /// Python thread and what it keeps from call to call; none for the stand-by.
     fn turn<'l>(
         &'l self,
         mut event_loop: MutexGuard<'l, Loop>,
@@ -225,7 +225,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     let work = if self.application.is_prepared(caller) {
                         Some(work)
                     } else {
-                        // While the loop is locked: whoever leads next must see that it may have to be taken back.
+                        // Done while the loop is locked, so that the next leader sees when the request has to be taken back.
                         self.pending[usize::from(seat)].put(work);
                         event_loop.shorten_wait();
                         None
@@ -233,7 +233,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     drop(event_loop);
                     match wake {
                         Wake::Nobody => {}
-                        Wake::Thread(seat) => self.grant(seat),
+                        Wake::Thread(seat) => self.promote(seat),
                         Wake::Standby => self.standby.wait().unpark(),
                     }
                     return Some(Call { work, led });
@@ -249,9 +249,9 @@ impl<'a, A: Application> Crew<'a, A> {
                     event_loop.end_wait(seat, events, filled);
                 }
                 Step::Leave => return None,
-                Step::Grant(seat) => {
+                Step::Promote(seat) => {
                     drop(event_loop);
-                    self.grant(seat);
+                    self.promote(seat);
                     return None;
                 }
                 Step::Explain(seat, what) => self.explain(seat, what),
@@ -268,13 +268,13 @@ impl<'a, A: Application> Crew<'a, A> {
         }
     }
 
-    fn grant(&self, seat: u16) {
+    fn promote(&self, seat: u16) {
         let place = &self.python[usize::from(seat)];
-        place.granted.store(true, Release);
+        place.promoted.store(true, Release);
         place.thread.wait().0.unpark();
     }
 
-    /// Lets every thread go.
+    /// Ends all threads.
     fn end(&self) {
         self.over.store(true, Release);
         for thread in self.python.iter().filter_map(|place| place.thread.get()) {
@@ -295,7 +295,7 @@ impl<'a, A: Application> Crew<'a, A> {
             "thread" => seat, "stacks" => self.application.stacks());
     }
 
-    /// Makes one call. Whatever the application did not finish is finished here.
+    /// Makes one call, and ends the response if the application did not.
     fn call(&self, caller: &mut A::Caller, work: &mut Work) {
         let incoming = &mut work.incoming;
         let body = std::mem::take(&mut incoming.body);
@@ -331,9 +331,9 @@ impl<'a, A: Application> Crew<'a, A> {
 #[derive(Default)]
 struct Watch {
     unled: u64,
-    /// How long the thread of the unled call had had a processor.
+    /// How much processor time the thread of that call had used.
     processor: Option<Duration>,
-    /// So many ticks in a row have seen a new unled call, and so many none.
+    /// How many ticks in a row have seen a new call without a leader, and how many have seen none.
     steady: u32,
     quiet: u32,
 }
@@ -342,7 +342,7 @@ struct Watch {
 enum Look {
     Again(Duration),
     Sleep,
-    /// A call has lasted for a tick. Whether it waits for something, rather than use a processor.
+    /// It leads: a call has lasted for a tick. `waits`: the call waits for something, rather than use a processor.
     Lead {
         waits: bool,
     },
@@ -359,7 +359,7 @@ impl Watch {
             let processor = processor_time(seat);
             let before = std::mem::replace(&mut self.processor, processor);
             if same {
-                // Less than a tenth of a tick: it was not at work, nor did it only lose its processor for a moment.
+                // Less than a tenth of a tick: the call waits. One that only lost its processor for a moment has used more.
                 let waits = processor.zip(before).is_some_and(|(now, before)| now.saturating_sub(before) < TICK / 10);
                 return Look::Lead { waits };
             }

@@ -1,4 +1,4 @@
-//! Threads that come to the loop: to work on it, to wait for work, to take it over.
+//! Threads that enter the loop: to work on it, to wait for work, or to lead it.
 
 use ostler_wire::scoreboard::WorkerState;
 
@@ -7,9 +7,9 @@ use crate::event_loop::Loop;
 
 impl Loop {
     /// A Python thread begins to work on the loop.
-    pub fn comes(&mut self, seat: u16) {
-        if self.threads.comes(seat) {
-            // The stand-by has nothing to wait for any more.
+    pub fn thread_enters(&mut self, seat: u16) {
+        if self.threads.enter(seat) {
+            // Ends the stand-by's wait for events.
             self.shared.wake();
         }
         if !self.held.is() {
@@ -19,21 +19,21 @@ impl Loop {
         self.arm();
         let at_hand = self.ready.len() + self.turn.left() + self.poll.left();
         if self.intake.armed.newcomers && !armed && at_hand > 0 {
-            self.let_in();
+            self.accept_more();
         }
     }
 
-    /// A Python thread is there, and has nothing to do.
-    pub fn joins(&mut self, seat: u16) {
-        self.threads.rests(seat);
+    /// A Python thread has nothing to do, and may be promoted.
+    pub fn add_free_thread(&mut self, seat: u16) {
+        self.threads.add_free(seat);
         self.arm();
         if self.threads.lead == Lead::Standby {
             self.shared.wake();
         }
     }
 
-    /// The stand-by leads, because nobody else has for a while. Whether the call that it found waits.
-    pub fn standby_comes(&mut self, waits: bool) {
+    /// The stand-by leads, because a call that was made without a leader is long. `waits`: that call waits for something.
+    pub fn standby_leads(&mut self, waits: bool) {
         self.read_clock();
         self.threads.lead = Lead::Standby;
         if !self.recall() && waits {

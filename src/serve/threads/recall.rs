@@ -1,6 +1,6 @@
-//! Requests whose thread cannot get what a call needs: in Python, the interpreter lock, while another thread holds it in a call into C.
-//! The application has not seen such a request, so the loop takes it back: it waits with the others, and may move to a sibling.
-//! Its thread goes on waiting. Until it has the lock no other thread would get it, so no calls begin.
+//! Requests whose thread waits for what a call needs: in Python, for the interpreter lock, while another thread holds it in a call into
+//! C. The application has not seen such a request, so the loop takes it back into the queue, from where it may move to a sibling.
+//! The thread goes on waiting. No calls begin until it has the lock, because no other thread would get it either.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,9 +15,9 @@ use crate::{
     request::work::Work,
 };
 
-/// A request is taken back after so long.
+/// After this time a request is taken back.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// The log says so if the lock was held for this long.
+/// A lock that is held for this long is logged.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
 
 /// Where a request is while its thread waits for what the call needs.
@@ -29,7 +29,7 @@ impl Pending {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
     }
 
-    /// By the thread when it can call, or by the loop when that takes too long: whoever comes first has the request.
+    /// Taken by the thread when it can call, or by the loop when that takes too long, whichever comes first.
     pub fn take(&self) -> Option<Box<Work>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -39,7 +39,7 @@ impl Pending {
     }
 }
 
-/// The requests whose threads wait, since when they wait in vain, and whether the log has said so.
+/// The requests whose threads wait; since when the lock is held by another thread, and whether the log has said so.
 pub(crate) struct Held {
     /// For each Python thread.
     pub pending: Arc<[Pending]>,
@@ -52,7 +52,7 @@ impl Held {
         Held { pending: (0..threads).map(|_| Pending::default()).collect(), since: None, said: false }
     }
 
-    /// Whether a thread waits in vain.
+    /// Whether a thread still waits although its request was taken back.
     pub fn is(&self) -> bool {
         self.since.is_some()
     }
@@ -68,7 +68,7 @@ impl Held {
         if late { self.pending[thread].take() } else { None }
     }
 
-    /// When it is worth saying.
+    /// When to log that the lock is held.
     pub fn due(&self) -> Option<Instant> {
         self.since.filter(|_| !self.said).map(|since| since + WORTH_SAYING)
     }
@@ -80,7 +80,7 @@ impl Loop {
         if self.calls.under_way == 0 { None } else { self.held.recall_due() }
     }
 
-    /// Takes back the requests that have waited too long for their threads. Whether there were any.
+    /// Takes back the requests that have waited too long for their threads. Returns whether there were any.
     pub(crate) fn recall(&mut self) -> bool {
         let mut any = false;
         for thread in 0..self.held.pending.len() {
@@ -108,24 +108,24 @@ impl Loop {
         self.count_queue();
     }
 
-    /// A thread that had waited in vain can call now.
-    pub(crate) fn lock_is_had(&mut self) {
+    /// A thread whose request was taken back has got the lock.
+    pub(crate) fn lock_acquired(&mut self) {
         self.read_clock();
         if self.held.said {
-            self.say_held("interpreter lock free again");
+            self.log_held_lock("interpreter lock free again");
         }
         (self.held.since, self.held.said) = (None, false);
     }
 
-    /// Says, once, that the lock is held.
-    pub(crate) fn look_at_held(&mut self) {
+    /// Logs, once, that the lock is held.
+    pub(crate) fn report_held_lock(&mut self) {
         if self.held.due().is_some_and(|due| due <= self.clock.now) {
-            self.say_held("interpreter lock held");
+            self.log_held_lock("interpreter lock held");
             self.held.said = true;
         }
     }
 
-    fn say_held(&self, what: &'static str) {
+    fn log_held_lock(&self, what: &'static str) {
         let Some(since) = self.held.since else { return };
         let calls = self.shared.seats.iter().enumerate().filter_map(|(seat, _)| {
             let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat as u16).current()?;

@@ -1,4 +1,4 @@
-//! Listeners: how connections come out of their queues, and what they inherit from them.
+//! Listeners: accepts connections from their queues, and sets the socket options that connections inherit.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use nix::{
 
 use super::unless_blocked;
 
-/// Takes one connection from a listener's queue, and says who is at its other end. `None` if nobody waits there.
+/// Takes one connection from a listener's queue, with its peer's address. `None` if the queue is empty.
 pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
     loop {
         ensure_nonblocking(listener)?;
@@ -23,15 +23,16 @@ pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option
         // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
         #[allow(unsafe_code)]
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-        // Fails if the client has reset it in the queue: nobody waits for an answer, and nobody knows who it was.
+        // Fails if the client has reset the connection in the queue: then nobody waits for an answer.
         if let Ok(address) = peer_address(&socket) {
             return Ok(Some((socket, address)));
         }
     }
 }
 
-/// accept(2) cannot be asked for no wait in each call, and the flag is that of all who share the listener: an application in any
-/// of them can have cleared it. Whoever clears it between this look and the call makes that call wait for the next connection.
+/// accept(2) has no flag for a call that does not block: the listener's O_NONBLOCK decides, which all processes with that listener
+/// share, and an application in any of them may have cleared it. If it is cleared between this check and the call, that call blocks
+/// until the next connection.
 fn ensure_nonblocking(listener: BorrowedFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
     if !flags.contains(OFlag::O_NONBLOCK) {
@@ -45,22 +46,22 @@ fn peer_address(socket: &OwnedFd) -> io::Result<Option<SocketAddr>> {
     Ok(socket2::SockRef::from(&socket.as_fd()).peer_addr()?.as_socket())
 }
 
-// A connection is in the listener's queue when its first bytes are there (tcp(7)): who only connects costs a worker nothing, and
-// accepting never ends in waiting.
+// A connection is put in the listener's queue when its first bytes have come (tcp(7)): a client that only connects costs a worker
+// nothing, and an accepted connection can be read at once.
 sockopt_impl!(DeferAccept, Both, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize);
 
-/// Seconds after which a connection is accepted although nothing has come.
+/// Seconds after which a connection is queued although no bytes have come.
 const DEFER_ACCEPT: usize = 1;
 
-/// Sets what connections inherit from their listener, and when it hands them over.
+/// Sets the options that connections inherit, and defers accepting until there are bytes.
 pub(crate) fn prepare(listener: BorrowedFd) {
-    // A response's head must not wait for the client's acknowledgement of the last one. Both fail on Unix sockets, which neither
-    // delay nor defer.
+    // A response's head must not wait until the client has acknowledged the previous one. Both options fail on Unix sockets, which
+    // need neither.
     let _ = socket::setsockopt(&listener, sockopt::TcpNoDelay, &true);
     let _ = socket::setsockopt(&listener, DeferAccept, &DEFER_ACCEPT);
 }
 
-/// No more waiting for first bytes: the listener is about to close, and who has only connected would be reset by that.
+/// No longer defers accepting: the listener is about to close, which would reset clients that have only connected.
 pub(crate) fn accept_the_silent(listener: BorrowedFd) {
     let _ = socket::setsockopt(&listener, DeferAccept, &0);
 }

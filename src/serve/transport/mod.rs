@@ -1,7 +1,7 @@
-//! A client's connection as bytes. Every read, write, question and end of a client's socket goes through [`Transport`], so that
-//! whoever asks it need not know how the bytes travel. Today they travel as they are; a sealed transport (TLS) has its place here.
+//! A client's connection as bytes. All reads, writes, questions and closes of a client's socket go through [`Transport`], so that
+//! no caller needs to know how the bytes travel. Today they travel as they are; an encrypted transport (TLS) belongs here.
 //!
-//! Nothing here waits, but [`Transport::wait`]: `None` means that the call would have had to.
+//! Nothing here blocks, except [`Transport::wait`]: `None` means that the call would have blocked.
 
 pub(crate) mod listener;
 
@@ -25,7 +25,7 @@ use nix::{
 
 use crate::connection::TURN;
 
-/// A client's socket. The loop has it, and the call of its request; it closes when both have let go of it.
+/// A client's socket. The loop and the call of its request share it; it closes when both have dropped it.
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: OwnedFd,
@@ -35,7 +35,7 @@ pub(crate) struct Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerState {
     There,
-    /// It has sent FIN: it left, or it only says that its request is complete.
+    /// It has sent FIN: it has left, or its request is complete.
     SendsNoMore,
     Gone,
 }
@@ -51,13 +51,13 @@ impl Transport {
         unless_blocked(socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
     }
 
-    /// Whether something has come that was not received yet.
+    /// Whether there are bytes to receive.
     pub fn has_bytes(&self) -> bool {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
         matches!(socket::recv(self.socket.as_raw_fd(), &mut [0], flags), Ok(1..))
     }
 
-    /// Waits until there is something to receive, or the peer's end: whether that came within the bound (none: without limit).
+    /// Waits until there are bytes to receive, or the peer has closed. Returns whether that happened within the bound (none: no limit).
     pub fn wait(&self, bound: Option<Duration>) -> io::Result<bool> {
         let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let wait = bound.map_or(PollTimeout::NONE, |bound| PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX));
@@ -105,8 +105,8 @@ impl Transport {
         }
     }
 
-    /// How the peer of a connection is that was just accepted, and for how long its last bytes have lain there: `None` on a Unix socket.
-    pub fn fate_in_queue(&self) -> (PeerState, Option<Duration>) {
+    /// For a connection that was just accepted: whether its peer is still there, and how long ago bytes came last (`None` on a Unix socket).
+    pub fn state_in_queue(&self) -> (PeerState, Option<Duration>) {
         let Ok(info) = socket::getsockopt(&self.socket, TcpInfo) else { return (self.peer(), None) };
         let state = match info.tcpi_state {
             CLOSED => PeerState::Gone,
@@ -118,7 +118,7 @@ impl Transport {
 
     /// Sends FIN; what the peer still sends can be read.
     pub fn finish_sending(&self) {
-        // An error means that the peer has reset the connection, which the next read tells.
+        // An error means that the peer has reset the connection, which the next read reports.
         let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Write);
     }
 
@@ -128,7 +128,7 @@ impl Transport {
         let _ = socket::setsockopt(&self.socket, sockopt::Linger, &linger);
     }
 
-    /// Has its events reported; what has happened before is reported, too.
+    /// Adds it to epoll, which reports earlier events, too.
     pub fn watch(&self, epoll: &Epoll, event: EpollEvent) -> nix::Result<()> {
         epoll.add(&self.socket, event)
     }
@@ -138,22 +138,22 @@ impl Transport {
         epoll.modify(&self.socket, &mut event)
     }
 
-    /// No more events.
+    /// Removes it from epoll.
     pub fn forget(&self, epoll: &Epoll) {
         let _ = epoll.delete(&self.socket);
     }
 
-    /// What another process goes on with, beside [`Transport::state`].
+    /// The descriptor that moves to another process, together with [`Transport::state`].
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// What another process must know that cannot be seen from the descriptor; `None` while the connection cannot move.
+    /// The state that moves beside the descriptor; `None` while the connection cannot move.
     pub fn state(&self) -> Option<State> {
         Some(State::Plain)
     }
 
-    /// Goes on with what another process has given.
+    /// Makes the transport of a connection that has moved here.
     pub fn resume(socket: OwnedFd, state: State) -> Transport {
         match state {
             State::Plain => Transport::plain(socket),
@@ -161,24 +161,24 @@ impl Transport {
     }
 }
 
-/// What a transport that moves takes along beside its descriptor.
+/// The state that moves with a transport beside its descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Nothing: bytes travel as they are.
+    /// None: bytes travel as they are.
     Plain,
 }
 
 impl State {
     const PLAIN: u8 = 0;
 
-    /// Appends it to a packet: its kind, and then what belongs to that kind.
+    /// Appends it to a packet: its kind, then that kind's data.
     pub fn write(&self, packet: &mut Vec<u8>) {
         match self {
             State::Plain => packet.push(Self::PLAIN),
         }
     }
 
-    /// Reads it from the beginning of `packet`, and goes behind it; `None` where it is of a kind that this program does not know.
+    /// Reads it from the beginning of `packet`, and advances `packet` past it; `None` for a kind that this program does not know.
     pub fn read(packet: &mut &[u8]) -> Option<State> {
         match packet.split_off_first()? {
             &Self::PLAIN => Some(State::Plain),
@@ -187,7 +187,7 @@ impl State {
     }
 }
 
-// tcp(7): whatever the kernel knows of a connection.
+// tcp(7), TCP_INFO.
 sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
 
 /// The kernel's numbers of TCP's states (include/net/tcp_states.h).
