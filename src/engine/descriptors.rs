@@ -1,5 +1,5 @@
-//! Descriptors that are not the application's, by number and by the file behind them: it may have closed one, and have another of its
-//! number.
+//! Descriptors that are not the application's, known by their number and by the file behind it. The application may have closed one by
+//! mistake, and opened another file that got the same number.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 
 use nix::sys::stat::fstat;
 
-/// Some descriptors of this process as they were.
+/// Descriptors of this process, as they were when they were noted.
 pub struct KnownDescriptors(Vec<(RawFd, File)>);
 
 /// Device and inode.
@@ -20,12 +20,12 @@ impl KnownDescriptors {
         descriptors.into_iter().map(note).collect::<io::Result<_>>().map(KnownDescriptors)
     }
 
-    /// Those that are still what they were. Makes system calls only.
+    /// Those that still lead to the same file. Makes system calls only.
     pub fn left(&self) -> impl Iterator<Item = RawFd> {
         self.with(true)
     }
 
-    /// Those that are not.
+    /// Those that are closed or lead to another file.
     pub fn lost(&self) -> impl Iterator<Item = RawFd> {
         self.with(false)
     }

@@ -31,7 +31,7 @@ impl Channel {
         Ok((Channel(a), Channel(b)))
     }
 
-    /// Sends one message. `WouldBlock` when the socket is non-blocking and full; `BrokenPipe` when nobody is there.
+    /// Sends one message. `WouldBlock` when the socket is non-blocking and full; `BrokenPipe` when the other end is closed.
     pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         send_with(self.as_fd(), &text, descriptors, MsgFlags::MSG_NOSIGNAL)
@@ -151,7 +151,7 @@ pub fn receive_with(socket: BorrowedFd, packet: &mut [u8], flags: MsgFlags) -> i
     }
 }
 
-/// Closes descriptors that nobody asked for. close(2) of a socket may last for as long as its SO_LINGER says.
+/// Closes descriptors that were not asked for, without waiting: close(2) of a socket may last for as long as its SO_LINGER says.
 pub fn let_go(descriptors: Vec<OwnedFd>) {
     let at_once = libc::linger { l_onoff: 0, l_linger: 0 };
     for descriptor in descriptors {
@@ -160,15 +160,15 @@ pub fn let_go(descriptors: Vec<OwnedFd>) {
     }
 }
 
-/// Lets go of whatever waits in a non-blocking socket that is about to be closed. An empty packet looks like the end and may be
-/// followed by others, so that only a bound ends this where the other end is closed.
+/// Drops the packets that wait in a socket that is about to be closed. An empty packet looks like a closed end, and others may follow
+/// it: so a closed end ends this only after a number of tries.
 pub fn empty(socket: BorrowedFd) {
     const MOST_PACKETS: usize = 1024;
     for _ in 0..MOST_PACKETS {
         match receive(socket, &mut [0; 1]) {
             Ok((_, descriptors)) => let_go(descriptors),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // It was longer, and has been let go of.
+            // The packet was longer, and `receive` has dropped it.
             Err(_) => {}
         }
     }

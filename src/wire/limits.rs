@@ -1,5 +1,5 @@
-//! The limits behind what the system refuses or kills: which there are, and how high. All of it is read from files that the
-//! kernel makes, and nothing is said of what cannot be read.
+//! The limits behind what the system refuses or kills: which there are, and how high. They are read from files of the kernel. A limit
+//! that cannot be read is left out.
 
 use std::{fs, io, path::PathBuf};
 

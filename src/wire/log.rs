@@ -1,7 +1,7 @@
 //! The error log: one line for each record, written at once, and never waited for.
 //!
 //! `2026-11-22T13:58:01.123+00:00 info  worker g2.0[4711] worker ready  generation=2 slot=0`. The phrase and the keys
-//! are stable; values that hold anything but plain characters are quoted, so that nobody outside can forge a line.
+//! are stable; values that hold anything but plain characters are quoted, so that a client cannot forge a line.
 //! A line is written by one write(2) to a descriptor opened for appending, so lines of several processes never mix. A line that
 //! cannot be written is lost, and counted; the count is said as soon as there is room again. Nothing here takes a lock: a fork of a
 //! process with threads logs, too.
@@ -31,7 +31,7 @@ use slog::{Drain, KV, Level, Logger, OwnedKVList, Record, b, o, record, warn};
 
 use crate::sink::{self, FileKind};
 
-/// How often it is tried to say that lines were lost, while nothing else is to be said.
+/// The pause between attempts to log that lines were lost, while nothing else is logged.
 pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Where the log is: standard error, until [`keep`] gives it a place of its own.
@@ -71,7 +71,7 @@ pub fn keep() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Goes on in another file. `along`: which of the descriptors 1 and 2 go with it, if they lead to the log now.
+/// Goes on in another file. `along`: which of the descriptors 1 and 2 are replaced, too, if they lead to the log now.
 pub fn replace(file: BorrowedFd, along: &[i32]) -> std::io::Result<()> {
     let now = identity(place());
     for &number in along {
@@ -102,7 +102,7 @@ fn kept() -> (u64, u64) {
     (KEPT[0].load(SeqCst), KEPT[1].load(SeqCst))
 }
 
-/// The application may have closed what it had not opened, and have a file of its own there: then standard error is the next best.
+/// The application may have closed the log's descriptor and opened a file that got its number. Then the log goes to standard error.
 fn look_at_place() {
     let before = kept();
     if PLACE.load(Relaxed) > 2 && identity(place()) != Some(before) && !CHANGING.load(SeqCst) && kept() == before {

@@ -96,7 +96,7 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
-    /// One that fits a packet, however much the application has to say.
+    /// A failure whose texts are cut to fit a packet.
     pub fn new(kind: BootFailureKind, message: &str, traceback: &str) -> BootFailure {
         BootFailure { kind, message: fit_sentence(message), traceback: fit(traceback) }
     }
@@ -116,14 +116,14 @@ pub enum BootFailureKind {
 /// From the master to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The generation is complete: accept from now on. Until then the worker is ready, but takes nobody from listeners or exchange.
+    /// The generation is complete: accept from now on. Until then the worker is ready, but takes no connection from listeners or exchange.
     Serve,
     /// Accept no more, finish what is under way, then end.
     Drain {
         /// The bound on all of it; then the worker logs its stragglers with their stacks and exits.
         within: Duration,
         /// Whether idle connections move to the exchange (reload, recycle, scale-down) or are told
-        /// `Connection: close` because nobody is left to take them (stop).
+        /// `Connection: close` because no worker is left to take them (stop).
         hand_over: bool,
         /// Go on accepting for this long first (`--drain-delay`); then empty the accept queue.
         delay: Duration,
@@ -136,7 +136,7 @@ pub enum ToWorker {
     Stacks,
     /// As [`ToTemplate::Inherit`], with the same descriptors.
     Inherit,
-    /// The loop has not turned for a while: a turn on the scoreboard is the answer.
+    /// The loop has made no turn for a while. Its answer is the next turn, which the scoreboard counts.
     Nudge,
 }
 
@@ -173,7 +173,7 @@ pub enum Recycle {
     Age,
     /// A request passed `--timeout`; its thread cannot be freed.
     Timeout,
-    /// The worker was sent SIGTERM by somebody other than the master.
+    /// The worker was sent SIGTERM by another process than the master.
     Signal,
     /// A panic in the loop or in a call; the process is not trusted any more.
     Panic,

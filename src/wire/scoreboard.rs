@@ -31,9 +31,9 @@ pub const MOST_SLOTS: u16 = 1024;
 pub const MOST_WORKERS: u16 = MOST_SLOTS / 2;
 /// How much of a request line is kept, in bytes.
 pub const REQUEST_LINE: usize = 224;
-/// So many of the requests that wait in a worker are named.
+/// How many of the requests that wait in a worker are named.
 pub const QUEUE_SHOWN: u16 = 8;
-/// A writer is between the two steps for some nanoseconds. One that an application has put there for ever is not waited for.
+/// How often a reader tries. A writer needs some nanoseconds between the two steps; an application may have left the number odd for ever.
 const TRIES: u32 = 100;
 
 /// The mapping.
@@ -324,7 +324,7 @@ fn stride(threads: u16) -> usize {
     size_of::<Slot>() + usize::from(threads + QUEUE_SHOWN) * size_of::<Activity>()
 }
 
-/// Nobody makes the memory shorter or longer, or seals anything else. Each of those who share it may write.
+/// No process can change the memory's length or add another seal. Every process that shares it may write.
 fn seals() -> SealFlag {
     SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }

@@ -89,7 +89,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// For HTTP, from peers that are believed what the options say when nobody gives any.
+    /// For HTTP, with the trust that holds when no option is given.
     pub fn http(name: impl Into<String>, host: impl Into<String>, port: Option<u16>) -> Listener {
         let (protocol, trust) = (Protocol::Http, Trust::default());
         Listener { name: name.into(), host: host.into(), port, protocol, trust }
@@ -118,7 +118,7 @@ pub struct Trust {
     pub proxy_allow: Peers,
 }
 
-/// As the options say when nobody gives any: X-Forwarded-For and X-Forwarded-Proto, from this machine.
+/// The options' defaults: X-Forwarded-For and X-Forwarded-Proto, from this machine.
 impl Default for Trust {
     fn default() -> Trust {
         let local = vec![(Ipv4Addr::LOCALHOST.into(), 32), (Ipv6Addr::LOCALHOST.into(), 128)];
@@ -208,7 +208,7 @@ pub struct WorkerSettings {
     pub strict_application: bool,
 }
 
-/// As the options say when nobody gives any, for whoever runs a worker without a master. A test of the daemon holds the two together.
+/// The options' defaults, for a worker that runs without a master. A test of the daemon holds the two together.
 impl Default for WorkerSettings {
     fn default() -> WorkerSettings {
         let seconds = Duration::from_secs;

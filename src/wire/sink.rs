@@ -1,4 +1,4 @@
-//! Writes that never wait, whatever a log is: a file, a pipe, a terminal, the journal's socket.
+//! Writes to a log that never wait, whether the log is a file, a pipe, a terminal or the journal's socket.
 //!
 //! Whether an operation waits is a property of the open file, which other processes share and may rely on. So it is asked for in each
 //! call where the kernel knows how (`RWF_NOWAIT`, `MSG_DONTWAIT`), or done on an open file of our own (see [`own`]). What is left are
@@ -25,13 +25,13 @@ use nix::{
     unistd::{ftruncate, write as write_to},
 };
 
-/// Descriptors of our own are put above this, where nobody who closes or opens the low numbers meets them.
+/// Descriptors of our own get numbers from here on: code that closes or opens low numbers does not touch them.
 const ABOVE: i32 = 200;
-/// The same where so few descriptors are allowed.
+/// The same where fewer descriptors are allowed.
 const ABOVE_AT_LEAST: i32 = 10;
 /// One write(2) of at most this much to a pipe goes whole or not at all, and is not mixed with others' (PIPE_BUF).
 const PIPE: usize = 4096;
-/// So much a pipe may hold for a reader that is slow (pipe(7): what everybody may ask for).
+/// How many bytes a pipe should hold for a slow reader: what pipe(7) allows every process.
 const ROOM: i32 = 1 << 20;
 /// A packet of this size goes to a stream socket whole or not at all.
 const SOCKET: usize = 16 * 1024;
@@ -79,7 +79,7 @@ impl FileKind {
 /// open file is shared with others, who may expect to wait, and may change its flags and its position.
 pub fn own(of: BorrowedFd) -> io::Result<OwnedFd> {
     if FileKind::of(of) == FileKind::Pipe && fcntl(of, FcntlArg::F_GETPIPE_SZ).is_ok_and(|room| room < ROOM) {
-        // A burst of lines is not to be lost. Where so much is not allowed, there is what there is.
+        // So that a burst of lines is not lost. If the size is refused, the pipe keeps its own.
         let _ = fcntl(of, FcntlArg::F_SETPIPE_SZ(ROOM));
     }
     let anew = match FileKind::of(of) {
@@ -100,8 +100,8 @@ fn open_anew(of: BorrowedFd) -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().write(true).custom_flags(flags).open(path)?.into())
 }
 
-/// Writes what goes without waiting: how many bytes those were, and why not more. Ends at the end of a line where the kernel leaves the
-/// choice.
+/// Writes what can be written without waiting. Returns how many bytes that were, and why not more. Stops at the end of a line where the
+/// kernel leaves the choice.
 pub fn write(to: BorrowedFd, kind: FileKind, bytes: &[u8]) -> (usize, Option<Errno>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -146,8 +146,8 @@ fn write_if_ready(to: BorrowedFd, piece: &[u8]) -> nix::Result<usize> {
     }
 }
 
-/// A full disk may have taken a part of a line, and whoever writes next would write behind it: takes that part back. How many bytes it
-/// was. (Whoever appends in the very moment between the write and this loses as many; the disk is full at that moment.)
+/// A full disk may have taken a part of a line, and the next line would follow it. Takes that part back, and returns how many bytes it
+/// was. (A process that appends between the write and this loses as many; the disk is full at that moment.)
 fn take_back(file: BorrowedFd, written: &[u8]) -> usize {
     let half = written.iter().rev().take_while(|byte| **byte != b'\n').count();
     if half == 0 {

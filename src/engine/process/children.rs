@@ -1,5 +1,5 @@
-//! Children that the application forks in a worker, by os.fork() or multiprocessing. They are not workers: what makes a
-//! process one is taken from them before the application's own code goes on, and one that comes back from its request ends.
+//! Children that the application forks in a worker, by os.fork() or multiprocessing. They are not workers: each loses the worker's
+//! listeners and signal handlers before the application's own code goes on. A child whose request returns to the server is ended.
 
 use std::{
     cell::Cell,
@@ -20,7 +20,7 @@ use crate::descriptors::KnownDescriptors;
 static FORKED: AtomicBool = AtomicBool::new(false);
 static LISTENERS: OnceLock<KnownDescriptors> = OnceLock::new();
 
-/// From now on, whatever this process forks has neither its signals nor these listeners. Programs that it executes never
+/// From now on, a child that this process forks gets neither its signal handlers nor these listeners. A program that it executes never
 /// had them.
 pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
     let listeners = KnownDescriptors::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
@@ -33,19 +33,20 @@ pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
     }
 }
 
-/// Whether this is such a child.
+/// Whether this process is such a child.
 pub fn is_one() -> bool {
     FORKED.load(Relaxed)
 }
 
-/// Ends this process if it is another than `process`, in which the application's code was called: the application has forked it.
+/// Ends this process if its pid is not `process`. That pid was noted before the application's code was called; another one means that
+/// the application has forked.
 pub fn end_if_not(py: Python<'_>, process: u32) {
     if std::process::id() != process {
         end(py, None)
     }
 }
 
-/// Ends one that has come back, as Python ends by itself: SystemExit says with which status.
+/// Ends a child that has returned to the server, the way Python ends a program: SystemExit gives the status.
 pub fn end(py: Python<'_>, error: Option<&PyErr>) -> ! {
     let error = error.map(|error| error.value(py));
     let _ = LEAVING.import(py).and_then(|leaving| leaving.call_method1("end_child", (error,)));
@@ -57,13 +58,13 @@ thread_local! {
     static MASK: Cell<Option<SigSet>> = const { Cell::new(None) };
 }
 
-/// A signal for the child must find what it means there, not the worker's handlers: it waits until they are gone.
+/// Blocks all signals. One that arrives for the child waits until the child has lost the worker's handlers.
 extern "C" fn before() {
     MASK.set(SigSet::thread_get_mask().ok());
     let _ = SigSet::all().thread_block();
 }
 
-/// The mask as it was.
+/// Restores the signal mask.
 extern "C" fn in_parent() {
     if let Some(mask) = MASK.take() {
         let _ = mask.thread_set_mask();
@@ -75,7 +76,7 @@ extern "C" fn in_child() {
     signals::give_back();
     in_parent();
     for listener in LISTENERS.get().into_iter().flat_map(KnownDescriptors::left) {
-        // SAFETY: closes this process's copy; whoever owns the descriptor is code that never runs here again.
+        // SAFETY: closes this process's copy; the code that owns the descriptor never runs here again.
         unsafe { libc::close(listener) };
     }
 }

@@ -1,5 +1,5 @@
-//! Forks workers that are not the template's children: a middle process forks once more, says the pid, and ends, so that
-//! the worker becomes the child of the nearest sub-reaper, the master.
+//! Forks workers that are not the template's children: a middle process forks the worker, reports its pid, and ends. So the worker
+//! becomes the child of the nearest sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), the master.
 
 use std::{
     io::{self, Read, Write},
@@ -46,8 +46,8 @@ pub fn worker(_py: Python<'_>) -> io::Result<Side> {
     }
 }
 
-/// Waits for the end of a child. The application's own handler of SIGCHLD may have seen it first, or the kernel, where it is ignored.
-fn bury(child: Pid) -> io::Result<()> {
+/// Waits for the end of a child. It may be gone already: a SIGCHLD handler of the application has waited for it, or SIGCHLD is ignored.
+fn wait_for(child: Pid) -> io::Result<()> {
     loop {
         match waitpid(child, None) {
             Err(Errno::EINTR) => {}
@@ -57,12 +57,12 @@ fn bury(child: Pid) -> io::Result<()> {
     }
 }
 
-/// Forks for nothing: libraries that put their threads away before a fork have done so afterwards.
+/// Forks a child that ends at once. Libraries that stop their threads before a fork have stopped them afterwards.
 pub fn trial() -> io::Result<()> {
     // SAFETY: the child does nothing but end.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => exit(0),
-        ForkResult::Parent { child } => bury(child),
+        ForkResult::Parent { child } => wait_for(child),
     }
 }
 
@@ -96,7 +96,7 @@ fn middle(tell: OwnedFd) {
 fn template(middle: Pid, answer: OwnedFd) -> io::Result<Side> {
     let mut pid = [0; 4];
     let read = std::fs::File::from(answer).read_exact(&mut pid);
-    bury(middle)?;
+    wait_for(middle)?;
     read?;
     match i32::from_ne_bytes(pid) {
         pid if pid > 0 => Ok(Side::Template(Pid::from_raw(pid))),

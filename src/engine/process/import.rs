@@ -30,12 +30,12 @@ use crate::{
 
 /// Finds the application.
 const LOADING: Embedded = embedded!("loading");
-/// Looks at what an import left behind.
+/// Finds what an import left behind.
 const LEFTOVERS: Embedded = embedded!("leftovers");
-/// Asks the application for a page.
+/// Calls the application for one URL.
 const WARMING: Embedded = embedded!("warming");
 
-/// An import: the application, if this process may be forked with it.
+/// The outcome of an import: the application, if this process may be forked with it.
 #[derive(Default)]
 pub struct Import {
     pub application: Option<Py<PyAny>>,
@@ -43,7 +43,8 @@ pub struct Import {
     pub took: Duration,
 }
 
-/// Imports, where that is to happen before the fork. Where it makes forking unsafe, this process starts over without it.
+/// Imports the application, if that is to happen before the fork. If the import makes forking unsafe, this process executes itself again,
+/// without the application.
 pub fn import(
     py: Python<'_>,
     channel: &Channel,
@@ -72,7 +73,7 @@ pub fn import(
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {
         fork::trial().map_err(|error| broken("fork", &error))?;
-        // The application may have put its own in the place of what the look-out uses.
+        // The application may have replaced modules that leftovers.py uses.
         let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| phrases(&found));
         unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);
     }
@@ -87,7 +88,8 @@ fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     found.try_iter()?.map(|phrase| Ok(fit_sentence(&shown(&phrase?)?))).collect()
 }
 
-/// Has the application load what it only loads when it is asked. What that leaves behind counts as the import's.
+/// Calls the application once, so that it loads what it loads at the first request. What that leaves behind is judged like what the
+/// import leaves behind.
 fn warm_up(application: &Bound<'_, PyAny>, url: &str, inherited: &Inherited) {
     let (py, boot, log) = (application.py(), &inherited.boot, inherited.template_logger());
     let (started, process) = (Instant::now(), std::process::id());
@@ -106,7 +108,7 @@ pub fn executable(py: Python<'_>) -> PyResult<String> {
     py.import("sys")?.getattr("executable")?.extract()
 }
 
-/// Imports the application, which leaves these descriptors alone.
+/// Imports the application. It is an error if the import closes one of these descriptors.
 pub fn load<'py>(
     py: Python<'py>,
     named: &str,
@@ -127,7 +129,7 @@ pub fn load<'py>(
     loaded.map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
 }
 
-/// Takes out the import's garbage, which no collection has looked for yet. What it has left is looked at by no later one.
+/// Collects the import's garbage, which no collection has done yet, and exempts all that is left from later collections (gc.freeze).
 pub fn freeze(py: Python<'_>, log: &Logger) {
     let frozen = py.import("gc").and_then(|gc| {
         gc.call_method0("collect")?;
@@ -138,7 +140,7 @@ pub fn freeze(py: Python<'_>, log: &Logger) {
     }
 }
 
-/// What loading.py says of itself.
+/// The failure that loading.py has raised.
 fn failure(loading: &Bound<'_, PyModule>, error: &PyErr) -> PyResult<BootFailure> {
     let arguments = error.value(loading.py()).getattr("args")?.cast_into::<PyTuple>()?;
     let text = |index| shown(&arguments.get_item(index)?);

@@ -1,4 +1,4 @@
-//! What the master gave the template, and the template's workers have by inheritance: the settings of the generation, and descriptors.
+//! What the master gave the template, and its workers inherit: the settings of the generation, and descriptors.
 
 use std::{
     io,
@@ -86,7 +86,7 @@ impl Inherited {
     }
 }
 
-/// Something of the template's own that did not work.
+/// A failure of the template itself, not of the application.
 pub fn broken(what: &str, error: &io::Error) -> BootFailure {
     let message = format!("the template could not {what}: {error}");
     BootFailure::new(BootFailureKind::Interpreter, &message, "")

@@ -1,4 +1,4 @@
-//! The end of a worker: what Python owes the application at its end, within the time that is left; then out.
+//! The end of a worker: does what Python does at the end of a program, within the time that is left, and exits.
 
 use std::{
     thread,
@@ -12,7 +12,7 @@ use slog::{Logger, error, warn};
 use super::{LEAVING, fork, import::traceback};
 
 /// Waits for the application's non-daemon threads, runs its atexit functions and flushes its streams, but not beyond
-/// the deadline. The interpreter is not taken apart: that may hang, and the kernel does it better.
+/// the deadline. The interpreter is not finalized: that may hang, and the kernel frees everything anyway.
 pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static impl Application, log: Logger) -> ! {
     let LoopEnd::Drained { deadline } = ending else { fork::exit(0) };
     let watch = log.clone();

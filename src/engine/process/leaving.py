@@ -7,7 +7,7 @@ import threading
 
 
 def end_child(error):
-    """Ends a process that the application has forked, and that has come back to the server."""
+    """Ends a child that the application has forked, and whose request has returned to the server."""
     status = 1
     try:
         leave()
@@ -17,7 +17,7 @@ def end_child(error):
 
 
 def exit_status(error):
-    """What Python makes of an exception that nobody has caught."""
+    """The exit status that Python gives for an exception that is not caught."""
     if not isinstance(error, SystemExit):
         return 0 if error is None else 1
     if error.code is None or isinstance(error.code, int):
@@ -27,11 +27,11 @@ def exit_status(error):
 
 
 def leave():
-    """What Python does at its end, without taking the interpreter apart."""
+    """What Python does at its end, without finalizing the interpreter."""
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, ValueError, OSError):  # None, closed, or nobody reads
+        except (AttributeError, ValueError, OSError):  # None, closed, or without a reader
             pass

@@ -21,7 +21,7 @@ def descriptors():
 
 
 def leftovers(before):
-    """One phrase for each, or for so many; `before` is what descriptors() said before the import."""
+    """One phrase for each thing found; beyond MOST_PHRASES, their number. `before` is what descriptors() gave before the import."""
     phrases = [*threads()]
     for descriptor in sorted(descriptors() - set(before)):
         try:

@@ -1,4 +1,4 @@
-"""Finds the application that was named, and tells in people's words why it could not be found."""
+"""Finds the application that was named, or says in plain words why it could not be found."""
 
 import gc
 import importlib
@@ -27,9 +27,9 @@ def load(spec):
 
 
 class CollectorOff:
-    """Keeps the garbage collector off during an import, where it finds little and costs the more the more was imported.
+    """Keeps the garbage collector off during an import: it would find little, and cost more with every module imported.
 
-    What the application says to the collector is remembered and holds afterwards; on is on at once. Its thresholds are left alone.
+    If the application disables the collector, that takes effect afterwards; if it enables it, at once. Its thresholds are left alone.
     """
 
     def __enter__(self):
@@ -185,7 +185,7 @@ def traceback_of(error):
 
 
 def last_line(error):
-    """`ValueError: what it says`, without the notes that somebody has added."""
+    """`ValueError: what it says`, without the notes added to it (PEP 678)."""
     try:
         told = traceback.TracebackException(type(error), error, None)
         told.__notes__ = None

@@ -1,8 +1,8 @@
-//! A template that has imported an application which must not be forked executes itself afresh, without the application.
+//! If a template has imported an application that must not be forked, it executes itself again, without the application.
 //!
-//! The alternatives cost more: to import in a forked probe first means to import everything twice where forking is safe, and
-//! to keep a second process for the fork leaves it behind in every generation. A fresh start in the same process keeps
-//! the pid and the channel, and takes threads and connections away for certain.
+//! The alternatives cost more. To import in a forked child first means to import everything twice where forking is safe. To keep a
+//! second process for forking means one process more in every generation. To execute again keeps the pid and the channel, and all
+//! threads and connections of the application are certainly gone.
 
 use std::{
     ffi::CString,
@@ -29,14 +29,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::python::stacks;
 
-/// What the fresh start must know.
+/// What the template must know after it has executed itself again.
 #[derive(Serialize, Deserialize)]
 pub struct RestartState {
     /// As the master sent it.
     pub boot: Boot,
     /// In the order of the message.
     pub descriptors: Vec<RawFd>,
-    /// Why.
+    /// What the import left behind.
     pub unsafe_to_fork: Vec<String>,
     /// How long the import took.
     pub import: Duration,
@@ -82,7 +82,7 @@ impl Execution {
         }
     }
 
-    /// Takes back what an import may have changed and exec(3) would keep.
+    /// Restores what an import may have changed and execve(2) would keep.
     fn undo(&self, boot: &Boot) -> io::Result<()> {
         umask(self.umask);
         chdir(&boot.chdir)?;
@@ -93,20 +93,20 @@ impl Execution {
             unsafe { sigaction(signal, &default) }?;
         }
         SigSet::empty().thread_set_mask()?;
-        // The master may ask for stacks before the fresh start can answer.
+        // The master may ask for stacks before the new program can answer: the signal waits.
         stacks::let_through(false)
     }
 }
 
 impl RestartState {
-    /// Into memory that the next program finds at the descriptor returned.
+    /// Writes it into memory that the next program finds at the descriptor returned.
     fn write(&self) -> io::Result<File> {
         let mut note = File::from(memfd_create("ostler-restart", MFdFlags::empty())?);
         note.write_all(&serde_json::to_vec(self)?)?;
         Ok(note)
     }
 
-    /// Reads what an earlier self has written, and takes over its descriptors.
+    /// Reads what this process has written before it executed itself again, and takes over the descriptors.
     pub fn read(note: RawFd) -> io::Result<(RestartState, Vec<OwnedFd>)> {
         // SAFETY: boot.py passes on the number that `execute` has put behind the arguments; it is nobody else's.
         let mut note = unsafe { File::from_raw_fd(note) };
@@ -124,7 +124,8 @@ impl RestartState {
     }
 }
 
-/// Leaves standard streams and these descriptors to the next program, and nothing that a library may have forgotten to mark.
+/// Lets the next program inherit the standard streams and these descriptors, and no others: a library may have opened some without
+/// O_CLOEXEC.
 fn inherit_only(descriptors: &[RawFd]) -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         if let Ok(descriptor) = entry?.file_name().to_string_lossy().parse()
@@ -136,7 +137,7 @@ fn inherit_only(descriptors: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks a descriptor.
+/// Sets or clears a descriptor's close-on-exec flag.
 pub fn close_on_exec(descriptor: RawFd, close: bool) -> io::Result<()> {
     // SAFETY: only flags of the descriptor are changed, and only during this line.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };

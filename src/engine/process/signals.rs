@@ -1,5 +1,5 @@
-//! Signals of template and workers: the master is who decides, so those that mean something to it do nothing here. All others,
-//! and what an application makes of these, are the application's.
+//! Signals of template and workers. The master decides, so the signals that it obeys do nothing here. All other signals are the
+//! application's, and it may set its own handlers for these, too.
 
 use std::{
     io,
@@ -17,19 +17,19 @@ use nix::sys::signal::{
 
 const OURS: [Signal; 9] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
 
-/// What signals meant before they were made to do nothing.
+/// The handlers of these signals before they were made to do nothing.
 static BEFORE: Mutex<Vec<(Signal, SigAction)>> = Mutex::new(Vec::new());
-/// For the worker's children: the signals, the handlers that the worker has for them, and what they shall mean there.
+/// For children of the worker: each signal, the worker's handler for it, and the handler that the child gets.
 static HELD: OnceLock<Vec<(Signal, libc::sighandler_t, SigAction)>> = OnceLock::new();
 
-/// Gives them a handler that does nothing, rather than ignoring them, so that programs the application executes
-/// start with the default. TERM gets its meaning from the worker's loop.
+/// Gives these signals a handler that does nothing. They are not ignored, because programs that the application executes would then
+/// ignore them, too. The worker's loop sets its own handler for TERM.
 pub fn disregard() {
     OURS.into_iter().for_each(make_harmless);
 }
 
-/// After the import: one of these, or SIGPIPE, whose default was set would end the process when its turn comes (a client that leaves
-/// during sendfile(2) is enough), and so would a timer that was left running and that nobody handles.
+/// After the import: makes harmless what the application has reset to the default action, which would end the process. These are the
+/// signals above, SIGPIPE (sent when a client leaves during sendfile(2)), and timers left running without a handler for their signal.
 pub fn settle() {
     for signal in OURS.into_iter().chain([SIGPIPE]).filter(|signal| handler(*signal) == libc::SIG_DFL) {
         make_harmless(signal);
@@ -64,10 +64,10 @@ pub fn terminated() -> io::Result<OwnedFd> {
     Ok(read.into())
 }
 
-/// In a child of the worker: lets them mean again what they meant to Python. Makes system calls only.
+/// In a child of the worker: restores Python's own handlers. Makes system calls only.
 pub fn give_back() {
     for (signal, ours, before) in HELD.get().into_iter().flatten() {
-        // Those that the application has set since are its own.
+        // A handler that the application has set since stays.
         if handler(*signal) == *ours {
             // SAFETY: CPython's own handler, or none.
             let _ = unsafe { sigaction(*signal, before) };
@@ -75,7 +75,7 @@ pub fn give_back() {
     }
 }
 
-/// What stands there now.
+/// The present handler.
 fn handler(signal: Signal) -> libc::sighandler_t {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asks only, and has room for the answer.

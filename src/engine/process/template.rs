@@ -36,9 +36,9 @@ pub fn run(py: Python<'_>, restarted: Option<RawFd>) -> ! {
     // SAFETY: the master has put its channel there for this, and nobody else in this process knows of it.
     let channel = Channel::from(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) });
     signals::disregard();
-    // Without a descriptor to spare there is no site either; then it stays at 2.
+    // If that fails for want of a descriptor, the log stays at 2; the template will fail soon anyway.
     let _ = log::keep();
-    // While TZ is what the daemon was started with.
+    // Reads the time zone now, before the application can change TZ.
     log::now();
     match boot(py, &channel, restarted) {
         Ok((inherited, import, title)) => Template::new(py, channel, inherited, import, title).serve(py),
@@ -74,7 +74,9 @@ fn boot(
         let generation = inherited.boot.generation;
         title.set(&inherited.title(&format!("template g{generation}")), &format!("ostler g{generation}"));
     }
-    dress(py, &inherited.boot).and_then(|()| stacks::arm(py, CHANNEL_FD)).map_err(|error| unexpected(py, &error))?;
+    prepare_interpreter(py, &inherited.boot)
+        .and_then(|()| stacks::arm(py, CHANNEL_FD))
+        .map_err(|error| unexpected(py, &error))?;
     let import = match earlier {
         Some(import) => import,
         None => match import(py, channel, &inherited, origin) {
@@ -89,8 +91,8 @@ fn boot(
     Ok((inherited, import, title))
 }
 
-/// Gives the interpreter the look of a program that runs the application.
-fn dress(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+/// Sets sys.argv and sys.path as for a program that runs the application.
+fn prepare_interpreter(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     sys.setattr("argv", [&boot.application])?;
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
@@ -119,7 +121,7 @@ impl Template {
             unsafe_to_fork: import.unsafe_to_fork,
             import: import.took,
         };
-        // What is garbage now would be copied into every worker.
+        // Garbage would be copied into every worker.
         import::freeze(py, &log);
         if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {
             error!(log, "master not told"; "reason" => error.to_string());
@@ -138,7 +140,7 @@ impl Template {
                     self.look_for_threads();
                     match fork::worker(py) {
                         Ok(Side::Worker) => {
-                            // A worker speaks for itself only: it must not hold what the master takes for the template.
+                            // A worker must not hold the template's channel: the master would take it for the template.
                             let Template { channel: templates, inherited, application, title, log: _ } = self;
                             drop(templates);
                             worker::run(py, inherited, application, title, slot, channel.into())
@@ -159,8 +161,8 @@ impl Template {
         }
     }
 
-    /// Of a process with several threads only one is in the child, and locks that the others held are held there for ever. The engine
-    /// starts none here; with `--preload=auto` the application has none either, and if it has begun one since, that is told.
+    /// A forked child has only the thread that forked, and locks that other threads held stay locked there for ever. The engine starts
+    /// no threads in a template. With `--preload=auto` the application has left none either; one that it has started since is logged.
     fn look_for_threads(&self) {
         let others = fork::other_threads();
         assert!(

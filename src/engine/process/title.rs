@@ -17,7 +17,7 @@ impl Title {
         let end: usize = fields.next()?.parse().ok()?;
         let length = end.checked_sub(start).filter(|&length| start != 0 && length > 1)?;
         // SAFETY: the kernel has put the arguments there, on the initial stack, writable, for the life of the process. The
-        // interpreter has copied them, and nobody else in this process looks at them again.
+        // interpreter has copied them, and nothing else in this process reads them again.
         Some(Title(unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) }))
     }
 

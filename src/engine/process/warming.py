@@ -25,7 +25,7 @@ def warm_up(application, url, root_path, multithread, multiprocess):
 
 
 def environ(url, root_path, multithread, multiprocess):
-    """A path is asked of localhost."""
+    """The environ of the request; a URL that is only a path stands for one of localhost."""
     parts = urlsplit(url)
     scheme = parts.scheme or "http"
     path = parts.path or "/"

@@ -1,4 +1,4 @@
-//! The life of a worker, from the fork to its last word.
+//! The life of a worker, from the fork to its end.
 
 use std::{
     io,
@@ -57,7 +57,7 @@ pub fn run(
     }
 }
 
-/// The application of the template, or the worker's own.
+/// The site with the application that the template has imported, or that this worker imports.
 fn site(
     py: Python<'_>,
     inherited: &Inherited,

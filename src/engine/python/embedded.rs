@@ -11,7 +11,7 @@ pub struct Embedded {
     pub name: &'static CStr,
 }
 
-/// The file `$name.py` beside the file that says this.
+/// The file `$name.py` beside the file that invokes this.
 macro_rules! embedded {
     ($name:literal) => {
         $crate::python::embedded::Embedded {
@@ -33,7 +33,7 @@ pub const fn terminated(text: &'static str) -> &'static CStr {
 }
 
 impl Embedded {
-    /// Its module.
+    /// Imports it as a module, once in a process.
     pub fn import<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyModule>> {
         let name = self.name.to_str().expect("ASCII");
         let known = py.import("sys")?.getattr("modules")?;

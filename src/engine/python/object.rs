@@ -39,11 +39,11 @@ pub struct KeptBytes {
 // SAFETY: the bytes are only read, and pyo3 counts references down where the lock is held.
 unsafe impl Send for KeptBytes {}
 
-/// One was let go, and its memory is free when the lock is taken next.
+/// A `KeptBytes` was dropped without the lock: pyo3 frees its object when the lock is taken next.
 static LET_GO: AtomicBool = AtomicBool::new(false);
 
 impl KeptBytes {
-    /// None of a subclass, whose end may run code of the application's.
+    /// None for a subclass: its destructor may run the application's code.
     pub fn of(bytes: &Bound<'_, PyBytes>) -> Option<Kept> {
         if !bytes.is_exact_instance_of::<PyBytes>() {
             return None;
@@ -52,7 +52,7 @@ impl KeptBytes {
         Some(Box::new(KeptBytes { start, length, _object: bytes.clone().unbind() }))
     }
 
-    /// Whether one was let go since this was asked last.
+    /// Whether one was dropped since the last call of this.
     pub fn let_go() -> bool {
         LET_GO.load(Relaxed) && LET_GO.swap(false, Relaxed)
     }
@@ -75,6 +75,6 @@ impl Drop for KeptBytes {
 pub fn references(object: &Bound<'_, PyAny>) -> u32 {
     // SAFETY: a live object, and the lock is held.
     let word = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
-    // The count is all of the word up to CPython 3.13, and its lower half since.
+    // Up to CPython 3.13 the count is the whole word, since then its lower half.
     word as u32
 }

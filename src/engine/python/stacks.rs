@@ -1,10 +1,10 @@
 //! The Python stacks of all threads, even while one of them holds the interpreter lock for good, and while an import hangs.
 //!
-//! CPython's fault handler prints them from within a signal handler, without the lock. It is asked to by a signal that nothing else
-//! uses, and writes to a file in memory. A handler of ours around it says when that is done: to a worker's own loop, which has sent
-//! the signal to itself, or, while there is no loop yet, to the master, which has sent it. (The fault handler's own chaining would leave
-//! a moment without it.) The signal goes to the process: the kernel prefers the main thread, which then cannot change what is
-//! read.
+//! CPython's fault handler prints them from within a signal handler, without the lock, into a file in memory. A signal that nothing
+//! else uses triggers it. Our own handler calls the fault handler and then reports that the file is complete: to the worker's loop,
+//! which has sent the signal to its own process, or, while there is no loop yet, to the master, which has sent it. (The chaining of
+//! the fault handler itself would leave a moment without a handler.) The signal is sent to the process, not to a thread: the kernel
+//! prefers the main thread, which then cannot change what is being read.
 
 use std::{
     fs::File,
@@ -31,25 +31,25 @@ use pyo3::prelude::*;
 
 use crate::descriptors::KnownDescriptors;
 
-/// How long the dump may take: with the main thread in an uninterruptible wait it never begins.
+/// How long the dump may take. While the main thread is in an uninterruptible wait, it does not begin.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So much is told to the master from within the handler: the fault handler shows a hundred frames of a thread.
+/// How many bytes the handler sends to the master at most. The fault handler shows a hundred frames of a thread.
 const MOST: usize = 12 * 1024;
 
 /// CPython's handler; 0 before it is known.
 static FAULT: AtomicUsize = AtomicUsize::new(0);
-/// What the handler uses. Replaced as a whole; what it was before stays in memory, for a handler that may run.
+/// What the handler uses. It is replaced as a whole, and the old value is never freed: a handler may be using it.
 static HELD: AtomicPtr<Held> = AtomicPtr::new(ptr::null_mut());
 
 struct Held {
     /// Where the dump appears.
     file: RawFd,
     listener: Listener,
-    /// Both of them.
+    /// The file's descriptor and the listener's.
     known: KnownDescriptors,
 }
 
-/// Who is told that it is there.
+/// The one that is told when the dump is complete.
 #[derive(Clone, Copy)]
 enum Listener {
     /// At the other end of this channel.
@@ -58,20 +58,21 @@ enum Listener {
     Loop(RawFd),
 }
 
-/// Arms the fault handler. (For crashes, template.rs has done so.) From now on the master, at the other end of `channel`, may ask.
+/// Arms the fault handler for the signal. (template.rs has enabled it for crashes.) From now on
+/// the master, at the other end of `channel`, may ask.
 pub fn arm(py: Python<'_>, channel: RawFd) -> PyResult<()> {
     let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
     let old = held().map(|held| held.file);
     hold(file.into_raw_fd(), Listener::Master(channel))?;
     arm_again(py)?;
     if let Some(old) = old {
-        // SAFETY: it was `arm`'s own, and nobody uses it any more.
+        // SAFETY: it was `arm`'s own, and nothing uses it any more.
         drop(unsafe { OwnedFd::from_raw_fd(old) });
     }
     Ok(())
 }
 
-/// The same after code of the application, which may have changed it.
+/// Arms it again after code of the application has run, which may have changed the handlers.
 pub fn arm_again(py: Python<'_>) -> PyResult<()> {
     let Some(held) = held() else { return Ok(()) };
     py.import("faulthandler")?.call_method1("register", (stacks_signal(), held.file))?;
@@ -83,7 +84,7 @@ pub fn arm_again(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Whether the signal reaches this thread, or waits.
+/// Unblocks the signal for this thread, or blocks it.
 pub fn let_through(through: bool) -> io::Result<()> {
     let how = if through { libc::SIG_UNBLOCK } else { libc::SIG_BLOCK };
     // SAFETY: zero is an empty set of signals.
@@ -109,7 +110,7 @@ fn hold(file: RawFd, listener: Listener) -> io::Result<()> {
     Ok(())
 }
 
-/// The signal's handler; then there is another, if one is given.
+/// The signal's handler so far. Sets `new`, if one is given.
 fn handle(new: Option<libc::sighandler_t>) -> io::Result<libc::sighandler_t> {
     let mut old = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: zero is a value of the structure.
@@ -123,8 +124,8 @@ fn handle(new: Option<libc::sighandler_t>) -> io::Result<libc::sighandler_t> {
     Ok(unsafe { old.assume_init() }.sa_sigaction)
 }
 
-/// A signal handler: system calls only, and no memory but its own. Where the application has closed one of the descriptors, the number may
-/// be another file's, and nothing is written.
+/// The signal handler. It makes system calls only, and uses no memory but its own. If the application has closed one of the
+/// descriptors, the number may be another file's: then nothing is written.
 extern "C" fn on_signal(signal: libc::c_int) {
     let (before, fault) = (Errno::last_raw(), FAULT.load(Acquire));
     if let Some(held) = held().filter(|held| held.known.lost().next().is_none()) {
@@ -149,7 +150,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
 /// Sends `FromTemplate::Stacks`, or `FromWorker::Stacks`: in JSON they are the same.
 fn tell_master(file: RawFd, channel: RawFd) {
     let (mut text, mut packet) = ([0_u8; MOST], [0_u8; 2 * MOST + 64]);
-    // SAFETY: there is room for so much.
+    // SAFETY: `text` has room for that many bytes.
     let length = unsafe { libc::pread(file, text.as_mut_ptr().cast(), MOST, 0) };
     let mut end = 0;
     let mut add = |bytes: &[u8]| {
@@ -180,7 +181,7 @@ struct Dump {
 }
 
 impl Stacks {
-    /// From now on it is the loop that is told, and that answers the master.
+    /// From now on the handler reports to the loop, and the loop answers the master.
     pub fn for_loop(py: Python<'_>) -> PyResult<Stacks> {
         let (done, tell) = UnixStream::pair()?;
         done.set_read_timeout(Some(PATIENCE))?;

@@ -20,7 +20,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     unsafe { string.cast_into_unchecked() }
 }
 
-/// What an object says of itself, for people: a lone surrogate is shown as its escape.
+/// `str(object)`, for people: a lone surrogate is shown as its escape.
 pub fn shown(object: &Bound<'_, PyAny>) -> PyResult<String> {
     let text = object.str()?;
     // SAFETY: a live str, two strings that end with zeros, and the lock is held.

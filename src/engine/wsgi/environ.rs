@@ -1,5 +1,5 @@
-//! Builds `environ` (PEP 3333). One dict, the pattern, is kept from request to request and changed only where a request
-//! differs from the one before; each call gets a copy. Clients repeat themselves, so most requests cost one copy.
+//! Builds `environ` (PEP 3333). One dict, the pattern, is kept from request to request. It is changed only where a request differs from
+//! the one before, and each call gets a copy of it. Clients send nearly the same fields again and again, so most requests cost one copy.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ use pyo3::{
 
 use crate::python::text::latin1;
 
-/// So many field names are remembered that the last request has not sent.
+/// How many field names are remembered that the last request has not sent.
 const MOST_ABSENT: usize = 128;
-/// So many removals leave so many holes in the pattern that copying it becomes slow.
+/// After this many removals the pattern is copied, which makes it compact: holes make copying slow.
 const MOST_REMOVALS: usize = 16;
 
-/// What makes one thread's environs.
+/// Makes the environs of one thread.
 pub struct Environ {
     pattern: Py<PyDict>,
     method: Entry,
@@ -113,13 +113,13 @@ impl Environ {
         })
     }
 
-    /// Puts something that outlives requests, but not all of them, into the pattern.
+    /// Puts an object into the pattern that is used for several requests, but not for all.
     pub fn set(&self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.pattern.bind(py).set_item(PyString::intern(py, key), value)
     }
 
-    /// The environ of this request. It describes what `wsgi.input` gives, not the wire: a chunked body that was read has the `length`
-    /// that it was found to have, and no Transfer-Encoding; without one the application reads on to the input's end.
+    /// The environ of this request. It describes what `wsgi.input` gives, not what the client has sent: a chunked body that was read whole
+    /// has a Content-Length, its `length`, and no Transfer-Encoding. Without a length the application reads until the input ends.
     pub fn build<'py>(
         &mut self,
         py: Python<'py>,
@@ -205,7 +205,7 @@ impl Entry {
         Entry { key: PyString::intern(py, key).unbind(), value: Vec::new(), present: false }
     }
 
-    /// Makes the pattern hold this value; whether that changed it.
+    /// Makes the pattern hold this value. Returns whether that changed it.
     #[inline]
     fn put(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<bool> {
         if self.present && same(&self.value, value) {
@@ -238,7 +238,7 @@ impl Entry {
 }
 
 impl Fields {
-    /// Makes the pattern hold this request's fields and no others; whether it should be copied to be compact again.
+    /// Makes the pattern hold this request's fields and no others. Returns whether it should be copied to be compact again.
     fn put_all(&mut self, pattern: &Bound<'_, PyDict>, request: &Request<'_>, length: Option<u64>) -> PyResult<bool> {
         while let Some(index) = self.joined.pop() {
             // Left by a request that failed.
@@ -340,7 +340,7 @@ impl Fields {
         Ok(())
     }
 
-    /// Somebody sends many different names: forgets those that are not in the pattern.
+    /// Clients have sent many different names: forgets those that are not in the pattern.
     fn forget(&mut self) {
         let mut kept = 0;
         let moved: Vec<Option<usize>> = self
@@ -369,8 +369,8 @@ fn cgi_name(name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What of a path is PATH_INFO below `root`. A path that is not below it was shortened by the proxy already. The asterisk of OPTIONS
-/// is no path: PATH_INFO is empty or begins with a slash.
+/// The part of a path behind `root`, for PATH_INFO. If the path does not begin with `root`, the proxy has removed it already. The
+/// asterisk of OPTIONS is no path: PATH_INFO is empty or begins with a slash.
 fn below<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
     match path.strip_prefix(root) {
         _ if path == b"*" => b"",

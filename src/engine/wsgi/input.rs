@@ -12,13 +12,13 @@ use pyo3::{
     types::{PyBytes, PyList},
 };
 
-/// So much is read from a spool file or a connection at once.
+/// How many bytes are read from a spool file or a connection at once.
 const BUFFER: usize = 64 * 1024;
 
 /// The Python object.
 #[pyclass(module = "ostler", name = "Input")]
 pub struct Input {
-    // Never contended: all methods have it exclusively. It is there because a connection's reader is not Sync.
+    // Never locked by two threads: all methods have `&mut self`. The Mutex is here because a connection's reader is not Sync.
     source: Mutex<Source>,
 }
 
@@ -29,7 +29,7 @@ enum Source {
     /// What is left of it, in bytes.
     File(BufReader<SpoolFile>, u64),
     Live(BufReader<LiveBody>),
-    /// It was live, and its request is over.
+    /// It was read from the connection, and the request is over.
     Over,
 }
 
@@ -38,14 +38,14 @@ impl Input {
         Input { source: Mutex::new(Source::new(body)) }
     }
 
-    /// Makes it the input of another request, if the last one has put it away.
+    /// Makes it the input of another request, after `put_away`.
     pub fn refill(&mut self, body: Body) {
         if !matches!(body, Body::Empty) {
             *self.source() = Source::new(body);
         }
     }
 
-    /// The call is over. What is on disk or in memory stays for whoever has `kept` the input.
+    /// The call is over. If the application has `kept` the input, it can still read what is on disk or in memory.
     pub fn put_away(&mut self, kept: bool) {
         let source = self.source();
         match source {
@@ -102,7 +102,7 @@ impl Input {
     }
 }
 
-/// Python's way to say how much: nothing or a negative number for all.
+/// How much a Python caller wants: None or a negative number means all.
 fn limit(size: Option<i64>) -> u64 {
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Carries what the application returned to the client (PEP 3333, "Specification Details").
+//! Sends the client what the application has returned (PEP 3333, "Specification Details").
 
 use std::{
     os::fd::{BorrowedFd, OwnedFd, RawFd},
@@ -15,20 +15,20 @@ use pyo3::{
 use super::start_response::{WsgiResponse, held};
 use crate::python::object::length;
 
-/// While the application yields nothing but empty blocks, it is looked so often whether the client is still there.
+/// How often it is checked whether the client is still connected, while the application yields nothing but empty blocks.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Why a response is not whole.
+/// Why a response is incomplete.
 pub enum Fault {
-    /// The application's.
+    /// The application raised an exception.
     Raised(PyErr),
     /// The application's Content-Length does not fit its body.
     Length(BodyLength),
-    /// There is nobody to send to.
+    /// The client has left, or the response was given up.
     Gone(Gone),
 }
 
-/// The kinds of results that are sent otherwise than block by block, or never measured.
+/// What tells apart the kinds of results: files are sent by the kernel, and generators have no length.
 pub struct Kinds {
     /// The class behind `wsgi.file_wrapper`.
     file_wrapper: Py<PyAny>,
@@ -68,7 +68,7 @@ impl From<Gone> for Fault {
     }
 }
 
-/// Sends the application's result. `close()` is the caller's.
+/// Sends the application's result. The caller calls its `close()`.
 pub fn deliver(kinds: &Kinds, reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>) -> Result<(), Fault> {
     if let Some(only) = only_block(result) {
         return whole(reply, &only);
@@ -81,7 +81,7 @@ pub fn deliver(kinds: &Kinds, reply: &Bound<'_, WsgiResponse>, result: &Bound<'_
         check_started(reply)?;
         return Ok(held(reply)?.file(file, offset, length)??);
     }
-    // A length that cannot be had is none.
+    // If `len()` raises, the length is unknown.
     let single = !is_generator(kinds, result) && matches!(length(result), Ok(Some(1)));
     iterate(reply, result, single)
 }
@@ -100,14 +100,14 @@ fn whole(reply: &Bound<'_, WsgiResponse>, block: &Bound<'_, PyAny>) -> Result<()
     let mut reply = held(reply)?;
     let block = reply.block_of(block, "the application's result must hold")?;
     if reply.begun() {
-        // By write().
+        // The application has called write() before.
         reply.send(block.py(), block.as_bytes())?;
         return Ok(reply.end()??);
     }
     Ok(reply.whole(&block)??)
 }
 
-/// Sends block by block, each before the next is asked for; but where there is only one, its length is the body's.
+/// Sends block by block, each before the next is asked for. If there is only one, its length is the body's.
 fn iterate(reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>, single: bool) -> Result<(), Fault> {
     let mut blocks = result.try_iter()?;
     if single {
@@ -125,7 +125,7 @@ fn iterate(reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>, single: b
     end(reply)
 }
 
-/// Whether there was something to send.
+/// Sends a block. Returns whether it held anything.
 fn send(reply: &Bound<'_, WsgiResponse>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
     check_started(reply)?;
     let mut reply = held(reply)?;

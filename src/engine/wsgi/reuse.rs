@@ -56,7 +56,7 @@ impl Reusable {
     /// Lets go of the body when the call is over, unless the application has kept the input.
     pub fn put_away(&self, py: Python<'_>) {
         let kept = !self.input_is_free(py);
-        // Where another thread of the application is reading, it finds out for itself.
+        // While another thread of the application is reading, the body stays with it.
         if let Ok(mut input) = self.input.bind(py).try_borrow_mut() {
             input.put_away(kept);
         }

@@ -1,5 +1,5 @@
-//! What an application gives to be sent: a status, fields, blocks. It may take liberties that PEP 3333 does not give it, where
-//! the response comes out right all the same; `--strict-application` makes errors of them.
+//! What is accepted from an application: a status, fields, blocks. Some things that PEP 3333 forbids are accepted as long as the
+//! response is right all the same: the liberties. `--strict-application` makes errors of them.
 
 use std::{
     borrow::Cow,
@@ -17,7 +17,7 @@ use slog::{Logger, warn};
 
 use crate::python::text::bytes_of;
 
-/// How much is taken.
+/// What is accepted.
 pub struct Rules {
     strict: bool,
     log: Logger,
@@ -48,7 +48,7 @@ impl Rules {
         self.each_field(headers, request, |name, value| head.field(name, value))
     }
 
-    /// PEP 3333: "a list of (header_name, header_value) tuples". The liberty: pairs, as they come.
+    /// PEP 3333: "a list of (header_name, header_value) tuples". The liberty: any iterable of pairs.
     pub fn each_field(
         &self,
         headers: &Bound<'_, PyAny>,
@@ -88,14 +88,14 @@ impl Rules {
         }
     }
 
-    /// A tuple of a pair that is none.
+    /// A tuple of a pair that is not a tuple.
     #[cold]
     fn unpack<'py>(&self, pair: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if self.strict {
             return Err(PyTypeError::new_err("each header must be a tuple of a name and a value"));
         }
         let wrong = || format!("each header must be a pair of a name and a value, not {}", type_name(pair));
-        // The two letters of a string are no pair.
+        // A string of two letters is no pair.
         let items = match pair.is_instance_of::<PyString>() {
             true => Vec::new(),
             false => pair.try_iter()?.take(3).collect::<PyResult<Vec<_>>>()?,
@@ -117,7 +117,7 @@ impl Rules {
         }
     }
 
-    /// A block of the body; `who` begins the exception's sentence. The liberty: whatever has bytes.
+    /// A block of the body; `who` begins the exception's sentence. The liberty: anything with the buffer protocol.
     pub fn block<'a, 'py>(&self, block: &'a Bound<'py, PyAny>, who: &str) -> PyResult<Cow<'a, Bound<'py, PyBytes>>> {
         match block.cast::<PyBytes>() {
             Ok(bytes) => Ok(Cow::Borrowed(bytes)),

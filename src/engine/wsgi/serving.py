@@ -48,7 +48,7 @@ def plain_file(wrapper):
 
 
 class ErrorLog(io.RawIOBase):
-    """Hands bytes to the error log, which never makes the writer wait, wherever it lies."""
+    """Hands bytes to the error log. Writing to it never waits."""
 
     def __init__(self, write, number):
         self.hand_over = write
@@ -67,14 +67,14 @@ class ErrorLog(io.RawIOBase):
 
 
 def error_stream(write, number):
-    """`environ['wsgi.errors']`: text that goes to the error log line by line, whatever became of sys.stderr."""
+    """`environ['wsgi.errors']`: text that goes to the error log line by line, even if sys.stderr was closed or replaced."""
     return io.TextIOWrapper(ErrorLog(write, number), "utf-8", "backslashreplace", line_buffering=True)
 
 
 def name_thread(name):
-    """Makes the calling thread one that Python has a Thread object for, as threads are that Python has started.
+    """Gives the calling thread a Thread object, like one that Python has started.
 
-    What Python makes of a thread that it meets is a daemon, and so would be every thread that the application starts in it.
+    Python treats a thread that it has not started as a daemon, and the threads that the application starts in it would be daemons, too.
     """
     thread = threading.current_thread()
     thread.name = name

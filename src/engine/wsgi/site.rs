@@ -31,7 +31,7 @@ use crate::{
 /// The application and what its calls have in common.
 pub struct Site {
     application: Py<PyAny>,
-    /// What is taken from the application.
+    /// What is accepted from the application.
     rules: Arc<Rules>,
     kinds: Kinds,
     constant: Py<PyDict>,
@@ -46,7 +46,7 @@ pub struct Caller {
     reusable: Reusable,
 }
 
-/// What `wsgi.errors` brings.
+/// Writes what the application has written to `wsgi.errors`.
 #[pyfunction]
 fn write_to_log(py: Python<'_>, text: &[u8]) {
     py.detach(|| log::write_text(text));
@@ -120,7 +120,7 @@ impl Site {
         }
     }
 
-    /// Ends a response that is not whole so that the client sees it, and logs why.
+    /// Ends an incomplete response so that the client notices, and logs why.
     fn explain(&self, reply: &Bound<'_, WsgiResponse>, line: Line, fault: Fault) {
         if let Fault::Raised(error) = &fault
             && children::is_one()
@@ -177,7 +177,7 @@ impl Site {
             "request" => request_line(line), "traceback" => traceback(py, error));
     }
 
-    /// The first is the main thread, whose name frameworks know.
+    /// Names a Python thread. The first is the main thread and keeps its name, which frameworks know.
     fn name_thread(&self, py: Python<'_>, thread: u16) {
         let named =
             SERVING.import(py).and_then(|serving| serving.call_method1("name_thread", (format!("thread {thread}"),)));
@@ -221,12 +221,13 @@ impl Application for Site {
     }
 
     fn abandon(&self, code: i32) -> ! {
-        // Python's own streams have nothing to lose: standard output and wsgi.errors hold whole lines back from nobody.
+        // Nothing is flushed: standard output and wsgi.errors are line-buffered, so only unfinished lines are lost.
         fork::exit(code)
     }
 
     fn rest(&self, caller: &mut Caller) {
-        // pyo3 frees it in here. Where there are several threads, one of them may have the lock for long: then the next call frees it.
+        // pyo3 frees dropped objects when the lock is taken. With several threads another may hold it for long: then the next call frees
+        // them.
         if (self.boot.worker.threads == 1 || caller.lock.is_held()) && KeptBytes::let_go() {
             caller.lock.with(|_| {});
         }

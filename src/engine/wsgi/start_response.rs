@@ -1,5 +1,5 @@
 //! The callables that an application gets: `start_response` and the `write` it returns, `wsgi.early_hints`, and
-//! `ostler.client_disconnected`. They belong to one call, and are used again for the next if nobody has kept them.
+//! `ostler.client_disconnected`. They belong to one call, and are used again for the next unless the application has kept one.
 
 use std::{borrow::Cow, os::fd::OwnedFd, ptr::NonNull, sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ use crate::{
     },
 };
 
-/// One call's answer, as far as it is made.
+/// The response of one call.
 #[pyclass(module = "ostler", name = "WsgiResponse")]
 pub struct WsgiResponse {
-    way: Option<Way>,
+    pointer: Option<ResponsePointer>,
     head: ResponseHead,
     /// Why a block could not be sent.
     gone: Option<Gone>,
@@ -36,12 +36,13 @@ pub struct WsgiResponse {
 }
 
 /// The loop's response, while the call lasts.
-struct Way(NonNull<Response<'static>>);
+struct ResponsePointer(NonNull<Response<'static>>);
 
-// SAFETY: a Response may be used from any thread (`Response: Send` is checked below), and `WsgiResponse` lets one thread at a time at it.
-unsafe impl Send for Way {}
+// SAFETY: a Response may be used from any thread (`Response: Send` is checked below), and `WsgiResponse` gives access to
+// one thread at a time.
+unsafe impl Send for ResponsePointer {}
 // SAFETY: there is no access through a shared reference.
-unsafe impl Sync for Way {}
+unsafe impl Sync for ResponsePointer {}
 
 const _: () = {
     const fn may_be_used_by_any_thread<T: Send>() {}
@@ -62,7 +63,7 @@ pub struct Callables {
 
 impl Callables {
     pub fn new(py: Python<'_>, rules: Arc<Rules>) -> PyResult<Callables> {
-        let new = WsgiResponse { way: None, head: ResponseHead::default(), gone: None, write: None, rules };
+        let new = WsgiResponse { pointer: None, head: ResponseHead::default(), gone: None, write: None, rules };
         let reply = Bound::new(py, new)?;
         let write = reply.getattr("write")?.unbind();
         reply.borrow_mut().write = Some(write.clone_ref(py));
@@ -91,7 +92,7 @@ impl Callables {
         let reply = self.reply.bind(py);
         {
             let mut open = reply.borrow_mut();
-            open.way = Some(Way(NonNull::from(response).cast()));
+            open.pointer = Some(ResponsePointer(NonNull::from(response).cast()));
             open.head.clear();
             open.gone = None;
         }
@@ -99,31 +100,31 @@ impl Callables {
         work(until.0)
     }
 
-    /// Whether nothing else refers to these: the application has let go of all of them, and of the environ.
+    /// Whether nothing else refers to these: the application has kept none of them, nor the environ.
     pub fn ours_alone(&self, py: Python<'_>) -> bool {
-        // Ours each; those that the reply and the pattern environ hold; and a bound method holds its reply.
+        // One reference here for each; those of the response and of the pattern environ; and each bound method's to the response.
         let expected = [(self.reply.as_any(), 5), (&self.start_response, 1), (&self.write, 2)];
         let in_environ = [(&self.early_hints, 2), (&self.client_disconnected, 2)];
         expected.iter().chain(&in_environ).all(|(object, count)| references(object.bind(py)) == *count)
     }
 
-    /// Lets go of a set that somebody has kept.
+    /// Gives up a set of which the application has kept something.
     pub fn leave(&self, py: Python<'_>) -> PyResult<()> {
         held(self.reply.bind(py))?.write = None;
         Ok(())
     }
 }
 
-/// The reply for this thread alone. An error while another thread of the application waits in write().
+/// The response, for this thread alone. It is an error while another thread of the application waits in write().
 pub fn held<'py>(reply: &Bound<'py, WsgiResponse>) -> PyResult<PyRefMut<'py, WsgiResponse>> {
     reply.try_borrow_mut().map_err(|_| PyRuntimeError::new_err("another thread is sending a block of this response"))
 }
 
-/// Takes the response back. Another thread may be waiting in write(): it is waited for.
+/// Takes the loop's response back. If another thread is in write(), this waits for it.
 fn shut(reply: &Bound<'_, WsgiResponse>) {
     loop {
         if let Ok(mut reply) = held(reply) {
-            reply.way = None;
+            reply.pointer = None;
             return;
         }
         lock::without(reply.py(), &mut || std::thread::sleep(Duration::from_millis(1)));
@@ -172,9 +173,9 @@ impl WsgiResponse {
         Ok(())
     }
 
-    /// `environ['ostler.client_disconnected']()`: whether there is nobody any more to answer. Does not wait.
+    /// `environ['ostler.client_disconnected']()`: whether the client has left. Does not wait.
     fn client_disconnected(slf: &Bound<'_, Self>) -> bool {
-        // Where another thread is sending to the client, the client is there as far as anybody knows.
+        // While another thread is sending to the client, it counts as connected.
         held(slf).is_ok_and(|mut reply| reply.is_gone())
     }
 }
@@ -185,7 +186,7 @@ impl WsgiResponse {
         self.rules.block(block, who)
     }
 
-    /// Whether start_response was called, and not in vain.
+    /// Whether start_response was called and has not raised.
     pub fn has_head(&self) -> bool {
         self.head.begun()
     }
@@ -228,7 +229,7 @@ impl WsgiResponse {
         sent
     }
 
-    /// Leaves the body to the kernel, and ends the response.
+    /// Sends a file by the kernel (sendfile(2)), and ends the response.
     pub fn file(&mut self, file: OwnedFd, offset: u64, length: u64) -> PyResult<Result<(), BodyLength>> {
         let (response, head, _) = self.parts()?;
         Ok(response.file(head, file, offset, length))
@@ -240,7 +241,7 @@ impl WsgiResponse {
         Ok(response.end(head))
     }
 
-    /// Gives the access log what it wants of the environ.
+    /// Gives the access log the keys of the environ that its format names.
     pub fn note_environ(&mut self, environ: &Bound<'_, PyDict>) {
         let Ok(response) = self.response() else { return };
         for index in 0..response.logged_environ().len() {
@@ -275,12 +276,12 @@ impl WsgiResponse {
                 "a process that was forked in a request came back from it; the response is its parent's",
             ));
         }
-        let Some(way) = &mut self.way else {
+        let Some(pointer) = &mut self.pointer else {
             return Err(PyRuntimeError::new_err("the request that this belongs to is over"));
         };
-        // SAFETY: `during` has put the pointer there and takes it away before the response's borrow ends; `&mut self` makes this
-        // the only reference that is made of it. The lifetime is a lie that the signature repairs.
-        Ok((unsafe { way.0.as_mut() }, &mut self.head, &self.rules))
+        // SAFETY: `during` has put the pointer there and takes it back before the response's borrow ends; `&mut self` makes this
+        // the only reference to it. The response lives for less than 'static: the signature gives out a borrow no longer than `self`'s.
+        Ok((unsafe { pointer.0.as_mut() }, &mut self.head, &self.rules))
     }
 }
 

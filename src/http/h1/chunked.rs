@@ -144,7 +144,7 @@ impl ChunkedDecoder {
             (State::Extension(size, read), b'\r') if read.may_end() => Ok(State::SizeLineFeed(size)),
             (State::Extension(size, read), byte) => self.extension(size, read, byte),
             (State::SizeLineFeed(0), b'\n') => Ok(State::Trailer),
-            // Whoever reads it as a signed number sees another one.
+            // An implementation that reads a signed number would see another one.
             (State::SizeLineFeed(size), b'\n') if size > i64::MAX as u64 => malformed("chunk size above 63 bits"),
             (State::SizeLineFeed(size), b'\n') => {
                 self.balance = self.balance.saturating_add_unsigned(size);

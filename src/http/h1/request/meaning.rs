@@ -41,7 +41,7 @@ impl RequestHead {
         }
     }
 
-    /// RFC 9110 §5.3: a field that is no list comes once. Of two, the application and whoever looks at its requests might each take another.
+    /// RFC 9110 §5.3: a field that is no list comes once. Of two, the application and a filter in front of it might each take another.
     fn note_content_type(&mut self) -> Result<(), Refusal> {
         match std::mem::replace(&mut self.reading.has_content_type, true) {
             false => Ok(()),

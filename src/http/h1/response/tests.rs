@@ -228,7 +228,7 @@ fn values_are_found_for_the_access_log() {
 }
 
 #[test]
-fn a_head_tells_its_parts_to_whoever_writes_another_protocol() {
+fn a_head_gives_its_parts_for_another_protocol() {
     let head = head("404 Not Found", &[("Content-Type", "text/plain"), ("X", ""), ("Content-Length", "3")]);
     assert_eq!((head.status(), head.phrase()), (404, b"Not Found".as_slice()));
     let fields: Vec<_> =
