@@ -94,7 +94,7 @@ impl Shared {
 
     /// Asks the loop to drain an outbox while the call goes on. Asks again only after the loop has looked at it.
     pub fn ask_to_drain(&self, token: Token, outbox: &Arc<Outbox>) {
-        if outbox.tell() {
+        if outbox.mark_told() {
             self.notify(CallNote::Outbox(token, outbox.clone()));
         }
     }

@@ -100,7 +100,7 @@ impl Loop {
 
     /// Whether the next turn has something to do even without a new event.
     fn has_more_to_do(&self) -> bool {
-        self.turn.left() > 0 || self.shared.store.has_rubbish() || !self.ready.is_empty() && self.thread_free()
+        self.turn.left() > 0 || self.shared.store.has_files_to_delete() || !self.ready.is_empty() && self.thread_free()
     }
 
     /// When something is due, with or without an event.
@@ -139,8 +139,8 @@ impl Loop {
         self.recall();
         self.report_held_lock();
         self.take_again();
-        if self.shared.store.has_rubbish() {
-            self.shared.store.clear_away();
+        if self.shared.store.has_files_to_delete() {
+            self.shared.store.delete_piece();
         }
         self.unpark();
         if self.intake.crowded && self.has_room() {

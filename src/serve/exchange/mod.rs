@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_has_an_end() {
+    fn a_packet_has_limits() {
         let mut packet = packet(&[&[b'x'; LARGEST]]);
         assert!(!packet.add(0, &State::Plain, None, false, &[b'y'; 16 * 1024]));
         assert!(
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_passes_over_what_it_does_not_know() {
+    fn a_reader_skips_unknown_parts() {
         let mut packet = packet(&[]);
         let mut record = 0u16.to_le_bytes().to_vec();
         record.extend([0, 0]);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_an_error_and_says_how_many_it_closed() {
+    fn a_malformed_packet_is_an_error_that_counts_its_closed_connections() {
         let good = packet(&[b"read"]).bytes;
         for length in 0..good.len() {
             assert!(read(&good[..length], sockets(1)).is_err(), "{length}");
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn those_without_a_descriptor_are_counted() {
+    fn connections_without_a_descriptor_are_counted() {
         let taken = read(&packet(&[b"first", b"second"]).bytes, sockets(1)).unwrap();
         assert_eq!((&taken.moved[0].bytes[..], taken.moved.len(), taken.lost), (&b"first"[..], 1, 1));
     }

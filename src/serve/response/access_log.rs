@@ -1,4 +1,4 @@
-//! The access log: gunicorn's format strings, one line for each request, written in batches, and never waited for.
+//! The access log: gunicorn's format strings, one line for each request, written in batches. The loop never waits for it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -16,9 +16,9 @@ use crate::request::work::Work;
 
 /// A batch is written when it is this long, and before the worker sleeps.
 const BATCH: usize = 32 * 1024;
-/// So much waits for a reader that is slow, or a disk that is full; lines beyond it are lost, and counted.
+/// How many bytes wait for a slow reader, or for a full disk. Lines beyond that are lost, and counted.
 const MOST_WAITING: usize = 256 * 1024;
-/// How often it is tried to write what waits, while there is nothing else to do.
+/// The time between two attempts to write, while there is nothing else to do.
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// Writes the lines.
@@ -27,18 +27,18 @@ pub(crate) struct AccessLog {
     file: Option<OwnedFd>,
     kind: FileKind,
     batch: Vec<u8>,
-    /// The file ends with half a line, and what follows does not begin with its other half.
+    /// The file ends with half a line, and the batch does not begin with its other half.
     torn: bool,
-    /// The error log, where it is said that lines cannot be written: once, until they can be again.
+    /// The error log, which tells when lines cannot be written, and when they can be again.
     log: Logger,
     /// Something waits to be written.
     failing: bool,
     said: bool,
-    /// Lines that found no room.
+    /// How many lines were lost.
     lost: u64,
     /// `%(t)s`
     time: String,
-    /// The head of each Python thread's request: it may have to be recorded while its call still holds it.
+    /// For each Python thread, the head of its request, which may have to be recorded while its call still owns it.
     heads: Vec<Vec<u8>>,
 }
 
@@ -62,7 +62,7 @@ impl AccessLog {
         log
     }
 
-    /// Goes on in another file.
+    /// Continues in another file.
     pub fn reopen(&mut self, file: Option<OwnedFd>) {
         self.flush();
         self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
@@ -92,14 +92,14 @@ impl AccessLog {
         std::mem::take(&mut self.heads[usize::from(thread)])
     }
 
-    /// Notes a request that is over.
+    /// Appends the line of a request that is over.
     pub fn record(&mut self, work: &Work, took: Duration) {
         if self.file.is_none() {
             return;
         }
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
-        // Of the response's fields first, then of environ.
+        // The response's fields come first, then those of environ.
         let noted = |index: usize| work.outgoing.noted[index].as_deref();
         for piece in &self.format.pieces {
             match piece {
@@ -120,10 +120,10 @@ impl AccessLog {
         }
     }
 
-    /// The batch is long. If what waits for the log is too long for one line more, that line is lost.
+    /// Writes a long batch. If too much still waits, the last line is lost.
     #[cold]
     fn make_room(&mut self, line_start: usize) {
-        // While nothing can be written, each sleep tries, not each line.
+        // While writing fails, it is tried before each sleep, not for each line.
         if !self.failing {
             self.flush();
         }
@@ -133,7 +133,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes what there is, as far as it goes without waiting.
+    /// Writes as much of the batch as can be written without waiting.
     pub fn flush(&mut self) {
         let Some(file) = &self.file else { return };
         if self.batch.is_empty() {
@@ -167,7 +167,7 @@ impl AccessLog {
     #[cold]
     fn not_written(&mut self, written: usize, error: Errno) {
         let whole = match self.kind {
-            // Others may write behind this half of a line: it is ended, and the line comes again.
+            // Other processes may write behind half a line. So it is ended, and the whole line is written again.
             FileKind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
             FileKind::Pipe | FileKind::Socket | FileKind::Device => written,
         };
@@ -185,7 +185,7 @@ impl AccessLog {
         self.failing.then_some(BETWEEN_TRIES)
     }
 
-    /// The last try. What cannot be written now is lost.
+    /// The last attempt. What cannot be written now is lost.
     pub fn close(&mut self) {
         self.flush();
         let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -226,12 +226,12 @@ fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
     }
 }
 
-/// What could not be read of a request is not known, rather than empty.
+/// A part of a request that could not be parsed is unknown (`-`) rather than empty.
 fn told(value: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
 }
 
-/// A value from outside: nothing in it can end the line or the quotes around it. `-` where there is none.
+/// A value from outside, escaped so that it cannot end the line or the quotes around it. `-` where there is none.
 fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else { return batch.push(b'-') };
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);

@@ -1,4 +1,4 @@
-//! What the kernel has not taken of a response at once: it is drained as the client takes it, and not for ever.
+//! Drains the part of a response that the kernel has not taken at once, while the client takes it fast enough.
 
 use slog::info;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Loop {
-    /// Hands the kernel more of a response.
+    /// Sends more of a response.
     pub(crate) fn drain_outbox(&mut self, token: Token) {
         let (now, worker) = (self.clock.now, &self.shared.boot.worker);
         let Some(connection) = self.connections.get(token) else { return };
@@ -31,7 +31,7 @@ impl Loop {
                 backlog.deadline.clear();
             }
             (Ok(Drained::More), _) => {
-                // It takes all that it is given.
+                // The client is not slow: it takes everything that is sent.
                 backlog.deadline.clear();
                 self.turn.go_on_later(token);
             }
@@ -52,12 +52,13 @@ impl Loop {
                 }
             }
             (Err(_), Some(_)) => self.close(token),
-            // The call finds out at its next block.
+            // The call learns of it when it sends its next block.
             (Err(_), None) => backlog.outbox.give_up(Gone::Left),
         }
     }
 
-    /// A client takes its response too slowly, or not at all. A call that is still under way finds out at its next block.
+    /// Cuts the response of a client that takes it too slowly, or not at all. A call that is still under way learns of it when it sends
+    /// its next block.
     pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
         let shared = self.shared.clone();
         let Some(connection) = self.connections.get(token) else { return };

@@ -1,4 +1,4 @@
-//! From the end of a call to the connection's next request, or to its end.
+//! From the end of a call to the connection's next request, or to its close.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     request::work::Work,
 };
 
-/// So much of what a client still sends is read and forgotten after a refusal, so that it sees the answer.
+/// How many bytes that a client still sends are read and discarded after a refusal, so that the client sees the answer.
 const LINGER_BYTES: u64 = 4 << 20;
-/// And for this long.
+/// And for how long.
 const LINGER_TIME: Duration = Duration::from_secs(3);
 
 impl Loop {
-    /// Takes up a connection whose call is over.
+    /// Goes on with a connection whose call is over.
     pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
         self.calls.under_way -= 1;
         let slot = self.slot();
@@ -36,7 +36,7 @@ impl Loop {
             let (complete, behind) = live.take_back();
             work.outgoing.keep_alive &= complete;
             if let Some(connection) = self.connection(token) {
-                // The rest of the body may be on its way, and must not be met by a reset.
+                // The rest of the body may still come. A reset would then discard the answer.
                 connection.readable |= !complete;
             }
             work.incoming.append(&behind);
@@ -52,17 +52,17 @@ impl Loop {
         self.answered(token, work);
     }
 
-    /// A response was made: what the client has not taken is drained, then comes the next request.
+    /// The response is made. Drains what the client has not taken yet, before the next request.
     pub(crate) fn answered(&mut self, token: Token, work: Box<Work>) {
         let out = &work.outgoing;
         let outbox = out.outbox.clone();
         let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
         let next = match out.progress {
             _ if given_up => Next::Reset,
-            // Also when the site stops meanwhile: the client was told that it may go on, and may have done so.
+            // Even if the site stops meanwhile: the client was told keep-alive, and may have sent its next request.
             Progress::Ended if out.keep_alive => Next::Request,
             Progress::Ended => Next::Close,
-            // The end of the connection is the end of such a body: only a reset shows that it is not whole.
+            // Closing the connection marks the end of such a body, so only a reset shows that it is incomplete.
             _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
             _ => Next::Close,
         };
@@ -88,7 +88,7 @@ impl Loop {
         }
     }
 
-    /// The client has all of its response, or gets no more of it.
+    /// Nothing more of a response is to be sent.
     pub(crate) fn written(&mut self, token: Token, next: Next) {
         if let Some(connection) = self.connection(token)
             && let Phase::Writing(work, ..) = std::mem::replace(&mut connection.phase, Phase::Head)
@@ -98,7 +98,7 @@ impl Loop {
         self.after(token, next);
     }
 
-    /// A response is out.
+    /// Goes on after a response: with the next request, or the close.
     pub(crate) fn after(&mut self, token: Token, next: Next) {
         let Some(connection) = self.connection(token) else { return };
         match next {
@@ -112,7 +112,7 @@ impl Loop {
                 }
             }
             Next::Close if connection.half_closed || connection.partial.is_none() && !connection.readable => {
-                // Closing alone says nothing to the client while a child of the application has the same socket.
+                // Closing sends no FIN while a child of the application has the same socket.
                 connection.transport.finish_sending();
                 self.close(token);
             }
@@ -134,7 +134,7 @@ impl Loop {
         self.turn.go_on_later(token);
     }
 
-    /// Reads and forgets.
+    /// Reads and discards what the client still sends.
     pub(crate) fn linger(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
         if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {

@@ -1,8 +1,8 @@
-//! Responses that leave in groups. To send to a client that sleeps is to wake it, and that costs the sender several times what
-//! sending costs (an interrupt on another processor). So, while more requests are at hand, the responses of short calls wait for
-//! each other. Nobody waits for the last request at hand, so that clients have theirs to think about while Python works, nor for
-//! a call that turns out to be long: the stand-by takes over and sends (see `threads`). That takes a tick or two, so it shall not happen
-//! often: where one call was long, others may be, and responses leave one by one for a while.
+//! Responses that are sent in groups. Sending to a client that sleeps wakes it (an interrupt on another processor), which costs the
+//! sender several times what sending costs. So the responses of short calls wait for each other while more requests are ready. They
+//! are sent before the last of those is called, so that clients work while Python does. If a call turns out to be long, the
+//! stand-by leads and sends them (see `threads`), a tick or two later. To keep that rare, responses are sent one by one for a while
+//! after a long call.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,18 @@ use crate::{
     threads::lead::worth_handing_on,
 };
 
-/// A group leaves when its first call began so long ago.
+/// A group is sent when its first call began this long ago.
 const LONGEST: Duration = Duration::from_millis(1);
-/// Clients of shorter calls have no time to fall asleep.
+/// Clients of shorter calls do not sleep between two responses.
 const SHORTEST_CALL: Duration = Duration::from_micros(20);
-/// After a long call there are no groups for so long.
+/// How long responses are sent one by one after a long call.
 const AFTER_LONG_CALL: Duration = Duration::from_millis(100);
 
 /// Finished calls whose responses wait for each other.
 pub(crate) struct Group {
     #[allow(clippy::vec_box)]
     works: Vec<Box<Work>>,
-    /// Until then every response leaves at once.
+    /// Until when every response is sent at once.
     single_until: Instant,
 }
 
@@ -46,7 +46,7 @@ impl Loop {
             && self.clock.now >= self.group.single_until
     }
 
-    /// Takes up a connection whose call is over, at once or with others.
+    /// Goes on with a connection whose call is over, at once or together with others.
     pub(crate) fn finish(&mut self, work: Box<Work>) {
         self.read_clock();
         let length = took(work.started, self.clock.now);
@@ -62,8 +62,8 @@ impl Loop {
         }
     }
 
-    /// The stand-by leads because of a long call: nobody waits for that, nor for the next thread's.
-    pub(crate) fn call_is_long(&mut self) {
+    /// A call is long, so the stand-by leads: sends the responses that wait, and begins no group for a while.
+    pub(crate) fn end_grouping(&mut self) {
         self.group.single_until = self.clock.now + AFTER_LONG_CALL;
         self.finish_group();
     }

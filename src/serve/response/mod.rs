@@ -1,4 +1,4 @@
-//! The way back to the client during a call: straight to the kernel, and into an [`Outbox`] from where the client proves slow.
+//! The response during a call: sent directly, or put into an [`Outbox`] where the client is slow.
 
 pub(crate) mod access_log;
 pub(crate) mod drain;
@@ -31,20 +31,20 @@ use crate::{
     transport::{PeerState, Transport},
 };
 
-/// Bodies up to this size are copied behind their heads, for one plain send(2).
+/// A body up to this size is copied behind its head, so that one send(2) is enough.
 const COPIED: usize = 16 * 1024;
 
 /// What a call has made of its response so far. The loop reads it when the call is over.
 pub(crate) struct Outgoing {
     pub shared: Arc<Shared>,
     pub token: Token,
-    /// None while this waits for reuse: a connection must close when the loop closes it.
+    /// None while this waits for reuse, so that the socket closes when the loop closes the connection.
     pub transport: Option<Arc<Transport>>,
     pub outbox: Option<Arc<Outbox>>,
     pub progress: Progress,
-    /// What the client asked and the loop allows.
+    /// Whether the client asks for keep-alive and the loop allows it.
     pub keep_alive: bool,
-    /// The client had sent FIN with its request: that is no sign that it left.
+    /// The client has sent FIN with its request, which does not mean that it has left.
     pub half_closed: bool,
     /// The request's body, if the application reads it from the connection.
     pub live: Option<LiveHandle>,
@@ -52,11 +52,11 @@ pub(crate) struct Outgoing {
     /// Index of the thread's seat; none where the loop itself answers.
     pub thread: Option<u16>,
     pub status: u16,
-    /// Of the head that was sent.
+    /// The framing of the head that was sent.
     pub framing: Option<ResponseFraming>,
-    /// Bytes of body that were made.
+    /// Bytes of body that the application has made.
     pub body_bytes: u64,
-    /// How many of the response's last bytes were lost when there was nobody any more to give them to.
+    /// How many of the last bytes were dropped because the client had left or was given up.
     pub lost: u64,
     /// Bytes that the kernel took before there was an outbox.
     direct: u64,
@@ -67,21 +67,21 @@ pub(crate) struct Outgoing {
     buffer: Vec<u8>,
 }
 
-/// How far a response is.
+/// The state of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     Nothing,
-    /// The head is out; `left` of a promised length, where one was promised.
+    /// The head is sent. `left`: how many bytes of the promised length are missing, if one was promised.
     Begun {
         framing: ResponseFraming,
         left: Option<u64>,
     },
     Ended,
-    /// The client must see that it is not whole.
+    /// Incomplete, and the client must see that.
     Cut,
 }
 
-/// The way back to the client, for the length of a call.
+/// The response of one call.
 pub struct Response<'a> {
     pub(crate) out: &'a mut Outgoing,
     pub(crate) request: &'a RequestHead,
@@ -97,7 +97,7 @@ impl Response<'_> {
         self.whole_or_kept(head, body, &mut || None, wait)
     }
 
-    /// The same. What the client has still to take of a long body is not copied, where `keep` gives something that holds the same bytes.
+    /// The same. The part of a long body that the client has still to take is not copied if `keep` returns an owner of the same bytes.
     pub fn whole_or_kept(
         &mut self,
         head: &ResponseHead,
@@ -141,8 +141,8 @@ impl Response<'_> {
         self.send_block(buffer, block, wait)
     }
 
-    /// Sends one more block: it is with the kernel, or in a buffer that the loop drains, when this returns. Waits, inside `wait`,
-    /// only where the client is slow and the buffers are full. What is longer than the promised length is left out.
+    /// Sends one more block. When this returns, the kernel has it, or it is in a buffer that the loop drains. Waits, inside `wait`,
+    /// only if the client is slow and the buffers are full. Bytes beyond the promised length are left out.
     pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let mut buffer = std::mem::take(&mut self.out.buffer);
         buffer.clear();
@@ -205,7 +205,7 @@ impl Response<'_> {
         self.out.transmit(&[&head], None)
     }
 
-    /// Whether the head is out: the status cannot change any more.
+    /// Whether the head is sent, so that the status cannot change any more.
     pub fn begun(&self) -> bool {
         self.out.progress != Progress::Nothing
     }
@@ -222,8 +222,8 @@ impl Response<'_> {
         }
     }
 
-    /// Answers with the server's own page for an error. Of a request that could not be read its head holds what came before the fault:
-    /// whether it is HEAD, and perhaps what it accepts.
+    /// Answers with the server's own page for an error. The head of a request that could not be parsed holds what came before the fault:
+    /// the method, and perhaps the Accept field.
     #[cold]
     pub(crate) fn error(&mut self, status: u16, fields: &[(&str, &str)]) {
         let accept = self.request.value(self.bytes, b"accept");
@@ -233,7 +233,7 @@ impl Response<'_> {
     /// Sends an answer of the server's own.
     #[cold]
     pub(crate) fn answer(&mut self, answer: &Answer) {
-        // Its length is right by itself.
+        // It has no Content-Length of its own that could be wrong.
         let _ = self.whole(&answer.head, &answer.body, &mut |wait| wait());
     }
 
@@ -263,14 +263,14 @@ impl Response<'_> {
         self.request.method.of(self.bytes) == b"HEAD"
     }
 
-    /// Serializes the head, and takes the right to send: a request that was given up has lost it.
+    /// Serializes the head, and claims the right to send. The loop has revoked it if it has given the request up.
     fn start(&mut self, head: &ResponseHead, framing: ResponseFraming) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.out.buffer);
         buffer.clear();
         self.out.status = head.status();
         let out = &mut *self.out;
         out.framing = Some(framing);
-        out.keep_alive &= framing != ResponseFraming::Close && out.may_go_on();
+        out.keep_alive &= framing != ResponseFraming::Close && out.can_keep_alive();
         head.write(
             &mut buffer,
             framing,
@@ -285,7 +285,7 @@ impl Response<'_> {
         buffer
     }
 
-    /// Sends what is in `buffer` and then the block in its framing.
+    /// Sends `buffer`, then the block in its framing.
     fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let out = &mut *self.out;
         let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone::GivenUp) };
@@ -317,7 +317,7 @@ impl Response<'_> {
             out.transmit(&[&buffer, block, tail], Some(wait))
         };
         out.buffer = buffer;
-        out.tell_loop();
+        out.have_loop_drain();
         if sent.is_err() {
             out.progress = Progress::Cut;
         }
@@ -375,12 +375,12 @@ impl Outgoing {
         self.noted.fill(None);
     }
 
-    /// Whether another request can follow: somebody will take it, and where it begins is known.
-    fn may_go_on(&self) -> bool {
+    /// Whether another request can follow: a worker will take it, and this one's body was read to its end.
+    fn can_keep_alive(&self) -> bool {
         !self.shared.closing.load(Relaxed) && self.live.as_ref().is_none_or(LiveHandle::has_arrived)
     }
 
-    /// Sends what makes a short response whole, or leaves that to the loop.
+    /// Sends the last bytes of a response. If it is short, they may wait for other responses.
     fn transmit_last(&mut self, bytes: &[u8], wait: Option<Waiting>) -> Result<(), Gone> {
         if self.may_wait {
             self.outbox.get_or_insert_default();
@@ -388,13 +388,13 @@ impl Outgoing {
         self.transmit(&[bytes], wait)
     }
 
-    /// Sends the parts, or puts what the kernel does not take into the outbox. Without `wait` they must be short.
+    /// Sends the parts, and puts what the kernel does not take into the outbox. Without `wait` they must be short.
     fn transmit(&mut self, parts: &[&[u8]], wait: Option<Waiting>) -> Result<(), Gone> {
         let sent = self.send(parts)?;
         self.keep_behind(sent, parts, wait)
     }
 
-    /// The same for a whole body; what the kernel does not take of a long one stays where it is, if that is possible.
+    /// The same for a whole body. What the kernel does not take of a long one is not copied, if that is possible.
     fn transmit_body(
         &mut self,
         head: &[u8],
@@ -417,7 +417,7 @@ impl Outgoing {
         outbox.hold(RemainingBody { body: kept, at, end: body.len(), _room: room })
     }
 
-    /// Sends a prefix of the parts, if nothing waits: how many bytes.
+    /// Sends a prefix of the parts if the outbox is empty. Returns how many bytes.
     fn send(&mut self, parts: &[&[u8]]) -> Result<usize, Gone> {
         if self.thread.is_some_and(|thread| !self.shared.seats[usize::from(thread)].claim()) {
             return Err(self.lose(parts, Gone::GivenUp));
@@ -447,7 +447,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Puts bytes into the outbox. Where they find no room, the application waits for its client.
+    /// Puts bytes into the outbox. The application waits while it is full.
     fn keep(&mut self, mut rest: &[u8], wait: &mut Option<Waiting>) -> Result<(), Gone> {
         let outbox = self.outbox.get_or_insert_with(|| Outbox::behind(self.direct));
         loop {
@@ -474,13 +474,13 @@ impl Outgoing {
         why
     }
 
-    /// Bytes of body that the kernel has taken for the client, as far as the framing between them lets that be known.
+    /// How many bytes of body the kernel has taken (a few less while the outbox also holds the framing of chunks).
     pub fn body_sent(&self) -> u64 {
         self.body_bytes.saturating_sub(self.lost + self.outbox.as_ref().map_or(0, |outbox| outbox.left()))
     }
 
-    /// The call goes on while bytes wait: the loop must drain them meanwhile.
-    fn tell_loop(&self) {
+    /// Has the loop drain the outbox while the call goes on.
+    fn have_loop_drain(&self) {
         if let Some(outbox) = &self.outbox {
             self.shared.ask_to_drain(self.token, outbox);
         }

@@ -1,4 +1,4 @@
-//! What a slow client has still to take of a response. The call fills it, the loop drains it, both at once.
+//! The part of a response that a slow client has still to take. The call fills it while the loop drains it.
 
 use std::{
     fmt, io,
@@ -20,11 +20,11 @@ use crate::{
     transport::Transport,
 };
 
-/// Up to here a response waits in memory, above it in a spool file.
+/// Up to this many bytes a response waits in memory, above it in spool files.
 pub(crate) const ROOM: usize = 256 * 1024;
-/// Up to here it waits in a spool file, above it the application waits.
+/// Up to this many bytes it waits in spool files, above it the application waits.
 pub(crate) const LARGEST: u64 = 64 << 20;
-/// In files of about this size, each of which goes when it is sent.
+/// The size of each of those files. A file is deleted when it is sent.
 const SEGMENT: u64 = 16 << 20;
 
 /// Shared by the loop and, until the call ends, the thread that makes the response.
@@ -32,7 +32,7 @@ const SEGMENT: u64 = 16 << 20;
 pub(crate) struct Outbox {
     waiting: Mutex<State>,
     drained: Condvar,
-    /// The loop was told of it, and has not looked at it since.
+    /// The loop was asked to drain it, and has not done so yet.
     told: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ struct State {
     held: Option<RemainingBody>,
     taken: u64,
     broken: Option<Gone>,
-    /// The application waits until there are no more bytes than so many.
+    /// The application waits until no more bytes than this are left.
     wanted: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct FilePart {
     pub _permit: DescriptorPermit,
 }
 
-/// What is left of a whole body, where the application has made it; it follows everything else.
+/// The rest of a whole body, in the application's own memory. It follows everything else.
 pub(crate) struct RemainingBody {
     pub body: Kept,
     pub at: usize,
@@ -76,19 +76,19 @@ impl fmt::Debug for RemainingBody {
     }
 }
 
-/// How far [`Outbox::drain`] came.
+/// The result of [`Outbox::drain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drained {
-    /// The kernel has it all.
+    /// The kernel has everything.
     Empty,
-    /// Enough for one turn of the loop.
+    /// There is more, but enough was sent for one turn of the loop.
     More,
     /// The client must take some first. How many bytes it has taken since the response began.
     Blocked { taken: u64 },
 }
 
 impl Outbox {
-    /// For what is left of a response of which the kernel has taken so many bytes already.
+    /// For the rest of a response of which the kernel has taken `taken` bytes.
     pub fn behind(taken: u64) -> Arc<Outbox> {
         let outbox = Outbox::default();
         outbox.state().taken = taken;
@@ -96,13 +96,13 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held can only have left bytes out or in twice: the panicking call's response is cut anyway.
+        // A panic while it was locked may have left bytes out or in twice. The response of a call that panics is cut anyway.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a prefix of `bytes`, and leaves the rest there: why not more, if not all.
+    /// Appends a prefix of `bytes`, and leaves the rest in `bytes`. Returns why there is a rest.
     pub fn push(&self, bytes: &mut &[u8], store: &Arc<Store>) -> Result<Option<Shortage>, Gone> {
-        // Piece by piece, so that the loop never waits long for a disk.
+        // Piece by piece, so that the loop never waits long for the lock while a disk is slow.
         while !bytes.is_empty() {
             let mut state = self.state();
             if let Some(why) = state.broken {
@@ -110,7 +110,7 @@ impl Outbox {
             }
             let (piece, rest) = bytes.split_at(bytes.len().min(TURN));
             match state.spool.push(piece, ROOM, store) {
-                // As much waits in memory if need be.
+                // Without a file, up to ROOM bytes wait in memory.
                 Err(_) if state.spool.length() < ROOM as u64 => state.spool.keep(piece),
                 Err(shortage) => return Ok(Some(shortage)),
                 Ok(()) => {}
@@ -120,12 +120,12 @@ impl Outbox {
         Ok(None)
     }
 
-    /// Appends a few bytes that must not wait.
+    /// Appends a few bytes whatever the limits are: the caller cannot wait.
     pub fn keep(&self, bytes: &[u8]) {
         self.state().spool.keep(bytes);
     }
 
-    /// Waits until half of it is drained, or nobody drains it any more.
+    /// Waits until half of it is drained, or it is given up.
     pub fn wait_for_room(&self) {
         let mut state = self.state();
         let wanted = state.spool.length() / 2;
@@ -147,7 +147,7 @@ impl Outbox {
         state.broken.map_or(Ok(()), Err)
     }
 
-    /// Hands to the kernel what it takes.
+    /// Sends what the kernel takes.
     pub fn drain(&self, to: &Transport) -> io::Result<Drained> {
         self.told.swap(false, AcqRel);
         let mut state = self.state();
@@ -167,12 +167,12 @@ impl Outbox {
         Ok(Drained::Blocked { taken: state.taken })
     }
 
-    /// Whether the loop must be told of it, once for each time that it looks.
-    pub fn tell(&self) -> bool {
+    /// Marks that the loop is asked to drain it. Returns whether it was not asked since it last looked.
+    pub fn mark_told(&self) -> bool {
         !self.told.swap(true, AcqRel)
     }
 
-    /// Whether nobody may wait for the client any more.
+    /// Whether it was given up.
     pub fn is_given_up(&self) -> bool {
         self.state().broken.is_some()
     }
@@ -184,7 +184,7 @@ impl Outbox {
         state.spool.length() + state.file.as_ref().map_or(0, |part| part.left) + held as u64
     }
 
-    /// The client is gone, or given up: nobody may wait for it.
+    /// The client has left or was given up: ends all waits for it.
     pub fn give_up(&self, why: Gone) {
         self.state().broken.get_or_insert(why);
         self.drained.notify_all();
@@ -192,12 +192,12 @@ impl Outbox {
 }
 
 impl State {
-    /// Hands one piece to the kernel: how much it took, 0 when nothing is left, `None` when it takes nothing now.
+    /// Sends one piece. Returns how much the kernel took: 0 when nothing is left, `None` when it takes nothing now.
     fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let sent = match self.spool.front() {
             Front::Memory(bytes) => to.send(bytes)?,
             Front::File(file, mut offset, left) => match to.send_file(file, &mut offset, left)? {
-                // Somebody else has shortened it.
+                // Another process has shortened the file.
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 sent => sent,
             },

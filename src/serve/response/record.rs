@@ -1,4 +1,4 @@
-//! What the access log says of each request, however it ended: answered, cut, dropped by its client, or given up.
+//! Records each request in the access log, however it ended: answered, cut, dropped by its client, or given up.
 
 use std::time::{Duration, Instant};
 
@@ -11,33 +11,33 @@ use crate::{
     request::work::{Incoming, Work},
 };
 
-/// nginx's number for a client that left before it had an answer.
+/// nginx's status for a client that left before it had an answer.
 const CLIENT_LEFT: u16 = 499;
 
 impl Loop {
-    /// A request is over.
+    /// Records a request that is over.
     pub(crate) fn over(&mut self, work: Box<Work>) {
         self.access_log.record(&work, took(work.started, self.clock.now));
         self.pool.keep(work);
     }
 
-    /// A request ends before it is called, without an answer.
+    /// Records a request that ends without a call and without an answer.
     pub(crate) fn dropped(&mut self, mut work: Box<Work>, since: Instant) {
         work.started = since;
-        // Where the worker itself ends, there is no status.
+        // There is no status if the worker ends.
         work.outgoing.status = if matches!(self.life, Life::Over(_)) { 0 } else { CLIENT_LEFT };
         self.over(work);
     }
 
-    /// Keeps a head whose request may have to be recorded while its call still holds it.
+    /// Copies a request's head, because the request may have to be recorded while its call still owns it.
     pub(crate) fn keep_head(&mut self, seat: u16, incoming: &Incoming) {
         if self.access_log.is_on() {
             self.access_log.keep_head(seat, &incoming.bytes[..incoming.head.length]);
         }
     }
 
-    /// Work with the head of a request whose call has not ended, and still has its own. Where there is no access log, nobody has kept
-    /// more of it than its line.
+    /// New work for a request whose call has not ended and still owns its own work. It has a copy of the head, or only the request line
+    /// where there is no access log.
     pub(crate) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
         let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
         let (line, since) = begun.unwrap_or_else(|| (Vec::new(), self.clock.milliseconds()));
@@ -48,7 +48,7 @@ impl Loop {
             false => [&line, &b"\r\n\r\n"[..]].concat(),
         };
         incoming.filled = incoming.bytes.len();
-        // It was read and described before. A line alone is no whole head, but its method can be read.
+        // It was parsed before, without a fault. A line alone is no complete head, but its method can be parsed.
         let _ = incoming.head.parse(&incoming.bytes, &self.limits);
         let _ = incoming.describe(&self.shared);
         let age = Duration::from_millis(self.clock.milliseconds().saturating_sub(since));
@@ -56,7 +56,7 @@ impl Loop {
         Some(work)
     }
 
-    /// The worker ends: what is still under way gets no more than it has.
+    /// The worker ends: records all requests that are still under way.
     pub(crate) fn log_the_rest(&mut self) {
         let tokens: Vec<Token> = self.connections.tokens();
         for token in tokens {
@@ -71,7 +71,7 @@ impl Loop {
         self.say_left_out();
     }
 
-    /// How many lines about clients were left out of the log.
+    /// Logs how many lines about clients were left out.
     pub(crate) fn say_left_out(&mut self) {
         let over = matches!(self.life, Life::Over(_));
         match self.client_lines.take_left_out(if over {

@@ -1,4 +1,4 @@
-//! Answers that the loop itself makes instead of the application: refusals, and 503 where too much waits.
+//! Answers that the loop itself makes instead of the application: refusals, and 503 where too many requests wait.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Loop {
-    /// Answers what the application shall not see, and closes.
+    /// Answers a request that the application must not see, and closes its connection.
     pub(crate) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
         if self.client_lines.admit(self.clock.now) {
             let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
@@ -25,14 +25,14 @@ impl Loop {
         work.started = self.clock.now;
         work.response().error(refusal.status, &[]);
         let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
-        // There may be more of the refused request on its way: it is read and forgotten.
+        // More of the refused request may come: it is read and discarded.
         connection.readable = true;
         connection.partial = None;
         work.incoming.consumed = work.incoming.filled;
         self.answered(token, work);
     }
 
-    /// Answers 503 to a request that cannot be called.
+    /// Answers 503 to a request that has waited too long.
     pub(crate) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
         self.slot().errors.fetch_add(1, Relaxed);
         work.outgoing.date = self.clock.date;

@@ -1,16 +1,16 @@
-//! Memory that is bounded for all of one kind together: each takes its room before it grows, and gives it back when it is dropped.
+//! A bound on the memory of all bodies of a kind together. Each takes room before it grows, and gives it back when it is dropped.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// So many bytes may be taken at once.
+/// The bytes that may be taken in all.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: u64,
     taken: AtomicU64,
-    /// The most that was taken at once since [`Budget::has_ebbed`] was last true.
+    /// The most bytes that were taken since [`Budget::has_ebbed`] was last true.
     peak: AtomicU64,
 }
 
@@ -24,7 +24,7 @@ impl Budget {
         self.most.saturating_sub(self.taken.load(Relaxed))
     }
 
-    /// Takes as many bytes, if they are left; or whatever the number, if nobody has taken any.
+    /// Takes that many bytes, if they are left. A request for more than the budget succeeds while nothing else is taken.
     fn take(&self, bytes: u64) -> bool {
         let more = |taken: u64| (taken == 0 || taken + bytes <= self.most).then_some(taken + bytes);
         let Ok(before) = self.taken.fetch_update(Relaxed, Relaxed, more) else { return false };
@@ -32,7 +32,7 @@ impl Budget {
         true
     }
 
-    /// Whether most of a flood is over: of half the budget or more, a quarter is left at most. True once for each flood.
+    /// Whether a flood is over: half the budget or more was taken, and now a quarter of that at most. True once for each flood.
     pub fn has_ebbed(&self) -> bool {
         let (peak, taken) = (self.peak.load(Relaxed), self.taken.load(Relaxed));
         let ebbed = peak > 0 && peak >= self.most / 2 && taken <= peak / 4;
@@ -43,7 +43,7 @@ impl Budget {
     }
 }
 
-/// What was taken of a [`Budget`].
+/// Bytes that were taken from a [`Budget`].
 #[derive(Debug)]
 pub(crate) struct Room {
     budget: Arc<Budget>,
@@ -56,7 +56,7 @@ impl Room {
         Room { budget: budget.clone(), bytes: 0 }
     }
 
-    /// Becomes as large, if the budget allows it.
+    /// Grows to that size, if the budget allows it.
     pub fn grow(&mut self, bytes: u64) -> bool {
         let grown = self.budget.take(bytes.saturating_sub(self.bytes));
         if grown {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_alone_may_take_more() {
+    fn a_request_larger_than_the_budget_succeeds_alone() {
         let budget = Budget::new(10);
         let (mut one, mut other) = (Room::of(&budget), Room::of(&budget));
         assert!(one.grow(11) && !other.grow(1));

@@ -1,4 +1,4 @@
-//! Where bytes wait that are too many for memory.
+//! Memory and files for bodies that wait.
 
 pub(crate) mod budget;
 pub(crate) mod spool;

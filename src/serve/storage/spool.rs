@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// Bytes go to the file in blocks of about this size: a client that sends them one by one costs no system call for each.
+/// Bytes are written to the file in blocks of about this size, so that a client that sends them one by one costs few system calls.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
-/// A queue of bytes: all in memory, or, once they were more than `room`, the older ones in a file, or several one after the other.
+/// A queue of bytes: all in memory, or, once there were more than `room`, the older ones in one or more files.
 ///
-/// Nothing in a file is overwritten: what sendfile(2) has taken is not copied, and may still be on its way to the client.
+/// Nothing in a file is overwritten: sendfile(2) does not copy, so the kernel may still send from the file's pages.
 #[derive(Debug)]
 pub(crate) struct Spool {
     /// The newest bytes, from `taken` on.
@@ -27,9 +27,9 @@ pub(crate) struct Spool {
     taken: usize,
     /// The oldest first.
     files: VecDeque<Segment>,
-    /// No more bytes wait in files.
+    /// The most bytes that wait in files.
     most: u64,
-    /// A file that has become this long is followed by another.
+    /// The length at which another file is begun.
     segment: u64,
 }
 
@@ -73,24 +73,24 @@ impl Spool {
         Ok(())
     }
 
-    /// Appends bytes in memory, whatever there is by now.
+    /// Appends bytes in memory, whatever the limits are.
     pub fn keep(&mut self, bytes: &[u8]) {
         self.memory.drain(..self.taken);
         self.taken = 0;
         self.memory.extend_from_slice(bytes);
     }
 
-    /// Makes room in memory for as many bytes in all, and not for more.
+    /// Allocates memory for exactly that many bytes in all.
     pub fn reserve(&mut self, bytes: usize) {
         self.memory.reserve_exact(bytes.saturating_sub(self.memory.len()));
     }
 
-    /// How many bytes more go to memory alone.
+    /// How many more bytes fit in memory.
     pub fn left_in_memory(&self, room: usize) -> usize {
         if self.files.is_empty() { room.saturating_sub(self.memory.len()) } else { usize::MAX }
     }
 
-    /// Moves what is in memory to a file, if as many bytes more have room there.
+    /// Moves the bytes in memory to a file, if there is room for them and `more` there.
     fn flush(&mut self, more: usize, store: &Arc<Store>) -> Result<(), Shortage> {
         if self.length() + more as u64 > self.most {
             return Err(Shortage::Client);
@@ -147,7 +147,7 @@ impl Spool {
         }
     }
 
-    /// All of it as a request's body, with the room that it has in memory.
+    /// Turns it into a request's body, with the room that it has taken in memory.
     pub fn into_body(mut self, room: Option<Room>, store: &Arc<Store>) -> Result<Body, Shortage> {
         if !self.files.is_empty() {
             self.flush(0, store)?;

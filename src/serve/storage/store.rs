@@ -1,8 +1,7 @@
-//! The spool files of a worker, all together: how much they hold and may hold, how many there may be, and how they go; and the memory
-//! that bodies may have instead.
+//! The limits of a worker's spool files (bytes and descriptors), their deletion, and the budgets for bodies in memory.
 //!
-//! To delete a large file takes long, half a second for 2.7 GB. Nobody who drops one waits for that: it is left to the loop, which
-//! shortens it piece by piece, one piece in a turn.
+//! Deleting a large file takes long: half a second for 2.7 GB. So a large file that is dropped is left to the loop, which
+//! shortens it by one piece in each turn.
 
 use std::{
     fmt,
@@ -31,12 +30,12 @@ use slog::{Logger, warn};
 use super::budget::Budget;
 use crate::event_loop::log_limits::Rarely;
 
-/// As much of a file is deleted at once. A multiple of every page's size: of a page that loses its end the kernel clears that end,
-/// and it may still be on its way to a client (see spool.rs).
+/// How much of a file is deleted at once. A multiple of every page size: where a file ends within a page, the kernel clears the rest
+/// of that page, from which it may still be sending (see spool.rs).
 const PIECE: u64 = 1 << 20;
 /// The budget for bodies of responses.
 const MOST_KEPT: u64 = 64 << 20;
-/// The budget for bodies of requests: as many of the largest that `--body-memory` allows.
+/// The budget for bodies of requests, as a multiple of `--body-memory`.
 const BODIES: u64 = 32;
 
 /// What all spool files of a worker share.
@@ -47,34 +46,34 @@ pub(crate) struct Store {
     limit: u64,
     /// Descriptors for connections, spool files and files that are being sent.
     pub descriptors: usize,
-    /// How many of them connections have.
+    /// How many of them connections use.
     pub connections: AtomicUsize,
     files: AtomicUsize,
     held: AtomicU64,
-    /// For bodies that are kept where the application has made them; or one, however long: it was in memory anyway.
+    /// For bodies of responses that stay in the application's memory. A single one may be longer: it is in memory anyway.
     pub answers: Arc<Budget>,
     /// For bodies of requests that are in memory.
     pub bodies: Arc<Budget>,
     /// Files that nobody needs any more, and their sizes.
-    rubbish: Mutex<Vec<(File, u64)>>,
-    rubbish_files: AtomicUsize,
+    to_delete: Mutex<Vec<(File, u64)>>,
+    to_delete_count: AtomicUsize,
     complained: Rarely,
 }
 
 /// Why there is no room for more bytes.
 #[derive(Debug)]
 pub(crate) enum Shortage {
-    /// They would not fit `--spool-limit` if they were alone.
+    /// They would not fit `--spool-limit` even alone.
     TooLarge,
     /// Others fill `--spool-limit`.
     Full,
-    /// As many bytes wait for one client as may.
+    /// The most bytes that may wait for one client are waiting.
     Client,
     /// There is no descriptor for another file.
     Descriptors,
-    /// The file system is full, or the user's share of it.
+    /// The file system or the user's quota is full.
     Disk(Errno),
-    /// The file cannot be made or written.
+    /// The file could not be made or written.
     Failed(io::Error),
 }
 
@@ -91,8 +90,8 @@ impl Store {
             held: AtomicU64::new(0),
             answers: Budget::new(MOST_KEPT),
             bodies: Budget::new(BODIES.saturating_mul(body_memory)),
-            rubbish: Mutex::default(),
-            rubbish_files: AtomicUsize::new(0),
+            to_delete: Mutex::default(),
+            to_delete_count: AtomicUsize::new(0),
             complained: Rarely::default(),
         })
     }
@@ -107,7 +106,7 @@ impl Store {
         self.files.load(Relaxed)
     }
 
-    /// Makes a file without a name; it is gone when its last descriptor closes.
+    /// Makes an unnamed file (O_TMPFILE), which is deleted when its last descriptor closes.
     pub fn make(self: &Arc<Store>) -> Result<SpoolFile, Shortage> {
         if self.descriptors_left() == 0 {
             return Err(Shortage::Descriptors);
@@ -143,31 +142,31 @@ impl Store {
         self.held.fetch_sub(bytes, Relaxed);
     }
 
-    fn rubbish(&self) -> MutexGuard<'_, Vec<(File, u64)>> {
-        // A panic while it was held has left a file out at most.
-        self.rubbish.lock().unwrap_or_else(PoisonError::into_inner)
+    fn to_delete(&self) -> MutexGuard<'_, Vec<(File, u64)>> {
+        // A panic while it was locked has lost the count of one file at most.
+        self.to_delete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether [`Store::clear_away`] has something to do.
-    pub fn has_rubbish(&self) -> bool {
-        self.rubbish_files.load(Relaxed) > 0
+    /// Whether [`Store::delete_piece`] has something to do.
+    pub fn has_files_to_delete(&self) -> bool {
+        self.to_delete_count.load(Relaxed) > 0
     }
 
-    /// Deletes one piece of what nobody needs any more.
-    pub fn clear_away(&self) {
-        let mut rubbish = self.rubbish();
-        let Some((file, size)) = rubbish.last_mut() else { return };
+    /// Deletes one piece of a file that is not needed any more.
+    pub fn delete_piece(&self) {
+        let mut to_delete = self.to_delete();
+        let Some((file, size)) = to_delete.last_mut() else { return };
         let left = size.saturating_sub(1) / PIECE * PIECE;
         self.release(*size - left);
         *size = left;
         if left == 0 || file.set_len(left).is_err() {
             self.release(left);
-            rubbish.pop();
-            self.rubbish_files.store(rubbish.len(), Relaxed);
+            to_delete.pop();
+            self.to_delete_count.store(to_delete.len(), Relaxed);
         }
     }
 
-    /// Says, once in a while, that there is no room, and which limit is to be raised.
+    /// Logs, at most once a minute, that there is no room, and which limit to raise.
     pub fn complain(&self, log: &Logger, shortage: &Shortage, request: &str) {
         if !self.complained.is_due(Instant::now()) {
             return;
@@ -182,7 +181,7 @@ impl Store {
             "value" => value, "request" => request, "held" => self.held.load(Relaxed), "files" => self.files.load(Relaxed));
     }
 
-    /// The limit that [`Store::descriptors`] comes from.
+    /// The limit on open files, from which [`Store::descriptors`] is derived.
     pub fn open_files(&self) -> u64 {
         getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(open_files, _)| open_files)
     }
@@ -205,7 +204,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// One descriptor of those that [`Store::descriptors_left`] counts.
+/// Counts one descriptor in [`Store::descriptors_left`] until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DescriptorPermit(Arc<Store>);
 
@@ -222,7 +221,7 @@ impl Drop for DescriptorPermit {
     }
 }
 
-/// A file without a name. Reading begins at its beginning; writing says where.
+/// An unnamed file. Reading begins at its start; each write names its offset.
 #[derive(Debug)]
 pub struct SpoolFile {
     /// None only while it is dropped.
@@ -236,7 +235,7 @@ impl SpoolFile {
         self.file.as_ref().expect("taken out by drop alone")
     }
 
-    /// Writes all of it or reports why not; then what stands there does not count.
+    /// Writes all bytes, or reports why not; after an error the file's content there is undefined.
     pub(crate) fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Shortage> {
         let store = &self.permit.0;
         let end = at + bytes.len() as u64;
@@ -264,9 +263,9 @@ impl Drop for SpoolFile {
         if self.size <= PIECE {
             return store.release(self.size);
         }
-        let mut rubbish = store.rubbish();
-        rubbish.push((file, self.size));
-        store.rubbish_files.store(rubbish.len(), Relaxed);
+        let mut to_delete = store.to_delete();
+        to_delete.push((file, self.size));
+        store.to_delete_count.store(to_delete.len(), Relaxed);
     }
 }
 
@@ -299,7 +298,7 @@ mod tests {
         let mut file = store.make().unwrap();
         file.write(&[1], 5 * PIECE / 2).unwrap();
         drop(file);
-        let pieces = (0..10).take_while(|_| store.has_rubbish()).map(|_| store.clear_away()).count();
+        let pieces = (0..10).take_while(|_| store.has_files_to_delete()).map(|_| store.delete_piece()).count();
         assert_eq!((pieces, store.held.load(Relaxed)), (3, 0));
     }
 

@@ -1,5 +1,5 @@
-//! A worker's promises, with an application in Rust that waits where the test wants it to. Nothing here depends on speed: a test that
-//! would have to wait for the clock waits for an event, and time-outs only end failing tests.
+//! A worker's promises, with an application in Rust that waits where the test wants it to. Nothing here depends on speed: tests wait
+//! for events, not for the clock, and time-outs only end failing tests.
 
 mod moves;
 mod scripted;
@@ -75,7 +75,7 @@ fn a_large_body_arrives_whole_through_a_file() {
 
 const BODY_MEMORY: usize = 128 << 10;
 
-/// A site for bodies in memory; as many of the largest as fit together are there, each in a call that waits for the gate.
+/// A site whose memory for bodies is full: as many of the largest as fit are there, each in a call that waits for the gate.
 fn full_of_bodies(spool_limit: u64) -> (Site, Vec<Client>) {
     let worker =
         ostler_wire::WorkerSettings { threads: 33, body_memory: BODY_MEMORY as u64, spool_limit, ..settings() };
@@ -187,7 +187,7 @@ fn what_is_spooled_is_bounded() {
     assert_eq!(chunked.answer().0, 413, "nor does this one, as it turns out");
     let mut first = site.client();
     first.send(post(1 << 20)).send(vec![b'x'; 1 << 19]);
-    // It is read when the other's answer is there: both take turns.
+    // The loop serves both in turns: this one was read when the other has its answer.
     let mut other = site.client();
     other.send(post(1 << 20)).send(vec![b'x'; 1 << 20]);
     assert_eq!(other.answer().0, 503, "others fill it");
@@ -199,12 +199,12 @@ fn what_is_spooled_is_bounded() {
 }
 
 #[test]
-fn an_application_waits_for_a_client_that_leaves_it_too_much() {
+fn an_application_waits_while_its_client_takes_too_little() {
     let site = Site::start(1, settings());
     let mut slow = site.client();
     let long = 100 << 20;
     slow.get(&format!("/size/{long}"));
-    // The call goes on, and holds the only thread; that its client is slow is no reason to replace the worker.
+    // The call goes on, and holds the only thread. A slow client is no reason to replace the worker.
     while site.board.slot(0).state() != WorkerState::Busy {
         site.settled(0);
     }
@@ -218,7 +218,7 @@ fn later(clock: &mut Client) {
 }
 
 #[test]
-fn what_a_call_waits_for_its_clients_body_is_not_its_own_time() {
+fn waiting_for_a_clients_body_does_not_count_for_the_time_out() {
     let (timeout, header_timeout) = (Duration::from_millis(700), Duration::from_secs(2));
     let site = Site::start(
         1,
@@ -239,7 +239,7 @@ fn what_a_call_waits_for_its_clients_body_is_not_its_own_time() {
 }
 
 #[test]
-fn what_a_call_waits_for_its_client_to_take_its_answer_is_not_its_own_time() {
+fn waiting_for_a_client_to_take_its_answer_does_not_count_for_the_time_out() {
     let (timeout, header_timeout) = (Duration::from_secs(3), Duration::from_secs(5));
     let site = Site::start(1, ostler_wire::WorkerSettings { timeout, header_timeout, ..settings() });
     let (mut clock, mut slow) = (site.client(), site.client());
@@ -261,7 +261,7 @@ fn an_unbuffered_body_has_a_minimum_rate_too() {
 
 #[test]
 fn a_long_body_stays_where_it_is_until_the_client_has_it() {
-    // There is no room in files: what is copied would have the application wait.
+    // There is no room in files, so the application would wait if the body were copied.
     let site = Site::start(1, ostler_wire::WorkerSettings { spool_limit: 1, ..settings() });
     let mut readers: Vec<Client> = (0..2).map(|_| site.client()).collect();
     for slow in &mut readers {
@@ -272,7 +272,7 @@ fn a_long_body_stays_where_it_is_until_the_client_has_it() {
         assert!(slow.answer().1 == vec![b'x'; 30_000_000]);
         assert_eq!(slow.answer(), hello());
     }
-    // They have given their room back, also where the client has left.
+    // The bodies have given their room back, also where the client has left.
     let mut longest = site.client();
     longest.get("/kept/70000000");
     assert_eq!(site.client().asks("/hello"), hello(), "one may be longer than all others together");
@@ -293,7 +293,7 @@ fn a_slow_reader_holds_no_thread() {
     let mut streaming = site.client();
     streaming.get("/stream/2000");
     let payload = 2000 * 10_000;
-    // Neither has read a byte: their responses wait, and the one thread answers others.
+    // Neither client has read a byte. Their responses wait, and the only thread answers others.
     assert_eq!(site.client().asks("/hello"), hello());
     assert!(slow.answer().1 == vec![b'x'; 20_000_000], "nothing is cleared that is still on its way");
     assert!(streaming.chunked() == vec![b'y'; payload], "nor here");
@@ -329,7 +329,7 @@ fn responses_wait_for_short_calls_only() {
             assert_eq!(client.asks("/brief"), (200, b"brief".to_vec()));
         }
     }
-    // The calls being short by now, responses may wait while there is more to do; and there is.
+    // Calls are short by now and more requests are ready, so responses may wait for each other.
     let paths = ["/gate/first", "/brief", "/brief", "/early/second", "/brief", "/gate/third", "/brief"];
     clients[0].get(paths[0]);
     site.script.arrived("first", 1);
@@ -351,7 +351,7 @@ fn responses_wait_for_short_calls_only() {
     site.script.open("third");
     assert_eq!(clients[5].answer(), said("third"));
     assert_eq!(clients[6].answer(), said("brief"));
-    // And on the same connections, with nothing left over.
+    // The same connections still work, and no bytes are left over.
     for client in &mut clients {
         assert_eq!(client.asks("/brief"), said("brief"));
     }
@@ -395,7 +395,7 @@ fn several_threads_call_at_once() {
 #[test]
 fn a_request_that_would_wait_moves_to_an_idle_sibling() {
     let site = Site::start(2, settings());
-    // Two connections of one worker: found out by holding one in a gate and looking whose slot is busy.
+    // Finds two connections of one worker: one request waits for a gate, and its worker's slot is busy.
     let mut clients: Vec<Client> = (0..8).map(|_| site.client()).collect();
     for client in &mut clients {
         assert_eq!(client.asks("/hello"), hello());
@@ -456,7 +456,7 @@ fn a_drain_moves_more_connections_than_one_turn_does() {
     }
 }
 
-/// Sends again and again, on a connection of its own, until told to stop; what is answered is read and forgotten.
+/// Sends `first`, then `then` again and again, on a connection of its own, until told to stop. Discards the answers.
 fn endlessly(site: &Site, first: String, then: Vec<u8>, over: Arc<AtomicBool>) -> JoinHandle<()> {
     let mut sending = site.client().0;
     let mut receiving = sending.try_clone().unwrap();
@@ -470,7 +470,7 @@ fn endlessly(site: &Site, first: String, then: Vec<u8>, over: Arc<AtomicBool>) -
     })
 }
 
-/// Whether others, timers and the master are heard beside a client that always has more.
+/// Checks that other clients, timers and the master are served beside a client that always sends more.
 fn beside(first: String, then: Vec<u8>) {
     let brief = Duration::from_millis(10);
     let site = Site::start(1, ostler_wire::WorkerSettings { header_timeout: brief, ..settings() });
@@ -518,7 +518,7 @@ fn a_stop_answers_what_has_begun_and_what_is_queued() {
     let mut busy = site.client();
     busy.get("/gate/a");
     site.script.arrived("a", 1);
-    // While Python works nobody accepts: this one is in the kernel's queue.
+    // Nobody accepts while Python works: this client is in the kernel's queue.
     let mut queued = site.client();
     queued.get("/hello");
     site.drain(0, false);
@@ -533,7 +533,7 @@ fn a_stop_answers_what_has_begun_and_what_is_queued() {
 }
 
 #[test]
-fn overload_is_answered_oldest_first_and_the_gone_are_dropped() {
+fn overload_is_answered_oldest_first_and_clients_that_left_are_dropped() {
     let site = Site::start(1, ostler_wire::WorkerSettings { max_queue_time: Duration::from_millis(1), ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients {
@@ -659,9 +659,9 @@ fn a_timed_out_request_is_answered_and_its_worker_wants_to_be_replaced() {
 }
 
 #[test]
-fn calls_that_wait_are_begun_by_whoever_is_free() {
+fn calls_that_wait_begin_on_every_free_thread() {
     let site = Site::start(1, ostler_wire::WorkerSettings { threads: 8, ..settings() });
-    // Whatever the loop has learned of calls before: that they are short, or that they wait.
+    // Must hold whether the loop expects short calls (first round) or calls that wait (later).
     for round in ["first", "second", "third"] {
         for _ in 0..20 {
             assert_eq!(site.client().asks("/hello"), hello());

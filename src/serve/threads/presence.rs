@@ -41,7 +41,7 @@ impl Loop {
         }
         self.slot().enter(WorkerState::Busy);
         self.busy_since.get_or_insert(self.clock.now);
-        self.call_is_long();
+        self.end_grouping();
         self.arm();
     }
 

@@ -19,7 +19,7 @@ fn opened(site: &Site, count: usize) -> Vec<Client> {
     (0..count).map(one).collect()
 }
 
-/// The connections of each worker, once they are as many as there are.
+/// How many connections each worker has, once there are `all` of them together.
 fn spread(site: &Site, workers: std::ops::Range<u16>, all: usize) -> Vec<usize> {
     let begun = Instant::now();
     loop {
@@ -51,7 +51,7 @@ fn a_drain_moves_many_connections_in_few_packets() {
 #[test]
 fn a_worker_that_finds_no_room_serves_on_and_tries_again_when_there_is_some() {
     let mut site = Site::start(1, settings());
-    // With such beginnings of requests the exchange is soon full.
+    // Partly sent heads of this size fill the exchange soon.
     let begin = format!("GET /hello HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(8000));
     let mut clients: Vec<Client> = (0..80).map(|_| site.client()).collect();
     for client in &mut clients {
@@ -71,7 +71,7 @@ fn a_worker_that_finds_no_room_serves_on_and_tries_again_when_there_is_some() {
     }
     let given = slot.given.load(Relaxed);
     assert!(given < 80, "the exchange is never full");
-    // The last of them waits here, and is served here.
+    // The last connection finds no room there, and is served by its own worker.
     clients[79].send("\r\n\r\n");
     assert_eq!(clients[79].answer(), hello());
     site.settled(0);
@@ -119,7 +119,7 @@ fn connections_that_move_are_spread() {
 #[test]
 fn a_worker_at_its_bound_leaves_room_elsewhere_to_others() {
     let site = Site::start(2, WorkerSettings { connections: 4, ..settings() });
-    // Both serve; until then the other one has no room.
+    // Until both serve, the other one counts as having no room.
     (0..4).for_each(|turn| site.settled(turn % 2));
     let mut clients = opened(&site, 8);
     assert_eq!(spread(&site, 0..2, 8), [4, 4]);
@@ -132,7 +132,7 @@ fn a_stop_during_a_drain_loses_nobody_on_the_exchange() {
     let mut clients = opened(&site, 100);
     site.drain(0, true);
     assert!(matches!(site.hear(0), FromWorker::Drained));
-    // All of them are on the exchange. One of them asks, and the site stops as the next worker comes.
+    // All connections are on the exchange. One of them sends a request, and the site stops while the next worker starts.
     let last = site.add_worker();
     clients[99].get("/hello");
     site.drain(last, false);

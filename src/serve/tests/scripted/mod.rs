@@ -16,14 +16,14 @@ use ostler_wire::{
     Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, scoreboard::Scoreboard,
 };
 
-/// Far beyond what anything here takes: only a failing test waits so long.
+/// Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_micros(100);
 
 /// Answers by path: `/hello` at once; `/brief` after a tenth of a millisecond; `/gate/NAME` when the test opens that gate;
-/// `/early/NAME` with all that it has to say, before its call waits for the gate; `/size/N` with N bytes;
-/// `/stream/N` with N blocks; `/echo` with the body; `/where` with the body's
-/// place, `/where/NAME` when the test opens that gate; `/part` with the reason why there is no more of it; `/panic` not at all.
+/// `/early/NAME` completely, before its call waits for the gate; `/size/N` with N bytes; `/stream/N` with N blocks; `/echo` with the
+/// body; `/where` with the place of the body (memory or file), `/where/NAME` the same when the test opens that gate; `/part` with the
+/// reason why reading the body ended; `/panic` not at all.
 #[derive(Default)]
 pub struct Script {
     gates: Mutex<HashMap<String, Gate>>,
@@ -40,7 +40,7 @@ struct Gate {
 }
 
 impl Script {
-    /// Waits until so many calls stand before a gate.
+    /// Waits until that many calls wait for a gate.
     pub fn arrived(&self, gate: &str, calls: usize) {
         let gates = self.gates.lock().unwrap();
         let few = |gates: &mut HashMap<String, Gate>| gates.get(gate).is_none_or(|gate| gate.waiting < calls);
@@ -166,7 +166,7 @@ impl Application for Script {
     fn rest(&self, _head: &mut ResponseHead) {}
 }
 
-/// No peer is believed anything.
+/// No peer is trusted.
 fn nobody() -> Trust {
     Trust {
         forwarded_allow: Peers::default(),
@@ -281,7 +281,7 @@ impl Site {
         self.workers[worker].0.send(&message, &[]).unwrap();
     }
 
-    /// What a worker says next, other than that it is at work.
+    /// The worker's next message, other than [`FromWorker::AtWork`].
     pub fn hear(&self, worker: usize) -> FromWorker {
         loop {
             match self.workers[worker].0.receive().unwrap().expect("the worker lives").0 {
@@ -330,7 +330,7 @@ impl Drop for Site {
     }
 }
 
-/// A client that says exactly what it is told.
+/// A client that sends exactly the bytes that it is given.
 pub struct Client(pub TcpStream);
 
 impl Client {
