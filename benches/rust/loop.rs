@@ -40,7 +40,7 @@ impl Application for Hello {
         std::process::exit(code)
     }
 
-    fn rest(&self, _head: &mut ResponseHead) {}
+    fn release(&self, _head: &mut ResponseHead) {}
 }
 
 fn main() -> io::Result<()> {

@@ -25,7 +25,7 @@ pub trait Application: Sync {
     fn is_prepared(&self, caller: &Self::Caller) -> bool;
 
     /// Answers one request, after [`Application::prepare`]. The thread may keep the interpreter lock when it returns: it calls
-    /// [`Application::rest`] before it waits for anything. If the call returns without [`Response::whole`], [`Response::end`] or
+    /// [`Application::release`] before it waits for anything. If the call returns without [`Response::whole`], [`Response::end`] or
     /// [`Response::cut`], or panics, the client gets 500 if nothing was sent; otherwise the connection is cut.
     fn call(&self, caller: &mut Self::Caller, request: &mut Request<'_>, response: &mut Response<'_>);
 
@@ -39,7 +39,7 @@ pub trait Application: Sync {
 
     /// The thread is about to wait: give the interpreter lock back if it is held. Called before each wait, cheap when
     /// there is nothing to do.
-    fn rest(&self, caller: &mut Self::Caller);
+    fn release(&self, caller: &mut Self::Caller);
 }
 
 /// A complete request, borrowed from its connection for the length of a call.

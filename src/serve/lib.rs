@@ -36,7 +36,7 @@
 //!     // There is no interpreter lock to take and to give back, and there are no stacks to show.
 //!     fn prepare(&self, _head: &mut ResponseHead) {}
 //!     fn is_prepared(&self, _head: &ResponseHead) -> bool { true }
-//!     fn rest(&self, _head: &mut ResponseHead) {}
+//!     fn release(&self, _head: &mut ResponseHead) {}
 //!     fn stacks(&self) -> String { String::new() }
 //!     fn abandon(&self, code: i32) -> ! { std::process::exit(code) }
 //! }

@@ -225,7 +225,7 @@ impl Application for Site {
         fork::exit(code)
     }
 
-    fn rest(&self, caller: &mut Caller) {
+    fn release(&self, caller: &mut Caller) {
         // pyo3 frees dropped objects when the lock is taken. With several threads another may hold it for long: then the next call frees
         // them.
         if (self.boot.worker.threads == 1 || caller.lock.is_held()) && KeptBytes::let_go() {

@@ -130,7 +130,7 @@ impl<'a, A: Application> Crew<'a, A> {
         let place = &self.python[usize::from(seat)];
         place.thread.get_or_init(|| (thread::current(), gettid()));
         let mut caller = self.application.caller(seat);
-        self.application.rest(&mut caller);
+        self.application.release(&mut caller);
         if seat > 0 {
             // Free only now: `caller` has waited for the interpreter lock, which a call may hold for long.
             self.lock().add_free_thread(seat);
@@ -138,7 +138,7 @@ impl<'a, A: Application> Crew<'a, A> {
         while !self.over.load(Acquire) {
             if place.promoted.swap(false, Acquire) {
                 self.work(seat, &mut caller);
-                self.application.rest(&mut caller);
+                self.application.release(&mut caller);
             } else {
                 thread::park();
             }
@@ -159,7 +159,7 @@ impl<'a, A: Application> Crew<'a, A> {
             self.call(caller, &mut work);
             if !led {
                 // Other threads may wait for the interpreter lock, and what follows needs no Python.
-                self.application.rest(caller);
+                self.application.release(caller);
             }
             event_loop = self.lock();
             event_loop.thread_enters(seat);
@@ -242,7 +242,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     let (mut events, wait) = event_loop.begin_wait();
                     drop(event_loop);
                     if let Some((_, caller)) = &mut thread {
-                        self.application.rest(caller);
+                        self.application.release(caller);
                     }
                     let filled = self.epoll.wait(&mut events, wait);
                     event_loop = self.lock();

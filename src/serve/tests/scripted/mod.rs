@@ -163,7 +163,7 @@ impl Application for Script {
         false
     }
 
-    fn rest(&self, _head: &mut ResponseHead) {}
+    fn release(&self, _head: &mut ResponseHead) {}
 }
 
 /// No peer is trusted.
