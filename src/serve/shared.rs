@@ -9,7 +9,8 @@ use std::{
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ostler_wire::{Boot, Trust, access_format::AccessFormat, scoreboard::Scoreboard};
+use ostler_http::proxy::forwarded::Believed;
+use ostler_wire::{Boot, ForwardedField, Trust, access_format::AccessFormat, scoreboard::Scoreboard};
 use slog::Logger;
 
 use crate::{event_loop::timers::Token, response::outbox::Outbox, storage::store::Store, threads::call_time::CallTime};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     /// For each of them.
     pub call_times: Vec<CallTime>,
     pub store: Arc<Store>,
+    /// For each listener: the forwarding fields that its trusted peers are believed in.
+    pub believed: Vec<Believed>,
     /// Names of response fields that the access log wants.
     pub logged_fields: Vec<String>,
     /// Keys of the environ that the access log wants.
@@ -49,7 +52,9 @@ impl Shared {
         let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let AccessFormat { response_fields, variables, .. } = boot.worker.access_log_format.clone();
+        let believed = boot.listeners.iter().map(|listener| believed(&listener.trust.forwarded_fields)).collect();
         Ok(Shared {
+            believed,
             boot,
             slot,
             scoreboard,
@@ -102,6 +107,24 @@ impl Shared {
     pub fn take_notes(&self) -> Vec<CallNote> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// `--forwarded-fields`, for the parser.
+fn believed(fields: &[ForwardedField]) -> Believed {
+    let mut believed = Believed::default();
+    for field in fields {
+        *match field {
+            ForwardedField::XForwardedFor => &mut believed.address,
+            ForwardedField::XForwardedProto => &mut believed.proto,
+            ForwardedField::XForwardedProtocol => &mut believed.protocol,
+            ForwardedField::XForwardedSsl => &mut believed.ssl,
+            ForwardedField::XForwardedHost => &mut believed.host,
+            ForwardedField::XForwardedPort => &mut believed.port,
+            ForwardedField::XForwardedPrefix => &mut believed.prefix,
+            ForwardedField::Forwarded => &mut believed.standard,
+        } = true;
+    }
+    believed
 }
 
 /// What the loop and one Python thread share of its call.

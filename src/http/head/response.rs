@@ -56,7 +56,6 @@ impl ResponseHead {
 
     /// Appends a field. Refused: a name that is no token, a value with CR, LF or NUL or another control character but HTAB, hop-by-hop fields
     /// (PEP 3333), a Content-Length that is no number or a second, different one.
-    #[inline]
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Misuse> {
         check(name, value)?;
         match name.len() {
@@ -133,6 +132,7 @@ impl ResponseHead {
 }
 
 /// Checks one field.
+#[inline]
 fn check(name: &[u8], value: &[u8]) -> Result<(), Misuse> {
     if !is_token_text(name) {
         return Err(misuse("field's name is no token", name));

@@ -29,7 +29,9 @@ impl Turn {
 
     /// Ends the turn: connections that have had their share go on in the next.
     pub fn end(&mut self) {
-        self.now.append(&mut self.later);
+        if !self.later.is_empty() {
+            self.now.append(&mut self.later);
+        }
     }
 
     pub fn begin(&mut self, now: Instant) {

@@ -81,7 +81,7 @@ impl Loop {
         self.count_turn();
         let before = self.clock.now;
         self.read_clock();
-        if self.intake.armed.newcomers && self.sleeps && self.clock.now - before >= SLEPT {
+        if self.intake.armed.newcomers && self.sleeps && self.clock.now >= before + SLEPT {
             self.intake.looked.fill(self.clock.now);
         }
         self.turn.begin(self.clock.now);

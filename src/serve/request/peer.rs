@@ -8,13 +8,13 @@ use std::{
 use ostler_http::{
     Refusal,
     proxy::{
-        forwarded::{Believed, Origin, origin},
+        forwarded::{Origin, origin},
         hidden::{OddNames, hidden_fields},
         proxy_protocol,
     },
     target::is_below,
 };
-use ostler_wire::{ForwardedField, HeaderMap, Peers};
+use ostler_wire::{HeaderMap, Peers};
 
 use crate::{
     application::Client,
@@ -48,7 +48,7 @@ impl Incoming {
         }
         if self.trusted {
             let trust = shared.trust(self.client.listener);
-            let believed = believed(&trust.forwarded_fields);
+            let believed = shared.believed[usize::from(self.client.listener)];
             let origin = origin(head, bytes, believed, |ip| trust.forwarded_allow.contains(ip))?;
             if origin != Origin::default() {
                 Arc::make_mut(&mut self.client).apply(&origin);
@@ -100,24 +100,6 @@ impl Client {
         self.server_port = origin.server_port;
         self.prefix = origin.prefix.map(str::to_owned);
     }
-}
-
-/// `--forwarded-fields`, for the parser. Called for each request of a trusted peer.
-fn believed(fields: &[ForwardedField]) -> Believed {
-    let mut believed = Believed::default();
-    for field in fields {
-        *match field {
-            ForwardedField::XForwardedFor => &mut believed.address,
-            ForwardedField::XForwardedProto => &mut believed.proto,
-            ForwardedField::XForwardedProtocol => &mut believed.protocol,
-            ForwardedField::XForwardedSsl => &mut believed.ssl,
-            ForwardedField::XForwardedHost => &mut believed.host,
-            ForwardedField::XForwardedPort => &mut believed.port,
-            ForwardedField::XForwardedPrefix => &mut believed.prefix,
-            ForwardedField::Forwarded => &mut believed.standard,
-        } = true;
-    }
-    believed
 }
 
 /// Whether a set contains a peer. A peer without an address uses a Unix socket.

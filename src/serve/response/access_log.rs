@@ -94,9 +94,6 @@ impl AccessLog {
 
     /// Appends the line of a request that is over.
     pub fn record(&mut self, work: &Work, took: Duration) {
-        if self.file.is_none() {
-            return;
-        }
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
         // The response's fields come first, then those of environ.

@@ -98,6 +98,7 @@ impl Response<'_> {
     }
 
     /// The same. The part of a long body that the client has still to take is not copied if `keep` returns an owner of the same bytes.
+    #[inline]
     pub fn whole_or_kept(
         &mut self,
         head: &ResponseHead,

@@ -17,7 +17,9 @@ const CLIENT_LEFT: u16 = 499;
 impl Loop {
     /// Records a request that is over.
     pub(crate) fn over(&mut self, work: Box<Work>) {
-        self.access_log.record(&work, took(work.started, self.clock.now));
+        if self.access_log.is_on() {
+            self.access_log.record(&work, took(work.started, self.clock.now));
+        }
         self.pool.keep(work);
     }
 
