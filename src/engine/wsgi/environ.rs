@@ -1,9 +1,7 @@
 //! Builds `environ` (PEP 3333). One dict, the pattern, is kept from request to request. It is changed only where a request differs from
 //! the one before, and each call gets a copy of it. Clients send nearly the same fields again and again, so most requests cost one copy.
 
-use std::collections::HashMap;
-
-use ostler_http::{Framing, RequestHead, Version, target::decode_path};
+use ostler_http::{RequestHead, Version, target::decode_path};
 use ostler_serve::{Client, Request};
 use ostler_wire::Listener;
 use pyo3::{
@@ -12,12 +10,13 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use crate::python::text::latin1;
+mod entry;
+mod fields;
 
-/// How many field names are remembered that the last request has not sent.
-const MOST_ABSENT: usize = 128;
-/// After this many removals the pattern is copied, which makes it compact: holes make copying slow.
-const MOST_REMOVALS: usize = 16;
+use entry::{Entry, same};
+use fields::Fields;
+
+use crate::python::text::latin1;
 
 /// Makes the environs of one thread.
 pub struct Environ {
@@ -41,40 +40,6 @@ pub struct Environ {
     scratch: Vec<u8>,
     listeners: Vec<Listener>,
     root_path: String,
-}
-
-/// One key, and the bytes its value in the pattern was made of.
-struct Entry {
-    key: Py<PyString>,
-    value: Vec<u8>,
-    present: bool,
-}
-
-/// The request's fields under their CGI names.
-#[derive(Default)]
-struct Fields {
-    names: Vec<Name>,
-    by_key: HashMap<Vec<u8>, usize>,
-    /// For each position in the head, the name that stood there last.
-    at: Vec<usize>,
-    /// Counts requests.
-    stamp: u64,
-    /// Names in the pattern.
-    present: usize,
-    /// Names in the pattern that this request has sent.
-    seen: usize,
-    /// Names that this request has sent more than once, and whose value is not in the pattern yet.
-    joined: Vec<usize>,
-    removals: usize,
-}
-
-struct Name {
-    entry: Entry,
-    /// As last spelled on the wire.
-    spelled: Vec<u8>,
-    /// The last request that sent it.
-    stamp: u64,
-    joint: &'static [u8],
 }
 
 impl Environ {
@@ -200,175 +165,6 @@ impl Environ {
     }
 }
 
-impl Entry {
-    fn new(py: Python<'_>, key: &str) -> Entry {
-        Entry { key: PyString::intern(py, key).unbind(), value: Vec::new(), present: false }
-    }
-
-    /// Makes the pattern hold this value. Returns whether that changed it.
-    #[inline]
-    fn put(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<bool> {
-        if self.present && same(&self.value, value) {
-            return Ok(false);
-        }
-        self.replace(pattern, value)?;
-        Ok(true)
-    }
-
-    #[inline(never)]
-    fn replace(&mut self, pattern: &Bound<'_, PyDict>, value: &[u8]) -> PyResult<()> {
-        self.value.clear();
-        self.value.extend_from_slice(value);
-        self.write(pattern)
-    }
-
-    fn write(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
-        // Until the new value is in, the old one must not be taken for it.
-        self.present = false;
-        pattern.set_item(self.key.bind(pattern.py()), latin1(pattern.py(), &self.value))?;
-        self.present = true;
-        Ok(())
-    }
-
-    fn remove(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
-        self.value = Vec::new();
-        self.present = false;
-        pattern.del_item(self.key.bind(pattern.py()))
-    }
-}
-
-impl Fields {
-    /// Makes the pattern hold this request's fields and no others. Returns whether it should be copied to be compact again.
-    fn put_all(&mut self, pattern: &Bound<'_, PyDict>, request: &Request<'_>, length: Option<u64>) -> PyResult<bool> {
-        while let Some(index) = self.joined.pop() {
-            // Left by a request that failed.
-            self.names[index].entry.remove(pattern)?;
-        }
-        if self.names.len().saturating_sub(self.present) > MOST_ABSENT {
-            self.forget();
-        }
-        self.stamp += 1;
-        self.seen = 0;
-        let chunked = request.head.framing == Framing::Chunked;
-        let mut hidden = request.hidden.iter().peekable();
-        for (position, field) in request.head.fields.iter().enumerate() {
-            if hidden.next_if(|&&index| usize::from(index) == position).is_some()
-                || (request.client.host.is_some() && request.head.host == Some(position as u16))
-                || (chunked && field.name.of(request.bytes).eq_ignore_ascii_case(b"transfer-encoding"))
-            {
-                continue;
-            }
-            self.put(pattern, position, field.name.of(request.bytes), field.value.of(request.bytes))?;
-        }
-        if let Some(host) = &request.client.host {
-            self.put(pattern, request.head.fields.len(), b"Host", host.as_bytes())?;
-        }
-        if let Some(length) = length.filter(|_| chunked) {
-            self.put(pattern, request.head.fields.len() + 1, b"Content-Length", length.to_string().as_bytes())?;
-        }
-        while let Some(&index) = self.joined.last() {
-            self.names[index].entry.write(pattern)?;
-            self.joined.pop();
-        }
-        if self.seen != self.present {
-            self.sweep(pattern)?;
-        }
-        let compact = self.removals > MOST_REMOVALS;
-        if compact {
-            self.removals = 0;
-        }
-        Ok(compact)
-    }
-
-    fn put(&mut self, pattern: &Bound<'_, PyDict>, position: usize, name: &[u8], value: &[u8]) -> PyResult<()> {
-        let index = self.find(pattern.py(), position, name);
-        let name = &mut self.names[index];
-        let entry = &mut name.entry;
-        if name.stamp == self.stamp {
-            entry.value.extend_from_slice(name.joint);
-            entry.value.extend_from_slice(value);
-            // Written when all of it is there: a name that came a hundred times would be copied a hundred times.
-            if std::mem::replace(&mut entry.present, false) {
-                self.joined.push(index);
-            }
-            return Ok(());
-        }
-        name.stamp = self.stamp;
-        self.present += usize::from(!entry.present);
-        self.seen += 1;
-        entry.put(pattern, value)?;
-        Ok(())
-    }
-
-    /// The index of a name. A client sends the same names in the same order again and again.
-    #[inline]
-    fn find(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
-        match self.at.get(position) {
-            Some(&index) if same(&self.names[index].spelled, name) => index,
-            _ => self.look_up(py, position, name),
-        }
-    }
-
-    #[inline(never)]
-    fn look_up(&mut self, py: Python<'_>, position: usize, name: &[u8]) -> usize {
-        let key = cgi_name(name);
-        let index = match self.by_key.get(&key) {
-            Some(&index) => index,
-            None => {
-                let text = std::str::from_utf8(&key).expect("a token is ASCII");
-                let joint: &[u8] = if key == b"HTTP_COOKIE" { b"; " } else { b", " };
-                self.names.push(Name { entry: Entry::new(py, text), spelled: Vec::new(), stamp: 0, joint });
-                self.by_key.insert(key, self.names.len() - 1);
-                self.names.len() - 1
-            }
-        };
-        name.clone_into(&mut self.names[index].spelled);
-        if self.at.len() <= position {
-            self.at.resize(position + 1, index);
-        }
-        self.at[position] = index;
-        index
-    }
-
-    /// Takes out what this request has not sent.
-    fn sweep(&mut self, pattern: &Bound<'_, PyDict>) -> PyResult<()> {
-        for name in self.names.iter_mut().filter(|name| name.entry.present && name.stamp != self.stamp) {
-            name.entry.remove(pattern)?;
-            self.removals += 1;
-        }
-        self.present = self.seen;
-        Ok(())
-    }
-
-    /// Clients have sent many different names: forgets those that are not in the pattern.
-    fn forget(&mut self) {
-        let mut kept = 0;
-        let moved: Vec<Option<usize>> = self
-            .names
-            .iter()
-            .map(|name| {
-                name.entry.present.then(|| {
-                    kept += 1;
-                    kept - 1
-                })
-            })
-            .collect();
-        self.by_key.retain(|_, index| moved[*index].inspect(|&to| *index = to).is_some());
-        self.names.retain(|name| name.entry.present);
-        self.at.clear();
-    }
-}
-
-/// `HTTP_` and the name in capitals with `_` for `-`; but two names stand alone (RFC 3875 §4.1.2 and §4.1.3).
-fn cgi_name(name: &[u8]) -> Vec<u8> {
-    let capital = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() });
-    let capital: Vec<u8> = capital.collect();
-    match &capital[..] {
-        b"CONTENT_TYPE" | b"CONTENT_LENGTH" => capital,
-        _ => [b"HTTP_", &capital[..]].concat(),
-    }
-}
-
 /// The part of a path behind `root`, for PATH_INFO. If the path does not begin with `root`, the proxy has removed it already. The
 /// asterisk of OPTIONS is no path: PATH_INFO is empty or begins with a slash.
 fn below<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
@@ -377,18 +173,6 @@ fn below<'a>(root: &[u8], path: &'a [u8]) -> &'a [u8] {
         Some(rest) if rest.is_empty() || rest[0] == b'/' => rest,
         _ => path,
     }
-}
-
-/// Equality without a call: almost all of these strings are short. The last eight bytes overlap those before them.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len()
-        && match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
-            (Some(end), Some(other_end)) => {
-                let mut words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
-                end == other_end && words.all(|(word, other)| word == other)
-            }
-            _ => one.iter().eq(other),
-        }
 }
 
 fn decimal(mut number: u16, into: &mut [u8; 5]) -> &[u8] {
