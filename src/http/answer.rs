@@ -7,7 +7,7 @@ use crate::{ResponseHead, syntax::trim};
 pub struct Answer {
     /// Status and fields, Content-Length among them.
     pub head: ResponseHead,
-    /// All of it.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ pub fn error_answer(status: u16, accept: Option<&[u8]>, fields: &[(&str, &str)])
     Answer { head, body: body.into() }
 }
 
-/// Of the statuses that the server itself answers with (RFC 9110 §15, RFC 6585 §5).
+/// The phrases of the statuses that the server itself answers with (RFC 9110 §15, RFC 6585 §5).
 fn phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
@@ -53,7 +53,7 @@ fn phrase(status: u16) -> &'static str {
     }
 }
 
-/// Whether JSON is wanted more than HTML. What cannot be read has no say: an error answer is better than none.
+/// Whether JSON is wanted more than HTML. An element of Accept that cannot be read is ignored.
 fn prefers_json(accept: &[u8]) -> bool {
     quality(accept, b"application", b"json") > quality(accept, b"text", b"html")
 }

@@ -1,7 +1,7 @@
 //! Why a request is not answered by the application.
 
 /// A request that is not answered by the application: the status and one phrase for the log. The connection is closed after
-/// the answer, since where the next request begins is not known.
+/// the answer, because it is not known where the next request begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// 400, 404, 408, 413, 414, 417, 431, 500, 501 or 505
@@ -16,7 +16,7 @@ impl Refusal {
         Self { status: 400, why }
     }
 
-    /// 413: a body that is larger than can be.
+    /// 413: a body that is too large for a number.
     pub(crate) const fn body_too_large(why: &'static str) -> Self {
         Self { status: 413, why }
     }
@@ -36,7 +36,7 @@ impl Refusal {
         Self { status: 431, why }
     }
 
-    /// 501: well formed, but nothing that this server does.
+    /// 501: well formed, but not implemented by this server.
     pub(crate) const fn not_implemented(why: &'static str) -> Self {
         Self { status: 501, why }
     }

@@ -7,7 +7,7 @@ pub const TOKEN: u8 = 1;
 /// A character of a token but the underscore: a name made of these maps to one CGI variable and back.
 pub const PLAIN: u8 = 2;
 /// A character of a request target: visible ASCII but `#`. Wider than RFC 3986, because browsers send `|`, `[`, `]`, `^` and the like as
-/// they are; a fragment never travels, and what stands behind a `#` would be read in two ways.
+/// they are; a fragment is never sent, and servers would read what follows a `#` in different ways.
 pub const TARGET: u8 = 4;
 /// A character of a registered name: unreserved or sub-delims (RFC 3986 §3.2.2), without the `%` of escapes.
 pub const HOST: u8 = 8;
@@ -75,8 +75,8 @@ pub fn is_token_text(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().fold(TOKEN, |classes, &byte| classes & class(byte)) != 0
 }
 
-/// Whether a token is this name, which is in lower case; names compare without case. Of a token's characters the bit makes small
-/// letters of letters alone, and hyphens of hyphens.
+/// Whether a token is this name, which is in lower case; names compare without case. Setting the bit 0x20 turns a token's
+/// capitals into small letters, leaves a hyphen as it is, and makes no letter or hyphen of another character of a token.
 #[inline]
 pub fn is_name<const N: usize>(token: &[u8], name: &[u8; N]) -> bool {
     let differences =
@@ -117,7 +117,7 @@ fn control(bytes: &[u8], at: usize) -> usize {
     bytes.len() - rest.len() + behind
 }
 
-/// What was found of a line.
+/// What is known of a line's end.
 pub enum LineEnd {
     /// Its CRLF is at this offset.
     EndsAt(usize),
@@ -128,8 +128,8 @@ pub enum LineEnd {
 }
 
 /// Looks for the end of the line that begins at `start`, from `seen` on. A line ends with CRLF; it holds no other control character than
-/// the horizontal tab (RFC 9112 §2.2: a bare CR is refused, and so is a bare LF). Every verdict depends on the bytes up to its place
-/// alone, so that it is the same however the bytes arrive.
+/// the horizontal tab (RFC 9112 §2.2: a bare CR is refused, and so is a bare LF). A verdict depends only on the bytes up to the place that
+/// it is about, so it is the same however the bytes arrive.
 #[inline]
 pub fn line(input: &[u8], start: usize, seen: usize, limit: usize) -> Result<LineEnd, Refusal> {
     let mut at = seen;
@@ -188,7 +188,7 @@ pub fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-/// The value of a hexadecimal digit. From a table: digits and letters come mixed, and branches on them would be predicted wrongly.
+/// The value of a hexadecimal digit. From a table: digits and letters are mixed, and the processor would often mispredict branches on them.
 #[inline]
 pub fn hexadecimal(byte: u8) -> Option<u8> {
     let value = HEXADECIMAL[byte as usize];

@@ -26,7 +26,7 @@ pub(crate) fn parts(method: &[u8], target: &[u8]) -> Result<Parts, Refusal> {
     }
 }
 
-/// The authority form belongs to CONNECT alone, and this is no proxy.
+/// The refusal of CONNECT, the only method whose target is an authority: it asks for a tunnel, and this is no proxy.
 fn connect(target: &[u8]) -> Refusal {
     match host(target) {
         Some(Host { port: Some(_), .. }) => Refusal::not_implemented("CONNECT"),
@@ -47,7 +47,7 @@ fn absolute(target: &[u8]) -> Result<Parts, Refusal> {
     }
     let mut parts = split(target, end, Some((start, end)))?;
     if parts.path.0 == parts.path.1 {
-        // An empty path means `/` (RFC 9110 §4.2.3); the scheme ends in one that can be pointed at.
+        // An empty path means `/` (RFC 9110 §4.2.3); the span points at the last slash of the scheme.
         parts.path = (start - 1, start);
     }
     Ok(parts)
@@ -83,7 +83,7 @@ pub(crate) fn host(bytes: &[u8]) -> Option<Host<'_>> {
     }
 }
 
-/// Length of an address in brackets. Addresses of a future version (RFC 3986's `IPvFuture`) do not exist.
+/// Length of an address in brackets. Addresses of a future version (RFC 3986's `IPvFuture`) are refused.
 fn literal(bytes: &[u8]) -> Option<usize> {
     let end = memchr::memchr(b']', bytes)?;
     std::str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
@@ -103,14 +103,14 @@ fn registered_name(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Refuses a path with a `%` that two hexadecimal digits do not follow, which RFC 3986 §2.1 does not know and servers read in several ways
+/// Refuses a path with a `%` that two hexadecimal digits do not follow, which RFC 3986 §2.1 does not allow and servers read in several ways
 /// (nginx and Apache refuse it too; gunicorn and waitress hand it on as it is), and one with `%00` (RFC 3986 §7.3; nginx refuses it). The
 /// query is not looked at: it is the application that decodes it.
 fn check_escapes(path: &[u8]) -> Result<(), Refusal> {
     let mut rest = path;
     while let Some(at) = memchr::memchr(b'%', rest) {
         rest = &rest[at..];
-        // Escapes stand in runs: a character beyond ASCII has two to four.
+        // Escapes often follow each other: a character beyond ASCII has two to four.
         while let [b'%', behind @ ..] = rest {
             match escaped(behind) {
                 None => return Err(Refusal::malformed("percent sign without two hexadecimal digits in the path")),
@@ -122,8 +122,9 @@ fn check_escapes(path: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Decodes a path's percent-encoding, once, and appends it to `into`. A `%2F` becomes a slash, as in all of CGI; who needs to tell them
-/// apart has the raw target. The path of a head that was read has escapes only; elsewhere, what is none stays as it is.
+/// Decodes a path's percent-encoding, once, and appends it to `into`. A `%2F` becomes a slash, as in all of CGI; an application that
+/// needs to tell them apart has the raw target. In the path of a parsed head every `%` begins an escape; in other texts, a `%` that does
+/// not stays as it is.
 pub fn decode_path(path: &[u8], into: &mut Vec<u8>) {
     into.reserve(path.len());
     let mut rest = path;
@@ -139,7 +140,7 @@ pub fn decode_path(path: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(rest);
 }
 
-/// Whether a path, decoded, is `root` or below it; `root` has no final slash. The asterisk of OPTIONS asks the whole server.
+/// Whether a path, decoded, is `root` or below it; `root` has no final slash. The asterisk of OPTIONS stands for the whole server.
 pub fn is_below(root: &[u8], path: &[u8]) -> bool {
     if root.is_empty() || path == b"*" {
         return true;

@@ -19,7 +19,7 @@ pub const LARGEST: usize = 160 * 1024;
 /// As many descriptors as Linux passes in one message (`SCM_MAX_FD`).
 const MOST_DESCRIPTORS: usize = 253;
 
-/// One end of a conversation.
+/// One end of a connection between two of our processes.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
@@ -54,13 +54,13 @@ impl Channel {
         Ok(Some((serde_json::from_slice(&packet)?, descriptors)))
     }
 
-    /// The same before it is understood.
+    /// Receives one packet without parsing it.
     pub fn packet(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         self.packet_with(MsgFlags::empty())
     }
 
     fn packet_with(&self, flags: MsgFlags) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-        // A process that waits holds no room for the largest: what a template touches is copied for each worker.
+        // No buffer for the largest packet is held while waiting: memory that a template touches is copied for each worker.
         let length = length_of_next(flags, self.as_fd())?;
         if length == 0 {
             return Ok(None);

@@ -28,9 +28,9 @@ pub struct Metric {
 /// How a number changes. Histograms will be a third kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// It only grows, as long as there is a master: whatever reloads, upgrades and lost workers do.
+    /// It only grows, as long as there is a master; reloads, upgrades and lost workers do not reset it.
     Counter,
-    /// It is what is so at the moment.
+    /// It says what is so at the moment.
     Gauge,
 }
 
@@ -48,7 +48,7 @@ pub enum Unit {
 /// Where a number lives.
 #[derive(Debug, Clone, Copy)]
 pub enum MetricSource {
-    /// In the slot of each worker. What is told is the sum: of a gauge over those that live, of a counter over those that are gone, too.
+    /// In the slot of each worker. The value is the sum: of a gauge over the living workers, of a counter over those that are gone, too.
     Slot {
         /// The name of the field, and of the worker's own number in `ostler status --json`.
         field: &'static str,

@@ -3,8 +3,8 @@
 //! `2026-11-22T13:58:01.123+00:00 info  worker g2.0[4711] worker ready  generation=2 slot=0`. The phrase and the keys
 //! are stable; values that hold anything but plain characters are quoted, so that a client cannot forge a line.
 //! A line is written by one write(2) to a descriptor opened for appending, so lines of several processes never mix. A line that
-//! cannot be written is lost, and counted; the count is said as soon as there is room again. Nothing here takes a lock: a fork of a
-//! process with threads logs, too.
+//! cannot be written is lost, and counted; the count is logged as soon as there is room again. Nothing here takes a lock, because
+//! a child that was forked from a process with threads logs, too.
 
 use std::{
     fmt::{self, Write as _},
@@ -38,12 +38,12 @@ pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 static PLACE: AtomicI32 = AtomicI32::new(2);
 /// How many lines of this process were lost and not yet told.
 static LOST: AtomicU64 = AtomicU64::new(0);
-/// Whether this process's last line ends in its middle.
+/// Whether this process's last line was written only in part.
 static TORN: AtomicBool = AtomicBool::new(false);
 
 /// The file that stands at a place of the log's own, by device and inode.
 static KEPT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-/// It is just being replaced.
+/// Whether it is just being replaced.
 static CHANGING: AtomicBool = AtomicBool::new(false);
 
 /// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
@@ -77,7 +77,7 @@ pub fn replace(file: BorrowedFd, along: &[i32]) -> std::io::Result<()> {
     for &number in along {
         // SAFETY: asks only; a number that is not open is told from one that is.
         if identity(unsafe { BorrowedFd::borrow_raw(number) }) == now {
-            // SAFETY: standard output and standard error have no owner in this process that could mind.
+            // SAFETY: standard output and standard error have no Rust owner in this process.
             let _stays_open = unsafe { dup2_raw(file, number) }?.into_raw_fd();
         }
     }
@@ -164,7 +164,7 @@ pub fn now() -> Zoned {
     Timestamp::now().to_zoned(zone().clone())
 }
 
-/// Known once: an application may set TZ for itself, while other threads write lines; and jiff looks it up under a lock.
+/// Read once: an application may change TZ while other threads write lines, and jiff reads it under a lock.
 fn zone() -> &'static TimeZone {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     ZONE.get_or_init(TimeZone::system)

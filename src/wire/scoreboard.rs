@@ -76,7 +76,7 @@ pub struct Slot {
     pub taken: AtomicU64,
     /// Connections put on the exchange.
     pub given: AtomicU64,
-    /// How often the exchange was given something, with room or without.
+    /// How often the worker tried to put connections on the exchange, whether it had room or not.
     pub sends: AtomicU64,
     /// Bytes of responses.
     pub sent: AtomicU64,
@@ -167,7 +167,7 @@ impl Activity {
         self.length.store(0, Relaxed);
     }
 
-    /// The request under way, and when it was dispatched; `None` between requests, and of a record that does not come to rest.
+    /// The request under way, and when it was dispatched; `None` between requests, and if the record changes all the time.
     pub fn current(&self) -> Option<(Vec<u8>, u64)> {
         for _ in 0..TRIES {
             let before = self.sequence.load(Acquire);
@@ -199,7 +199,7 @@ impl Scoreboard {
         Scoreboard::open(descriptor, slots, threads)
     }
 
-    /// Maps one that another process has made with the same measures. Refuses memory that could be taken away from under
+    /// Maps one that another process has made for the same numbers of slots and threads. Refuses memory that could be shortened under
     /// the mapping.
     pub fn open(descriptor: OwnedFd, slots: u16, threads: u16) -> io::Result<Scoreboard> {
         let length = size(slots, threads);

@@ -15,7 +15,7 @@ pub struct ChunkedDecoder {
     length: u32,
     /// Data of all chunks that have begun, less the extensions of all chunks.
     balance: i64,
-    /// The trailer line that is being read; stays empty, and unallocated, for nearly everybody.
+    /// The trailer line that is being read; nearly always empty and unallocated.
     line: Vec<u8>,
     /// Bytes of the trailer section so far.
     trailer: usize,
@@ -26,7 +26,7 @@ pub struct ChunkedDecoder {
 enum State {
     #[default]
     FirstDigit,
-    /// Of the size so far.
+    /// The size so far.
     Size(u64),
     Extension(u64, Extension),
     SizeLineFeed(u64),
@@ -98,15 +98,15 @@ pub struct Decoded {
 const DIGITS: u32 = 16;
 /// Bytes of one chunk's extensions.
 const EXTENSIONS: u32 = 1024;
-/// Bytes by which extensions may exceed data in a whole body: signed chunks pass, one byte of data behind a kilobyte of nothing, again and
-/// again, does not.
+/// Bytes by which extensions may exceed data in a whole body. Signed chunks stay below this; a body whose chunks each have a kilobyte of
+/// extensions and one byte of data does not.
 const EXCESS: i64 = 16 * 1024;
 /// Bytes of the trailer section.
 const TRAILER: usize = 8 * 1024;
 
 impl ChunkedDecoder {
     /// Takes what it can from the beginning of `input`: framing, then data up to the end of the chunk or of the input.
-    /// `consumed == 0 && !done` means that the input is empty; all of what came before has been taken. Behind the end it answers `done`
+    /// `consumed == 0 && !done` means that the input is empty; everything before has been taken. After the end it returns `done`
     /// and takes nothing.
     pub fn step(&mut self, input: &[u8]) -> Result<Decoded, Refusal> {
         let mut consumed = 0;
@@ -204,7 +204,7 @@ impl ChunkedDecoder {
     }
 }
 
-/// RFC 9110 §6.5.1: a field that has no place behind the body is ignored, as all of them are; but a field it is.
+/// RFC 9110 §6.5.1: trailer fields may be ignored, and are; but each must be a well-formed field.
 fn check_trailer(line: &[u8]) -> Result<(), Refusal> {
     let length = run(line, TOKEN);
     let (name, rest) = line.split_at(length);

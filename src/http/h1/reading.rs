@@ -15,7 +15,7 @@ pub(crate) struct Progress {
     pub stage: NextLine,
     /// Offset of the line that is being read.
     pub line: usize,
-    /// Offset behind the bytes of it that have been looked at.
+    /// Offset behind the bytes that have been searched for its end.
     pub seen: usize,
 }
 

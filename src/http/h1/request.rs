@@ -1,7 +1,7 @@
 //! Reads request heads (RFC 9112 §2 to §6), strictly: a head has one reading or is refused.
 //!
-//! The line is the unit. Bytes are looked at once to find a line's end, and once more when the line is whole; so a head that comes byte
-//! by byte costs no more than one that comes at once, and gets the same verdict.
+//! It reads line by line. Each byte is looked at once to find the line's end, and once more when the line is whole. So a head that comes
+//! byte by byte costs hardly more than one that comes at once, and gets the same verdict.
 
 use super::reading::{NextLine, Progress};
 use crate::{
