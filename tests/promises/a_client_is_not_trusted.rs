@@ -1,4 +1,4 @@
-//! A client is not trusted by anybody: whatever it sends, the application, the log and the other clients see what is so.
+//! A client is not trusted: whatever it sends, the application, the log and the other clients see the truth.
 
 use std::fs;
 
@@ -97,7 +97,7 @@ fn a_client_that_leaves_while_its_request_waits_is_a_line() {
     let (mut second, mut third) = (site.connect(), site.connect());
     second.ask("/left");
     third.send("POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
-    // Both are read only when the thread is free: what is refused at the same time shows that it is.
+    // The worker accepts these two only when its thread is free. The second's answer shows that it has.
     visitor.let_go("on");
     assert_eq!(first.answer().status, 200);
     assert_eq!(second.answer().status, 200);

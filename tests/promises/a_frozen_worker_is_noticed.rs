@@ -12,7 +12,7 @@ use nix::{
 use ostler_tests::{PATIENCE, Rig, Site};
 use serde_json::Value;
 
-/// Every thread of the process waits in a signal handler that never returns: nothing in it turns any more.
+/// Every thread of the process waits in a signal handler that never returns, so its loop does not turn any more.
 const STICK: &str = r#"
 import ctypes, os, signal
 

@@ -1,5 +1,5 @@
-//! A generation keeps the code that it was started with, whatever is on disk by then: a worker that is replaced runs it, and a rollback
-//! goes back to it.
+//! A generation keeps the code that it was started with, even if the files on disk have changed: replacements of its workers run that
+//! code, and a rollback returns to it.
 
 use nix::{
     sys::signal::{Signal::*, kill},

@@ -1,4 +1,4 @@
-//! A proxy is trusted for the fields that it sets, not for those that it passes on: tested behind nginx and HAProxy, configured as people do.
+//! A proxy is trusted for the fields that it sets, not for those that it passes on. Tested behind nginx and HAProxy with usual settings.
 
 use std::{net::TcpListener, path::Path, process::Command, thread};
 
@@ -56,7 +56,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// None, said loudly, where it is not installed.
+    /// None, with a note in the test's output, if it is not installed.
     fn start(program: &str, configuration: &str, site: &Site, options: &[&str]) -> Option<Proxy> {
         let places = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
         let Some(path) = places.map(|place| Path::new(place).join(program)).into_iter().find(|path| path.exists())
@@ -84,7 +84,7 @@ impl Proxy {
 
     fn environ(&self, fields: &str) -> Value {
         let mut client = Client::connect(&self.address);
-        // A proxy that checks the site first may not know yet that it is there.
+        // A proxy with health checks may not know yet that the site is up.
         loop {
             let answer = client.send(format!("GET /page HTTP/1.1\r\nHost: site.example\r\n{fields}\r\n")).answer();
             if answer.status == 200 {
@@ -96,7 +96,7 @@ impl Proxy {
     }
 }
 
-/// Only peers that come by the Unix socket are trusted, so that the proxy is and a client at 127.0.0.1 is not.
+/// Trusts only peers on the Unix socket: the proxy, but not a client at 127.0.0.1.
 fn site(options: &[&str]) -> Site {
     let rig = Rig::with_source(SOURCE).option("--forwarded-allow-ips", "unix:");
     let socket = format!("unix:{}", rig.folder().join("site.sock").display());
@@ -141,7 +141,7 @@ fn a_proxy_header_names_the_client_and_health_checks_pass() {
         let site = site(&["--proxy-protocol", "--proxy-allow-from=unix:"]);
         let configuration = HAPROXY.replace("PROXY", version);
         let Some(proxy) = Proxy::start("haproxy", &configuration, &site, &["-db", "-f"]) else { return };
-        // The one whom the header names is a stranger: its fields are neither believed nor shown.
+        // The header names a client that is not trusted: its fields are neither believed nor shown.
         let environ = proxy.environ(LIES);
         assert_eq!(environ["REMOTE_ADDR"], "127.0.0.1");
         assert_eq!(environ["HTTP_HOST"], "site.example");

@@ -1,4 +1,4 @@
-//! A reload looks at everything afresh and takes over only when all of it is ready; otherwise nothing has happened.
+//! A reload reads everything anew, and takes over only when all of it is ready. If it fails, nothing changes.
 
 use std::{fs, os::unix::fs::symlink};
 

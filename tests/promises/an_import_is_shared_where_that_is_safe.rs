@@ -1,4 +1,4 @@
-//! What the import leaves behind decides whether processes may share it, and forked workers are as CPython wants them.
+//! Workers share the import if it leaves behind nothing that is unsafe to fork. CPython's rules for forked processes are kept.
 
 use std::collections::HashSet;
 
@@ -60,7 +60,7 @@ fn hooks_of_fork_have_run_and_modules_know_their_process() {
     assert_eq!(site.get("/").text(), "(True, True, 1)");
 }
 
-/// What each worker answers first: the connections are held until all have answered.
+/// The first answer of each worker. The connections are kept until all have answered, so that each is on another worker.
 fn of_each_worker(site: &Site, count: usize) -> HashSet<String> {
     let mut clients: Vec<Client> = vec![];
     let mut seen = HashSet::new();

@@ -1,4 +1,4 @@
-//! The daemon links no Python and serves on every one: what the application sees is what the interpreter itself shows.
+//! The daemon links no Python and serves on every interpreter: the application sees the same as a program run by the interpreter itself.
 
 use std::{os::unix::fs::symlink, process::Command};
 
@@ -93,7 +93,7 @@ fn check_says_which_interpreter_it_found() {
 }
 
 #[test]
-fn what_is_no_usable_interpreter_is_refused_in_one_sentence() {
+fn an_unusable_interpreter_is_refused_in_one_sentence() {
     let rig = || Rig::new("corners.py");
     let missing = rig().interpreter("/no/such/python").refuse();
     missing.says(INTERPRETER, &["/no/such/python"]);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use ostler_tests::{Answer, Client, Ending, Framing, Rig, Site, repository};
 use serde_json::Value;
 
-/// Options that change how requests are read, logged and answered, and so what a case may expect.
+/// Options that change how requests are read, logged and answered, and so the expected outcome of a case.
 #[derive(Debug, Clone, Copy)]
 pub struct Mode {
     /// Without `--no-request-buffering`.
@@ -22,7 +22,7 @@ pub struct Mode {
     pub proxy_protocol: bool,
     /// `--header-map`
     pub header_map: &'static str,
-    /// Rather than TCP.
+    /// A Unix socket rather than TCP.
     pub unix_socket: bool,
 }
 
@@ -49,7 +49,7 @@ enum Sent {
     ByteByByte,
 }
 
-/// Up to here a step is short enough to be sent byte by byte.
+/// The longest step that is sent byte by byte.
 const SHORT: usize = 2000;
 
 const KEYS: [&str; 17] = [
@@ -72,8 +72,8 @@ const KEYS: [&str; 17] = [
     "wire_lacks",
 ];
 
-/// Plays a file's cases, each group of options against a daemon of its own, whole and byte by byte, and fails with all that went
-/// wrong. Then again what the application does rightly, with the standard library's validator between it and the daemon.
+/// Plays a file's cases, whole and byte by byte, with one daemon for each group of options, and fails with a list of all mistakes. Then
+/// plays the cases of correct applications again, with the standard library's validator between application and daemon.
 pub fn play_all(file: &str) {
     play_some(file, "application", &[Sent::Whole, Sent::ByteByByte], |_| true);
     play_some(file, "validated", &[Sent::Whole], |case| is_well_behaved(case) && !upsets_the_validator(case));
@@ -86,7 +86,7 @@ fn is_well_behaved(case: &Value) -> bool {
     !answers.is_empty() && answers.iter().all(well)
 }
 
-/// The validator forbids `read()` without a size and liberties with PEP 3333, and hides how many blocks there are.
+/// The validator forbids `read()` without a size and deviations from PEP 3333, and hides how many blocks there are.
 fn upsets_the_validator(case: &Value) -> bool {
     let request = case["request"].to_string();
     ["/echo", "/length", "read ", "read;", "GET /blocks?count=1 ", "/types?wrong="]
@@ -163,7 +163,7 @@ impl Mode {
         Ok(client)
     }
 
-    /// What a case expects under these options. None where they make another case of it.
+    /// What a case expects under these options. None if the case makes no sense under them.
     fn of(self, case: &Value) -> Option<Value> {
         let mut case = case.clone();
         let request = case["request"].to_string();
@@ -182,7 +182,7 @@ impl Mode {
             json.retain(|key, _| {
                 !((self.proxy_protocol || self.unix_socket) && peer.contains(&key.as_str()))
                     && !(self.threads > 1 && key == "wsgi.multithread")
-                    // The length of a chunked body is known when all of it is there.
+                    // The length of a chunked body is known only when it is complete.
                     && (self.buffering || key != "CONTENT_LENGTH")
             });
         }
@@ -191,7 +191,7 @@ impl Mode {
             case["wire_has"] = Value::Null;
         }
         if !self.buffering && has_body && !case["refused"].is_null() {
-            // The application is called before the fault is there: it answers, or fails to read, and nothing follows.
+            // The application is called before the fault has come: it answers, or its read fails, and the connection ends.
             case["unbuffered"] = true.into();
         }
         if !self.keep_alive {
@@ -225,7 +225,7 @@ impl Mode {
     }
 }
 
-/// Plays the cases of all files under these options, as far as they say what follows.
+/// Plays the cases of all files that have an expected outcome under these options.
 pub fn play_under(mode: Mode) {
     let site = mode.start();
     let (mut failures, mut played) = (vec![], 0);
@@ -253,7 +253,7 @@ pub fn play_under(mode: Mode) {
     check_access_log(site, mode);
 }
 
-/// Each line is one, whatever was read, refused or cut.
+/// Checks that each line of the access log is complete, whatever was read, refused or cut.
 fn check_access_log(mut site: Site, mode: Mode) {
     site.stop();
     if !mode.access_log {
@@ -309,7 +309,7 @@ fn play(case: &Value, way: Sent, address: &str, mode: Mode) -> Result<(), String
 }
 
 impl Seen {
-    /// Reads one answer and holds it against `200`, `"HEAD 200"` or `"cut"`.
+    /// Reads one answer and compares it with `200`, `"HEAD 200"` or `"cut"`.
     fn take(&mut self, expected: &Value) -> Result<(), String> {
         if expected == "cut" {
             return self.take_cut();
@@ -325,7 +325,7 @@ impl Seen {
         if right { Ok(()) } else { Err(told) }
     }
 
-    /// One final answer; interim ones before it are passed over.
+    /// One final answer; interim ones before it are skipped.
     fn answer(&mut self, to_head: bool) -> Result<Answer, String> {
         loop {
             let (answer, raw) = self.client.try_answer_with_bytes(to_head)?;
@@ -345,7 +345,7 @@ impl Seen {
     }
 }
 
-/// Behind a body that is not well formed comes at most one answer, and no other request is read.
+/// After a malformed body there is at most one answer, and no further request is read.
 fn unbuffered(seen: Seen) -> Result<(), String> {
     let (rest, _) = seen.client.rest();
     let answers = String::from_utf8_lossy(&rest).matches("HTTP/1.1 ").count()
@@ -353,7 +353,7 @@ fn unbuffered(seen: Seen) -> Result<(), String> {
     if answers <= 1 { Ok(()) } else { Err(format!("behind the body came {:?}", String::from_utf8_lossy(&rest))) }
 }
 
-/// What comes behind the answers: a refusal, the end, or one more request. Returns all that was received.
+/// Checks what follows the answers: a refusal, the end, or one more request. Returns all bytes received.
 fn finish(case: &Value, last: &Option<Answer>, mut seen: Seen) -> Result<Vec<u8>, String> {
     let closes = |answer: &Answer| {
         let connection = answer.field("connection").unwrap_or_default().to_ascii_lowercase();

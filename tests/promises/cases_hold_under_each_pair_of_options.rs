@@ -10,7 +10,7 @@ const fn mode(switches: [bool; 6], threads: u8, header_map: &'static str) -> Mod
 const YES: bool = true;
 const NOT: bool = false;
 
-/// Buffering, access log, sendfile, keep-alive, PROXY protocol, Unix socket; threads; what becomes of underscores.
+/// Buffering, access log, sendfile, keep-alive, PROXY protocol, Unix socket; threads; `--header-map`.
 const MODES: [Mode; 8] = [
     mode([NOT, NOT, YES, NOT, NOT, NOT], 4, "dangerous"),
     mode([YES, YES, NOT, YES, YES, YES], 1, "dangerous"),

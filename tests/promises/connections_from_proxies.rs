@@ -25,7 +25,7 @@ fn a_client_that_resets_before_its_address_is_read_is_not_trusted() {
     let mut held = site.connect();
     held.ask(&format!("/wait?{}", gate.path()));
     let visitor = gate.arrival();
-    // After a reset the system has forgotten the client's address, but not the bytes that came before.
+    // After a reset the kernel no longer knows the client's address, but still has the bytes that came before.
     for mut liar in [accepted, site.connect()] {
         liar.send("GET /lie HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n");
         liar.reset();
@@ -45,7 +45,7 @@ fn a_binary_proxy_header_may_come_in_pieces() {
     let mut pieces = site.connect();
     for byte in header {
         pieces.send([*byte]);
-        // Once another connection is answered, the worker has seen the byte.
+        // When another connection has been answered, the worker has read the byte.
         site.connect().send([&header[..], request].concat()).answer();
     }
     assert_eq!(pieces.send(request).answer().text(), "hello\n");
@@ -59,7 +59,7 @@ fn a_health_check_that_resets_is_no_broken_request() {
     let mut held = site.connect();
     held.send(greeting).ask(&format!("/wait?{}", gate.path()));
     let visitor = gate.arrival();
-    // As HAProxy's check-send-proxy: a header that speaks for the proxy itself, then RST.
+    // As HAProxy's check-send-proxy does: a LOCAL header (the proxy speaks for itself), then RST.
     let mut check = site.connect();
     check.send(b"\r\n\r\n\0\r\nQUIT\n \0\0\0");
     check.reset();

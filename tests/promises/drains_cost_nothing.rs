@@ -9,7 +9,7 @@ use crate::pages::page;
 
 const WORKERS: u16 = 4;
 const IDLE: usize = 400;
-/// Of one packet.
+/// The most connections in one packet.
 const TOGETHER: usize = 32;
 
 fn site() -> Site {
@@ -26,7 +26,7 @@ fn idle(site: &Site) -> Vec<Client> {
     (0..IDLE).map(one).collect()
 }
 
-/// The connections of each worker that serves, as `ostler status` tells them.
+/// The connections of each worker that serves, from `ostler status`.
 fn spread(site: &Site) -> Vec<u64> {
     let status: serde_json::Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
     let generations = status["generations"].as_array().expect("a list");
@@ -41,7 +41,7 @@ fn are_spread(site: &Site) {
     assert!(each.iter().all(|connections| connections * u64::from(WORKERS) <= IDLE as u64 * 2), "{each:?}");
 }
 
-/// Waits until the old workers have told what they gave, and holds them to it.
+/// Waits until the old workers have logged how many connections they gave, and checks the number of packets.
 fn moved_in_few_packets(site: &Site) {
     let (mut connections, mut sends) = (0, 0);
     for _ in 0..WORKERS {
@@ -49,9 +49,9 @@ fn moved_in_few_packets(site: &Site) {
         connections += told.number("connections") as usize;
         sends += told.number("sends") as usize;
     }
-    // One that drains later than others may have taken what it has to give away again.
+    // A worker that begins to drain later than others may have taken connections that it has to give away again.
     assert!(connections >= IDLE, "{connections} connections moved");
-    // Each worker may give one packet that is not full, and find no room once.
+    // Each worker may send one packet that is not full, and may find no room once.
     assert!(sends <= connections / TOGETHER + 2 * usize::from(WORKERS), "{sends} sends for {connections} connections");
 }
 
@@ -94,7 +94,7 @@ fn a_worker_has_places_for_descriptors_before_it_has_threads() {
         size.expect("proc(5) has it").expect("a number")
     };
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("Linux has it").1;
-    // One of the descendants is the template, which has none of this.
+    // One of the descendants is the template, which does not make its table large.
     let wide = site.descendants().into_iter().filter(|pid| places(*pid) as u64 >= limit.min(4096)).count();
     assert_eq!(wide, usize::from(WORKERS));
 }

@@ -1,4 +1,4 @@
-//! The control socket: each command waits for its outcome and exits with it.
+//! The control socket: each command waits for its outcome, which is its exit code.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -6,7 +6,7 @@ use ostler_tests::{Gate, PATIENCE, Rig, ends_within};
 use serde_json::Value;
 
 #[test]
-fn status_tells_what_everybody_does() {
+fn status_shows_what_each_process_does() {
     let site = Rig::new("corners.py").workers(2).option("--threads", "2").start();
     let gate = Gate::new();
     let mut held = site.connect();

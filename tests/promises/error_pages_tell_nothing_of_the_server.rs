@@ -2,7 +2,7 @@
 
 use ostler_tests::{Answer, Rig, Site};
 
-/// Each status that the server answers by itself, and a request that brings it about.
+/// Each status that the server answers by itself, and a request that causes it.
 const REQUESTS: [(u16, &str); 11] = [
     (400, "GET /site/ HTTP/1.1\r\n{accept}Host: a\r\nX : y\r\n\r\n"),
     (404, "GET /elsewhere HTTP/1.1\r\nHost: a\r\n{accept}\r\n"),
@@ -54,7 +54,7 @@ fn rfc9110_12_5_1_they_are_json_where_accept_asks_for_it() {
     for (status, request) in &REQUESTS[..10] {
         let answer = asked(&site, request, "Accept: application/json\r\n");
         assert_eq!(answer.status, *status, "{request}");
-        // What the client accepts is known where its line could be read before the fault was found.
+        // The Accept field is known if it comes before the fault.
         let readable = !matches!(status, 414 | 505);
         assert_eq!(answer.field("content-type") == Some("application/json"), readable, "{status}");
         if readable {

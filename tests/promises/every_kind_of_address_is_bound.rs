@@ -1,4 +1,4 @@
-//! Every kind of address can be bound: one that stands for IPv4 and IPv6, and a Unix socket without a file.
+//! Every kind of address can be bound: one for both IPv4 and IPv6, and a Unix socket without a file (an abstract one).
 
 use ostler_tests::{Client, Rig, Site};
 
@@ -53,7 +53,7 @@ fn a_socket_without_a_file_is_a_unix_socket_in_every_other_way() {
 }
 
 #[test]
-fn a_port_that_the_site_itself_is_in_the_way_of_is_told_so() {
+fn a_port_that_the_site_itself_has_taken_is_named_as_such() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let port = free.local_addr().expect("it is bound").port();
     drop(free);

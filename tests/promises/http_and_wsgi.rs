@@ -108,7 +108,7 @@ fn rfc9110_9_3_2_head_is_answered_like_get_without_the_body() {
         client.send(format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let head = client.answer_to_head();
         let get = client.get(target);
-        // Of those that only the body decides, the length is left out where the application did not give it.
+        // Content-Length, which depends on the body, may be left out if the application did not give it.
         let own = ["Date", "Content-Length", "Transfer-Encoding"];
         let others = |answer: &Answer| {
             answer.fields.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect::<Vec<_>>()

@@ -1,5 +1,5 @@
-//! What the system refuses, or kills, is told with the limit that is behind it. What needs control groups says loudly that it
-//! was not tested where none can be made.
+//! If the system refuses something or kills a process, the log names the limit behind it. Tests that need control groups print that
+//! they were skipped where none can be made.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 struct Group(PathBuf);
 
 impl Group {
-    /// One for a controller; none where that cannot be made.
+    /// A group with one controller; none if it cannot be made.
     fn new(controller: &str, limit: &str) -> Option<Group> {
         let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let within = |line: &str| {
@@ -56,7 +56,7 @@ impl Group {
         fs::write(self.0.join(name), value).expect("the group is ours");
     }
 
-    /// Starts the rig's daemon within it.
+    /// Has the rig's daemon start within it.
     fn rig(&self, rig: Rig) -> Rig {
         let script = format!(
             "#!/bin/sh\necho $$ >'{}/cgroup.procs' && exec '{}' \"$@\"\n",

@@ -1,4 +1,4 @@
-//! Each promise of the README, tested from outside: a module for each. What a module tests, its name and its first line say.
+//! Each promise of the README, tested from outside, in a module of its own. Its name and its first line say what it tests.
 
 mod cases;
 mod pages;

@@ -1,4 +1,4 @@
-//! What is wrong is said in one sentence (what, which, why), with a documented exit code, and nothing is half started.
+//! A mistake is explained in one sentence (what, which, why), with a documented exit code, and nothing is left half started.
 
 use std::net::TcpListener;
 
@@ -36,7 +36,7 @@ fn a_folder_where_nobody_may_bind() {
 }
 
 #[test]
-fn an_address_that_is_none() {
+fn text_that_is_no_address() {
     for address in ["127.0.0.1:http", "127.0.0.1:99999", "[::1", "unix:", "fd://x", "fd://999"] {
         let refused = Rig::new("corners.py").bind(address).refuse();
         assert!(refused.code == USAGE || refused.code == BIND, "{address}: {refused:?}");

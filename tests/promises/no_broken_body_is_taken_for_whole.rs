@@ -1,4 +1,4 @@
-//! Bodies: kept in files without names, read live where that is asked for, and never taken for whole when they are not.
+//! Bodies: kept in unnamed files, or read live where that is asked for; an incomplete body is never taken for a complete one.
 
 use ostler_tests::{Client, Ending, Gate, Rig, Site};
 
@@ -155,7 +155,7 @@ fn rfc9112_9_6_an_answer_that_leaves_a_live_body_unread_closes_without_a_reset()
     client.send("POST /ignores HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
     let answer = client.answer();
     assert_eq!((answer.text(), answer.field("connection")), ("not read", Some("close")));
-    // The body that was under way meets no reset.
+    // The rest of the body, which comes only now, causes no reset.
     client.send(vec![b'x'; 3_000_000]).finish().expect("it is connected");
     assert_eq!(client.ending(), Ending::Closed);
 }

@@ -1,4 +1,4 @@
-//! What one client does, however fast, slow or large, costs the others nothing that they would notice.
+//! A client, however fast, slow or large, does not hold up the others.
 
 use std::{
     io::Write,
@@ -19,7 +19,7 @@ def app(environ, start_response):
     return [str(len(environ['wsgi.input'].read())).encode()]
 ";
 
-/// Sends without end, and forgets what comes back.
+/// Sends without end, and discards the answers.
 fn endlessly(site: &Site, first: &str, then: Vec<u8>, over: &Arc<AtomicBool>) -> JoinHandle<()> {
     let address = site.address().trim_start_matches("http://").to_owned();
     let mut sending = TcpStream::connect(address).expect("it listens");
@@ -124,7 +124,7 @@ fn more_uploads_than_descriptors_wait_for_each_other() {
     for client in &mut clients {
         post(client, length, length - 1);
     }
-    // Some connections were not accepted, or their bodies not read on. Which ones, depends on their order.
+    // Some connections were not accepted, or their bodies paused. Which ones depends on their order.
     for client in &mut clients {
         client.send("x");
     }

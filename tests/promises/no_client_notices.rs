@@ -114,11 +114,11 @@ struct Storm {
     address: String,
     over: AtomicBool,
     count: AtomicU64,
-    /// Workers that were killed so far; and whether one is being killed.
+    /// How many workers were killed so far, and whether one is being killed now.
     kills: AtomicU32,
     victim: AtomicU32,
     killing: AtomicBool,
-    /// By query: the process that answered.
+    /// The process that answered each query.
     answered: Mutex<HashMap<String, u32>>,
     complaints: Mutex<Vec<String>>,
 }
@@ -258,7 +258,7 @@ impl Storm {
         self.killing.store(false, SeqCst);
     }
 
-    /// Until a new connection meets this version. Up to their last moment the workers before may accept, too.
+    /// Waits until a new connection gets this version. Until they drain, workers of the version before accept, too.
     fn expect_version(&self, version: u32) {
         let deadline = Instant::now() + PATIENCE;
         while !Client::connect(&self.address).get("/?version").text().starts_with(&format!("{version} ")) {

@@ -68,7 +68,7 @@ def app(environ, start_response):
     return [b"%d" % os.getpid()]
 "#;
 
-/// A site one of whose threads keeps the interpreter lock for its first client, until something is written to the file.
+/// A site with a thread that holds the interpreter lock in its first client's request, until something is written to the file.
 fn lock_held(workers: u16) -> (Site, Client, fs::File) {
     let site = Rig::with_source(HOLDS_THE_LOCK).workers(workers).option("--threads", "4").start();
     let pipe = site.folder().join("pipe");
@@ -132,7 +132,7 @@ fn slow_clients_hold_nothing() {
     }
     let mut readers: Vec<Client> = (0..50).map(|_| site.connect()).collect();
     for reader in &mut readers {
-        // Of the answer, a megabyte, nothing is taken but what the kernels' buffers hold.
+        // The client reads nothing of the answer, a megabyte. Only the kernel's buffers have taken some of it.
         reader.ask("/big");
     }
     let mut kept = site.connect();
@@ -239,7 +239,7 @@ fn new_connections_wait_no_longer_than_kept_ones() {
     new.ask("/hello");
     ask(&mut there[1], &gates[1]);
     wait_until_queued(&site, 1);
-    // From here on, a request of these two always waits when a call ends.
+    // From here on, a request of one of these two is always waiting when a call ends.
     for round in 0..4 {
         let (held, next) = (round % 2, (round + 1) % 2);
         visitor.let_go("on");
@@ -299,7 +299,7 @@ fn wait_until_queued(site: &Site, count: u64) {
     }
 }
 
-/// Proportional, of master, template and workers, in KiB.
+/// The proportional set size of master, template and workers together, in KiB.
 fn memory_of_all(site: &Site) -> u64 {
     let of = |pid: i32| {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
@@ -309,7 +309,7 @@ fn memory_of_all(site: &Site) -> u64 {
     of(site.pid()) + site.descendants().into_iter().map(of).sum::<u64>()
 }
 
-/// By thread: how often it was woken.
+/// How often each thread was woken.
 fn wake_ups(site: &Site) -> BTreeMap<String, String> {
     let pids = site.descendants().into_iter().chain([site.pid()]);
     let tasks = pids.flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives").flatten());

@@ -7,7 +7,7 @@ use ostler_tests::repository;
 
 use crate::cases::play_all;
 
-/// A test for each file, so that they run side by side; and a test that none is forgotten.
+/// A test for each file, so that they run in parallel, and a test that no file is forgotten.
 macro_rules! groups {
     ($($name:ident: $file:literal,)*) => {
         $(#[test]

@@ -182,7 +182,7 @@ fn a_worker_is_replaced_after_the_requests_asked_for() {
 }
 
 #[test]
-fn the_command_line_beats_the_environment_and_that_the_file() {
+fn the_command_line_beats_the_environment_which_beats_the_file() {
     let rig = || {
         let file = "backlog = 11\nthreads = 12\nkeep-alive = 13\n";
         Rig::bare().application("x").file("site.toml", file).option("--config", "site.toml")
@@ -217,7 +217,7 @@ fn check_validates_and_serves_nothing() {
 }
 
 #[test]
-fn alone_it_prints_a_short_help_with_an_example() {
+fn without_arguments_it_prints_a_short_help_with_an_example() {
     let alone = Rig::bare().run(&[]);
     let said = alone.output + &alone.error;
     assert!(said.lines().count() < 60, "{said}");

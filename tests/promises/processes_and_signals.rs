@@ -1,5 +1,5 @@
-//! Master, template and workers: which process is whose child, what each signal does, what happens when one dies, and that nothing
-//! is left when all is over.
+//! Master, template and workers: which process is whose child, what each signal does, what happens when one dies, and that no process
+//! is left after a stop.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Responses: what happens when the client leaves, when files change, and when much of a response is under way.
+//! Responses: what happens when the client leaves, when files change, and when a large part is not yet sent.
 
 use std::fs::File;
 
@@ -117,7 +117,7 @@ fn pep3333_write_raises_when_the_client_has_left() {
     client.ask("/writing").until(b"xxx");
     drop(client);
     site.log("write() raised BrokenPipeError");
-    // The one thread is free again, and has logged what it had to: this is no fault of the application's.
+    // The only thread is free again, so everything is logged. The application is not blamed.
     assert_eq!(site.get("/file_beyond?/dev/null").status, 200);
     assert_eq!(site.logged("application raised"), 0);
 }
@@ -146,12 +146,12 @@ fn rfc9112_8_what_was_sent_before_an_error_arrives_and_the_end_does_not() {
     for version in ["1.1", "1.0"] {
         let mut client = site.connect();
         client.send(format!("GET /breaks_late HTTP/{version}\r\nHost: a\r\n\r\n"));
-        // The client is slow: all of this waits for it, and comes.
+        // The client is slow. All of the response waits for it, and arrives.
         site.log("broke late");
         let (bytes, ending) = client.rest();
         assert!(!bytes.ends_with(b"0\r\n\r\n"));
         if version == "1.0" {
-            // It has only the connection's end to tell a whole body by: that must not be orderly.
+            // Only the close of the connection marks the end of this body, so a cut body must end with a reset.
             assert_eq!(ending, Ending::Reset);
         } else {
             assert_eq!(ending, Ending::Closed);

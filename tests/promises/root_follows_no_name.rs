@@ -1,4 +1,4 @@
-//! Root follows no name that somebody else can write. What needs root says loudly that it was not tested where there is none.
+//! Root follows no path that another user can change. Tests that need root print that they were skipped without it.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use nix::{
 };
 use ostler_tests::{Folder, Python, Rig, Site};
 
-/// `nobody`, who is the application in these tests.
+/// `nobody`, the user that the application runs as in these tests.
 const NOBODY: u32 = 65534;
 
-/// Says what it finds in its environment, and does harm where it is asked to.
+/// Answers with variables of its environment, and attacks where it is asked to.
 const APP: &str = "
 import os
 def application(environ, start_response):
@@ -26,7 +26,7 @@ def application(environ, start_response):
     return [os.environ.get(query, 'unset').encode()]
 ";
 
-/// The rig of a site that root starts for `nobody`; none where that cannot be.
+/// The rig of a site that root starts for `nobody`; none without root.
 fn for_nobody(rig: Rig) -> Option<Rig> {
     let Some(python) = Python::every().iter().find(|python| python.is_public()).filter(|_| geteuid().is_root()) else {
         eprintln!("NOT TESTED: this needs root, and an interpreter that everybody may run");
@@ -91,7 +91,7 @@ fn a_recovery_uses_the_settings_in_force() {
     site.log("generation serving");
     site.drained(1);
     assert_eq!(site.get("/?WHO").text(), "operator");
-    // A generation of its own making is followed by the next one like any other.
+    // After a recovery, the next upgrade reads the settings, as usual.
     site.get(&format!("/kill?{}", template(&site)));
     site.log("generation serving");
     site.drained(1);
@@ -103,7 +103,7 @@ fn a_recovery_uses_the_settings_in_force() {
 }
 
 #[test]
-fn a_settings_file_that_was_not_there_at_the_start_is_nobodys() {
+fn a_settings_file_that_appears_after_the_start_is_ignored() {
     let site = Rig::with_source(APP).start();
     site.folder().write("ostler.toml", "env = { WHO = \"application\" }\n");
     for command in ["reload", "upgrade", "reload"] {
@@ -150,7 +150,7 @@ fn what_is_made_in_a_directory_of_the_application_is_made_there() {
     let mut site = rig.bind(&format!("unix:{}", at("site.sock").display())).start();
     assert_eq!(site.get("/?WHO").text(), "unset");
     assert_eq!(fs::metadata(at("site.sock")).expect("it is there").uid(), NOBODY);
-    // A directory that leads elsewhere by now is not where the files are removed.
+    // If the path leads to another directory by now, no files are removed there.
     let other = site.folder().join("other");
     fs::rename(&theirs, &other).expect("root may do that");
     symlink(&other, &theirs).expect("root may do that");
@@ -290,13 +290,13 @@ fn commands_do_not_speak_to_a_socket_of_another_user() {
     command.arg("python3").args(["-c", listen]).arg(&socket);
     let listener = ostler_tests::Process::start(&mut command, text(folder.path()));
     listener.output.find("listening");
-    // Root has given them this directory, so they may listen there, but a terminal obeys nothing that they say.
+    // The user owns this directory, so it may listen there. But what it sends cannot control root's terminal (escape sequences).
     let ask = |path: &Path| Rig::bare().run(&["stacks", "--control", text(path)]);
     assert_eq!(ask(&socket).output, "\\u{1b}[2Jx");
-    // Elsewhere they may not.
+    // Elsewhere the user may not listen.
     chown(&theirs, Some(0), Some(0)).expect("root may do that");
     ask(&socket).says(7, &["of user 65534 listens there, who has no say"]);
-    // And a link of theirs does not lead root to another master.
+    // And a symbolic link of that user does not lead root to another master.
     give_to_nobody(&theirs);
     let site = rig.start();
     fs::remove_file(&socket).expect("it is there");

@@ -1,4 +1,4 @@
-//! The four example sites, unmodified, on every interpreter: each answer is right, and is the one that gunicorn gives.
+//! The four example sites, unmodified, on every interpreter: each answer is correct, and equals gunicorn's.
 
 use ostler_tests::{Answer, Client, Framing, Gunicorn, Python, Rig, application};
 
@@ -35,7 +35,7 @@ fn drive(file: &str, attribute: &str) {
     }
 }
 
-/// Sees every page over one connection, checks each answer, and returns what two servers must have in common.
+/// Gets every page over one connection, checks each answer, and returns what two servers must have in common.
 fn visit(client: &mut Client, file: &str) -> Vec<Answer> {
     let mut seen = vec![];
     let mut see = |answer: Answer, status: u16, text: &str| {
@@ -85,7 +85,7 @@ fn visit(client: &mut Client, file: &str) -> Vec<Answer> {
     assert_eq!(missing.status, 404, "{file}");
     seen.push(comparable(missing));
 
-    // Last, because gunicorn closes the connection where the exception reaches it; and then the page is its own.
+    // Last, because gunicorn closes the connection after an exception that reaches it, and answers with a page of its own.
     let error = client.get("/error");
     assert_eq!(error.status, 500, "{file}");
     if error.text().contains("Server Error") && ["flask_site.py", "django_site.py"].contains(&file) {

@@ -1,4 +1,4 @@
-//! Clients that are too slow or take too much are refused. Each test waits for what the daemon does, none for a time.
+//! Clients that are too slow or take too much are refused. Each test waits for what the daemon does, never for a time.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ fn rfc9112_9_6_a_client_that_never_stops_sending_is_cut() {
     let site = Rig::with_source(SOURCE).option("--limit-request-body", "10").start();
     let mut client = site.connect();
     client.send("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n");
-    // What it goes on sending is read for a while, so that it can see the answer, and then no more.
+    // The daemon reads what the client still sends for a while, so that the client can see the answer, and then no more.
     while client.try_send([b'x'; 65536]).is_ok() {}
     assert_eq!(site.get("/hello").text(), "hello");
 }

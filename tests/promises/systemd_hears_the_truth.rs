@@ -1,4 +1,4 @@
-//! What systemd hears is true: ready when the site serves, and not a moment before.
+//! The notifications to systemd are true: READY is sent when the site serves, and not before.
 
 use std::os::{
     linux::net::SocketAddrExt,

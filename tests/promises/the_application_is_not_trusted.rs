@@ -1,5 +1,5 @@
-//! The application is not trusted by the master: whatever its code does with what a worker has, the site goes on, the master
-//! answers, and no other process dies.
+//! The master does not trust the application: whatever its code does with the worker's descriptors and memory, the site goes on, the
+//! master answers, and no other process dies.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use nix::{
 use ostler_tests::{Gate, Rig, Site, ends_within};
 use serde_json::Value;
 
-/// The enemy: runs what it is sent, in the worker, and answers with `result`.
+/// The attacker: an application that runs the code that it is sent, in the worker, and answers with `result`.
 const ENEMY: &str = r#"
 import array, ctypes, json, os, socket, stat, struct, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,7 +60,7 @@ def app(environ, start_response):
     return [str(scope['result']).encode()]
 "#;
 
-/// Far above what a busy machine needs, and below what each of the defects took: for ever, or the time of a lingering close.
+/// More than a busy machine needs, and less than each of the former defects took (for ever, or the time of a lingering close).
 const SOON: Duration = Duration::from_secs(20);
 
 struct Victim {
@@ -94,7 +94,7 @@ impl Victim {
         assert_eq!(self.attack("result = 6 * 7"), "42");
     }
 
-    /// The same, and no process has died.
+    /// As [`Victim::stands`], and no process has died.
     fn is_whole(&self) {
         self.stands();
         let status = status(&self.site);
@@ -158,11 +158,11 @@ for number in scoreboard():
         victim.stands();
         assert_eq!(victim.site.control(&["status"]).code, 0);
         let requests = status(&victim.site)["metrics"]["ostler_requests_total"].as_u64().expect("a number");
-        // Of the noise, some may pass for a count.
+        // Some of the noise may look like a count.
         assert!(before <= requests && (what.contains("urandom") || requests < 100), "{before}, then {requests}");
         before = requests;
     }
-    // One that dies in this state is told of, and replaced.
+    // A worker that dies in this state is logged and replaced.
     let first = victim.site.logged("worker ready");
     kill(Pid::from_raw(victim.worker), Signal::SIGKILL).expect("the worker lives");
     victim.site.log("worker lost");
@@ -174,7 +174,7 @@ for number in scoreboard():
 
 #[test]
 fn a_worker_holds_no_channel_but_its_own() {
-    // Somebody's own file, which the master is started with.
+    // A file that the master inherits when it is started.
     let somebodys = File::open("/etc/passwd").expect("there is one");
     // SAFETY: F_SETFD with no flags makes a descriptor of ours inheritable, and nothing else.
     assert_eq!(unsafe { libc::fcntl(somebodys.as_raw_fd(), libc::F_SETFD, 0) }, 0);
@@ -199,7 +199,7 @@ fn a_log_that_is_grown_to_its_limit_is_no_reason_to_end() {
     let mut site = rig.limited("ulimit -f 4096").bind(&address).start_silently();
     let log = site.folder().join("error.log");
     let limit = File::options().write(true).open(&log).expect("the daemon has made it");
-    // RLIMIT_FSIZE counts in units of 512 bytes here or of 1024 there: beyond both.
+    // Shells count RLIMIT_FSIZE in units of 512 or 1024 bytes. This is beyond both.
     limit.set_len(4096 * 1024).expect("the file can grow");
     site.signal(Signal::SIGHUP);
     assert_eq!(site.control(&["status"]).code, 0);
@@ -208,7 +208,7 @@ fn a_log_that_is_grown_to_its_limit_is_no_reason_to_end() {
 }
 
 #[test]
-fn nobody_speaks_in_the_templates_name() {
+fn no_worker_can_send_messages_as_the_template() {
     let victim = Victim::new(Rig::with_source(ENEMY), 2);
     for pid in [0, -1, 1, victim.site.pid(), victim.template, std::process::id() as i32] {
         victim.attack(&format!(
@@ -241,7 +241,7 @@ os.register_at_fork(before=lie)
 "#,
         pid = bystander.id()
     );
-    // The duplicate of the channel counts as unsafe to fork; this site insists.
+    // The duplicate of the channel makes the import unsafe to fork, so preloading is forced.
     let victim = Victim::new(Rig::with_source(&lying).flag("--preload=on"), 2);
     std::fs::write(victim.site.folder().join("lie"), "").expect("a private folder is writable");
     kill(Pid::from_raw(victim.worker), Signal::SIGKILL).expect("the worker lives");
@@ -290,7 +290,7 @@ threading.Thread(target=flood, daemon=True).start()
 }
 
 #[test]
-fn descriptors_are_not_accepted() {
+fn the_master_accepts_no_descriptors_from_workers() {
     let victim = Victim::new(Rig::with_source(ENEMY).option("--graceful-timeout", "1"), 2);
     victim.attack(
         r#"
@@ -350,7 +350,7 @@ fn a_worker_that_crashes_is_replaced_at_once_and_what_it_held_is_named() {
             break;
         }
     }
-    // It has not been accepted yet, so that another worker answers it.
+    // This connection was not accepted yet, so another worker answers it.
     let mut untouched = victim.site.connect();
     untouched.ask("/untouched");
     visitor.let_go("x");
@@ -407,7 +407,7 @@ fn after_an_upgrade_a_worker_that_is_stopped_is_still_known_and_ends() {
     victim.site.signal(Signal::SIGUSR2);
     victim.site.log("upgraded");
     victim.site.drained(1);
-    // Stopped, and stopped again whenever it is continued, while the master is replaced once more.
+    // The worker is stopped, and stopped again whenever it is continued, while the master is replaced once more.
     let stops = "
 result = os.getpid()
 if os.fork() == 0:
@@ -427,7 +427,7 @@ if os.fork() == 0:
     victim.site.signal(Signal::SIGINT);
     assert_eq!(victim.site.wait(), 0);
     assert!(ends_within(worker, Duration::ZERO), "the worker outlives its master");
-    // It may have run just long enough to end by itself: the master lets it run, so that it can.
+    // It may have ended by itself, because the master continues it so that it can.
     let log = victim.site.whole_log();
     let ended = |how: &str| log.contains(&format!("worker {how} generation=2 slot=0 pid={worker}"));
     assert!(ended("killed") || ended("drained"), "its end is not told");

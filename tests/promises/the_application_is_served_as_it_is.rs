@@ -157,7 +157,7 @@ def application(environ, start_response):
 }
 
 #[test]
-fn an_import_may_do_to_signals_what_it_likes() {
+fn an_import_may_change_any_signal_handler() {
     let all = "
 import signal
 for number in signal.valid_signals():
@@ -268,7 +268,7 @@ class Late:
     def __del__(self):
         begin()
 ";
-    // Begun by the collector, after the import: it is found all the same.
+    // This thread is started by the garbage collector, after the import. It is found, too.
     let site = Rig::with_source(&format!("{begins}{HELLO}late = Late(); late.itself = late; del late")).start();
     let line = site.log("not preloaded");
     assert!(line.text().contains("begun late"), "{}", line.text());

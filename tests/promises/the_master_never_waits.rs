@@ -21,11 +21,11 @@ use nix::{
 use ostler_tests::{Python, Rig, Signal, Site};
 use serde_json::Value;
 
-/// What a pipe holds (pipe(7)).
+/// The capacity of a pipe (pipe(7)).
 const PIPE: usize = 64 * 1024;
-/// What the pipe of the error log is made to hold.
+/// The capacity that the pipe of the error log is given.
 const ROOM: usize = 1 << 20;
-/// What a worker keeps of its access log while it cannot be written.
+/// How much of its access log a worker keeps while it cannot be written.
 const KEPT: usize = 256 * 1024;
 
 fn fifo(path: &Path) {
@@ -62,8 +62,8 @@ fn status(site: &Site) -> Value {
     serde_json::from_str(&answer.output).expect("JSON")
 }
 
-/// The longest time for which the master did not look at its events is short, whatever was provoked: what these tests make others wait for
-/// would last until the test ends. A busy machine may take its time, too.
+/// Checks that the master's longest turn was short. A master that had waited for the thing that the test holds up would have waited until
+/// the test ends. The bound leaves time for a busy machine.
 #[track_caller]
 fn never_waited(site: &Site) {
     let status = status(site);
@@ -133,7 +133,7 @@ fn a_full_error_log_stops_neither_workers_nor_master() {
     });
 }
 
-/// Says a kilobyte in `wsgi.errors`.
+/// Writes a kilobyte to `wsgi.errors`.
 const SHOUTING: &str = "
 def app(environ, start_response):
     environ['wsgi.errors'].write('x' * 1000 + '\\n')
@@ -177,7 +177,7 @@ fn what_workers_print_goes_to_the_reopened_log() {
     assert_eq!(site.get("/").text(), "printed");
     std::fs::rename(site.folder().join("error.log"), site.folder().join("error.log.1")).expect("the log is there");
     assert_eq!(site.control(&["reopen"]).code, 0);
-    // The worker hears of it in its own time; what it answers to the stacks' question comes after that.
+    // The worker reads the message later. Its answer to `stacks` comes after that.
     assert_eq!(site.control(&["stacks"]).code, 0);
     assert_eq!(site.get("/").text(), "printed");
     site.stop();
@@ -210,7 +210,7 @@ fn an_application_that_takes_the_standard_descriptors_gets_no_line_of_the_log() 
     }
 }
 
-/// Closes what stands at 0, 1 and 2, and opens files of its own there.
+/// Closes descriptors 0, 1 and 2, and opens files of its own there.
 const TAKING: &str = "
 import os
 os.close(0); os.open('/dev/null', os.O_RDONLY)
@@ -227,7 +227,7 @@ def app(environ, start_response):
     return [' '.join(map(str, numbers)).encode()]
 ";
 
-/// An interpreter that, once there is a FIFO `gate`, waits for what comes through it before it does anything.
+/// An interpreter that first waits to read from the FIFO `gate`, if there is one.
 fn slow_interpreter(rig: Rig) -> Rig {
     let python = Python::usual().environment().python.display().to_string();
     let gate = rig.folder().join("gate").display().to_string();
@@ -244,7 +244,7 @@ fn an_interpreter_that_takes_long_to_start_holds_up_nobody() {
     fifo(&gate);
     site.signal(Signal::SIGHUP);
     site.log("reload asked for");
-    // It is there when somebody opens the other end.
+    // The interpreter has started when it opens the other end.
     let opened = OpenOptions::new().write(true).open(&gate).expect("the interpreter waits");
     never_waited(&site);
     assert_eq!(site.get("/hello").text(), "hello\n");
@@ -316,7 +316,7 @@ fn a_control_client_that_does_not_read_holds_up_nobody() {
 fn memory_is_not_read_at_every_status() {
     let site = Rig::new("corners.py").workers(2).start();
     let first = loop {
-        // The first answer does not wait for long; a busy machine may not have read by then.
+        // The first answer does not wait for long. On a busy machine, memory may not have been read by then.
         let first = status(&site);
         if first["memory_age"].is_number() {
             break first;

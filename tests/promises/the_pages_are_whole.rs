@@ -1,4 +1,4 @@
-//! README and docs: each link leads to a file and a heading that are there.
+//! README and docs: each link leads to an existing file and heading.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ fn pages() -> Vec<PathBuf> {
     files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect()
 }
 
-/// What stands in `](…)`, apart from addresses of the web.
+/// The targets in `](…)`, except web addresses.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
 }

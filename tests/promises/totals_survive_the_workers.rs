@@ -1,4 +1,4 @@
-//! What workers have counted is told after they are gone, whatever became of them.
+//! The counts of workers are reported after they have ended, however they ended.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ fn metrics(site: &Site) -> Value {
     status["metrics"].take()
 }
 
-/// Asks for a page a few times, and once for less than a request.
+/// Asks for a page a few times, and once sends an incomplete request.
 fn visit(site: &Site, visits: &mut u64) {
     for _ in 0..5 {
         assert_eq!(site.get("/hello").text(), "hello\n");

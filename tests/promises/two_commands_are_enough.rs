@@ -57,7 +57,7 @@ fn make_install_leaves_a_program_that_serves() {
 fn make(words: &[&str]) -> Command {
     let mut command = Command::new("make");
     command.arg("--no-print-directory").args(words).current_dir(repository("")).stdin(Stdio::null()).process_group(0);
-    // A make that runs the tests leaves its flags to this one.
+    // If make runs the tests, its flags are in the environment. They are not for this make.
     for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"] {
         command.env_remove(name);
     }

@@ -1,4 +1,4 @@
-//! All workers share the listeners and the exchange, so an application can break them for every worker; the master makes them anew.
+//! All workers share the listeners and the exchange, so an application can break them for every worker. Then the master makes new ones.
 
 use std::{
     thread,
@@ -93,7 +93,7 @@ fn nobody_waits_because_a_flag_was_cleared() {
 }
 
 #[test]
-fn what_was_shut_down_is_made_anew() {
+fn a_socket_that_was_shut_down_is_made_anew() {
     let site = site(2);
     let mut kept = site.connect();
     assert_eq!(kept.get("/served").status, 200);
@@ -112,7 +112,7 @@ fn a_new_exchange_moves_connections() {
     let site = site(1);
     site.connect().ask("/shut");
     (0..3).for_each(|_| drop(site.log("made anew")));
-    // The worker that did it has lost its channel, too: another one follows.
+    // The worker that did it has shut down its own channel, too, and is replaced.
     site.log("worker ready");
     let mut kept = site.connect();
     assert_eq!(kept.get("/served").status, 200);
@@ -131,7 +131,7 @@ fn a_listener_that_was_taken_elsewhere_is_made_anew() {
 }
 
 #[test]
-fn a_name_without_a_file_is_bound_anew_when_all_have_let_go_of_it() {
+fn an_abstract_socket_is_bound_anew_when_every_process_has_closed_it() {
     let rig = Rig::with_source(VANDAL).workers(2);
     let name = format!("unix:@ostler-tests{}", rig.folder().path().display());
     let site = rig.bind("127.0.0.1:0").bind(&name).start();
@@ -145,10 +145,10 @@ fn a_name_without_a_file_is_bound_anew_when_all_have_let_go_of_it() {
 }
 
 #[test]
-fn no_filter_can_be_put_on_it() {
+fn no_filter_can_be_attached_to_a_shared_socket() {
     let site = site(1);
     let outcome: Vec<String> = serde_json::from_str(site.get("/filter").text()).expect("JSON");
-    // Two listeners and the two ends of the exchange; what happens to its own channel is the worker's affair.
+    // Two listeners and the two ends of the exchange. The worker's own channel does not count.
     assert!(outcome.iter().filter(|outcome| *outcome == "PermissionError").count() >= 4, "{outcome:?}");
     serves(&site);
 }

@@ -1,8 +1,8 @@
-//! A response as it came over the wire, read with no leniency: a byte too many or too few fails the test.
+//! A response as it came over the wire, parsed strictly: a byte too many or too few fails the test.
 
 use std::io;
 
-/// How the end of a body was told.
+/// How a response marks the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// The status or the method forbids a body.
@@ -11,7 +11,7 @@ pub enum Framing {
     Length,
     /// By chunks.
     Chunked,
-    /// By the end of the connection.
+    /// By closing the connection.
     Close,
 }
 
@@ -28,7 +28,7 @@ pub struct Answer {
     pub fields: Vec<(String, String)>,
     /// Without its framing.
     pub body: Vec<u8>,
-    /// How the body's end was told.
+    /// How it marks the body's end.
     pub framing: Framing,
 }
 
@@ -73,7 +73,7 @@ impl Answer {
     }
 
     fn head(bytes: Vec<u8>) -> Result<Answer, String> {
-        // As PEP 3333 has it: each character stands for one byte.
+        // As in PEP 3333, each character stands for one byte.
         let text: String = bytes.into_iter().map(char::from).collect();
         let mut lines = text.split("\r\n");
         let line = lines.next().unwrap_or_default();

@@ -125,7 +125,7 @@ impl Client {
         self.try_answer().unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
-    /// The same, where it may be cut; then the error says what came.
+    /// The same, for a response that may be cut. The error says what came.
     pub fn try_answer(&mut self) -> Result<Answer, String> {
         Answer::read(&mut self.buffer, false, |buffer| self.stream.fill(buffer))
     }
@@ -148,13 +148,13 @@ impl Client {
         Ok((answer, raw))
     }
 
-    /// Reads until these bytes have come, and returns everything up to their end. For what is no whole response yet.
+    /// Reads until these bytes have come, and returns everything up to their end: for an incomplete response.
     pub fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         let end = self.sight(mark).unwrap_or_else(|error| panic!("{error}"));
         self.buffer.drain(..end).collect()
     }
 
-    /// Waits until these bytes have come, which may fail, but leaves them to be read. Returns where they end.
+    /// Waits until these bytes have come, without consuming them. Returns where they end.
     pub fn sight(&mut self, mark: &[u8]) -> Result<usize, String> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
@@ -202,7 +202,7 @@ impl Client {
             Stream::Unix(stream) => stream.as_fd(),
         };
         let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
-        // Errors are told without being asked for.
+        // poll(2) reports errors even if no events are requested.
         let mut descriptors = [PollFd::new(descriptor, PollFlags::empty())];
         assert_eq!(poll(&mut descriptors, patience), Ok(1), "the connection was not reset");
         assert!(descriptors[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)), "{descriptors:?}");

@@ -41,8 +41,8 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file into it, whole: a reader sees the old content or the new. Each is a second younger than the one before:
-    /// CPython tells by seconds and size whether the bytecode that it has kept is of this source.
+    /// Writes a file atomically: a reader sees the old content or the new. Each file's time is a second later than the last one's,
+    /// because CPython compares seconds and size to see whether its cached bytecode is of this source.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.0.join(name);
         let draft = self.0.join(format!("{name}.draft"));
@@ -78,7 +78,7 @@ impl Folder {
         }
     }
 
-    /// Sockets and pid files, which no daemon may leave behind.
+    /// The sockets and pid files in it, which no daemon may leave behind.
     pub fn leavings(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.0).expect("a private folder is readable").flatten();
         entries

@@ -1,4 +1,4 @@
-//! A gate in an application's way: a call that has come to it waits until the test lets it go on.
+//! A gate: a call in the application waits at it until the test lets it go on.
 
 use std::{
     io::Write,
@@ -27,12 +27,12 @@ impl Gate {
         Gate { listener, folder }
     }
 
-    /// For the application: what to connect to.
+    /// The path that the application connects to.
     pub fn path(&self) -> String {
         self.folder.join("gate").display().to_string()
     }
 
-    /// For the application: a statement in Python that waits here.
+    /// A Python statement for the application that waits here.
     pub fn statement(&self) -> String {
         let path = self.path();
         format!(

@@ -6,9 +6,9 @@
 //! site.signal(SIGHUP);
 //! site.log("generation serving");
 //! ```
-//! Its rule: a test waits for lines, bytes and ends, never for time; [`PATIENCE`] only bounds what has gone wrong. When
-//! a Rig goes out of scope its daemon is told to stop, and must leave no process and no file behind; when the test has
-//! failed, the daemon's log is printed and everything is killed.
+//! Its rule: a test waits for lines, bytes and ends, never for a time; [`PATIENCE`] only ends a test that fails. When a Rig goes
+//! out of scope, its daemon is told to stop, and must leave no process and no file behind. If the test has failed, the daemon's
+//! log is printed and all its processes are killed.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! gunicorn, from the package index: what its answers are, ostler's must be.
+//! gunicorn, from the package index. ostler must give the same answers.
 
 use std::{process::Command, thread};
 

@@ -1,4 +1,4 @@
-//! A program under test: its lines as they come, its end, and whatever it would leave behind.
+//! A program under test: its output line by line, its end, and the processes that it leaves behind.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ impl Process {
         let mut child = loop {
             match command.spawn() {
                 Ok(child) => break child,
-                // A program that was written a moment ago: a child of another test still has it open, until its own execve(2).
+                // The program was written a moment ago: a child of another test still has it open for writing, until its own execve(2).
                 Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
                 Err(error) => panic!("could not start {command:?}: {error}"),
             }
@@ -103,7 +103,7 @@ fn is_marked(pid: i32, mark: &[u8]) -> bool {
         if !environment.is_empty() || has_none(&fs::read_to_string(path("stat")).unwrap_or_default()) {
             return environment.split(|byte| *byte == 0).any(|variable| variable == mark);
         }
-        // In the middle of execve(2) there is no environment; a zombie and a thread of the kernel have no program either.
+        // During execve(2) a process has no environment. A zombie and a kernel thread have no program either.
         if fs::read_link(path("exe")).is_err() {
             return false;
         }
@@ -111,7 +111,7 @@ fn is_marked(pid: i32, mark: &[u8]) -> bool {
     }
 }
 
-/// Whether /proc/PID/stat tells of an environment that is empty for good: it lies somewhere, and ends there (proc(5), fields 50 and 51).
+/// Whether /proc/PID/stat shows an empty environment: its start is not zero, and equals its end (proc(5), fields 50 and 51).
 fn has_none(stat: &str) -> bool {
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
     let mut bounds = behind_name.split_ascii_whitespace().skip(47);
@@ -134,7 +134,7 @@ pub fn ends_within(pid: i32, time: Duration) -> bool {
     poll(&mut descriptors, timeout).expect("a pidfd can be polled") == 1
 }
 
-/// The lines that a stream has brought so far.
+/// The lines of a stream so far.
 #[derive(Clone)]
 pub struct Lines {
     shared: Arc<(Mutex<Seen>, Condvar)>,
@@ -197,7 +197,7 @@ impl Lines {
         self.shared.0.lock().expect("nobody panics with the lines").lines.join("\n")
     }
 
-    /// All of it, once every process that could write to it is gone.
+    /// All of it, once every process that could write to it has ended.
     pub fn whole(&self) -> String {
         let (seen, changed) = &*self.shared;
         let seen = seen.lock().expect("nobody panics with the lines");

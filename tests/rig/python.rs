@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::{built, repository};
 
-/// Asked of every candidate. A virtual environment is not an interpreter of its own.
+/// Run by every candidate. A virtual environment is not counted as an interpreter.
 const QUESTION: &str = "import importlib.util, os, sys, sysconfig
 if sys.implementation.name == 'cpython' and sys.version_info >= (3, 10) and sys.prefix == sys.base_prefix \
 and not sysconfig.get_config_var('Py_GIL_DISABLED'):
@@ -40,7 +40,7 @@ pub struct Environment {
 }
 
 impl Python {
-    /// Every one on the machine, each once, oldest first.
+    /// All interpreters of the machine, each once, oldest first.
     pub fn every() -> &'static [Python] {
         static EVERY: OnceLock<Vec<Python>> = OnceLock::new();
         EVERY.get_or_init(|| {
@@ -58,7 +58,7 @@ impl Python {
         })
     }
 
-    /// The one that a test uses to which it does not matter: what `python3` is, or else the newest.
+    /// The interpreter for tests that do not care: `python3`, or else the newest.
     pub fn usual() -> &'static Python {
         let every = Python::every();
         let usual = ask(Path::new("python3")).map(|(executable, _)| executable);
