@@ -59,7 +59,7 @@ def case(group, entry):
 
 
 def play(case, port, strict):
-    """Returns if the server does as the section says, else raises Failed. `strict` holds it to the first outcome."""
+    """Returns if the server does as the section says, else raises Failed. With `strict`, only the first outcome counts."""
     why = None
     for outcome in case.outcomes[:1] if strict else case.outcomes:
         try:
@@ -102,7 +102,7 @@ def ping(port):
 
 
 def take(wire, expected):
-    """Reads one answer and holds it against `200`, `"HEAD 200"` or `"cut"`; or the connection's end against `"end"`."""
+    """Reads one answer and compares it with `200`, `"HEAD 200"` or `"cut"`; or expects the connection's end, for `"end"`."""
     if expected == "end":
         return wire.expect_end()
     answer = wire.answer(to_head=str(expected).startswith("HEAD"))
@@ -124,7 +124,7 @@ def refusal(wire, statuses):
 
 
 def goes_on(wire, last):
-    """The connection is good for one more request, unless the last answer said otherwise or was cut."""
+    """Checks that the connection can be used for one more request, unless the last answer said otherwise or was cut."""
     if not last.complete or last.says_close:
         return wire.expect_end()
     wire.send(PING)

@@ -1,7 +1,7 @@
 """What it costs to reload a site that holds many idle connections, and how that grows.
 
-Each idle connection has asked once, in turn, and then says nothing. Beside them eight clients ask all the time, with a pause between an
-answer and the next question. After the reload each idle connection asks once more: one that ends instead is counted as ended.
+Each idle connection sends one request, in turn, and then nothing. Beside them eight clients send requests all the time, with a pause
+between an answer and the next request. After the reload each idle connection sends one more: one that is closed instead is counted.
 """
 
 import gc
@@ -34,7 +34,7 @@ from workloads import WORKLOADS
 TITLE = "a reload with idle keep-alive connections, beside eight clients that ask"
 WORKLOAD = WORKLOADS["hello"]
 WORKERS, IDLE = 16, 10_000
-# What grows while the other stays.
+# The values of the quantity that grows; the other one stays the same.
 GROWTH = {"connections": [(WORKERS, IDLE // 4), (WORKERS, IDLE), (WORKERS, IDLE * 4)], "workers": [(2, IDLE), (6, IDLE), (WORKERS, IDLE)]}
 CLIENTS, PAUSE, BEFORE, AFTER, PATIENCE = 8, 0.01, 1, 0.5, 60
 # Each holder needs a descriptor for each of its connections, and an address of its own for as many ports.
@@ -117,21 +117,21 @@ def wait_for_end(pidfds, deadline):
 
 
 def children(root):
-    """No server here has grandchildren that live for long."""
+    """The child processes. No server here has grandchildren that live for long."""
     return [int(pid) for file in Path(f"/proc/{root}/task").glob("*/children") for pid in file.read_text().split()]
 
 
 def time_of(root):
-    """Processor seconds: to the nanosecond for those that live, to the kernel's tick for those that were waited for.
+    """Processor seconds: to the nanosecond for processes that live, to the kernel's tick for those that were waited for.
 
-    Nothing of the children in /proc is looked at: the kernel would have to forget it at their end, in the time of `root`.
+    Reads nothing of the children in /proc: the kernel would have to free those entries when they end, in the time of `root`.
     """
     fields = Path(f"/proc/{root}/stat").read_text().rpartition(")")[2].split()
     return sum(map(clock_of, [root, *children(root)])) + sum(map(int, fields[13:15])) * processes.TICK
 
 
 def clock_of(pid):
-    """clock_getcpuclockid(3) of any process; one that has just ended is with those that were waited for."""
+    """clock_getcpuclockid(3) of any process. One that has just ended counts among those that were waited for."""
     try:
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:
@@ -139,7 +139,7 @@ def clock_of(pid):
 
 
 def spread_of(site):
-    """The most connections of one worker over the mean, where the server tells."""
+    """The most connections of one worker divided by the mean, where the server reports them."""
     if not site.control.exists():
         return None
     told = subprocess.run([RELEASE / "ostler", "status", "--json", "--control", site.control], check=True, capture_output=True)
@@ -149,10 +149,10 @@ def spread_of(site):
 
 
 def told_by_log(log):
-    """How long the old workers drained, in milliseconds, and how many packets they sent."""
+    """From ostler's log: how long the old workers drained, in milliseconds, and how many packets they sent."""
     moments, sends = [], 0
     for line in log.read_text().splitlines():
-        # A stop drains, too, but it hands nothing over.
+        # A stop drains, too, but without a hand-over.
         if "worker draining" in line and "hand_over=true" in line or "worker drained generation=1 " in line:
             moments.append(datetime.fromisoformat(line.split()[0]))
         if told := re.search(r"connections handed over.* sends=(\d+)", line):
@@ -180,7 +180,7 @@ class Holders:
             told(pipe)
 
     def ended(self):
-        """How many of them did not get a whole answer."""
+        """How many connections did not get a complete answer."""
         for _, pipe in self.members:
             pipe.send("ask")
         return sum(told(pipe) for _, pipe in self.members)
@@ -193,7 +193,7 @@ class Holders:
 
 
 def told(pipe):
-    """A server may not answer this many connections: then the reason stands in place of its figure."""
+    """Returns the reason in place of the figure if a server does not answer this many connections."""
     if not pipe.poll(PATIENCE):
         raise measure.Wrong(f"its connections were not all answered within {PATIENCE} s")
     return pipe.recv()
@@ -229,7 +229,7 @@ def answered(connection):
 
 
 class Askers:
-    """The clients that ask all the time, on a thread of their own."""
+    """The clients that send requests all the time, on a thread of their own."""
 
     def __init__(self, port):
         self.port, self.times, self.over = port, [], threading.Event()

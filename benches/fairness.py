@@ -1,8 +1,8 @@
 """How long quick requests wait beside clients that always have more to send, and how long a reload takes then.
 
 Two workers of one thread each. Two clients upload at full speed and two send pipelined requests without a pause. Beside them
-sixteen clients keep a connection each and ask for a page that takes no time, with a pause between an answer and the next
-question. Then, all that going on, the code is reloaded, where the server can do that.
+sixteen clients keep a connection each and request a page that takes no time, with a pause between an answer and the next
+request. Under this load the code is then reloaded, where the server can do that.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ FLOOD = tail.QUESTION * 256
 LENGTH = 64 << 20
 UPLOAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % LENGTH
 BLOCK = b"x" * (1 << 18)
-# How long the old code may go on after a reload, and how long only the new code must have answered, in seconds.
+# How long the old code may answer after a reload, and for how long only the new code must have answered, in seconds.
 PATIENCE, SETTLED = 60, 1
 
 
@@ -62,7 +62,7 @@ def figures(name, seconds):
 
 @contextlib.contextmanager
 def greedy_clients(port):
-    """Processes of their own, so that they go on while this one waits."""
+    """The greedy clients. They are processes of their own, so that they go on while this one waits."""
     greedy = [multiprocessing.Process(target=task, args=(port,), daemon=True) for task in (upload, flood) * 2]
     for process in greedy:
         process.start()
@@ -116,14 +116,14 @@ def forget(client):
 
 @contextlib.contextmanager
 def greedily(port):
-    """Takes what the clients that are measured leave of their core."""
+    """Runs at a lower priority, so that the measured clients get the core first."""
     os.sched_setaffinity(0, {measure.LOAD_CORE})
     os.nice(10)
     yield lambda: socket.create_connection(("127.0.0.1", port))
 
 
 def reload(name, process, site):
-    """Seconds for which the old code went on; None where there is no reload."""
+    """For how many seconds the old code still answered; None if the server has no reload."""
     if name not in RELOADS or name == "uwsgi":
         return None
     change, begun = time.time(), time.perf_counter()
@@ -138,7 +138,7 @@ def reload(name, process, site):
 
 
 def born(port):
-    """When the code was imported that answers a new connection."""
+    """The time of the import of the code that answers a new connection."""
     with contextlib.suppress(OSError, ValueError), socket.create_connection(("127.0.0.1", port), 20) as client:
         client.sendall(b"GET /born HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""

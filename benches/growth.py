@@ -1,7 +1,7 @@
-"""What a request costs when one thing of it is doubled, again and again: fields, target, body, answer.
+"""What a request costs when one part of it is doubled, again and again: fields, target, body, answer.
 
 The cost is the processor time of the whole server, over requests that one client sends one after the other. The exponent says how
-it grows: 0 not at all, 1 as its cause. A cliff shows in the steepest doubling, whose own exponent stands beside it.
+it grows: 0 not at all, 1 in proportion. A sudden rise shows in the steepest doubling, whose own exponent is given, too.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from workloads import Workload
 
 TITLE = "processor time of a request as one thing of it is doubled"
 TURNS = 3
-# What lets servers take the largest of these heads; gunicorn has ostler's options.
+# Options that allow the largest of these heads; gunicorn has the same ones as ostler.
 HEADS = ("--limit-request-fields=200", "--limit-request-line=8190", "--limit-request-field_size=0")
 OPTIONS = {"ostler": HEADS[:2], "gunicorn-gthread": HEADS, "gunicorn-sync": HEADS, "uwsgi": ("--buffer-size=32768",)}
 KILO, MEGA = 1024, 1 << 20
@@ -28,7 +28,7 @@ KILO, MEGA = 1024, 1 << 20
 
 @dataclass(frozen=True)
 class Series:
-    """`question` makes the request of a size; `options` are ostler's, of which others have none."""
+    """`question` makes the request of a size; `options` are for ostler alone."""
 
     title: str
     application: str
@@ -94,7 +94,7 @@ def costs(name, series, seconds):
 
 
 def turn(server, port, question, seconds):
-    """Microseconds of the server's for one request; none where it refuses it."""
+    """The server's microseconds for one request; None if it refuses the request."""
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {measure.LOAD_CORE})
     try:
@@ -140,14 +140,14 @@ class Client:
         try:
             self.socket.sendall(question)
         except ConnectionError:
-            # A refusal may come before all was sent.
+            # A refusal may come before the whole request is sent.
             self.close()
             return False
         answer = b""
         while b"\r\n\r\n" not in answer:
             data = self.socket.recv(65536)
             if not data:
-                # So some servers refuse.
+                # Some servers refuse by closing the connection.
                 self.close()
                 return False
             answer += data
@@ -167,7 +167,7 @@ class Client:
 
 
 def exponents(sizes, costs):
-    """(that of all, that of the steepest doubling, the size before it)"""
+    """(the exponent over all sizes, that of the steepest doubling, the size before that doubling)"""
     points = [(size, cost) for size, cost in zip(sizes, costs) if cost]
     steps = [(math.log(cost / last) / math.log(size / before), before) for (before, last), (size, cost) in zip(points, points[1:])]
     steepest, at = max(steps)

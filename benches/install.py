@@ -1,4 +1,4 @@
-"""Puts the peers, the load generator and ostler itself in place. What cannot be had is named and left out."""
+"""Installs the peers, the load generator and ostler itself. Names and leaves out whatever cannot be installed."""
 
 import contextlib
 import json
@@ -78,13 +78,13 @@ def pip(packages):
 
 
 def versions():
-    """{distribution: version} of what is installed beside each other."""
+    """{distribution: version} of all that is installed."""
     listing = subprocess.run([ENVIRONMENT / "bin" / "pip", "list", "--format=json"], capture_output=True, text=True).stdout
     return {entry["name"]: entry["version"] for entry in json.loads(listing)}
 
 
 def machine():
-    """What the figures depend on."""
+    """The machine's properties that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
     python = subprocess.run([ENVIRONMENT / "bin" / "python", "--version"], capture_output=True, text=True).stdout.strip()

@@ -1,9 +1,9 @@
 """Counts the instructions that a server's own code executes per hello request, with callgrind.
 
-Unlike time this does not depend on the machine's other work: a later change can be held against it. The server runs under
+Unlike time this does not depend on the machine's other work, so a later change can be compared with it. The server runs under
 valgrind; the process that answers dumps its counts before and after a known number of requests.
 
-Run as a program it holds the count of ostler's loop against the one that is recorded in instructions.json, and fails when it has grown.
+Run as a program it compares the count of ostler's loop with the one recorded in instructions.json, and fails if it has grown.
 A change that is worth its instructions records the new count: `make instructions ARGS=--record`.
 """
 
@@ -22,11 +22,11 @@ import processes
 from servers import SERVERS, Site
 
 TITLE = "user-space instructions per hello request (callgrind)"
-# One process of these answers everything, in compiled code; of the others the interpreter's share would say little.
+# One process of these servers answers everything, in compiled code. The others' counts would mostly be the interpreter's.
 COUNTED = ("ostler", "bjoern", "fastwsgi", "floor", "loop")
 WARM, REQUESTS = 300, 1000
 RECORDED = measure.HERE / "instructions.json"
-# Between builds of the same source the count differs by less.
+# Counts of two builds of the same source differ by less than this.
 TOLERANCE = 1.02
 QUESTION = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 

@@ -71,7 +71,7 @@ def turn(server, workload, seconds):
 
 
 def check(workload, port):
-    """Asks twice, so that a first answer that spoils the second is seen too."""
+    """Asks twice, to notice a first answer that breaks the second."""
     for _ in range(2):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
             method, body = ("POST", b"x" * workload.body) if workload.body else ("GET", None)

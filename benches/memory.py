@@ -49,7 +49,7 @@ def figures(name, options):
     except (measure.Wrong, processes.NotUp, OSError, http.client.HTTPException) as why:
         return f"failed: {why}"
     result = {"processes": len(after), "before": sum(before), "after": sum(after)}
-    # The time shows whether all workers had their share.
+    # The processor time shows whether all workers had their share of the requests.
     each = " + ".join(f"{weight:.1f} ({seconds:.1f} s)" for weight, seconds in zip(after, used))
     print(f"  {' '.join([name, *options]):27} {sum(before):.1f} MB, then {sum(after):.1f} = {each}", file=sys.stderr, flush=True)
     return result
@@ -62,7 +62,7 @@ def weights(root):
 
 
 def ask(port):
-    """All the questions, from clients that keep their connections for a while where the server lets them."""
+    """Sends all requests, from clients that keep their connections for a while if the server allows it."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(visit, [port] * (REQUESTS // VISIT)))
 

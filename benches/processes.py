@@ -1,4 +1,4 @@
-"""Starts a server, pins it, and counts the processor time of everything it is made of."""
+"""Starts a server, pins it to a core, and counts the processor time of all its processes."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def tree(root):
 
 
 def time_of(root):
-    """What `root` and its descendants have used, those that have died and been waited for included."""
+    """The processor time of `root` and its descendants, with those that have ended and were waited for."""
     user = system = 0
     for _, fields in tree(root):
         utime, stime, cutime, cstime = map(int, fields[11:15])
@@ -51,7 +51,7 @@ def free_port():
 
 
 class NotUp(Exception):
-    """The server did not come up; the text is what it said."""
+    """The server did not start; the text is its output."""
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def wait_until_up(process, port, output, ready):
 
 
 def stop(process):
-    """Asks politely, then ends whatever is left of its group."""
+    """Sends SIGTERM, then kills what is left of its process group."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(5)

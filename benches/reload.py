@@ -26,7 +26,7 @@ from workloads import Workload
 TITLE = "a reload of a site whose import takes 4 s, under 16 clients (two workers)"
 SLOW = Workload("an import of four seconds", "slow_import:app", 17)
 CLIENTS, PAUSE, PATIENCE = 16, 0.01, 60
-# How long they ask before the reload, and how long all answers must have come from the right code after it, in seconds.
+# How long the clients ask before the reload, and for how long all answers after it must have come from the right code, in seconds.
 BEFORE, SETTLED = 5, 2
 
 
@@ -35,7 +35,7 @@ def hang_up(process, site):
 
 
 def chain(process, site):
-    """uWSGI's gentlest way: one worker after the other."""
+    """uWSGI's chain reload, its gentlest: one worker after the other."""
     site.control.write_text("c")
 
 
@@ -100,7 +100,7 @@ def beside(title, port, change, is_right):
 
 
 class Lost(Exception):
-    """There was no answer, or not a whole one, or it was an error; the text says which."""
+    """There was no answer, or an incomplete one, or an error; the text says which."""
 
 
 class Crowd:
@@ -120,7 +120,7 @@ class Crowd:
             thread.start()
 
     def expect_change(self):
-        """The code that answers from now on is to be another."""
+        """From now on, other code is expected to answer."""
         self.change = time.time()
         self.wrong = time.perf_counter()
         return self.wrong
@@ -157,7 +157,7 @@ class Crowd:
         self.ended.append(time.perf_counter())
 
     def figures(self, title, begun):
-        """Times in milliseconds but for how long the old code went on; `begun` is when the change did."""
+        """Times in milliseconds, except how long the old code still answered; `begun`: when the change began."""
         during = [took for asked, took in self.times if asked + took >= begun]
         result = {
             "answers": len(during) - len(self.lost),
@@ -174,7 +174,7 @@ class Crowd:
 
 
 def at_its_end(connection):
-    """Whether the server has ended an idle connection: it has nothing else to say."""
+    """Whether the server has closed an idle connection, on which it can send nothing else."""
     return bool(select.select([connection], [], [], 0)[0])
 
 

@@ -36,7 +36,7 @@ class Site:
 
     @property
     def control(self):
-        """Where the server listens to its operator, if it does."""
+        """The path of the server's control socket, if it has one."""
         return TARGET / "bench" / f"{self.port}.control"
 
     @property
@@ -59,7 +59,7 @@ def loop(site):
 
 
 def ostler(site):
-    """As it comes."""
+    """Its defaults."""
     log = ["--access-logfile", str(site.access_log)] if site.access_log else []
     command = [str(RELEASE / "ostler"), "-b", site.address, "-w", site.workers_text, "--control", str(site.control)]
     threads = ["--threads", str(site.threads)] if site.threads else []

@@ -25,7 +25,7 @@ def figures(rounds):
 
 
 def ratio(rounds, ours, key):
-    """The median of the rounds' own ratios: what the machine did meanwhile fell on both."""
+    """The median of the rounds' own ratios: within a round, other load of the machine affects both servers."""
     if not isinstance(ours, list):
         return "–"
     return f"{statistics.median(VALUES[key](its) / VALUES[key](our) for its, our in zip(rounds, ours)):.2f}"
@@ -198,7 +198,7 @@ def size(number):
 
 
 def grid(title, header, rows):
-    """Columns as wide as they must be; a row of two cells under a longer header is a remark."""
+    """Aligns the columns; a row of two cells under a longer header is a remark."""
     full = [row for row in [header, *rows] if len(row) == len(header)]
     widths = [max(len(row[column]) for row in full) for column in range(len(header))]
     widths[0] = max(len(row[0]) for row in [header, *rows])

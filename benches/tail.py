@@ -2,7 +2,7 @@
 
 Two workers of one thread each. One client asks for a page that takes a second, again and again, on a fresh connection
 each time. Beside it sixteen clients keep a connection each and ask for a page that takes no time, with a pause between
-an answer and the next question. A worker is idle all the while, so that nobody has to wait.
+an answer and the next request. One worker is idle all the time, so no request would have to wait.
 """
 
 import gc
@@ -95,7 +95,8 @@ class Client:
         self.socket.sendall(self.question)
 
     def read(self):
-        """Whether the answer is complete. An end before the first byte is asked again: the server closed an idle connection."""
+        """Whether the answer is complete. If the connection ends before the first byte, the request is sent again: the server had closed an idle
+        connection."""
         data = self.socket.recv(65536)
         self.answer += data
         complete = self.answer.endswith(b"Hello, World!")
@@ -111,7 +112,7 @@ class Client:
 
 
 def ask_quickly(port, end):
-    """A closed loop: each client asks again a pause after its answer; a late answer is counted from when it was asked for."""
+    """A closed loop: each client asks again, a pause after its answer. A request without an answer at the end counts with its time so far."""
     times = []
     with selectors.DefaultSelector() as selector:
         due = [(time.perf_counter() + random.random() * PAUSE, number, Client(port, selector)) for number in range(CLIENTS)]

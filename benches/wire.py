@@ -1,4 +1,4 @@
-"""A client that sends any bytes and reads answers strictly. It knows nothing of what should come."""
+"""A client that sends any bytes and parses answers strictly, without knowing what to expect."""
 
 import re
 import socket
@@ -10,7 +10,7 @@ FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\
 
 
 class Stuck(Exception):
-    """What came is no HTTP, or nothing came."""
+    """The answer is not HTTP, or nothing came."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Wire:
         self.socket.close()
 
     def send(self, data):
-        """A server that has refused the request may close before all of it is sent; what it said is still to be read."""
+        """A server that has refused the request may close before all of it is sent. Its answer can still be read."""
         try:
             self.socket.sendall(data)
         except TimeoutError:
@@ -99,7 +99,7 @@ class Wire:
         return self.take(self.ahead.index(b"\r\n") + 2)[:-2]
 
     def answer(self, to_head=False):
-        """Reads one final answer; interim ones before it are passed over."""
+        """Reads one final answer; interim ones before it are skipped."""
         while (answer := self.any_answer(to_head)).status < 200:
             pass
         return answer

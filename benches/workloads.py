@@ -1,4 +1,4 @@
-"""What the servers are asked to do. Each is one question; the answer to it is checked before anything is counted."""
+"""The workloads. Each is one request, whose answer is checked before anything is counted."""
 
 from dataclasses import dataclass, field
 

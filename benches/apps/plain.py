@@ -43,7 +43,7 @@ def mebibyte(environ, start_response):
 
 
 def sized(environ, start_response):
-    """As many bytes as the path says, always the same object."""
+    """Answers with as many bytes as the path says, always from the same object."""
     length = int(environ["PATH_INFO"][1:] or 0)
     if length not in SIZED:
         SIZED[length] = b"x" * length
