@@ -3,7 +3,7 @@
 /// A head that is not read to its end yet.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    pub progress: Progress,
+    pub progress: Position,
     pub codings: Codings,
     pub connection: ConnectionOptions,
     pub has_content_type: bool,
@@ -11,7 +11,7 @@ pub(crate) struct Reading {
 
 /// How far the reading has come.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct Position {
     pub stage: NextLine,
     /// Offset of the line that is being read.
     pub line: usize,

@@ -3,7 +3,7 @@
 //! It reads line by line. Each byte is looked at once to find the line's end, and once more when the line is whole. So a head that comes
 //! byte by byte costs hardly more than one that comes at once, and gets the same verdict.
 
-use super::reading::{NextLine, Progress};
+use super::reading::{NextLine, Position};
 use crate::{
     Field, Refusal, RequestHead, Span, Version,
     syntax::{self, LineEnd, PLAIN, TARGET, TOKEN, run, trim_end, trim_start},
@@ -45,7 +45,7 @@ impl RequestHead {
         let whole = bound(limits.head).min(u32::MAX as usize);
         let input = &input[..input.len().min(whole)];
         loop {
-            let Progress { stage, line: start, seen } = self.reading.progress;
+            let Position { stage, line: start, seen } = self.reading.progress;
             let limit = bound(if stage == NextLine::Fields { limits.field } else { limits.line });
             let end = match syntax::line(input, start, seen, limit)? {
                 LineEnd::EndsAt(end) => end,
@@ -56,7 +56,7 @@ impl RequestHead {
                 }
                 LineEnd::TooLong => return Err(self.too_large()),
             };
-            self.reading.progress = Progress { stage, line: end + 2, seen: end + 2 };
+            self.reading.progress = Position { stage, line: end + 2, seen: end + 2 };
             self.reading.progress.stage = match stage {
                 NextLine::Start if end == start => NextLine::RequestLine,
                 NextLine::Start | NextLine::RequestLine => {

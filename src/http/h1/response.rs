@@ -5,7 +5,7 @@ use crate::{RequestHead, ResponseHead, Version, head::response::append_line};
 /// `HTTP/1.1 100 Continue`
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How the end of a response's body is made known.
+/// How the client knows where a response's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseFraming {
     /// `Content-Length`, as the application said or as the server counted.
@@ -20,7 +20,7 @@ pub enum ResponseFraming {
 
 impl ResponseHead {
     /// How a body of this response to this request is framed; `whole` is its length where all of it is known. The application's
-    /// Content-Length goes before it.
+    /// Content-Length takes precedence.
     pub fn framing(&self, request: &RequestHead, head_request: bool, whole: Option<u64>) -> ResponseFraming {
         if head_request || matches!(self.status(), 204 | 304) {
             return ResponseFraming::Bodiless;

@@ -1,4 +1,4 @@
-//! A request's head as a value: spans of the bytes that it was read from, and what they mean. Who reads them is in h1/.
+//! A request's head as a value: spans of the bytes that it was read from, and what they mean. h1/ reads them.
 
 use crate::h1::reading::Reading;
 
@@ -73,7 +73,7 @@ pub struct RequestHead {
     pub version: Version,
     /// In the order of the wire.
     pub fields: Vec<Field>,
-    /// The only reading that there is.
+    /// How the body ends.
     pub framing: Framing,
     /// Whether the connection may be used again, as far as the request says.
     pub keep_alive: bool,

@@ -1,4 +1,4 @@
-//! A response's head as a value: a status, a phrase and fields, which hold applications to PEP 3333 while they build it.
+//! A response's head as a value: a status, a phrase and fields. It holds applications to PEP 3333 while they build it.
 //!
 //! Each field is checked as it comes; nothing that was not checked reaches the buffer.
 
@@ -11,7 +11,7 @@ use crate::syntax::{decimal, is_field_value, is_name, is_token_text};
 pub struct Misuse {
     /// What and why, for a Python exception.
     pub text: String,
-    /// It is a sound field that only the server may send: without it the response is right.
+    /// It is a well-formed field that only the server may send. Without it the response is right.
     pub hop_by_hop: bool,
 }
 
@@ -168,7 +168,7 @@ fn misuse(what: &str, culprit: &[u8]) -> Misuse {
 }
 
 /// Appends `Name: value` and CRLF.
-// Always, because a constant name is then moved rather than copied by a call.
+// Always inlined: a constant name is then stored by instructions rather than copied by a call.
 #[inline(always)]
 pub(crate) fn append_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);

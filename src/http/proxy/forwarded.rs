@@ -2,16 +2,17 @@
 //! Forwarded.
 //!
 //! A proxy is trusted for the fields that it sets, and passes the others through as its client sent them. So each field is believed only
-//! if it is named; one that is not is not looked at, whatever it holds.
+//! if it is named in `Believed`; any other is ignored, whatever it holds.
 //!
-//! Proxies append; so lists are read from the right. Element 0 was written by the peer, element 1 by the hop that element 0 names, and so on; the
-//! reading goes on as long as it names trusted hops, and the first other one is the client. What stands further left is
-//! the client's own and is not looked at. A list shorter than X-Forwarded-For counts as if its leftmost element were
-//! repeated: some proxy replaced it or was the first to write it.
+//! Proxies append, so lists are read from the right. Element 0 was written by the peer, element 1 by the hop that element 0 names, and
+//! so on. The reading goes on as long as an element names a trusted hop; the first element that names another address names the client.
+//! What stands further left was sent by the client and is ignored. A list that is shorter than X-Forwarded-For counts as if its leftmost
+//! element were repeated: some proxy has replaced it or was the first to write it.
 //!
-//! Where believed fields contradict each other, the request is refused: one of them was passed through unread, and which cannot be known.
+//! If believed fields contradict each other, the request is refused: a proxy has passed one of them through unread, and it cannot be
+//! known which.
 //!
-//! Read none of this from a peer that is not trusted; hidden.rs keeps it from the application.
+//! Nothing here may be read from a peer that is not trusted; hidden.rs keeps such fields from the application.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -42,10 +43,10 @@ pub struct Believed {
     pub standard: bool,
 }
 
-/// Who asked for what, as far as proxies say.
+/// What proxies say of the client and its request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin<'a> {
-    /// The client, or the outermost hop that is told; `None`: the peer, unless the client is hidden.
+    /// The client, or the outermost hop that is named. `None` stands for the peer, unless the client is `hidden`.
     pub address: Option<IpAddr>,
     /// A trusted hop keeps the client's address to itself: it is neither the peer's nor that hop's.
     pub hidden: bool,
@@ -57,7 +58,8 @@ pub struct Origin<'a> {
     pub host: Option<&'a str>,
     /// What the client connected to: X-Forwarded-Port, else the port in the host, else the scheme's, if one of them is told.
     pub server_port: Option<u16>,
-    /// What a proxy took from the path's beginning: starts with one slash, ends without one, is never empty, and holds no percent sign.
+    /// What a proxy has removed from the beginning of the path. It starts with one slash, ends without one, is never empty, and holds no
+    /// percent sign.
     pub prefix: Option<&'a str>,
 }
 
@@ -96,7 +98,7 @@ pub fn origin<'a>(
 }
 
 impl Origin<'_> {
-    /// What both say, which must be the same where both say something.
+    /// Joins two statements, which must be the same if both are there.
     fn and(self, standard: Self) -> Result<Self, Refusal> {
         let who =
             |origin: &Self| (origin.hidden || origin.address.is_some()).then_some((origin.hidden, origin.address));
@@ -146,7 +148,7 @@ impl<'h, 'a> Fields<'h, 'a> {
             .filter(|element| !element.is_empty())
     }
 
-    /// The element that was written by the hop `hops` away from the peer, or the one that counts for it.
+    /// The element that was written by the hop `hops` away from the peer, or the leftmost one, which counts for it.
     fn element(self, name: &'static [u8], hops: usize) -> Option<&'a [u8]> {
         self.list(name).take(hops + 1).last()
     }
@@ -175,8 +177,8 @@ enum Node {
     Known(IpAddr, Option<u16>),
 }
 
-/// Goes from hop to hop, from the right, to the first that is not trusted or not known. Answers how far that is from the peer, and
-/// who it is; where nothing more is said, the last one that was.
+/// Goes from hop to hop, from the right, to the first that is not trusted or not known. Returns how far that is from the peer, and the
+/// node; if the list ends before, or an element says nothing, the last trusted node.
 fn walk(
     nodes: impl Iterator<Item = Result<Node, Refusal>>,
     trusted: impl Fn(IpAddr) -> bool,
@@ -234,7 +236,7 @@ impl Node {
     }
 }
 
-/// What was said, read; a refusal if it cannot be.
+/// Reads a value that is there; refuses the request if it cannot be read.
 fn told<'a, T>(
     said: Option<&'a [u8]>,
     read: impl Fn(&'a [u8]) -> Option<T>,
@@ -299,8 +301,8 @@ fn host(element: &[u8]) -> Option<&str> {
     std::str::from_utf8(element).ok()
 }
 
-/// `/app`, without a final slash. Where a link is made of it, two slashes, or a backslash in the place of one, would begin a host, and
-/// segments of dots would lead elsewhere.
+/// `/app`, without a final slash. Refuses what would change a link that is made of it: two slashes (or a backslash for one) would begin a
+/// host, and segments of dots would lead elsewhere.
 fn prefix(element: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(element).ok()?;
     let path = text.strip_suffix('/').unwrap_or(text);
@@ -321,7 +323,7 @@ struct Element<'a> {
     host: Option<&'a str>,
 }
 
-/// Forwarded. All of it is read first, since a quoted string may hold a comma; the client that unbalances the quotes is refused.
+/// Forwarded. The whole list is read first, because a quoted string may hold a comma. A client that unbalances the quotes is refused.
 fn standard<'a>(fields: Fields<'_, 'a>, trusted: impl Fn(IpAddr) -> bool) -> Result<Origin<'a>, Refusal> {
     let mut list = Vec::new();
     for value in fields.values(b"Forwarded") {
@@ -337,7 +339,7 @@ fn standard<'a>(fields: Fields<'_, 'a>, trusted: impl Fn(IpAddr) -> bool) -> Res
     })
 }
 
-/// RFC 7239 §4, with white space around semicolons besides.
+/// RFC 7239 §4; white space around semicolons is accepted, too.
 fn elements<'a>(value: &'a [u8], list: &mut Vec<Element<'a>>) -> Option<()> {
     let mut rest = value;
     let mut element = Element::default();
@@ -365,7 +367,7 @@ fn elements<'a>(value: &'a [u8], list: &mut Vec<Element<'a>>) -> Option<()> {
     }
 }
 
-/// A token or a quoted string, and what follows it. Nothing that is read here has a use for escapes in the string; they are refused.
+/// A token or a quoted string, and what follows it. Escapes in the string are refused: no value that is read here needs them.
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let Some(quoted) = bytes.strip_prefix(b"\"") else {
         let length = run(bytes, TOKEN);

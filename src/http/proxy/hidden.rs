@@ -1,4 +1,5 @@
-//! Which fields an application must not see: names that CGI's variables would confuse, and what a stranger says about proxies.
+//! Which fields an application must not see: those whose names become the same CGI variable as another's, and forwarding fields from a
+//! peer that is not trusted.
 
 use crate::{
     Refusal, RequestHead,
@@ -18,8 +19,8 @@ pub enum OddNames {
     Dangerous,
 }
 
-/// Puts the indexes of the fields to hide into `hidden`, ascending, in place of what it held. `trusted`: the peer is a proxy whose word
-/// on forwarding counts; see forwarded.rs.
+/// Puts the indexes of the fields to hide into `hidden`, ascending, in place of what it held. `trusted`: the peer is a proxy
+/// whose forwarding fields are believed; see forwarded.rs.
 pub fn hidden_fields(
     head: &RequestHead,
     bytes: &[u8],

@@ -1,6 +1,7 @@
-//! The PROXY protocol, versions 1 and 2, at the beginning of a connection (HAProxy's proxy-protocol.txt §2): who really connected.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt §2): at the beginning of a connection, the address of the client
+//! behind the proxy.
 //!
-//! Read it only from peers that are to send it, and then require it.
+//! It may be read only from peers that are configured to send it, and must then be there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -23,7 +24,7 @@ pub fn parse(input: &[u8]) -> Result<Option<(usize, Option<Addresses>)>, Refusal
     }
 }
 
-/// Whether as many bytes as there are equal the start's.
+/// Whether the input, as far as it has come, agrees with `start`.
 fn begins(input: &[u8], start: &[u8]) -> bool {
     input.iter().zip(start).all(|(a, b)| a == b)
 }
@@ -45,7 +46,7 @@ fn line_addresses(line: &str) -> Option<Option<Addresses>> {
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        // What follows is to be ignored.
+        // §2.1: what follows must be ignored.
         return Some(None);
     }
     let address = |text: &str| match family {
@@ -68,7 +69,7 @@ fn port(text: &str) -> Option<u16> {
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Of the fixed part.
 const FIXED: usize = 16;
-/// Bytes behind the fixed part, addresses and TLVs: room for a certificate's names, not for a flood.
+/// The most bytes that may follow the fixed part, for addresses and TLVs: enough for a certificate's names.
 const VARIABLE: usize = 4096;
 
 fn version2(input: &[u8]) -> Result<Option<(usize, Option<Addresses>)>, Refusal> {
@@ -97,7 +98,7 @@ enum Layout {
     V6,
 }
 
-/// `None`: nothing that is of use.
+/// `None` if the header holds no addresses that are used.
 fn layout(command: u8, family: u8) -> Result<Option<Layout>, Refusal> {
     match (command, family) {
         // LOCAL, whatever the family.
@@ -145,7 +146,7 @@ where
 mod tests {
     use super::*;
 
-    /// However many bytes arrive at once, and whatever follows, the answer is the same.
+    /// Checks that the verdict is the same however many bytes arrive at once, and whatever follows.
     fn read(header: &[u8]) -> Result<Option<Addresses>, u16> {
         let verdict = parse(header);
         let mut longer = header.to_vec();

@@ -100,7 +100,7 @@ impl RequestHead {
         Ok(())
     }
 
-    /// What can be said only when all fields are known.
+    /// Decides what depends on several fields, when all are known.
     pub(super) fn conclude(&mut self) -> Result<(), Refusal> {
         if self.host.is_none() && self.version == Version::Http11 {
             return Err(Refusal::malformed("no Host"));
