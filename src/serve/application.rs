@@ -50,14 +50,14 @@ pub struct Request<'a> {
     pub bytes: &'a [u8],
     /// Take it with `std::mem::take`: `wsgi.input` may outlive the call.
     pub body: Body,
-    /// Who asks, as told by the socket or, where a trusted proxy says so, by its fields.
+    /// The client, from the socket or from a trusted proxy's fields.
     pub client: &'a Client,
     /// Fields that must not reach the application: indexes into `head.fields`, ascending (underscored names, and the
     /// forwarding fields of peers that are not trusted).
     pub hidden: &'a [u16],
 }
 
-/// Who asks and what they reached (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
+/// The client, and the address that it used (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
     /// `REMOTE_ADDR`; empty for a Unix socket, and where a trusted proxy hides its client.

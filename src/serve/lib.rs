@@ -114,9 +114,9 @@ pub struct Setup {
     pub channel: Channel,
     /// In the order of [`Boot::listeners`].
     pub listeners: Vec<OwnedFd>,
-    /// Where connections are put that should move.
+    /// Where the worker puts connections that are to move.
     pub exchange_give: OwnedFd,
-    /// Where they are taken.
+    /// Where it takes connections that move here.
     pub exchange_take: OwnedFd,
     /// Readable when the process was sent SIGTERM.
     pub terminated: OwnedFd,
@@ -131,7 +131,7 @@ pub struct Setup {
 /// How a worker's loop came to its end. The process exits next: after `atexit` and the like, within what is left of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopEnd {
-    /// Nothing is under way any more; the master has been told. The deadline bounds what the interpreter does on its way out.
+    /// All requests have ended, and the master knows that. The deadline bounds the interpreter's exit.
     Drained {
         /// Of CLOCK_MONOTONIC.
         deadline: std::time::Instant,

@@ -91,7 +91,7 @@ fn a_worker_whose_loop_does_not_turn_is_named_and_replaced() {
         workers.iter().any(|worker| worker["stuck"]["line"] == "makes no progress")
     };
     while !makes_no_progress() {
-        assert!(Instant::now() < deadline, "status does not tell");
+        assert!(Instant::now() < deadline, "status does not show it");
         thread::sleep(Duration::from_millis(50));
     }
     let killed = site.log("worker killed");

@@ -83,7 +83,7 @@ fn binds_and_workers_are_read_afresh_from_the_file() {
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(Client::connect(&new).get("/").text(), "one");
     site.log("generation gone");
-    assert_eq!(kept.get("/").text(), "one", "who came by the old address stays");
+    assert_eq!(kept.get("/").text(), "one", "a connection to the old address is kept");
     assert!(Client::try_connect(&old).is_err());
     assert!(!site.folder().join("old.sock").exists());
     site.folder().write("site.toml", "workers = \"many\"\n");

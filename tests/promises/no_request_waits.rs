@@ -176,7 +176,7 @@ fn an_idle_site_sleeps() {
     let site = Rig::new("corners.py").workers(2).start();
     let mut quiet = site.connect();
     quiet.get("/hello");
-    assert!(quiet.is_quiet(Duration::from_secs(3)), "what follows the start, and a request, is over");
+    assert!(quiet.is_quiet(Duration::from_secs(3)), "the work after the start and after the request is over");
     let before = wake_ups(&site);
     assert!(quiet.is_quiet(Duration::from_secs(3)));
     let after = wake_ups(&site);

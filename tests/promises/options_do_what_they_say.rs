@@ -146,7 +146,7 @@ fn workers_run_as_the_user_and_group_asked_for() {
     let rig = rig.option("-u", "nobody").option("-g", "nogroup");
     match (nix::unistd::geteuid().is_root(), public) {
         (true, Some(_)) => assert_eq!(rig.start().get("/").text(), "65534 65534 [65534]"),
-        // No interpreter of this machine may be run by everybody: that is what is said.
+        // No interpreter of this machine is executable by every user, and the daemon says so.
         (true, None) => rig.refuse().says(6, &["permission denied"]),
         (false, _) => rig.refuse().says(7, &["nobody"]),
     }

@@ -249,7 +249,7 @@ os.register_at_fork(before=lie)
     assert!(line.text().contains("no child of the master"), "{}", line.text());
     victim.site.log("generation serving");
     victim.stands();
-    assert!(bystander.try_wait().expect("our child").is_none(), "somebody else was killed");
+    assert!(bystander.try_wait().expect("our child").is_none(), "another process was killed");
     bystander.kill().expect("our child");
     bystander.wait().expect("our child");
 }
@@ -430,7 +430,7 @@ if os.fork() == 0:
     // It may have ended by itself, because the master continues it so that it can.
     let log = victim.site.whole_log();
     let ended = |how: &str| log.contains(&format!("worker {how} generation=2 slot=0 pid={worker}"));
-    assert!(ended("killed") || ended("drained"), "its end is not told");
+    assert!(ended("killed") || ended("drained"), "its end is not logged");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ostler_tests::{Client, Gate, Rig, Site};
 
-/// A site whose one thread is held, and how it is let go.
+/// A site whose only thread is held, and the gate that releases it.
 fn held(rig: Rig) -> (Site, Gate, Client) {
     let site = rig.start();
     let gate = Gate::new();

@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     pub came: Option<Instant>,
 }
 
-/// Who is at the other end.
+/// The client at the other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub client: Arc<Client>,

@@ -178,7 +178,7 @@ impl Loop {
         self.shared.scoreboard.slot(self.shared.slot)
     }
 
-    /// Sends a message to the master. If it is gone, the channel's end says so soon.
+    /// Sends a message to the master. If the master has ended, the channel reports that soon.
     pub fn tell(&self, message: FromWorker) {
         if let Err(error) = self.channel.send_now(&message) {
             debug!(self.shared.log, "could not tell the master"; "error" => %error);
@@ -188,7 +188,7 @@ impl Loop {
     /// Looks at the clocks.
     pub fn read_clock(&mut self) {
         if self.clock.read() {
-            self.access_log.tell_time();
+            self.access_log.update_time();
         }
     }
 
@@ -324,7 +324,7 @@ impl Loop {
         let event = Source::Connection(token).event(flags);
         let watched = match connection.interest {
             Interest::None => connection.transport.watch(&self.poll.epoll, event),
-            Interest::Read | Interest::ReadWrite => connection.transport.watch_otherwise(&self.poll.epoll, event),
+            Interest::Read | Interest::ReadWrite => connection.transport.change_watch(&self.poll.epoll, event),
         };
         connection.interest = interest;
         if let Err(error) = watched {
@@ -339,7 +339,7 @@ impl Loop {
 
     /// How the worker has ended, for [`crate::run`].
     pub fn ending(&mut self) -> LoopEnd {
-        self.log_the_rest();
+        self.record_unfinished();
         self.access_log.close();
         self.life.ending()
     }

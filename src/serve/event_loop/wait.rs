@@ -138,7 +138,7 @@ impl Loop {
         }
         self.recall();
         self.report_held_lock();
-        self.take_again();
+        self.end_pause();
         if self.shared.store.has_files_to_delete() {
             self.shared.store.delete_piece();
         }
@@ -154,7 +154,7 @@ impl Loop {
             self.lost_told = self.clock.now;
             log::tell_lost(&self.shared.log);
         }
-        self.say_left_out();
+        self.log_left_out();
     }
 }
 

@@ -64,7 +64,7 @@ enum Room {
 }
 
 impl Handover {
-    /// For a worker that has at most so many connections.
+    /// For a worker with at most that many connections.
     pub fn new(most_connections: usize, now: Instant) -> Handover {
         let at_once = (most_connections / 8).clamp(1, exchange::MOST);
         Handover {
@@ -159,7 +159,7 @@ impl Loop {
     }
 
     /// Logs how many connections have moved, after a drain.
-    pub(crate) fn tell_handover(&self) {
+    pub(crate) fn log_handover(&self) {
         let ((given, sends), before) = (self.given_and_sends(), self.handover.before);
         info!(self.shared.log, "connections handed over"; "connections" => given.wrapping_sub(before.0),
             "sends" => sends.wrapping_sub(before.1));

@@ -323,7 +323,7 @@ mod tests {
             assert!(why(place, 255).contains("does not hold what it says"), "{place}");
         }
         let kind = good.len() - "read".len() - 4 - "[::1]:80".len() - 4 - 2;
-        assert!(why(kind, 1).contains("does not hold what it says"), "a kind of later");
+        assert!(why(kind, 1).contains("does not hold what it says"), "a kind that a later version adds");
     }
 
     #[test]

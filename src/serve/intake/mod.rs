@@ -303,13 +303,13 @@ impl Loop {
         let Some(connection) = self.connections.remove(token) else { return };
         self.intake.crowded = false;
         match connection.phase {
-            Phase::Body(work, reader) => self.dropped(work, reader.started),
+            Phase::Body(work, reader) => self.record_dropped(work, reader.started),
             Phase::Ready(work) => {
                 let since = work.ready;
-                self.dropped(work, since);
+                self.record_dropped(work, since);
             }
             Phase::Called(_, Some(backlog)) => backlog.outbox.give_up(Gone::Left),
-            Phase::Writing(work, ..) => self.over(work),
+            Phase::Writing(work, ..) => self.record_request(work),
             Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
         }
         drop(connection.transport);

@@ -71,7 +71,7 @@ impl Loop {
     }
 
     /// Ends the pause if it is over.
-    pub(crate) fn take_again(&mut self) {
+    pub(crate) fn end_pause(&mut self) {
         if self.spread.paused_until.is_some_and(|until| until <= self.clock.now) {
             self.spread.paused_until = None;
             self.arm();

@@ -76,7 +76,7 @@ impl Loop {
             work.outgoing.date = self.clock.date;
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
-            self.over(work);
+            self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {
             // Nothing more is sent, whether the answer is complete or not.

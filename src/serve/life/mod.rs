@@ -96,7 +96,7 @@ impl Loop {
         let drain = Drain { deadline: self.clock.now + delay + within, hand_over };
         self.shared.closing.store(!hand_over, Relaxed);
         if !hand_over {
-            self.intake.listeners.iter().for_each(|listener| listener::accept_the_silent(listener.as_fd()));
+            self.intake.listeners.iter().for_each(|listener| listener::stop_deferring(listener.as_fd()));
         }
         info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
         self.life = Life::Leaving { from: self.clock.now + delay, drain };
@@ -196,7 +196,7 @@ impl Loop {
                 self.life = Life::Over(LoopEnd::Drained { deadline: drain.deadline });
                 self.access_log.close();
                 if drain.hand_over {
-                    self.tell_handover();
+                    self.log_handover();
                 }
                 self.tell(FromWorker::Drained);
                 Some(if self.calls.under_way > 0 || self.held.is() { Step::Abandon(0) } else { Step::End })

@@ -24,7 +24,7 @@ impl Loop {
         if work.waited && connection.half_closed {
             // The client has left already: the event that reported its request has reported that, too.
             let since = work.ready;
-            self.dropped(work, since);
+            self.record_dropped(work, since);
             return self.close(token);
         }
         connection.phase = Phase::Ready(work);

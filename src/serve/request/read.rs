@@ -205,7 +205,7 @@ impl Loop {
             // 25 bytes always fit an idle connection's send buffer.
             incoming.whole = false;
             if connection.transport.send(CONTINUE).is_err() {
-                self.dropped(work, self.clock.now);
+                self.record_dropped(work, self.clock.now);
                 return self.close(token);
             }
         }
@@ -269,7 +269,7 @@ impl Loop {
                 }
                 Err(error) => {
                     debug!(shared.log, "a client is gone"; "request" => work.incoming.line(), "error" => %error);
-                    self.dropped(work, reader.started);
+                    self.record_dropped(work, reader.started);
                     return self.close(token);
                 }
             };

@@ -58,7 +58,7 @@ impl AccessLog {
             heads: vec![Vec::new(); threads.into()],
         };
         log.reopen(file);
-        log.tell_time();
+        log.update_time();
         log
     }
 
@@ -74,7 +74,7 @@ impl AccessLog {
     }
 
     /// A new second has begun.
-    pub fn tell_time(&mut self) {
+    pub fn update_time(&mut self) {
         if self.is_on() {
             self.time = ostler_wire::log::now().strftime("[%d/%b/%Y:%H:%M:%S %z]").to_string();
         }

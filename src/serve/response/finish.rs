@@ -45,7 +45,7 @@ impl Loop {
             if stuck.answered {
                 self.pool.keep(work)
             } else {
-                self.over(work)
+                self.record_request(work)
             }
             return self.close(token);
         }
@@ -69,7 +69,7 @@ impl Loop {
         let incoming = &work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
         let Some(connection) = self.connections.get(token) else {
-            return self.over(work);
+            return self.record_request(work);
         };
         connection.requests = connection.requests.saturating_add(1);
         if !behind.is_empty() {
@@ -82,7 +82,7 @@ impl Loop {
                 self.drain_outbox(token);
             }
             None => {
-                self.over(work);
+                self.record_request(work);
                 self.after(token, next);
             }
         }
@@ -93,7 +93,7 @@ impl Loop {
         if let Some(connection) = self.connection(token)
             && let Phase::Writing(work, ..) = std::mem::replace(&mut connection.phase, Phase::Head)
         {
-            self.over(work);
+            self.record_request(work);
         }
         self.after(token, next);
     }

@@ -16,7 +16,7 @@ const CLIENT_LEFT: u16 = 499;
 
 impl Loop {
     /// Records a request that is over.
-    pub(crate) fn over(&mut self, work: Box<Work>) {
+    pub(crate) fn record_request(&mut self, work: Box<Work>) {
         if self.access_log.is_on() {
             self.access_log.record(&work, took(work.started, self.clock.now));
         }
@@ -24,11 +24,11 @@ impl Loop {
     }
 
     /// Records a request that ends without a call and without an answer.
-    pub(crate) fn dropped(&mut self, mut work: Box<Work>, since: Instant) {
+    pub(crate) fn record_dropped(&mut self, mut work: Box<Work>, since: Instant) {
         work.started = since;
         // There is no status if the worker ends.
         work.outgoing.status = if matches!(self.life, Life::Over(_)) { 0 } else { CLIENT_LEFT };
-        self.over(work);
+        self.record_request(work);
     }
 
     /// Copies a request's head, because the request may have to be recorded while its call still owns it.
@@ -59,22 +59,22 @@ impl Loop {
     }
 
     /// The worker ends: records all requests that are still under way.
-    pub(crate) fn log_the_rest(&mut self) {
+    pub(crate) fn record_unfinished(&mut self) {
         let tokens: Vec<Token> = self.connections.tokens();
         for token in tokens {
             if let Some(Phase::Called(seat, _)) = self.connection(token).map(|connection| &connection.phase) {
                 let seat = *seat;
                 if !self.calls.is_answered(token) {
-                    self.unended(token, seat).into_iter().for_each(|work| self.over(work));
+                    self.unended(token, seat).into_iter().for_each(|work| self.record_request(work));
                 }
             }
             self.close(token);
         }
-        self.say_left_out();
+        self.log_left_out();
     }
 
     /// Logs how many lines about clients were left out.
-    pub(crate) fn say_left_out(&mut self) {
+    pub(crate) fn log_left_out(&mut self) {
         let over = matches!(self.life, Life::Over(_));
         match self.client_lines.take_left_out(if over {
             self.clock.now + Duration::from_secs(1)

@@ -184,7 +184,7 @@ fn what_is_spooled_is_bounded() {
     let mut chunked = site.client();
     chunked.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n");
     chunked.send(vec![b'x'; 2 << 20]);
-    assert_eq!(chunked.answer().0, 413, "nor does this one, as it turns out");
+    assert_eq!(chunked.answer().0, 413, "a chunked body that is too large, too");
     let mut first = site.client();
     first.send(post(1 << 20)).send(vec![b'x'; 1 << 19]);
     // The loop serves both in turns: this one was read when the other has its answer.
@@ -208,7 +208,7 @@ fn an_application_waits_while_its_client_takes_too_little() {
     while site.board.slot(0).state() != WorkerState::Busy {
         site.settled(0);
     }
-    assert!(slow.answer().1 == vec![b'x'; long], "nothing is overwritten that is still on its way");
+    assert!(slow.answer().1 == vec![b'x'; long], "bytes that the kernel still sends are not overwritten");
     assert_eq!(slow.asks("/hello"), hello());
 }
 
@@ -275,7 +275,7 @@ fn a_long_body_stays_where_it_is_until_the_client_has_it() {
     // The bodies have given their room back, also where the client has left.
     let mut longest = site.client();
     longest.get("/kept/70000000");
-    assert_eq!(site.client().asks("/hello"), hello(), "one may be longer than all others together");
+    assert_eq!(site.client().asks("/hello"), hello(), "a single body may be longer than the budget");
     assert_eq!(longest.answer().1.len(), 70_000_000);
     for _ in 0..5 {
         let mut left = site.client();
@@ -295,7 +295,7 @@ fn a_slow_reader_holds_no_thread() {
     let payload = 2000 * 10_000;
     // Neither client has read a byte. Their responses wait, and the only thread answers others.
     assert_eq!(site.client().asks("/hello"), hello());
-    assert!(slow.answer().1 == vec![b'x'; 20_000_000], "nothing is cleared that is still on its way");
+    assert!(slow.answer().1 == vec![b'x'; 20_000_000], "bytes that the kernel still sends are not cleared");
     assert!(streaming.chunked() == vec![b'y'; payload], "nor here");
 }
 
@@ -590,7 +590,7 @@ fn a_full_worker_accepts_again_when_a_connection_ends() {
     }
     clients[2].get("/hello");
     site.settled(0);
-    assert_eq!(site.board.slot(0).connections.load(Relaxed), 2, "what has begun does not give way");
+    assert_eq!(site.board.slot(0).connections.load(Relaxed), 2, "a connection with a request is not closed");
     drop(clients.remove(0));
     assert_eq!(clients[1].answer(), hello());
     assert_eq!(clients[0].send("Host: test\r\n\r\n").answer(), hello());

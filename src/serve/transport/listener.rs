@@ -62,7 +62,7 @@ pub(crate) fn prepare(listener: BorrowedFd) {
 }
 
 /// No longer defers accepting: the listener is about to close, which would reset clients that have only connected.
-pub(crate) fn accept_the_silent(listener: BorrowedFd) {
+pub(crate) fn stop_deferring(listener: BorrowedFd) {
     let _ = socket::setsockopt(&listener, DeferAccept, &0);
 }
 

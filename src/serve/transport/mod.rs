@@ -74,7 +74,7 @@ impl Transport {
         unless_blocked(socket::send(self.socket.as_raw_fd(), bytes, flags))
     }
 
-    /// Sends a prefix of the parts, one behind the other.
+    /// Sends a prefix of the parts, in their order.
     pub fn send_parts(&self, parts: &[&[u8]]) -> io::Result<Option<usize>> {
         if let [one] = parts {
             return self.send(one);
@@ -134,7 +134,7 @@ impl Transport {
     }
 
     /// Changes which events are reported.
-    pub fn watch_otherwise(&self, epoll: &Epoll, mut event: EpollEvent) -> nix::Result<()> {
+    pub fn change_watch(&self, epoll: &Epoll, mut event: EpollEvent) -> nix::Result<()> {
         epoll.modify(&self.socket, &mut event)
     }
 
