@@ -2,7 +2,7 @@
 //! sender several times what sending costs. So the responses of short calls wait for each other while more requests are ready. They
 //! are sent before the last of those is called, so that clients work while Python does. If a call turns out to be long, the
 //! stand-by leads and sends them (see `threads`), a tick or two later. To keep that rare, responses are sent one by one for a while
-//! after a long call.
+//! after a long call. Behind nginx over TCP this saves up to an eighth of the processor time (docs/comparison.md).
 
 use std::time::{Duration, Instant};
 
