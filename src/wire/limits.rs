@@ -20,6 +20,7 @@ pub fn explain(error: &io::Error) -> String {
         Some(Errno::EAGAIN) => processes(),
         Some(Errno::EMFILE) => of_process(Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE").into_iter().collect(),
         Some(Errno::ENFILE) => of_system("fs/file-max").into_iter().collect(),
+        Some(Errno::EFBIG) => of_process(Resource::RLIMIT_FSIZE, "RLIMIT_FSIZE").into_iter().collect(),
         Some(Errno::ENOMEM) => of_process(Resource::RLIMIT_AS, "RLIMIT_AS").into_iter().chain(memory()).collect(),
         _ => Vec::new(),
     };

@@ -152,6 +152,12 @@ fn an_import_that_the_kernel_ends_for_memory_says_so() {
 }
 
 #[test]
+fn a_limit_on_files_that_leaves_no_room_for_shared_memory_is_named() {
+    let rig = Rig::with_source(GREEDY).limited("ulimit -f 100");
+    rig.refuse().says(7, &["could not make a scoreboard: file too large; RLIMIT_FSIZE is "]);
+}
+
+#[test]
 fn more_connections_than_descriptors_are_named_at_the_start() {
     let rig = Rig::with_source(GREEDY).limited("ulimit -n 256").flag("--worker-connections=300");
     let mut site = rig.start();

@@ -196,11 +196,11 @@ result = ' '.join(sorted(set(kinds)))
 fn a_log_that_is_grown_to_its_limit_is_no_reason_to_end() {
     let rig = Rig::with_source(ENEMY).workers(2).option("--error-logfile", "error.log");
     let address = format!("unix:{}", rig.folder().join("site.sock").display());
-    let mut site = rig.limited("ulimit -f 4096").bind(&address).start_silently();
+    let mut site = rig.limited("ulimit -f 65536").bind(&address).start_silently();
     let log = site.folder().join("error.log");
     let limit = File::options().write(true).open(&log).expect("the daemon has made it");
     // Shells count RLIMIT_FSIZE in units of 512 or 1024 bytes. This is beyond both.
-    limit.set_len(4096 * 1024).expect("the file can grow");
+    limit.set_len(65536 * 1024).expect("the file can grow");
     site.signal(Signal::SIGHUP);
     assert_eq!(site.control(&["status"]).code, 0);
     assert_eq!(site.get("/").status, 200);

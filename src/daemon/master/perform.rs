@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
 
-use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker};
+use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits};
 use slog::{Logger, error, info, warn};
 
 use super::{
@@ -342,5 +342,5 @@ impl<'a> Performer<'a> {
 }
 
 fn system(what: &str, error: io::Error) -> Failure {
-    Failure::new(Exit::System, format!("could not {what}: {}", words(&error)))
+    Failure::new(Exit::System, format!("could not {what}: {}", limits::explain(&error)))
 }
