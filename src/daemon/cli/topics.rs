@@ -3,7 +3,7 @@
 use super::grammar;
 use crate::{
     exit::Failure,
-    options::{self, GROUPS, SETTINGS, Setting, nearest},
+    options::{self, GROUPS, Kind, SETTINGS, Setting, nearest},
 };
 
 /// A topic is written as it is typed elsewhere: `reload`, `--graceful-timeout`, `graceful_timeout`, `-w`, `logs`.
@@ -44,11 +44,15 @@ fn is_called(setting: &Setting, topic: &str, name: &str) -> bool {
         || setting.variable() == topic
 }
 
-/// `-w, --workers COUNT`
+/// `-w, --workers COUNT`, or `--preload[=WORD]` where the flag may stand alone.
 pub fn names(setting: &Setting) -> String {
     let letter = setting.short.map(|letter| format!("-{letter}, ")).unwrap_or_default();
-    let value = if setting.on_by_default() || setting.name == "app" { "" } else { setting.value };
-    format!("{letter}{} {value}", setting.flag()).trim_end().to_owned()
+    let value = match setting.kind {
+        _ if setting.on_by_default() || setting.name == "app" => String::new(),
+        Kind::Switch | Kind::Choice(_, Some(_)) => format!("[={}]", setting.value),
+        _ => format!(" {}", setting.value),
+    };
+    format!("{letter}{}{value}", setting.flag())
 }
 
 fn line(setting: &Setting) -> String {

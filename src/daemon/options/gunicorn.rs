@@ -17,7 +17,7 @@ pub fn worker_class(word: &str) -> Result<(), String> {
         "sync" | "gthread" => Ok(()),
         _ if word == "asgi" || word.contains("uvicorn") => Err("ostler serves WSGI only".into()),
         _ => {
-            Err("ostler has one sort of worker, called sync or gthread. Leave the option out and say --threads.".into())
+            Err("ostler has one kind of worker, called sync or gthread. Leave the option out and say --threads.".into())
         }
     }
 }
