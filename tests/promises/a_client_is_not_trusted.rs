@@ -89,6 +89,20 @@ fn a_request_that_is_timed_out_is_a_line_of_the_access_log_at_once() {
 }
 
 #[test]
+fn an_answer_to_a_request_that_is_timed_out_is_the_same_without_an_access_log() {
+    let mut site = Rig::with_source(SOURCE).option("--timeout", "0.5").option("--graceful-timeout", "0.5").start();
+    let mut client = site.connect();
+    // Longer than what the scoreboard shows of a request.
+    client.send(format!("HEAD /stuck?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1000)));
+    assert_eq!(client.answer_to_head().status, 504);
+    assert!(client.rest().0.is_empty(), "an answer to HEAD has no body");
+    let mut client = site.connect();
+    client.send("GET /stuck HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n");
+    assert_eq!(client.answer().text(), "{\"status\": 504, \"error\": \"Gateway Timeout\"}\n");
+    site.stop();
+}
+
+#[test]
 fn a_client_that_leaves_while_its_request_waits_is_a_line() {
     let (mut site, gate) = (recorded().start(), Gate::new());
     let mut first = site.connect();

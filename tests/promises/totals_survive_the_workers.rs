@@ -12,6 +12,12 @@ use nix::{
 use ostler_tests::{PATIENCE, Rig, Site};
 use serde_json::Value;
 
+const STUCK: &str = "
+import threading
+def app(environ, start_response):
+    threading.Event().wait()
+";
+
 fn metrics(site: &Site) -> Value {
     let mut status: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
     status["metrics"].take()
@@ -44,6 +50,20 @@ fn are_counted(site: &Site, visits: u64) {
         assert!(told.iter().zip(expected).all(|(told, expected)| *told <= expected), "{told:?} of {expected:?}");
         assert!(Instant::now() < deadline, "{told:?} of {expected:?}");
     }
+}
+
+#[test]
+fn a_request_that_is_timed_out_is_counted_once_as_an_error() {
+    let site = Rig::with_source(STUCK).option("--timeout", "0.5").option("--graceful-timeout", "0.5").start();
+    assert_eq!(site.get("/stuck").status, 504);
+    let counts =
+        |metrics: &Value| ["requests", "request_errors"].map(|name| metrics[format!("ostler_{name}_total")].clone());
+    let deadline = Instant::now() + PATIENCE;
+    while counts(&metrics(&site)) != [1, 1] {
+        assert!(Instant::now() < deadline, "{}", metrics(&site));
+    }
+    site.log("worker drained");
+    assert_eq!(counts(&metrics(&site)), [1, 1]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From the end of a call to the connection's next request, or to its close.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Duration;
 
 use ostler_http::h1::ResponseFraming;
 use ostler_wire::Recycle;
@@ -21,17 +21,16 @@ impl Loop {
     /// Goes on with a connection whose call is over.
     pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
         self.calls.under_way -= 1;
-        let slot = self.slot();
-        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
-        if work.outgoing.status >= 500 {
-            slot.errors.fetch_add(1, Relaxed);
+        let token = work.outgoing.token;
+        let stuck = self.calls.take_stuck(token);
+        let answered = stuck.as_ref().is_some_and(|stuck| stuck.answered);
+        if !answered {
+            self.count_answer(work.outgoing.status, work.outgoing.body_bytes);
         }
-        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(work.outgoing.body_bytes), Relaxed);
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
         self.count_request();
-        let token = work.outgoing.token;
         if let Some(live) = work.outgoing.live.take() {
             let (complete, behind) = live.take_back();
             work.outgoing.keep_alive &= complete;
@@ -41,8 +40,8 @@ impl Loop {
             }
             work.incoming.append(&behind);
         }
-        if let Some(stuck) = self.calls.take_stuck(token) {
-            if stuck.answered {
+        if stuck.is_some() {
+            if answered {
                 self.pool.keep(work)
             } else {
                 self.record_request(work)

@@ -1,6 +1,9 @@
 //! Records each request in the access log, however it ended: answered, cut, dropped by its client, or given up.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use slog::info;
 
@@ -31,31 +34,34 @@ impl Loop {
         self.record_request(work);
     }
 
-    /// Copies a request's head, because the request may have to be recorded while its call still owns it.
+    /// Copies a request's head, because the loop may have to answer or record the request while its call still owns it.
     pub(crate) fn keep_head(&mut self, seat: u16, incoming: &Incoming) {
-        if self.access_log.is_on() {
-            self.access_log.keep_head(seat, &incoming.bytes[..incoming.head.length]);
-        }
+        self.access_log.keep_head(seat, &incoming.bytes[..incoming.head.length]);
     }
 
-    /// New work for a request whose call has not ended and still owns its own work. It has a copy of the head, or only the request line
-    /// where there is no access log.
+    /// New work for a request whose call has not ended and still owns its own work. It has a copy of the head.
     pub(crate) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
         let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
-        let (line, since) = begun.unwrap_or_else(|| (Vec::new(), self.clock.milliseconds()));
         let mut work = self.work_for(token)?;
         let incoming = &mut work.incoming;
-        incoming.bytes = match self.access_log.is_on() {
-            true => self.access_log.take_head(seat),
-            false => [&line, &b"\r\n\r\n"[..]].concat(),
-        };
+        incoming.bytes = self.access_log.take_head(seat);
         incoming.filled = incoming.bytes.len();
-        // It was parsed before, without a fault. A line alone is no complete head, but its method can be parsed.
+        // It was parsed before, without a fault.
         let _ = incoming.head.parse(&incoming.bytes, &self.limits);
         let _ = incoming.describe(&self.shared);
-        let age = Duration::from_millis(self.clock.milliseconds().saturating_sub(since));
-        work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
+        let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
+        work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);
         Some(work)
+    }
+
+    /// Counts a request for which the application was called: the status that its client was sent, and the bytes of the body.
+    pub(crate) fn count_answer(&self, status: u16, body: u64) {
+        let slot = self.slot();
+        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
+        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
+        if status >= 500 {
+            slot.errors.fetch_add(1, Relaxed);
+        }
     }
 
     /// The worker ends: records all requests that are still under way.

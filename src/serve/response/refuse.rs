@@ -18,8 +18,9 @@ impl Loop {
             info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why,
                 "client" => client, "request" => request);
         }
+        // A client is not to blame where the server has no room.
         let slot = self.slot();
-        slot.refused.fetch_add(1, Relaxed);
+        if refusal.status < 500 { &slot.refused } else { &slot.errors }.fetch_add(1, Relaxed);
         work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
         work.started = self.clock.now;
