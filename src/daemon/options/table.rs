@@ -135,7 +135,10 @@ pub static SETTINGS: &[Setting] = &[
     one(REQUESTS, "min-rate", "SIZE", "Give up a body or response that is slower than this many bytes a second; 0 for no bound")
         .preset("240"),
     switch(REQUESTS, "request-buffering", "on", "Call the application before the body has arrived")
-        .more("Then wsgi.input waits for the client, and 100-continue is sent at the first read."),
+        .more(
+            "Then wsgi.input waits for the client, and 100-continue is sent at the first read. Reading a body that is too large, \
+             malformed or late raises OSError. If the application does not answer then, the client gets 413, 400 or 408.",
+        ),
     one(REQUESTS, "body-memory", "SIZE", "Keep a body of up to this size in memory, a larger one in a file")
         .preset("1m")
         .more(

@@ -205,7 +205,8 @@ pub(crate) struct LiveReader {
 enum LiveState {
     Open,
     Complete,
-    Broken,
+    /// It cannot be read to its end. The status that says so, if the application does not answer itself.
+    Broken(u16),
     CallOver,
 }
 
@@ -256,6 +257,14 @@ impl LiveHandle {
         self.0.try_lock().is_ok_and(|reader| reader.has_arrived())
     }
 
+    /// The status of an answer that says what was wrong with the body; `None` if nothing was.
+    pub fn failure(&self) -> Option<u16> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).state {
+            LiveState::Broken(status) => Some(status),
+            LiveState::Open | LiveState::Complete | LiveState::CallOver => None,
+        }
+    }
+
     /// Ends reading, after the call. Returns whether the body was read to its end, and the bytes behind it.
     pub fn take_back(&self) -> (bool, Vec<u8>) {
         let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -278,7 +287,7 @@ impl LiveReader {
         loop {
             match self.state {
                 LiveState::Open | LiveState::Complete => {}
-                LiveState::Broken => return Err(broken("the client broke off its request body")),
+                LiveState::Broken(_) => return Err(broken("the client broke off its request body")),
                 LiveState::CallOver => return Err(broken("wsgi.input was read after its request was over")),
             }
             if into.is_empty() {
@@ -288,7 +297,10 @@ impl LiveReader {
             if taken > 0 || self.state == LiveState::Complete {
                 return Ok(taken);
             }
-            self.receive().inspect_err(|_| self.state = LiveState::Broken)?;
+            self.receive().inspect_err(|error| {
+                let late = error.kind() == io::ErrorKind::TimedOut;
+                self.state = LiveState::Broken(if late { 408 } else { 400 });
+            })?;
         }
     }
 
@@ -296,12 +308,12 @@ impl LiveReader {
     fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.data == 0 && self.state == LiveState::Open {
             let step = self.decoder.step(&self.input[self.start..]).map_err(|refusal| {
-                self.state = LiveState::Broken;
+                self.state = LiveState::Broken(refusal.status);
                 broken(refusal.why)
             })?;
             self.received += step.data as u64;
             if over(self.received, self.limit) {
-                self.state = LiveState::Broken;
+                self.state = LiveState::Broken(TOO_LARGE.status);
                 return Err(broken(TOO_LARGE.why));
             }
             self.start += step.consumed - step.data;

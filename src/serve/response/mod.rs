@@ -216,10 +216,12 @@ impl Response<'_> {
         self.out.progress = Progress::Cut;
     }
 
-    /// Answers 500 with the server's own page; only before anything was sent.
+    /// Answers with the server's own page, only before anything was sent: 500, or what was wrong with a body that the application could
+    /// not read to its end.
     pub fn failed(&mut self) {
         if !self.begun() {
-            self.error(500, &[]);
+            let status = self.out.live.as_ref().and_then(LiveHandle::failure).unwrap_or(500);
+            self.error(status, &[]);
         }
     }
 
