@@ -40,9 +40,7 @@ impl OomKills {
     pub fn explain(&self, exit: Ending) -> String {
         match exit {
             Ending::OutOfMemory => limits::memory().map(|limit| format!(" ({limit})")).unwrap_or_default(),
-            SIGKILLED if self.file.is_some() => {
-                " (sent by a process: the kernel has killed nobody for want of memory)".into()
-            }
+            SIGKILLED if self.file.is_some() => " (not by the kernel for want of memory)".into(),
             SIGKILLED => " (perhaps for want of memory)".into(),
             Ending::Status(_) | Ending::Signal(_) => String::new(),
         }
@@ -68,7 +66,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         let mut kills = OomKills { seen: count(&file).unwrap(), file: Some(file) };
         assert_eq!(kills.judge(SIGKILLED), SIGKILLED);
-        assert!(kills.explain(SIGKILLED).contains("sent by a process"));
+        assert!(kills.explain(SIGKILLED).contains("not by the kernel"));
         std::fs::write(&path, "oom 2\noom_kill 2\noom_group_kill 0\n").unwrap();
         assert_eq!(kills.judge(SIGKILLED), Ending::OutOfMemory);
         assert_eq!(kills.judge(Ending::Status(1)), Ending::Status(1));

@@ -256,7 +256,7 @@ impl State {
         self.recovery = Backoff::NONE;
         turn.act(Action::TakeOver(number));
         turn.note(Note::Serving(number, wanted));
-        let text = format!("generation {number} serves with {wanted} workers");
+        let text = self.generations[new].outcome();
         turn.answer(&mut self.generations[new].waiting, Ok(&text));
         self.generations[new].supervise(turn);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {

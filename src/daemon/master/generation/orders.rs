@@ -24,7 +24,7 @@ impl Generation {
                 self.fork_missing(turn);
                 self.drain_excess(turn);
                 if !self.waiting.is_empty() && self.settled() {
-                    let text = format!("generation {} serves with {} workers", self.number, self.wanted);
+                    let text = self.outcome();
                     turn.answer(&mut self.waiting, Ok(&text));
                 }
             }
@@ -34,6 +34,12 @@ impl Generation {
                 self.end_template(turn);
             }
         }
+    }
+
+    /// What a command that has waited for the generation is answered.
+    pub fn outcome(&self) -> String {
+        let s = if self.wanted == 1 { "" } else { "s" };
+        format!("generation {} serves with {} worker{s}", self.number, self.wanted)
     }
 
     pub(super) fn kill_stragglers(&mut self, turn: &mut Turn) {
