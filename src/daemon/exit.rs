@@ -5,7 +5,8 @@ use std::{fmt, process::ExitCode};
 use ostler_wire::{BootFailure, BootFailureKind};
 use serde::{Deserialize, Serialize};
 
-/// What the shell, systemd or a deploy script learns from the end of the program.
+/// What the shell, systemd or a deploy script learns from the end of the program. systemd prints a name of its own beside the codes
+/// from 2 to 7 (systemd.exec(5)), so a code of these is used only where that name says what has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Exit {
@@ -13,22 +14,22 @@ pub enum Exit {
     Success = 0,
     /// A defect of ostler, or something that no other code says.
     Internal = 1,
-    /// The command line, the environment or the settings file.
+    /// The command line, the environment or the settings file. INVALIDARGUMENT for systemd.
     Usage = 2,
-    /// The import of the application raised an exception.
-    Import = 3,
-    /// The module has no such attribute, or it cannot be called.
-    Application = 4,
-    /// An address could not be bound.
-    Bind = 5,
-    /// The Python interpreter or ostler's engine.
-    Interpreter = 6,
-    /// Privileges, the pid file, a log file or the control socket.
-    System = 7,
-    /// A control command found no running ostler.
-    NotRunning = 8,
+    /// A control command found no running ostler. NOTRUNNING for systemd, as for LSB.
+    NotRunning = 7,
     /// A control command was understood, but its outcome is not what was asked for.
     Refused = 9,
+    /// The import of the application raised an exception.
+    Import = 10,
+    /// The module has no such attribute, or it cannot be called.
+    Application = 11,
+    /// An address could not be bound.
+    Bind = 12,
+    /// The Python interpreter or ostler's engine.
+    Interpreter = 13,
+    /// Privileges, the pid file, a log file or the control socket.
+    System = 14,
 }
 
 impl Exit {
@@ -37,13 +38,13 @@ impl Exit {
         (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
         (Exit::Internal, "A defect of ostler, or something that no other code says."),
         (Exit::Usage, "The command line, the environment or the settings file says something that cannot be."),
+        (Exit::NotRunning, "A control command found no running ostler at its socket."),
+        (Exit::Refused, "A control command was refused; one that failed ends with the code of its cause."),
         (Exit::Import, "The import of the application raised an exception, or a worker did not become ready in time."),
         (Exit::Application, "The module has no such attribute, it cannot be called, or the factory failed."),
         (Exit::Bind, "An address could not be bound."),
         (Exit::Interpreter, "The Python interpreter or ostler's engine could not be used."),
         (Exit::System, "Privileges, a directory, the pid file, a log file or the control socket."),
-        (Exit::NotRunning, "A control command found no running ostler at its socket."),
-        (Exit::Refused, "A control command was refused; one that failed ends with the code of its cause."),
     ];
 }
 
@@ -118,10 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_meaning_at_its_own_place() {
-        for (place, (exit, meaning)) in Exit::MEANINGS.iter().enumerate() {
-            assert_eq!(*exit as usize, place);
-            assert!(meaning.ends_with('.'));
-        }
+    fn the_codes_are_in_order_and_none_is_named_otherwise_by_systemd() {
+        let codes = Exit::MEANINGS.map(|(exit, _)| exit as u8);
+        assert!(codes.is_sorted_by(|before, after| before < after));
+        assert!(Exit::MEANINGS.iter().all(|(_, meaning)| meaning.ends_with('.')));
+        // NOTIMPLEMENTED, NOPERMISSION, NOTINSTALLED, NOTCONFIGURED; those of sysexits.h; those of systemd's own failures.
+        let named = |code: &u8| matches!(code, 3..=6 | 64..=78 | 200..);
+        assert!(!codes.iter().any(named));
     }
 }

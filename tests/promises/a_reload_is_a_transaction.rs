@@ -15,7 +15,7 @@ fn a_reload_is_waited_for_and_its_failure_is_printed() {
     site.drained(1);
     assert_eq!(site.get("/").text(), "two");
     site.folder().write("app.py", "raise KeyError('on purpose')\n");
-    site.control(&["reload"]).says(3, &["Traceback", "KeyError: 'on purpose'"]);
+    site.control(&["reload"]).says(10, &["Traceback", "KeyError: 'on purpose'"]);
     assert_eq!(site.get("/").text(), "two");
 }
 
@@ -89,7 +89,7 @@ fn binds_and_workers_are_read_afresh_from_the_file() {
     site.folder().write("site.toml", "workers = \"many\"\n");
     site.control(&["reload"]).says(2, &["workers", "many"]);
     site.folder().write("site.toml", &file("unix:/no/such/folder/x.sock"));
-    site.control(&["reload"]).says(5, &["/no/such/folder/x.sock"]);
+    site.control(&["reload"]).says(12, &["/no/such/folder/x.sock"]);
     assert_eq!(Client::connect(&new).get("/").text(), "one");
 }
 

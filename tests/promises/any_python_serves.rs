@@ -115,7 +115,7 @@ fn an_environment_of_another_version_is_refused() {
     refused.says(INTERPRETER, &["was made for Python 3.99"]);
 }
 
-const INTERPRETER: i32 = 6;
+const INTERPRETER: i32 = 13;
 
 const SHOW_PREFIX: &str = "
 import sys

@@ -77,6 +77,6 @@ fn the_socket_is_for_its_owner_and_without_a_daemon_there_is_one_sentence() {
     assert_eq!(mode & 0o777, 0o600);
     site.stop();
     let refused = site.control(&["status"]);
-    refused.says(8, &["control.sock"]);
+    refused.says(7, &["control.sock"]);
     assert!(refused.error.trim_end().lines().count() <= 2, "{}", refused.error);
 }

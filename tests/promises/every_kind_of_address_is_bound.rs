@@ -46,7 +46,7 @@ fn a_socket_without_a_file_is_a_unix_socket_in_every_other_way() {
     assert_eq!(site.get("/").status, 200);
     assert!(site.control(&["status"]).output.contains(&format!("unix:{name}")));
     let refused = Rig::with_source(NAMES).bind(&format!("unix:{name}")).refuse();
-    refused.says(5, &[&format!("could not bind unix:{name}: address already in use")]);
+    refused.says(12, &[&format!("could not bind unix:{name}: address already in use")]);
     assert!(!site.folder().join(&name).exists());
     assert_eq!(site.control(&["upgrade"]).code, 0);
     assert_eq!(site.get("/").status, 200);
@@ -61,6 +61,6 @@ fn a_port_that_the_site_itself_has_taken_is_named_as_such() {
     let site = Rig::with_source(NAMES).without_bind().file("ostler.toml", &bind("0.0.0.0")).start_on(1);
     site.folder().write("ostler.toml", &bind("[::]"));
     let refused = site.control(&["reload"]);
-    refused.says(5, &[&format!("This ostler listens at http://0.0.0.0:{port}; a restart moves it.")]);
+    refused.says(12, &[&format!("This ostler listens at http://0.0.0.0:{port}; a restart moves it.")]);
     assert_eq!(Client::connect(&format!("127.0.0.1:{port}")).get("/").status, 200);
 }

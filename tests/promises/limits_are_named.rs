@@ -144,13 +144,13 @@ fn an_import_that_the_kernel_ends_for_memory_says_so() {
     group
         .rig(Rig::with_source(greedy))
         .refuse()
-        .says(3, &["while importing", "SIGKILL by the kernel, for want of memory"]);
+        .says(10, &["while importing", "SIGKILL by the kernel, for want of memory"]);
 }
 
 #[test]
 fn a_limit_on_files_that_leaves_no_room_for_shared_memory_is_named() {
     let rig = Rig::with_source(GREEDY).limited("ulimit -f 100");
-    rig.refuse().says(7, &["could not make a scoreboard: file too large; RLIMIT_FSIZE is "]);
+    rig.refuse().says(14, &["could not make a scoreboard: file too large; RLIMIT_FSIZE is "]);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use ostler_tests::{Refused, Rig};
 
 // The exit codes of ostler(1).
 const USAGE: i32 = 2;
-const IMPORT: i32 = 3;
-const APPLICATION: i32 = 4;
-const BIND: i32 = 5;
+const IMPORT: i32 = 10;
+const APPLICATION: i32 = 11;
+const BIND: i32 = 12;
 
 #[test]
 fn a_port_that_is_taken() {

@@ -31,9 +31,9 @@ fn an_executable_that_does_not_work_changes_nothing() {
     let daemon = site.folder().join("bin/ostler");
     let good = site.folder().join("bin/good");
     fs::rename(&daemon, &good).expect("a private folder is writable");
-    site.control_of(&good, &["upgrade"]).says(7, &[]);
+    site.control_of(&good, &["upgrade"]).says(14, &[]);
     fs::copy("/bin/false", &daemon).expect("a private folder is writable");
-    site.control_of(&good, &["upgrade"]).says(7, &[]);
+    site.control_of(&good, &["upgrade"]).says(14, &[]);
     site.log("upgrade failed");
     site.log("upgrade failed");
     assert_eq!(site.get("/").text(), "one");

@@ -147,8 +147,8 @@ fn workers_run_as_the_user_and_group_asked_for() {
     match (nix::unistd::geteuid().is_root(), public) {
         (true, Some(_)) => assert_eq!(rig.start().get("/").text(), "65534 65534 [65534]"),
         // No interpreter of this machine is executable by every user, and the daemon says so.
-        (true, None) => rig.refuse().says(6, &["permission denied"]),
-        (false, _) => rig.refuse().says(7, &["nobody"]),
+        (true, None) => rig.refuse().says(13, &["permission denied"]),
+        (false, _) => rig.refuse().says(14, &["nobody"]),
     }
 }
 
@@ -213,7 +213,7 @@ fn check_validates_and_serves_nothing() {
     let checked = rig.run(&["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
     let rig = Rig::with_source("raise RuntimeError('broken on purpose')");
-    rig.run(&["check"]).says(3, &["Traceback", "RuntimeError: broken on purpose"]);
+    rig.run(&["check"]).says(10, &["Traceback", "RuntimeError: broken on purpose"]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_worker_that_exits_is_replaced_and_the_log_says_its_status() {
 #[test]
 fn a_site_that_cannot_be_imported_exits_with_the_whole_traceback() {
     let refused = Rig::with_source("def deep():\n    import no_such_module\n\ndeep()\n").refuse();
-    refused.says(3, &["Traceback (most recent call last)", "in deep", "No module named 'no_such_module'"]);
+    refused.says(10, &["Traceback (most recent call last)", "in deep", "No module named 'no_such_module'"]);
     assert!(!refused.error.contains("boot.py"), "the traceback shows frames of ostler:\n{}", refused.error);
 }
 

@@ -57,11 +57,11 @@ fn settings_that_the_application_could_write_are_refused_with_what_mends_them() 
     let folder = rig.folder().path().to_owned();
     give_to_nobody(&folder);
     let mend = format!("`chown root {}` mends that.", folder.display());
-    rig.run(&["check"]).says(7, &["the application could change what", "belongs to user 65534", &mend]);
+    rig.run(&["check"]).says(14, &["the application could change what", "belongs to user 65534", &mend]);
     chown(&folder, Some(0), Some(0)).expect("root may do that");
     let file = folder.join("ostler.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("root may do that");
-    rig.run(&["check"]).says(7, &[&format!("`chmod go-w {}` mends that.", file.display())]);
+    rig.run(&["check"]).says(14, &[&format!("`chmod go-w {}` mends that.", file.display())]);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).expect("root may do that");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("root may do that");
     assert_eq!(rig.run(&["check"]).code, 0, "the sticky bit keeps the file where it is");
@@ -78,7 +78,7 @@ fn a_reload_refuses_settings_that_the_application_until_now_could_write() {
     site.folder().write("ostler.toml", "user = \"root\"\n");
     give_to_nobody(&site.folder().join("ostler.toml"));
     let refused = site.control(&["reload", "--name", "ostler"]);
-    refused.says(7, &["the application could change what", "`chown root "]);
+    refused.says(14, &["the application could change what", "`chown root "]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn no_executable_that_the_application_could_replace_takes_over() {
     let place = site.folder().join("bin");
     give_to_nobody(&place);
     let mend = format!("`chown root {}` mends that.", place.display());
-    site.control(&["upgrade"]).says(7, &["the application could change", "which root executes", &mend]);
+    site.control(&["upgrade"]).says(14, &["the application could change", "which root executes", &mend]);
     chown(&place, Some(0), Some(0)).expect("root may do that");
     assert_eq!(site.control(&["upgrade"]).code, 0);
 }
@@ -135,7 +135,7 @@ fn no_log_goes_where_a_link_of_the_application_leads() {
     symlink(&secret, theirs.join("log")).expect("a private folder is writable");
     give_to_nobody(&theirs);
     let refused = rig.option("--error-logfile", text(&theirs.join("log"))).refuse();
-    refused.says(7, &["could not open the error log", "root does not follow the link", "`chown root "]);
+    refused.says(14, &["could not open the error log", "root does not follow the link", "`chown root "]);
     assert_eq!(fs::read_to_string(&secret).expect("it is there"), "precious\n");
 }
 
@@ -169,7 +169,7 @@ fn a_pid_file_is_held_by_a_lock_and_not_by_a_number() {
     assert_eq!(fs::read_to_string(&file).expect("it is there"), number);
     let another = || {
         let refused = Rig::with_source(APP).option("--pid", text(&file)).refuse();
-        refused.says(7, &[&format!("process {} holds it, which is another ostler", site.pid())]);
+        refused.says(14, &[&format!("process {} holds it, which is another ostler", site.pid())]);
     };
     another();
     assert_eq!(site.control(&["upgrade"]).code, 0);
@@ -195,7 +195,7 @@ fn a_socket_file_that_vanished_is_made_again_by_a_reload_and_another_servers_is_
     site.drained(1);
     fs::remove_file(&socket).expect("it is there");
     let another = std::os::unix::net::UnixListener::bind(&socket).expect("the name is free");
-    site.control(&["reload"]).says(5, &["another process answers there"]);
+    site.control(&["reload"]).says(12, &["another process answers there"]);
     drop(another);
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(site.get("/?WHO").text(), "unset");
@@ -246,7 +246,7 @@ fn a_directory_that_only_root_may_enter_is_not_entered_for_the_application() {
     let secret = rig.folder().join("secret");
     fs::create_dir_all(secret.join("open")).expect("a private folder is writable");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).expect("root may do that");
-    rig.option("--chdir", text(&secret.join("open"))).refuse().says(6, &["permission denied"]);
+    rig.option("--chdir", text(&secret.join("open"))).refuse().says(13, &["permission denied"]);
 }
 
 #[test]
@@ -295,15 +295,15 @@ fn commands_do_not_speak_to_a_socket_of_another_user() {
     assert_eq!(ask(&socket).output, "\\u{1b}[2Jx");
     // Elsewhere the user may not listen.
     chown(&theirs, Some(0), Some(0)).expect("root may do that");
-    ask(&socket).says(7, &["of user 65534 listens there, who has no say"]);
+    ask(&socket).says(14, &["of user 65534 listens there, who has no say"]);
     // And a symbolic link of that user does not lead root to another master.
     give_to_nobody(&theirs);
     let site = rig.start();
     fs::remove_file(&socket).expect("it is there");
     symlink(site.folder().join("control.sock"), &socket).expect("a private folder is writable");
     std::os::unix::fs::lchown(&socket, Some(NOBODY), Some(NOBODY)).expect("root may do that");
-    ask(&socket).says(7, &["root does not follow the link"]);
+    ask(&socket).says(14, &["root does not follow the link"]);
     let weak = Rig::bare().file("ostler.toml", "control = \"/run/ostler/another.sock\"\n");
     give_to_nobody(weak.folder().path());
-    weak.run(&["stop"]).says(7, &["say where its commands go", "`chown root "]);
+    weak.run(&["stop"]).says(14, &["say where its commands go", "`chown root "]);
 }

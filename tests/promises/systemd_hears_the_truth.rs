@@ -28,7 +28,7 @@ fn hear(manager: &UnixDatagram) -> String {
 fn a_start_that_fails_was_never_ready() {
     let (manager, name) = manager("start");
     let refused = Rig::with_source("raise OSError('no database')\n").env("NOTIFY_SOCKET", &name).refuse();
-    refused.says(3, &["no database"]);
+    refused.says(10, &["no database"]);
     manager.set_nonblocking(true).expect("a socket can be so");
     let mut message = [0; 4096];
     while let Ok(length) = manager.recv(&mut message) {
@@ -43,7 +43,7 @@ fn a_reload_that_fails_is_over_and_says_why_in_one_line() {
     let site = Rig::with_source(&page("one")).env("NOTIFY_SOCKET", &name).start();
     assert!(hear(&manager).contains("READY=1"));
     site.folder().write("app.py", "raise OSError('no database\\nMAINPID=1')\n");
-    assert_eq!(site.control(&["reload"]).code, 3);
+    assert_eq!(site.control(&["reload"]).code, 10);
     assert!(hear(&manager).contains("RELOADING=1"));
     let over = hear(&manager);
     let lines: Vec<&str> = over.lines().collect();

@@ -123,7 +123,7 @@ class Lazy:
         raise RuntimeError('not yet')
 holder = Lazy()";
     let refused = Rig::with_source(lazy).application("./app.py:holder.application").refuse();
-    refused.says(4, &["looking for ./app.py:holder.application raised RuntimeError: not yet", "in application"]);
+    refused.says(11, &["looking for ./app.py:holder.application raised RuntimeError: not yet", "in application"]);
 }
 
 #[test]
@@ -280,16 +280,17 @@ fn an_import_that_hangs_is_found() {
         let gate = Gate::new();
         let source = format!("def wait_for_the_database():\n    {}\nwait_for_the_database()", gate.statement());
         let rig = Rig::with_source(&source).flag(&format!("--preload={preload}")).option("--boot-timeout", "2");
-        rig.refuse().says(3, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
+        rig.refuse().says(10, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
         let rig = Rig::with_source(&source).flag(&format!("--preload={preload}")).option("--boot-timeout", "2");
-        rig.run(&["check"]).says(3, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
+        rig.run(&["check"])
+            .says(10, &["within 2 s; it is still importing ./app.py", "line 2 in wait_for_the_database"]);
     }
     let warm = "
 def application(environ, start_response):
     while True:
         pass";
     let rig = Rig::with_source(warm).option("--warm-up", "/").option("--boot-timeout", "2");
-    rig.refuse().says(3, &["it is still warming up ./app.py", " in application"]);
+    rig.refuse().says(10, &["it is still warming up ./app.py", " in application"]);
 }
 
 #[test]
@@ -318,10 +319,10 @@ fn an_import_that_ends_the_process_is_named() {
     ] {
         for (preload, who) in [("auto", "the template"), ("off", "a worker")] {
             let rig = Rig::with_source(source).flag(&format!("--preload={preload}"));
-            rig.refuse().says(3, &[&format!("{who} ended while importing ./app.py: {end}")]);
+            rig.refuse().says(10, &[&format!("{who} ended while importing ./app.py: {end}")]);
         }
         let said = format!("the template ended while importing ./app.py: {end}");
-        Rig::with_source(source).run(&["check"]).says(3, &[&said]);
+        Rig::with_source(source).run(&["check"]).says(10, &[&said]);
     }
 }
 

@@ -163,7 +163,7 @@ fn a_log_that_cannot_be_opened_again_stays_the_one_before() {
     let mut site = rig.start();
     std::fs::rename(&logs, site.folder().join("elsewhere")).expect("the folder is there");
     let refused = site.control(&["reopen"]);
-    refused.says(7, &["access log", "no such file"]);
+    refused.says(14, &["access log", "no such file"]);
     assert!(site.log("logs not reopened").text().contains("logs/access.log"));
     assert_eq!(site.get("/hello").text(), "hello\n");
     site.stop();
@@ -334,7 +334,7 @@ fn memory_is_not_read_at_every_status() {
 fn a_first_start_that_fails_says_why_where_it_was_started() {
     let rig = Rig::with_source("raise RuntimeError('not today')").option("--error-logfile", "error.log");
     let refused = rig.refuse();
-    refused.says(3, &["ostler: ", "not today"]);
+    refused.says(10, &["ostler: ", "not today"]);
     let taken = Rig::new("corners.py").option("--error-logfile", "error.log").file("control.sock", "not a socket");
-    taken.refuse().says(7, &["ostler: could not open the control socket"]);
+    taken.refuse().says(14, &["ostler: could not open the control socket"]);
 }
