@@ -27,8 +27,6 @@ mod master;
 mod options;
 mod report;
 mod resources;
-#[cfg(test)]
-mod rooms;
 mod settings;
 mod sys;
 #[cfg(test)]

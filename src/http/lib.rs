@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!            ┌ proxy/proxy_protocol: the line before the first request
-//! bytes in ──┼ h1/request: RequestHead::parse ─▶ target, proxy/ ─▶ what the application may see
+//! bytes in ──┼ h1/request: RequestReader ─▶ RequestHead ─▶ target, proxy/ ─▶ what the application may see
 //!            └ h1/chunked ─▶ the body
 //!
 //! bytes out ◀── h1/response: ResponseHead::write ◀── status and fields, checked one by one as the application gives them
@@ -20,12 +20,12 @@
 //! | `syntax` | character classes and lines, on which all of it is built |
 //!
 //! ```
-//! use ostler_http::{Limits, Parse, RequestHead, ResponseHead, h1::ResponseFraming};
+//! use ostler_http::{RequestHead, ResponseHead, h1::{Limits, Parse, RequestReader, ResponseFraming}};
 //!
 //! let bytes = b"GET /shop?page=2 HTTP/1.1\r\nHost: example.com\r\n\r\n";
 //! let limits = Limits { line: 8190, fields: 100, field: 8190, head: 65536 };
 //! let mut request = RequestHead::default();
-//! assert_eq!(request.parse(bytes, &limits), Ok(Parse::Complete));
+//! assert_eq!(RequestReader::default().read(&mut request, bytes, &limits), Ok(Parse::Complete));
 //! assert_eq!(request.path.of(bytes), b"/shop");
 //!
 //! let mut response = ResponseHead::default();
@@ -50,7 +50,6 @@ mod syntax;
 pub mod target;
 
 pub use answer::{Answer, error_answer};
-pub use h1::{Limits, Parse};
 pub use head::{
     request::{Field, Framing, RequestHead, Span, Version},
     response::{Misuse, ResponseHead},

@@ -54,6 +54,7 @@ mod totals_survive_the_workers;
 // It is simple to run.
 mod any_python_serves;
 mod every_kind_of_address_is_bound;
+mod no_room_uses_one_above_it;
 mod options_do_what_they_say;
 mod processes_and_signals;
 mod the_pages_are_whole;

@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
-    Limits, Parse, Refusal, RequestHead, Version,
+    Refusal, RequestHead, Version,
+    h1::{Limits, Parse, RequestReader},
     proxy::{
         forwarded,
         hidden::{OddNames, hidden_fields},
@@ -31,9 +32,10 @@ fuzz_target!(|input: &[u8]| {
     let cut = bytes.len().min(usize::from(place));
     header(bytes, cut);
     let (mut whole, mut parts) = (RequestHead::default(), RequestHead::default());
-    let verdict = whole.parse(bytes, &LIMITS);
-    let first = parts.parse(&bytes[..cut], &LIMITS);
-    let in_parts = if first == Ok(Parse::Partial) { parts.parse(bytes, &LIMITS) } else { first };
+    let verdict = RequestReader::default().read(&mut whole, bytes, &LIMITS);
+    let mut reader = RequestReader::default();
+    let first = reader.read(&mut parts, &bytes[..cut], &LIMITS);
+    let in_parts = if first == Ok(Parse::Partial) { reader.read(&mut parts, bytes, &LIMITS) } else { first };
     assert_eq!(verdict, in_parts);
     if verdict == Ok(Parse::Complete) {
         assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
@@ -79,7 +81,7 @@ fn again(head: &RequestHead, bytes: &[u8]) {
     }
     plain.extend(b"\r\n");
     let mut second = RequestHead::default();
-    assert_eq!(second.parse(&plain, &LIMITS), Ok(Parse::Complete));
+    assert_eq!(RequestReader::default().read(&mut second, &plain, &LIMITS), Ok(Parse::Complete));
     assert_eq!((second.framing, second.keep_alive, second.length), (head.framing, head.keep_alive, plain.len()));
     assert_eq!(second.path.of(&plain), head.path.of(bytes));
 }

@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
-    Limits, Parse, RequestHead, ResponseHead,
-    h1::{ChunkedDecoder, LAST_CHUNK, ResponseFraming, chunk_start},
+    RequestHead, ResponseHead,
+    h1::{ChunkedDecoder, LAST_CHUNK, Limits, Parse, RequestReader, ResponseFraming, chunk_start},
 };
 
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
@@ -15,7 +15,7 @@ const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 fuzz_target!(|input: &[u8]| {
     let mut request = RequestHead::default();
-    if request.parse(input, &LIMITS) != Ok(Parse::Complete) {
+    if RequestReader::default().read(&mut request, input, &LIMITS) != Ok(Parse::Complete) {
         return;
     }
     let mut parts = input[request.length..].split(|&byte| byte == 0);

@@ -3,14 +3,14 @@
 //! It reads line by line. Each byte is looked at once to find the line's end, and once more when the line is whole. So a head that comes
 //! byte by byte costs hardly more than one that comes at once, and gets the same verdict.
 
-use super::reading::{NextLine, Position};
 use crate::{
     Field, Refusal, RequestHead, Span, Version,
     syntax::{self, LineEnd, PLAIN, TARGET, TOKEN, run, trim_end, trim_start},
     target,
 };
+use fields::{Codings, ConnectionOptions};
 
-mod meaning;
+mod fields;
 
 /// Limits in bytes or lines. Zero stands for none.
 #[derive(Debug, Clone, Copy)]
@@ -34,44 +34,65 @@ pub enum Parse {
     Partial,
 }
 
-impl RequestHead {
-    /// Reads a head from the beginning of `input`. Call again with more input after [`Parse::Partial`] (the same bytes
-    /// and more behind them): it goes on where it left off. After [`Parse::Complete`] or a refusal call
-    /// [`RequestHead::clear`] first.
+/// Reads one head, at once or in pieces: this is what it keeps from one piece to the next. Each head has a new one.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    next: NextLine,
+    /// Offset of the line that is being read.
+    line: usize,
+    /// Offset behind the bytes that have been searched for its end.
+    seen: usize,
+    codings: Codings,
+    connection: ConnectionOptions,
+    has_content_type: bool,
+}
+
+/// What the next line is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum NextLine {
+    #[default]
+    Start,
+    RequestLine,
+    Fields,
+}
+
+impl RequestReader {
+    /// Reads a head from the beginning of `input` into `head`, which is clear. Call again with more input after [`Parse::Partial`] (the same
+    /// bytes and more behind them): it goes on where it left off. After [`Parse::Complete`] or a refusal it is of no more use.
     ///
     /// One empty line before the request line is skipped (RFC 9112 §2.2), and counts in [`RequestHead::length`].
-    pub fn parse(&mut self, input: &[u8], limits: &Limits) -> Result<Parse, Refusal> {
+    pub fn read(&mut self, head: &mut RequestHead, input: &[u8], limits: &Limits) -> Result<Parse, Refusal> {
         // A span's offsets have 32 bits.
         let whole = bound(limits.head).min(u32::MAX as usize);
         let input = &input[..input.len().min(whole)];
         loop {
-            let Position { stage, line: start, seen } = self.reading.progress;
-            let limit = bound(if stage == NextLine::Fields { limits.field } else { limits.line });
-            let end = match syntax::line(input, start, seen, limit)? {
+            let start = self.line;
+            let limit = bound(if self.next == NextLine::Fields { limits.field } else { limits.line });
+            let end = match syntax::line(input, start, self.seen, limit)? {
                 LineEnd::EndsAt(end) => end,
                 LineEnd::Open(_) if input.len() == whole => return Err(self.too_large()),
                 LineEnd::Open(seen) => {
-                    self.reading.progress.seen = seen;
+                    self.seen = seen;
                     return Ok(Parse::Partial);
                 }
                 LineEnd::TooLong => return Err(self.too_large()),
             };
-            self.reading.progress = Position { stage, line: end + 2, seen: end + 2 };
-            self.reading.progress.stage = match stage {
+            (self.line, self.seen) = (end + 2, end + 2);
+            self.next = match self.next {
                 NextLine::Start if end == start => NextLine::RequestLine,
                 NextLine::Start | NextLine::RequestLine => {
-                    self.request_line(input, start, end)?;
+                    request_line(head, input, start, end)?;
                     NextLine::Fields
                 }
                 NextLine::Fields if end == start => {
-                    self.length = end + 2;
-                    return self.conclude().map(|()| Parse::Complete);
+                    head.length = end + 2;
+                    return self.conclude(head).map(|()| Parse::Complete);
                 }
-                NextLine::Fields if self.fields.len() >= bound(limits.fields).min(usize::from(u16::MAX)) => {
+                NextLine::Fields if head.fields.len() >= bound(limits.fields).min(usize::from(u16::MAX)) => {
                     return Err(Refusal::fields_too_large("too many fields"));
                 }
                 NextLine::Fields => {
-                    self.field(input, start, end)?;
+                    self.field(head, input, start, end)?;
                     NextLine::Fields
                 }
             };
@@ -79,49 +100,15 @@ impl RequestHead {
     }
 
     fn too_large(&self) -> Refusal {
-        match self.reading.progress.stage {
+        match self.next {
             NextLine::Start | NextLine::RequestLine => Refusal::line_too_long("request line too long"),
             NextLine::Fields => Refusal::fields_too_large("fields too long"),
         }
     }
 
-    /// `method SP request-target SP HTTP-version` (RFC 9112 §3), with single spaces.
-    fn request_line(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
-        let line = &input[start..end];
-        let method = run(line, TOKEN);
-        if method == 0 || line.get(method) != Some(&b' ') {
-            return Err(Refusal::malformed("no method at the beginning"));
-        }
-        let target = method + 1;
-        let behind = target + run(&line[target..], TARGET);
-        if behind == target {
-            return Err(Refusal::malformed("no target behind the method"));
-        }
-        self.version = match &line[behind..] {
-            b" HTTP/1.1" => Version::Http11,
-            b" HTTP/1.0" => Version::Http10,
-            [b' ', b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', b'0'..=b'9'] => match major {
-                b'1' => Version::Http11,
-                _ => return Err(Refusal::version("version of HTTP other than 1")),
-            },
-            [] => return Err(Refusal::malformed("no version behind the target")),
-            [b' ', ..] => return Err(Refusal::malformed("no version of HTTP behind the target")),
-            _ => return Err(Refusal::malformed("target with a character that has no place there")),
-        };
-        let parts = target::parts(&line[..method], &line[target..behind])?;
-        let base = start + target;
-        let span = |(from, to): (usize, usize)| Span::new(base + from, base + to);
-        self.method = Span::new(start, start + method);
-        self.target = Span::new(base, start + behind);
-        self.path = span(parts.path);
-        self.query = span(parts.query);
-        self.authority = parts.authority.map(span);
-        Ok(())
-    }
-
     /// `field-name ":" OWS field-value OWS` (RFC 9112 §5).
     #[inline]
-    fn field(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
+    fn field(&mut self, head: &mut RequestHead, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
         let line = &input[start..end];
         let (length, classes) = syntax::token(line);
         if length == 0 || line.get(length) != Some(&b':') {
@@ -130,11 +117,45 @@ impl RequestHead {
         let name = &line[..length];
         let rest = trim_start(&line[length + 1..]);
         let (begin, value) = (end - rest.len(), trim_end(rest));
-        self.odd_name |= classes & PLAIN == 0;
-        self.fields
+        head.odd_name |= classes & PLAIN == 0;
+        head.fields
             .push(Field { name: Span::new(start, start + length), value: Span::new(begin, begin + value.len()) });
-        self.note(name, value)
+        self.note(head, name, value)
     }
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 §3), with single spaces.
+fn request_line(head: &mut RequestHead, input: &[u8], start: usize, end: usize) -> Result<(), Refusal> {
+    let line = &input[start..end];
+    let method = run(line, TOKEN);
+    if method == 0 || line.get(method) != Some(&b' ') {
+        return Err(Refusal::malformed("no method at the beginning"));
+    }
+    let target = method + 1;
+    let behind = target + run(&line[target..], TARGET);
+    if behind == target {
+        return Err(Refusal::malformed("no target behind the method"));
+    }
+    head.version = match &line[behind..] {
+        b" HTTP/1.1" => Version::Http11,
+        b" HTTP/1.0" => Version::Http10,
+        [b' ', b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', b'0'..=b'9'] => match major {
+            b'1' => Version::Http11,
+            _ => return Err(Refusal::version("version of HTTP other than 1")),
+        },
+        [] => return Err(Refusal::malformed("no version behind the target")),
+        [b' ', ..] => return Err(Refusal::malformed("no version of HTTP behind the target")),
+        _ => return Err(Refusal::malformed("target with a character that has no place there")),
+    };
+    let parts = target::parts(&line[..method], &line[target..behind])?;
+    let base = start + target;
+    let span = |(from, to): (usize, usize)| Span::new(base + from, base + to);
+    head.method = Span::new(start, start + method);
+    head.target = Span::new(base, start + behind);
+    head.path = span(parts.path);
+    head.query = span(parts.query);
+    head.authority = parts.authority.map(span);
+    Ok(())
 }
 
 fn bound(limit: usize) -> usize {

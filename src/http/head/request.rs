@@ -1,7 +1,5 @@
 //! A request's head as a value: spans of the bytes that it was read from, and what they mean. h1/ reads them.
 
-use crate::h1::reading::Reading;
-
 /// A part of the head's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
@@ -87,8 +85,6 @@ pub struct RequestHead {
     pub(crate) odd_name: bool,
     /// Whether a field tells what proxies have seen; see proxy/forwarded.rs.
     pub(crate) forwarding: bool,
-    /// What the reader of HTTP/1 keeps between its calls.
-    pub(crate) reading: Reading,
 }
 
 impl RequestHead {

@@ -49,7 +49,7 @@ pub fn hidden_fields(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, Parse};
+    use crate::h1::{Limits, Parse, RequestReader};
 
     const LINES: [&str; 7] = [
         "Host: a",
@@ -65,7 +65,7 @@ mod tests {
         let bytes = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", LINES.join("\r\n"));
         let mut head = RequestHead::default();
         let limits = Limits { line: 100, fields: 100, field: 100, head: 1000 };
-        assert_eq!(head.parse(bytes.as_bytes(), &limits), Ok(Parse::Complete));
+        assert_eq!(RequestReader::default().read(&mut head, bytes.as_bytes(), &limits), Ok(Parse::Complete));
         let mut hidden = vec![99];
         hidden_fields(&head, bytes.as_bytes(), odd_names, trusted, &mut hidden)?;
         Ok(hidden)

@@ -4,7 +4,7 @@ pub(crate) mod connections;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use ostler_http::RequestHead;
+use ostler_http::{RequestHead, h1::RequestReader};
 
 use crate::{
     application::Client,
@@ -117,6 +117,7 @@ pub(crate) enum Next {
 pub(crate) struct Partial {
     pub bytes: Vec<u8>,
     pub head: RequestHead,
+    pub reader: RequestReader,
     /// When its first byte came.
     pub since: Option<Instant>,
 }

@@ -22,7 +22,7 @@ use std::{
 };
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use ostler_http::Limits;
+use ostler_http::h1::Limits;
 use ostler_wire::{
     Channel, FromWorker,
     scoreboard::{Slot, WorkerState},

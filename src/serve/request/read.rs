@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ostler_http::{Parse, Refusal, h1::CONTINUE};
+use ostler_http::{
+    Refusal,
+    h1::{CONTINUE, Parse, RequestReader},
+};
 use slog::debug;
 
 use crate::{
@@ -62,12 +65,14 @@ impl Loop {
             }
         }
         let readable = connection.readable;
-        match incoming.head.parse(&incoming.bytes[..incoming.filled], &self.limits) {
+        let mut reader = RequestReader::default();
+        match reader.read(&mut incoming.head, &incoming.bytes[..incoming.filled], &self.limits) {
             Ok(Parse::Complete) => self.head_complete(token, work),
             Ok(Parse::Partial) => {
                 let partial = Box::new(Partial {
                     bytes: incoming.bytes[..incoming.filled].to_vec(),
                     head: std::mem::take(&mut incoming.head),
+                    reader,
                     since: Some(self.clock.now),
                 });
                 self.pool.keep(work);
@@ -123,7 +128,7 @@ impl Loop {
         {
             return Ok(Parse::Partial);
         }
-        partial.head.parse(&partial.bytes, &self.limits)
+        partial.reader.read(&mut partial.head, &partial.bytes, &self.limits)
     }
 
     /// Waits for the rest of a head.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ostler_http::h1::RequestReader;
 use slog::info;
 
 use crate::{
@@ -47,7 +48,7 @@ impl Loop {
         incoming.bytes = self.access_log.take_head(seat);
         incoming.filled = incoming.bytes.len();
         // It was parsed before, without a fault.
-        let _ = incoming.head.parse(&incoming.bytes, &self.limits);
+        let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &self.limits);
         let _ = incoming.describe(&self.shared);
         let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
         work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);

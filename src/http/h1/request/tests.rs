@@ -45,17 +45,18 @@ fn seen(head: &RequestHead, bytes: &[u8]) -> Seen {
 /// Reads in all ways. `None`: incomplete.
 fn read_within(bytes: &[u8], limits: &Limits) -> Result<Option<Seen>, Refusal> {
     let mut head = RequestHead::default();
-    let verdict = head.parse(bytes, limits);
+    let verdict = RequestReader::default().read(&mut head, bytes, limits);
     let whole = verdict.map(|parse| (parse == Parse::Complete).then(|| seen(&head, bytes)));
     head.clear();
-    let one_by_one = (0..=bytes.len()).map(|end| head.parse(&bytes[..end], limits));
+    let mut reader = RequestReader::default();
+    let one_by_one = (0..=bytes.len()).map(|end| reader.read(&mut head, &bytes[..end], limits));
     let verdict = one_by_one.into_iter().find(|verdict| *verdict != Ok(Parse::Partial)).unwrap_or(Ok(Parse::Partial));
     let pieces = verdict.map(|parse| (parse == Parse::Complete).then(|| seen(&head, bytes)));
     assert_eq!(pieces, whole, "byte by byte: {}", bytes.escape_ascii());
     if whole != Ok(None) {
         let longer = [bytes, b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"].concat();
         head.clear();
-        let verdict = head.parse(&longer, limits);
+        let verdict = RequestReader::default().read(&mut head, &longer, limits);
         let followed = verdict.map(|parse| (parse == Parse::Complete).then(|| seen(&head, &longer)));
         assert_eq!(followed, whole, "with a request behind it: {}", bytes.escape_ascii());
     }
@@ -123,11 +124,11 @@ fn a_head_that_is_used_again_forgets_all_of_the_one_before() {
         b"POST http://b/c?d HTTP/1.0\r\nHost: a\r\nX_Y: 1\r\nForwarded: for=_a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let second = b"GET / HTTP/1.0\r\n\r\n";
     let mut head = RequestHead::default();
-    assert!(head.parse(first, &LIMITS).is_err());
+    assert!(RequestReader::default().read(&mut head, first, &LIMITS).is_err());
     head.clear();
-    assert_eq!(head.parse(second, &LIMITS), Ok(Parse::Complete));
+    assert_eq!(RequestReader::default().read(&mut head, second, &LIMITS), Ok(Parse::Complete));
     let mut fresh = RequestHead::default();
-    assert_eq!(fresh.parse(second, &LIMITS), Ok(Parse::Complete));
+    assert_eq!(RequestReader::default().read(&mut fresh, second, &LIMITS), Ok(Parse::Complete));
     assert_eq!(format!("{head:?}"), format!("{fresh:?}"));
 }
 
@@ -135,7 +136,7 @@ fn a_head_that_is_used_again_forgets_all_of_the_one_before() {
 fn a_value_is_found_by_its_name() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nACCEPT: b\r\nAccept: c\r\n\r\n";
     let mut head = RequestHead::default();
-    assert_eq!(head.parse(bytes, &LIMITS), Ok(Parse::Complete));
+    assert_eq!(RequestReader::default().read(&mut head, bytes, &LIMITS), Ok(Parse::Complete));
     assert_eq!(head.value(bytes, b"accept"), Some(b"b".as_slice()));
     assert_eq!(head.value(bytes, b"accep"), None);
 }
@@ -528,7 +529,8 @@ fn the_cost_of_bytes_that_come_one_by_one_grows_with_their_number() {
     let none = Limits { line: 0, fields: 0, field: 0, head: 0 };
     let text = format!("GET / HTTP/1.1\r\nHost: a\r\nX:{}", "\t".repeat(1 << 24));
     let mut head = RequestHead::default();
+    let mut reader = RequestReader::default();
     for end in 0..text.len() {
-        assert_eq!(head.parse(&text.as_bytes()[..end], &none), Ok(Parse::Partial));
+        assert_eq!(reader.read(&mut head, &text.as_bytes()[..end], &none), Ok(Parse::Partial));
     }
 }

@@ -1,14 +1,14 @@
 //! What applications may say, and what is sent for it.
 
 use super::*;
-use crate::{Limits, Parse};
+use crate::h1::{Limits, Parse, RequestReader};
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 fn request(text: &str) -> RequestHead {
     let mut head = RequestHead::default();
     let limits = Limits { line: 100, fields: 10, field: 100, head: 1000 };
-    assert_eq!(head.parse(text.as_bytes(), &limits), Ok(Parse::Complete));
+    assert_eq!(RequestReader::default().read(&mut head, text.as_bytes(), &limits), Ok(Parse::Complete));
     head
 }
 

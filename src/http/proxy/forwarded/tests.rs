@@ -1,7 +1,7 @@
 //! The proxies that are trusted here live in 10.0.0.0/8 and at ::1.
 
 use super::*;
-use crate::{Limits, Parse};
+use crate::h1::{Limits, Parse, RequestReader};
 
 fn trusted(address: IpAddr) -> bool {
     match address {
@@ -40,7 +40,7 @@ fn believing<T>(believed: Believed, lines: &str, look: impl Fn(Origin<'_>) -> T)
     let bytes = format!("GET / HTTP/1.1\r\nHost: site:8000\r\n{}\r\n", lines.replace('|', "\r\n") + "\r\n");
     let mut head = RequestHead::default();
     let limits = Limits { line: 100, fields: 10, field: 1000, head: 5000 };
-    assert_eq!(head.parse(bytes.as_bytes(), &limits), Ok(Parse::Complete), "{lines}");
+    assert_eq!(RequestReader::default().read(&mut head, bytes.as_bytes(), &limits), Ok(Parse::Complete), "{lines}");
     origin(&head, bytes.as_bytes(), believed, trusted).map(look).map_err(|refusal| refusal.status)
 }
 
