@@ -11,7 +11,15 @@ PROFILE ?= release
 BUILT = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 BUILD = $(CARGO) build --quiet --locked --profile $(PROFILE) -p ostler -p ostler-engine
 
-.PHONY: help serve build test lint man bench compare instructions fuzz install clean tools
+# Of the Debian package; a later one upgrades an earlier one.
+REVISION ?= 1
+
+# What `make install` puts under $(PREFIX).
+INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/system/,$(notdir $(wildcard systemd/*))) \
+	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
+	share/fish/vendor_completions.d/ostler.fish
+
+.PHONY: help serve build test lint man bench compare instructions fuzz deb install uninstall clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
@@ -19,7 +27,8 @@ help:
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
-	@echo 'make install  install under $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
+	@echo 'make deb      make a Debian package in dist/'
+	@echo 'make install  install what is built under $$(DESTDIR)$$(PREFIX), which is $(PREFIX); make uninstall: remove it'
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
 
 tools:
@@ -70,17 +79,28 @@ man: build
 	$(BUILT)/ostler reference messages >docs/messages.md
 	$(BUILT)/ostler reference metrics >docs/metrics.md
 
-install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ostler $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	install -m 755 $(BUILT)/ostler $(DESTDIR)$(PREFIX)/bin/ostler
-	install -m 644 $(BUILT)/libostler_engine.so $(DESTDIR)$(PREFIX)/lib/ostler/libostler_engine.so
-	install -m 644 man/ostler.1 $(DESTDIR)$(PREFIX)/share/man/man1/ostler.1
-	install -m 644 systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
-	$(BUILT)/ostler completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ostler
-	$(BUILT)/ostler completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ostler
-	$(BUILT)/ostler completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ostler.fish
+# Builds nothing, because it runs as root, and root has no need of cargo.
+install uninstall: ROOT = $(DESTDIR)$(PREFIX)
+install:
+	@test -x $(BUILT)/ostler && test -f $(BUILT)/libostler_engine.so || { echo 'there is nothing to install in $(BUILT): say `make build$(if $(filter-out release,$(PROFILE)), PROFILE=$(PROFILE))` first'; exit 1; }
+	@install -d $(addprefix $(ROOT)/,$(sort $(dir $(INSTALLED))))
+	@install -m 755 $(BUILT)/ostler $(ROOT)/bin/ostler
+	@install -m 644 $(BUILT)/libostler_engine.so $(ROOT)/lib/ostler/libostler_engine.so
+	@install -m 644 man/ostler.1 $(ROOT)/share/man/man1/ostler.1
+	@install -m 644 systemd/* $(ROOT)/lib/systemd/system
+	@sed -i 's|=ostler |=$(PREFIX)/bin/ostler |' $(ROOT)/lib/systemd/system/ostler*.service
+	@$(BUILT)/ostler completions bash >$(ROOT)/share/bash-completion/completions/ostler
+	@$(BUILT)/ostler completions zsh >$(ROOT)/share/zsh/site-functions/_ostler
+	@$(BUILT)/ostler completions fish >$(ROOT)/share/fish/vendor_completions.d/ostler.fish
+	@chmod 644 $(addprefix $(ROOT)/,$(filter share/%,$(INSTALLED)))
+	@printf 'installed %s\n' $(addprefix $(ROOT)/,$(INSTALLED))
+	@echo 'next: systemctl daemon-reload, then settings as in packaging/example.toml and man ostler'
+
+uninstall:
+	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
+
+deb: build
+	@packaging/deb/build $(BUILT) $(REVISION) dist
 
 clean:
 	rm -rf .venv target

@@ -59,3 +59,4 @@ mod options_do_what_they_say;
 mod processes_and_signals;
 mod the_pages_are_whole;
 mod two_commands_are_enough;
+mod what_is_installed_serves;

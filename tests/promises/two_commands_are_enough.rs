@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use ostler_tests::{Client, Folder, Process, Rig, repository};
+use ostler_tests::{Client, Process, repository};
 
 #[test]
 fn make_serve_prints_the_address_and_serves_until_ctrl_c() {
@@ -41,20 +41,7 @@ fn make_names_what_is_missing_in_one_sentence() {
     }
 }
 
-#[test]
-fn make_install_leaves_a_program_that_serves() {
-    let root = Folder::new();
-    let staged = format!("DESTDIR={}", root.path().display());
-    let mut process = Process::start(&mut make(&["install", "PROFILE=dev", "PREFIX=/opt/o", &staged]), "make install");
-    assert!(process.wait().success(), "{}", process.log.whole());
-    for file in ["lib/ostler/libostler_engine.so", "share/man/man1/ostler.1", "lib/systemd/system/ostler.service"] {
-        assert!(root.join("opt/o").join(file).exists(), "{file}");
-    }
-    let site = Rig::new("corners.py").executable(root.join("opt/o/bin/ostler")).start();
-    assert_eq!(site.get("/hello").text(), "hello\n");
-}
-
-fn make(words: &[&str]) -> Command {
+pub fn make(words: &[&str]) -> Command {
     let mut command = Command::new("make");
     command.arg("--no-print-directory").args(words).current_dir(repository("")).stdin(Stdio::null()).process_group(0);
     // If make runs the tests, its flags are in the environment. They are not for this make.
