@@ -62,7 +62,7 @@ fn main() -> io::Result<()> {
         terminated,
         access_log: None,
         scoreboard: Arc::new(Scoreboard::new(1, 1)?),
-        log: log::logger("loop", slog::Level::Info),
+        log: log::logger(log::Process::Worker(1, 0), slog::Level::Info),
     };
     ostler_serve::run(setup, &Hello).map(drop)
 }

@@ -51,7 +51,7 @@ pub fn enter() -> Result<Announce, Failure> {
                 return Err(failed("it ended without a word. The error log says more.".into()));
             };
             if !message.is_empty() {
-                eprintln!("ostler: {}", report::safe(&String::from_utf8_lossy(message)));
+                report::complain(&String::from_utf8_lossy(message));
             }
             process::exit(exit.into());
         }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("ostler: {}", report::safe(&failure.to_string()));
+            report::complain(&failure.to_string());
             failure.exit.into()
         }
     }

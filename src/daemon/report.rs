@@ -1,8 +1,12 @@
 //! `ostler settings`: every setting, its value and where it came from.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    os::fd::AsFd,
+};
 
-use ostler_wire::log::{is_unprintable, printable};
+use ostler_wire::log::{self, is_unprintable, printable};
+use slog::Level;
 
 use crate::{
     exit::{Exit, Failure, words},
@@ -40,6 +44,14 @@ pub fn json(options: &Options) -> String {
 /// What a terminal would obey is shown as escapes: much of what is printed was written by others.
 pub fn safe(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Says on standard error why the program cannot go on.
+pub fn complain(text: &str) {
+    let text = safe(text);
+    if log::entry(io::stderr().as_fd(), Level::Error, &text).is_none() {
+        eprintln!("ostler: {text}");
+    }
 }
 
 /// The same for JSON, in which such characters stand within texts only.

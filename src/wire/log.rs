@@ -1,14 +1,14 @@
-//! The error log: one line for each record, written at once, and never waited for.
+//! The error log: one line or one entry for each record, written at once, and never waited for.
 //!
 //! `2026-11-22T13:58:01.123+00:00 info  worker g2.0[4711] worker ready  generation=2 slot=0`. The phrase and the keys
-//! are stable; values that hold anything but plain characters are quoted, so that a client cannot forge a line.
+//! are stable, whatever the form: a file, a terminal and the journal have each their own (see [`Form`]).
 //! A line is written by one write(2) to a descriptor opened for appending, so lines of several processes never mix. A line that
 //! cannot be written is lost, and counted; the count is logged as soon as there is room again. Nothing here takes a lock, because
 //! a child that was forked from a process with threads logs, too.
 
 use std::{
-    fmt::{self, Write as _},
-    io::IsTerminal,
+    fmt,
+    io::{ErrorKind, IsTerminal},
     os::fd::{AsFd, BorrowedFd, IntoRawFd},
     str::FromStr,
     sync::{
@@ -27,9 +27,15 @@ use nix::{
     sys::stat::fstat,
     unistd::{dup2_raw, dup3_raw},
 };
-use slog::{Drain, KV, Level, Logger, OwnedKVList, Record, b, o, record, warn};
+use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record, warn};
 
+use self::entry::Entry;
+pub use self::entry::{is_unprintable, printable};
 use crate::sink::{self, FileKind};
+
+mod entry;
+mod journal;
+mod text;
 
 /// The pause between attempts to log that lines were lost, while nothing else is logged.
 pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -49,11 +55,10 @@ static CHANGING: AtomicBool = AtomicBool::new(false);
 /// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
 const COUNT: &str = "count";
 
-/// Makes the logger of a process; `process` is `master`, `template g1` or `worker g1.0`.
-pub fn logger(process: &str, level: Level) -> Logger {
-    let process = format!("{process}[{}]", std::process::id());
-    let zone = zone().clone();
-    Logger::root(Lines { process, terminal: place().is_terminal(), zone }.filter_level(level).ignore_res(), o!())
+/// Makes the logger of a process. Its form is what the place of the log calls for now.
+pub fn logger(process: Process, level: Level) -> Logger {
+    let records = Records { process, pid: std::process::id(), form: Form::of(place()), zone: zone().clone() };
+    Logger::root(records.filter_level(level).ignore_res(), o!())
 }
 
 /// The log's descriptor.
@@ -65,6 +70,7 @@ pub fn place() -> BorrowedFd<'static> {
 /// Gives the log a descriptor of its own. What stands at 2 is the application's from then on: it may close it, or open its own files
 /// there.
 pub fn keep() -> std::io::Result<()> {
+    journal::stream();
     let own = sink::own(std::io::stderr().as_fd())?;
     PLACE.store(own.into_raw_fd(), Relaxed);
     remember();
@@ -133,11 +139,24 @@ pub fn tell_lost(log: &Logger) {
     }
 }
 
-/// Writes text as it is, which the application sends to the log (`wsgi.errors`).
+/// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's.
 pub fn write_text(text: &[u8]) {
     let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
-    if !write(text) {
+    if !entry(place(), Level::Info, &String::from_utf8_lossy(text)).unwrap_or_else(|| write(text)) {
         LOST.fetch_add(lines as u64, Relaxed);
+    }
+}
+
+/// Writes a text as one entry, if `to` leads to the journal. Whether it could be written; none if journald is not there, and the text
+/// is to be written as anywhere else.
+pub fn entry(to: BorrowedFd, level: Level, text: &str) -> Option<bool> {
+    if Form::of(to) != Form::Journal {
+        return None;
+    }
+    match journal::send(&journal::text(level, text.trim_end())) {
+        Ok(()) => Some(true),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(false),
+        Err(_) => None,
     }
 }
 
@@ -178,136 +197,101 @@ pub fn level(name: &str) -> Option<Level> {
     }
 }
 
-struct Lines {
-    process: String,
-    terminal: bool,
+/// Which process writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// `master`
+    Master,
+    /// `template g1`: that of a generation, if it knows by now which.
+    Template(Option<u32>),
+    /// `worker g1.0`: that of a generation and a slot.
+    Worker(u32, u16),
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Process::Master => f.write_str("master"),
+            Process::Template(None) => f.write_str("template"),
+            Process::Template(Some(generation)) => write!(f, "template g{generation}"),
+            Process::Worker(generation, slot) => write!(f, "worker g{generation}.{slot}"),
+        }
+    }
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A line with time, level and process.
+    Text,
+    /// The same in colours.
+    Terminal,
+    /// An entry of the journal's.
+    Journal,
+}
+
+impl Form {
+    fn of(place: BorrowedFd) -> Form {
+        match identity(place) {
+            Some(found) if Some(found) == journal::stream() => Form::Journal,
+            _ if place.is_terminal() => Form::Terminal,
+            _ => Form::Text,
+        }
+    }
+}
+
+struct Records {
+    process: Process,
+    pid: u32,
+    form: Form,
     zone: TimeZone,
 }
 
-impl Drain for Lines {
+impl Drain for Records {
     type Ok = ();
     type Err = std::io::Error;
 
     fn log(&self, record: &Record, values: &OwnedKVList) -> std::io::Result<()> {
-        let line = self.line(record, values).map_err(std::io::Error::other)?;
+        let entry = Entry::of(record, values, self.process).map_err(std::io::Error::other)?;
         let is_count = record.tag() == COUNT;
         let lost = LOST.swap(0, Relaxed);
         let counted = match lost {
             0 => true,
-            _ if is_count => write(line.as_bytes()),
-            _ => self.count(lost).is_ok_and(|count| write(count.as_bytes())),
+            _ if is_count => self.write(&entry),
+            _ => self.count(lost).is_ok_and(|count| self.write(&count)),
         };
         if !counted {
             LOST.fetch_add(lost, Relaxed);
         }
-        if !(is_count || counted && write(line.as_bytes())) {
+        if !(is_count || counted && self.write(&entry)) {
             LOST.fetch_add(1, Relaxed);
         }
         Ok(())
     }
 }
 
-impl Lines {
-    fn count(&self, lines: u64) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        self.line(&record!(Level::Warning, COUNT, &format_args!("log lines lost"), b!("lines" => lines)), &o!().into())
+impl Records {
+    fn count(&self, lines: u64) -> Result<Entry, slog::Error> {
+        let none = o!().into();
+        Entry::of(
+            &record!(Level::Warning, COUNT, &format_args!("log lines lost"), b!("lines" => lines)),
+            &none,
+            self.process,
+        )
     }
 
-    fn line(&self, record: &Record, values: &OwnedKVList) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        let mut line = String::with_capacity(200);
-        let now = Timestamp::now().to_zoned(self.zone.clone());
-        let name = match record.level() {
-            Level::Critical => "critical",
-            Level::Error => "error",
-            Level::Warning => "warning",
-            Level::Info => "info",
-            Level::Debug => "debug",
-            Level::Trace => "trace",
-        };
-        let (colour, plain) = match (self.terminal, record.level()) {
-            (false, _) => ("", ""),
-            (true, Level::Critical | Level::Error) => ("\x1b[31m", "\x1b[0m"),
-            (true, Level::Warning) => ("\x1b[33m", "\x1b[0m"),
-            (true, _) => ("\x1b[2m", "\x1b[0m"),
-        };
-        if self.terminal {
-            write!(line, "{} {colour}{name:<7}{plain} {} ", now.strftime("%H:%M:%S"), self.process)?;
-        } else {
-            write!(line, "{} {name} {} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"), self.process)?;
+    /// Whether all of it could be written.
+    fn write(&self, entry: &Entry) -> bool {
+        let now = || Timestamp::now().to_zoned(self.zone.clone());
+        match self.form {
+            Form::Text => write(text::plain(entry, self.pid, &now()).as_bytes()),
+            Form::Terminal => write(text::coloured(entry, self.pid, &now()).as_bytes()),
+            Form::Journal => match journal::send(&journal::record(entry)) {
+                Ok(()) => true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                // There may be no descriptor left for a socket; and a stream is older than the socket is.
+                Err(_) => write(journal::lines(entry).as_bytes()),
+            },
         }
-        write!(line, "{}", record.msg())?;
-        // slog gives the keys of each list last first.
-        let (mut ours, mut loggers) = (Pairs(Vec::new()), Pairs(Vec::new()));
-        record.kv().serialize(record, &mut ours)?;
-        values.serialize(record, &mut loggers)?;
-        let in_order = || ours.0.iter().rev().chain(loggers.0.iter().rev());
-        let is_block = |text: &str| text.trim_end().contains('\n');
-        for (key, text) in in_order().filter(|(_, text)| !is_block(text)) {
-            match is_plain(text) {
-                true => write!(line, " {key}={text}")?,
-                false => write!(line, " {key}={text:?}")?,
-            }
-        }
-        line.push('\n');
-        for text in in_order().filter(|(_, text)| is_block(text)).flat_map(|(_, text)| text.lines()) {
-            writeln!(line, "    {}", printable(text))?;
-        }
-        Ok(line)
-    }
-}
-
-/// Keys and values as they come. A value of several lines (a traceback) is shown below the line, as an indented block.
-struct Pairs(Vec<(slog::Key, String)>);
-
-impl slog::Serializer for Pairs {
-    fn emit_arguments(&mut self, key: slog::Key, value: &fmt::Arguments) -> slog::Result {
-        self.0.push((key, value.to_string()));
-        Ok(())
-    }
-}
-
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=' && c != '\\')
-}
-
-/// What a terminal would obey: control characters, and those that turn the direction of text around or end a line.
-pub fn is_unprintable(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// What a terminal would obey shown as escapes, everything else as it is.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => shown.push(c),
-            c if is_unprintable(c) => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_can_forge_a_line() {
-        let drain = Lines { process: "master[1]".into(), terminal: false, zone: TimeZone::UTC };
-        let list = OwnedKVList::from(o!("slot" => 3));
-        let shown = drain
-            .line(
-                &slog::record!(
-                    Level::Info,
-                    "",
-                    &format_args!("worker ready"),
-                    slog::b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n", "pid" => 7)
-                ),
-                &list,
-            )
-            .unwrap();
-        let (_, text) = shown.split_once(' ').unwrap();
-        assert_eq!(text, "info master[1] worker ready path=\"/a\\u{1b}[2J b\" pid=7 slot=3\n    one\n    two \\u{7}\n");
     }
 }

@@ -48,6 +48,7 @@ mod each_command_waits_for_its_outcome;
 mod limits_are_named;
 mod mistakes_are_explained;
 mod systemd_hears_the_truth;
+mod the_journal_gets_entries;
 mod the_log_is_an_interface;
 mod totals_survive_the_workers;
 

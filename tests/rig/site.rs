@@ -19,7 +19,8 @@ use nix::sys::signal::Signal;
 use crate::{Answer, Client, Folder, Line, PATIENCE, Process, Python, application, built};
 
 /// What the machine or the person who runs the tests may have set, and the daemon would obey.
-pub const UNSET: [&str; 14] = [
+pub const UNSET: [&str; 15] = [
+    "JOURNAL_STREAM",
     "LISTEN_FDS",
     "LISTEN_PID",
     "NOTIFY_SOCKET",

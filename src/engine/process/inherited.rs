@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use ostler_wire::{Boot, BootFailure, BootFailureKind, Channel, ToTemplate, VERSION, log, scoreboard::Scoreboard};
+use ostler_wire::{
+    Boot, BootFailure, BootFailureKind, Channel, ToTemplate, VERSION,
+    log::{self, Process},
+    scoreboard::Scoreboard,
+};
 use slog::{Level, Logger};
 
 use super::fork;
@@ -69,7 +73,7 @@ impl Inherited {
     }
 
     /// What `ps` shows.
-    pub fn title(&self, process: &str) -> String {
+    pub fn title(&self, process: Process) -> String {
         match &self.boot.process_name[..] {
             "ostler" => format!("ostler: {process}"),
             name => format!("ostler: {process} [{name}]"),
@@ -77,11 +81,11 @@ impl Inherited {
     }
 
     pub fn template_logger(&self) -> Logger {
-        self.logger(&format!("template g{}", self.boot.generation))
+        self.logger(Process::Template(Some(self.boot.generation)))
     }
 
     /// The log of a process of this generation.
-    pub fn logger(&self, process: &str) -> Logger {
+    pub fn logger(&self, process: Process) -> Logger {
         log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
     }
 }

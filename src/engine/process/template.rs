@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use ostler_wire::{
-    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION, channel::fit_sentence,
-    limits, log,
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
+    channel::fit_sentence,
+    limits,
+    log::{self, Process},
 };
 use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error};
@@ -45,7 +47,7 @@ pub fn run(py: Python<'_>, restarted: Option<RawFd>) -> ! {
         Err(failure) => {
             let reason = failure.message.clone();
             if let Err(error) = channel.send(&FromTemplate::Failed(failure), &[]) {
-                let log = log::logger("template", Level::Error);
+                let log = log::logger(Process::Template(None), Level::Error);
                 error!(log, "master not told"; "reason" => error.to_string(), "of" => reason);
             }
             fork::exit(1)
@@ -72,7 +74,7 @@ fn boot(
     let mut title = Title::find();
     if let Some(title) = &mut title {
         let generation = inherited.boot.generation;
-        title.set(&inherited.title(&format!("template g{generation}")), &format!("ostler g{generation}"));
+        title.set(&inherited.title(Process::Template(Some(generation))), &format!("ostler g{generation}"));
     }
     prepare_interpreter(py, &inherited.boot)
         .and_then(|()| stacks::arm(py, CHANNEL_FD))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ostler_serve::{LoopEnd, Setup};
-use ostler_wire::{BootFailure, Channel, FromWorker, scoreboard::WorkerState};
+use ostler_wire::{BootFailure, Channel, FromWorker, log::Process, scoreboard::WorkerState};
 use pyo3::prelude::*;
 use slog::{Logger, error};
 
@@ -36,10 +36,10 @@ pub fn run(
     slot: u16,
     channel: Channel,
 ) -> ! {
-    let process = format!("worker g{}.{slot}", inherited.boot.generation);
-    let log = inherited.logger(&process);
+    let process = Process::Worker(inherited.boot.generation, slot);
+    let log = inherited.logger(process);
     if let Some(mut title) = title {
-        title.set(&inherited.title(&process), &format!("ostler g{}.{slot}", inherited.boot.generation));
+        title.set(&inherited.title(process), &format!("ostler g{}.{slot}", inherited.boot.generation));
     }
     let record = inherited.scoreboard.slot(slot);
     record.pid.store(std::process::id() as i32, Relaxed);

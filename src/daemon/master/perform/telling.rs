@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use ostler_wire::{self as wire, ToTemplate, ToWorker, sink};
-use slog::{error, info};
+use slog::{Level, error, info};
 
 use super::{Performer, system};
 use crate::{
@@ -21,7 +21,7 @@ impl Performer<'_> {
         if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
             error!(self.log, "log not replaced"; "reason" => words(&error));
         }
-        self.log = wire::log::logger("master", team.settings.log_level());
+        self.log = wire::log::logger(wire::log::Process::Master, team.settings.log_level());
     }
 
     pub(super) fn note(&mut self, note: &Note) {
@@ -73,7 +73,7 @@ impl Performer<'_> {
     /// A first start that fails says why where it was started, too, if the log is elsewhere.
     pub(super) fn tell_who_started(&self, failure: &Failure) {
         let terminal = self.standard.error.as_fd();
-        if !wire::log::is_at(terminal) {
+        if !wire::log::is_at(terminal) && wire::log::entry(terminal, Level::Error, &failure.to_string()).is_none() {
             sink::write(terminal, sink::FileKind::of(terminal), format!("ostler: {failure}\n").as_bytes());
         }
     }

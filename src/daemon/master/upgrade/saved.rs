@@ -205,7 +205,7 @@ impl SavedMaster {
         let [output, error] = self.standard;
         let exchange = Exchange::reclaimed(self.exchange)?;
         let standard = Standard { output: own(output)?, error: own(error)? };
-        let log = ostler_wire::log::logger("master", Level::Info);
+        let log = ostler_wire::log::logger(ostler_wire::log::Process::Master, Level::Info);
         let performer = Performer {
             teams,
             children,

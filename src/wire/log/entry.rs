@@ -1,0 +1,102 @@
+//! A record of the log, from which each form is made.
+
+use std::fmt::{self, Write as _};
+
+use slog::{KV, Key, Level, OwnedKVList, Record};
+
+use super::Process;
+
+/// One record.
+pub(super) struct Entry {
+    pub level: Level,
+    pub process: Process,
+    pub phrase: String,
+    /// In the order in which they are written.
+    pub pairs: Vec<(Key, String)>,
+    /// The file and the line of the source that it comes from.
+    pub source: (&'static str, u32),
+}
+
+impl Entry {
+    /// The record's pairs come first, then those of its logger.
+    pub fn of(record: &Record, values: &OwnedKVList, process: Process) -> Result<Entry, slog::Error> {
+        // slog gives the keys of each list last first.
+        let (mut ours, mut loggers) = (Pairs(Vec::new()), Pairs(Vec::new()));
+        record.kv().serialize(record, &mut ours)?;
+        values.serialize(record, &mut loggers)?;
+        let pairs = ours.0.into_iter().rev().chain(loggers.0.into_iter().rev()).collect();
+        let source = (record.file(), record.line());
+        Ok(Entry { level: record.level(), process, phrase: record.msg().to_string(), pairs, source })
+    }
+
+    /// `worker ready generation=2 slot=0`, and the values of several lines (a traceback) below it, each line behind `indent`. Values that
+    /// hold anything but plain characters are quoted, so that a client cannot forge a line.
+    pub fn text(&self, indent: &str) -> String {
+        let mut text = self.phrase.clone();
+        for (key, value) in self.pairs.iter().filter(|(_, value)| !is_block(value)) {
+            // Writing to a String does not fail.
+            let _ = match is_plain(value) {
+                true => write!(text, " {key}={value}"),
+                false => write!(text, " {key}={value:?}"),
+            };
+        }
+        for line in self.pairs.iter().filter(|(_, value)| is_block(value)).flat_map(|(_, value)| value.lines()) {
+            text.extend(["\n", indent, &printable(line)]);
+        }
+        text
+    }
+}
+
+/// Keys and values as they come.
+struct Pairs(Vec<(Key, String)>);
+
+impl slog::Serializer for Pairs {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments) -> slog::Result {
+        self.0.push((key, value.to_string()));
+        Ok(())
+    }
+}
+
+fn is_block(text: &str) -> bool {
+    text.trim_end().contains('\n')
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=' && c != '\\')
+}
+
+/// What a terminal would obey: control characters, and those that turn the direction of text around or end a line.
+pub fn is_unprintable(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// What a terminal would obey shown as escapes, everything else as it is.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push(c),
+            c if is_unprintable(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use slog::{b, o, record};
+
+    use super::*;
+
+    #[test]
+    fn nobody_can_forge_a_line() {
+        let pairs = b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n", "pid" => 7);
+        let of_logger = o!("slot" => 3).into();
+        let entry =
+            Entry::of(&record!(Level::Info, "", &format_args!("worker ready"), pairs), &of_logger, Process::Master)
+                .unwrap();
+        assert_eq!(entry.text("  "), "worker ready path=\"/a\\u{1b}[2J b\" pid=7 slot=3\n  one\n  two \\u{7}");
+    }
+}
