@@ -19,11 +19,12 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test lint man bench compare instructions fuzz deb install uninstall clean tools
+.PHONY: help serve build test test-proxies lint man bench compare instructions fuzz deb install uninstall clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
+	@echo 'make test-proxies  what clients of nginx and HAProxy notice of reloads, stops and deploys; with figures'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
@@ -55,6 +56,11 @@ serve: build .venv/holds
 test: tools
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+test-proxies: tools
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked -p ostler-tests --test promises -- --include-ignored --nocapture \
+		proxies_lose_nothing a_proxy_is_trusted connections_from_proxies
 
 lint: tools
 	$(CARGO) fmt --all --check

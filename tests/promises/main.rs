@@ -13,6 +13,7 @@ mod a_drain_has_a_bound;
 mod drains_cost_nothing;
 mod no_client_notices;
 mod nobody_notices_an_upgrade;
+mod proxies_lose_nothing;
 mod workers_are_recycled;
 
 // No request waits while a worker is idle.

@@ -21,6 +21,7 @@ mod folder;
 mod gate;
 mod peer;
 mod process;
+mod proxy;
 mod python;
 mod site;
 
@@ -32,6 +33,7 @@ pub use nix::sys::signal::Signal;
 pub use peer::Gunicorn;
 pub use process::ends_within;
 pub use process::{Line, Process};
+pub use proxy::{Proxy, example, installed};
 pub use python::{Environment, Python};
 pub use site::{Refused, Rig, Site, UNSET};
 
