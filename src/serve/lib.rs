@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!               ┌── event_loop: one thread at a time leads it, and waits for what comes next ──┐
-//! listeners ──▶ intake ──▶ request (read, queue) ──▶ Application::call ──▶ response ──▶ client │
+//! listeners ──▶ intake ──▶ request ──▶ calls ──▶ Application::call ──▶ response ──▶ client     │
 //!               │              │                          ▲                  │                 │
 //!               │              └─ storage: bodies         └ threads          └─ transport      │
 //! siblings ◀──▶ exchange: connections move to another worker                                   │
 //! master ◀────▶ life: ready, draining, recycled, ended                                         │
 //!               └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! `event_loop` has a file for each of these moments, and is the only room that knows the loop. The others hold structs that own their
+//! fields; each uses those below it alone (see the map in `src/README.md`).
 //!
 //! [`run`] serves with any [`Application`]; the engine's calls Python. One in Rust:
 //!
@@ -79,66 +82,37 @@
 //! ```
 #![deny(unsafe_code)]
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, sync::Arc};
 
-use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
-
-pub mod application;
+mod application;
+mod calls;
 mod connection;
 mod event_loop;
 mod exchange;
 mod intake;
 mod life;
+mod log_limits;
+mod poll;
 mod request;
-pub mod response;
+mod response;
 mod shared;
 mod storage;
 mod threads;
 mod transport;
 
-pub use application::{Application, Body, BodyBytes, BodyLength, Client, Gone, LiveBody, Request, Waiting};
-pub use response::Response;
-pub use storage::store::SpoolFile;
+pub use application::{Application, Request};
+pub use event_loop::setup::Setup;
+pub use life::LoopEnd;
+pub use request::peer::Client;
+pub use response::{BodyLength, Response, Waiting};
+pub use storage::{
+    body::{Body, BodyBytes, LiveBody},
+    outbox::{Gone, Kept},
+    store::SpoolFile,
+};
 
-use event_loop::Loop;
+use event_loop::{Loop, crew::Crew};
 use shared::Shared;
-use threads::Crew;
-
-/// What a worker starts with: its share of what the template was given, and the descriptors that it inherited.
-pub struct Setup {
-    /// As the template was told.
-    pub boot: Boot,
-    /// The worker's slot of the scoreboard.
-    pub slot: u16,
-    /// To the master.
-    pub channel: Channel,
-    /// In the order of [`Boot::listeners`].
-    pub listeners: Vec<OwnedFd>,
-    /// Where the worker puts connections that are to move.
-    pub exchange_give: OwnedFd,
-    /// Where it takes connections that move here.
-    pub exchange_take: OwnedFd,
-    /// Readable when the process was sent SIGTERM.
-    pub terminated: OwnedFd,
-    /// Opened for appending.
-    pub access_log: Option<OwnedFd>,
-    /// Of the generation.
-    pub scoreboard: Arc<Scoreboard>,
-    /// The worker's own.
-    pub log: slog::Logger,
-}
-
-/// How a worker's loop came to its end. The process exits next: after `atexit` and the like, within what is left of the drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoopEnd {
-    /// All requests have ended, and the master knows that. The deadline bounds the interpreter's exit.
-    Drained {
-        /// Of CLOCK_MONOTONIC.
-        deadline: std::time::Instant,
-    },
-    /// Told to quit, or the master is gone: at once.
-    Quit,
-}
 
 /// Serves until told to end. Called on the main thread, with the application loaded. Tells the master that the worker is ready. Starts the
 /// other threads itself; they have ended when this returns. An error means that the kernel refused a descriptor at the start.

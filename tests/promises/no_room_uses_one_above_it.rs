@@ -8,9 +8,29 @@ use std::{
 use ostler_tests::repository;
 
 /// The rooms of each crate, from below.
-const CRATES: [(&str, &[&str]); 2] = [
+const CRATES: [(&str, &[&str]); 3] = [
     ("src/daemon", &["sys", "options", "settings", "resources", "master", "cli"]),
     ("src/http", &["refusal", "syntax", "target", "head", "answer", "proxy", "h1"]),
+    (
+        "src/serve",
+        &[
+            "log_limits",
+            "transport",
+            "poll",
+            "storage",
+            "shared",
+            "request",
+            "response",
+            "connection",
+            "exchange",
+            "intake",
+            "life",
+            "calls",
+            "threads",
+            "application",
+            "event_loop",
+        ],
+    ),
 ];
 
 #[test]
@@ -25,6 +45,18 @@ fn rooms_use_only_those_below_them() {
                 let used = |above: &&&str| imports(&text).any(|import| names(import, above));
                 assert_eq!(rooms[floor + 1..].iter().find(used), None, "{}", file.display());
             }
+        }
+    }
+}
+
+#[test]
+fn each_folder_is_a_room() {
+    for (folder, rooms) in CRATES {
+        for entry in fs::read_dir(repository(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+            let known = rooms.contains(&name) || ["tests", "benches", "fuzz"].contains(&name);
+            assert!(known || !path.is_dir(), "{folder}/{name} has no place among the rooms");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ostler_serve::application::Kept;
+use ostler_serve::Kept;
 use pyo3::{ffi, prelude::*, types::PyBytes};
 
 /// `callable(first, second)`, without a tuple in between.

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ostler_serve::{Body, BodyBytes, SpoolFile, application::LiveBody};
+use ostler_serve::{Body, BodyBytes, LiveBody, SpoolFile};
 use pyo3::{
     exceptions::{PyOSError, PyStopIteration},
     prelude::*,

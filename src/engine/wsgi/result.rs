@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_serve::application::{BodyLength, Gone};
+use ostler_serve::{BodyLength, Gone};
 use pyo3::{
     exceptions::PyAssertionError,
     prelude::*,

@@ -4,10 +4,7 @@
 use std::{borrow::Cow, os::fd::OwnedFd, ptr::NonNull, sync::Arc, time::Duration};
 
 use ostler_http::ResponseHead;
-use ostler_serve::{
-    Response,
-    application::{BodyLength, Gone},
-};
+use ostler_serve::{BodyLength, Gone, Response};
 use pyo3::{
     exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError},
     prelude::*,

@@ -3,9 +3,9 @@
 use slab::Slab;
 
 use super::Connection;
-use crate::event_loop::timers::Token;
+use crate::poll::timers::Token;
 
-/// The highest serial number of a connection is below this; see [`crate::event_loop::poll::Source`].
+/// The highest serial number of a connection is below this; see [`crate::poll::Source`].
 const SERIALS: u32 = u32::MAX;
 
 #[derive(Default)]

@@ -1,21 +1,29 @@
 //! A client's connection: what is known of it between its requests, and where it is with one.
 
 pub(crate) mod connections;
+pub(crate) mod pool;
+pub(crate) mod work;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
-
-use ostler_http::{RequestHead, h1::RequestReader};
-
-use crate::{
-    application::Client,
-    event_loop::timers::{Deadline, Token},
-    request::{body::BodyReader, work::Work},
-    response::outbox::Outbox,
-    transport::Transport,
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-/// The most bytes that one turn of the loop reads from a connection, or sends to it.
-pub(crate) const TURN: usize = 256 * 1024;
+use ostler_http::{Refusal, RequestHead, h1::RequestReader, proxy::proxy_protocol};
+use ostler_wire::WorkerSettings;
+
+use self::work::Work;
+use crate::{
+    poll::timers::{Deadline, Token},
+    request::{
+        body::BodyReader,
+        peer::{Peer, proxy_expected},
+    },
+    shared::Shared,
+    storage::outbox::Outbox,
+    transport::Transport,
+};
 
 /// An open connection. Small while it idles: buffers belong to requests.
 pub(crate) struct Connection {
@@ -45,12 +53,71 @@ pub(crate) struct Connection {
     pub came: Option<Instant>,
 }
 
-/// The client at the other end of a connection.
-#[derive(Clone)]
-pub(crate) struct Peer {
-    pub client: Arc<Client>,
-    /// Whether its word on forwarding counts (`--forwarded-allow-ips`).
-    pub trusted: bool,
+impl Connection {
+    /// One that was accepted, or taken over.
+    pub fn new(
+        token: Token,
+        transport: Transport,
+        address: Option<SocketAddr>,
+        listener: u16,
+        shared: &Shared,
+    ) -> Connection {
+        Connection {
+            token,
+            transport: Arc::new(transport),
+            address,
+            peer: None,
+            listener,
+            phase: Phase::Head,
+            deadline: Deadline::default(),
+            partial: None,
+            interest: Interest::None,
+            readable: true,
+            half_closed: false,
+            proxy_expected: proxy_expected(shared.trust(listener), address),
+            leaving: false,
+            requests: 0,
+            came: None,
+        }
+    }
+
+    /// Takes the PROXY header from the beginning of its bytes, if there must be one; `false` while it is not complete.
+    pub fn take_proxy_header(&mut self, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
+        if !self.proxy_expected {
+            return Ok(true);
+        }
+        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
+        bytes.drain(..length);
+        self.proxy_expected = false;
+        self.address = addresses.map(|(source, _)| source).or(self.address);
+        self.peer = None;
+        Ok(true)
+    }
+
+    /// The client at the other end.
+    pub fn peer(&mut self, shared: &Shared) -> &Peer {
+        self.peer.get_or_insert_with(|| Peer::new(self.address, self.listener, shared.trust(self.listener)))
+    }
+
+    /// Keeps the beginning of the next request.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.partial = Some(Box::new(Partial { bytes: bytes.to_vec(), ..Partial::default() }));
+    }
+
+    /// How long it may idle.
+    pub fn keep_alive(&self, worker: &WorkerSettings) -> Duration {
+        if self.requests == 0 { worker.header_timeout } else { worker.keep_alive }
+    }
+
+    /// Whether nothing of its next request was read.
+    pub fn idles(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.partial.is_none()
+    }
+
+    /// Since when it has waited for its next request; `None` if it has no deadline to tell that from.
+    pub fn idle_since(&self, worker: &WorkerSettings) -> Option<Instant> {
+        self.deadline.due()?.checked_sub(self.keep_alive(worker))
+    }
 }
 
 /// See [`Connection::interest`].

@@ -3,27 +3,19 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_http::Refusal;
-use ostler_wire::{Recycle, WorkerSettings};
+use ostler_wire::Recycle;
 
-use super::{Loop, Step, calls::Stuck, timers::Token};
-use crate::{connection::Phase, request::read::NO_ROOM};
+use super::{Loop, Step, read::NO_ROOM};
+use crate::{calls::first_look, connection::Phase, poll::timers::Token};
 
 /// The shortest time between two looks at a call. While it waits for its client, its own time does not advance.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LATE_HEAD: Refusal = Refusal { status: 408, why: "the head did not come within --header-timeout" };
 const LATE_BODY: Refusal = Refusal { status: 408, why: "the body paused for --body-timeout" };
 
-/// How long a call has lasted when it is first looked at; zero for never.
-pub(crate) fn first_look(worker: &WorkerSettings) -> Duration {
-    match (worker.slow_request, worker.timeout) {
-        (slow, timeout) if slow.is_zero() || (!timeout.is_zero() && timeout <= slow) => timeout,
-        (slow, _) => slow,
-    }
-}
-
 impl Loop {
     /// A connection's deadline has expired.
-    pub(crate) fn timed_out(&mut self, token: Token) {
+    pub(super) fn timed_out(&mut self, token: Token) {
         let Some(connection) = self.connection(token) else { return };
         match &mut connection.phase {
             Phase::Head => match connection.partial.take() {
@@ -76,6 +68,6 @@ impl Loop {
         self.steps.push_back(Step::Explain(seat, "request timed out"));
         self.ask_replacement(Recycle::Timeout);
         let answered = self.answer_for(token, seat, 504);
-        self.calls.stuck.push(Stuck { token, answered });
+        self.calls.give_up(token, answered);
     }
 }

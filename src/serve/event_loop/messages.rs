@@ -81,7 +81,7 @@ impl Loop {
     }
 
     /// Sends the stacks that the master has asked for.
-    pub fn answer_stacks(&self, stacks: String) {
+    pub(super) fn answer_stacks(&self, stacks: String) {
         self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
     }
 }

@@ -1,17 +1,38 @@
-//! The loop: turns what has happened to descriptors, deadlines and messages into steps. Whoever locks it runs it (see `threads`).
-//! A connection begins and ends in `intake`, its requests are read in `request` and answered in `response`; it may move to another
-//! worker through `exchange`. The worker's own beginning, drain and end are in `life`.
+//! The loop: turns what has happened to descriptors, deadlines and messages into steps. Whoever locks it runs it (see `crew`).
+//!
+//! This is the top room, and the only one that knows [`Loop`]. The rooms below hold structs that own their fields; here they are put
+//! together, with a file for each moment:
+//!
+//! | moment | file |
+//! |---|---|
+//! | a thread enters the loop, leads, waits | `crew`, `threads`, `wait` |
+//! | a connection is accepted, or ends | `accept` |
+//! | a connection moves to another worker, or comes from one | `moves` |
+//! | a head or a body comes | `read` |
+//! | a request waits, and is called | `call` |
+//! | a call has ended: its connection goes on | `finish`, `write` |
+//! | the loop answers instead of the application | `answer` |
+//! | a request is logged | `record` |
+//! | a deadline expires | `late` |
+//! | the master says something | `messages` |
+//! | the worker serves, drains, ends | `life`, `cut` |
 
-pub(crate) mod calls;
-pub(crate) mod clock;
-pub(crate) mod late;
-pub(crate) mod log_limits;
+mod accept;
+mod answer;
+mod call;
+pub(crate) mod crew;
+mod cut;
+mod finish;
+mod late;
+mod life;
 mod messages;
-pub(crate) mod poll;
-pub(crate) mod pool;
-pub(crate) mod timers;
-pub(crate) mod turn;
+mod moves;
+mod read;
+mod record;
+pub(crate) mod setup;
+mod threads;
 mod wait;
+mod write;
 
 use std::{
     collections::VecDeque,
@@ -23,38 +44,30 @@ use std::{
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::h1::Limits;
-use ostler_wire::{
-    Channel, FromWorker,
-    scoreboard::{Slot, WorkerState},
-};
+use ostler_wire::{Channel, FromWorker, scoreboard::WorkerState};
 use slog::{debug, error};
 
+use self::setup::Setup;
 use crate::{
-    LoopEnd, Setup,
-    connection::{Connection, Interest, Phase, connections::Connections},
-    event_loop::{
-        calls::Calls,
+    calls::{Calls, group::Group, held::Held, queue::Queue},
+    connection::{Connection, Interest, Phase, connections::Connections, pool::Pool, work::Work},
+    exchange::{self, Exchange, handover::Handover},
+    intake::{Intake, idle::Idle, make_places, most_connections, spread::Spread},
+    life::{Life, LoopEnd, recycle::Recycling},
+    log_limits::ClientLines,
+    poll::{
+        Poll, Source,
         clock::Clock,
-        log_limits::ClientLines,
-        poll::{Poll, Source},
-        pool::Pool,
         timers::{Timers, Token},
         turn::Turn,
     },
-    exchange::{self, Exchange, handover::Handover},
-    intake::{Intake, idle::Idle, make_places, most_connections, spread::Spread},
-    life::{Life, recycle::Recycling},
-    request::work::Work,
-    response::{access_log::AccessLog, group::Group},
+    response::access_log::AccessLog,
     shared::Shared,
-    threads::{
-        lead::{Lead, Threads, Wake},
-        recall::Held,
-    },
+    threads::lead::{Lead, Threads, Wake},
 };
 
 /// What the thread that runs the loop has to do outside of it.
-pub(crate) enum Step {
+enum Step {
     /// Wake whom it says, make this call, then [`Loop::finish`].
     Call(Box<Work>, Wake),
     /// Nothing to do for the leader: wait, from [`Loop::begin_wait`] to [`Loop::end_wait`].
@@ -75,41 +88,42 @@ pub(crate) enum Step {
 
 /// The state of a worker's loop.
 pub(crate) struct Loop {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) limits: Limits,
-    pub(crate) clock: Clock,
-    pub(crate) poll: Poll,
-    pub(crate) turn: Turn,
-    pub(crate) timers: Timers,
+    shared: Arc<Shared>,
+    limits: Limits,
+    clock: Clock,
+    poll: Poll,
+    turn: Turn,
+    timers: Timers,
     /// What is to be done outside of the loop, before anything else.
-    pub(crate) steps: VecDeque<Step>,
+    steps: VecDeque<Step>,
     /// The leader waits with nothing left to do.
     sleeps: bool,
-    pub(crate) threads: Threads,
-    pub(crate) calls: Calls,
-    pub(crate) held: Held,
+    threads: Threads,
+    calls: Calls,
+    held: Held,
     /// Since when the stand-by leads.
-    pub(crate) busy_since: Option<Instant>,
-    pub(crate) connections: Connections,
-    pub(crate) intake: Intake,
-    pub(crate) idle: Idle,
-    pub(crate) exchange: Exchange,
-    pub(crate) handover: Handover,
-    pub(crate) spread: Spread,
+    busy_since: Option<Instant>,
+    connections: Connections,
+    intake: Intake,
+    idle: Idle,
+    exchange: Exchange,
+    handover: Handover,
+    spread: Spread,
     /// Requests that are complete, oldest first.
-    pub(crate) ready: VecDeque<Token>,
+    queue: Queue,
     /// Connections whose bodies wait for a descriptor.
-    pub(crate) parked: VecDeque<Token>,
-    pub(crate) pool: Pool,
-    pub(crate) scratch: Vec<u8>,
-    pub(crate) group: Group,
-    pub(crate) life: Life,
-    pub(crate) recycling: Recycling,
-    pub(crate) channel: Channel,
+    parked: VecDeque<Token>,
+    pool: Pool,
+    /// What is read here is used at once.
+    scratch: Vec<u8>,
+    group: Group,
+    life: Life,
+    recycling: Recycling,
+    channel: Channel,
     terminated: OwnedFd,
-    pub(crate) access_log: AccessLog,
+    access_log: AccessLog,
     /// Limits the log lines about single clients.
-    pub(crate) client_lines: ClientLines,
+    client_lines: ClientLines,
     /// The last attempt to log how many lines of the error log were lost.
     lost_told: Instant,
 }
@@ -144,7 +158,7 @@ impl Loop {
             exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
             handover: Handover::new(most_connections, clock.now),
             spread: Spread::default(),
-            ready: VecDeque::new(),
+            queue: Queue::default(),
             parked: VecDeque::new(),
             pool: Pool::default(),
             scratch: vec![0; exchange::PACKET],
@@ -167,26 +181,22 @@ impl Loop {
         event_loop.poll.watch(&shared.alarm, Source::Alarm, EpollFlags::EPOLLIN)?;
         event_loop.poll.watch(&event_loop.channel, Source::Master, EpollFlags::EPOLLIN)?;
         event_loop.poll.watch(&event_loop.terminated, Source::Terminated, EpollFlags::EPOLLIN)?;
-        let slot = event_loop.slot();
+        let slot = shared.slot();
         slot.since.store(event_loop.clock.milliseconds(), Relaxed);
         slot.enter(WorkerState::Booting);
         event_loop.tell(FromWorker::Ready);
         Ok(event_loop)
     }
 
-    pub fn slot(&self) -> &Slot {
-        self.shared.scoreboard.slot(self.shared.slot)
-    }
-
     /// Sends a message to the master. If the master has ended, the channel reports that soon.
-    pub fn tell(&self, message: FromWorker) {
+    fn tell(&self, message: FromWorker) {
         if let Err(error) = self.channel.send_now(&message) {
             debug!(self.shared.log, "could not tell the master"; "error" => %error);
         }
     }
 
     /// Looks at the clocks.
-    pub fn read_clock(&mut self) {
+    fn read_clock(&mut self) {
         if self.clock.read() {
             self.access_log.update_time();
         }
@@ -195,7 +205,7 @@ impl Loop {
     /// The next thing to do for the Python thread `seat`, or for the stand-by. A turn serves each connection that can go on, once, and
     /// ends in [`Step::Wait`]. A connection that can still go on then is served in the next turn, after events, timers and messages:
     /// a client that always has more to send does not hold up the others.
-    pub fn next(&mut self, seat: Option<u16>) -> Step {
+    fn next(&mut self, seat: Option<u16>) -> Step {
         loop {
             if let Some(step) = self.steps.pop_front() {
                 return step;
@@ -213,7 +223,7 @@ impl Loop {
                     }
                 }
                 None => {
-                    if self.threads.lead == Lead::Standby
+                    if self.threads.lead() == Lead::Standby
                         && let Some(seat) = self.threads.promote()
                     {
                         return Step::Promote(seat);
@@ -243,7 +253,7 @@ impl Loop {
     }
 
     fn leads(&self, seat: Option<u16>) -> bool {
-        self.threads.lead == seat.map_or(Lead::Standby, Lead::Thread)
+        self.threads.lead() == seat.map_or(Lead::Standby, Lead::Thread)
     }
 
     /// A thread that does not lead has nothing left to do.
@@ -261,7 +271,7 @@ impl Loop {
             Source::Listener(listener) => self.accept(listener),
             Source::Waiting => self.take_moved(),
             Source::Idle => self.take_idle(),
-            Source::Room => self.room_again(),
+            Source::Room => self.handover.room_again(&self.exchange, &self.poll),
             Source::Master => self.read_messages(),
             Source::Terminated => self.terminated(),
             Source::Alarm => self.read_notes(),
@@ -312,7 +322,7 @@ impl Loop {
     }
 
     /// Watches a connection's socket. Epoll reports earlier events, too.
-    pub fn watch(&mut self, token: Token, interest: Interest) {
+    fn watch(&mut self, token: Token, interest: Interest) {
         let Some(connection) = self.connections.get(token) else { return };
         // Bytes that come from now on have not waited in the listener's queue.
         connection.came = None;
@@ -333,12 +343,12 @@ impl Loop {
         }
     }
 
-    pub fn connection(&mut self, token: Token) -> Option<&mut Connection> {
+    fn connection(&mut self, token: Token) -> Option<&mut Connection> {
         self.connections.get(token)
     }
 
     /// How the worker has ended, for [`crate::run`].
-    pub fn ending(&mut self) -> LoopEnd {
+    fn ending(&mut self) -> LoopEnd {
         self.record_unfinished();
         self.access_log.close();
         self.life.ending()

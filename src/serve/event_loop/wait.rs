@@ -18,9 +18,10 @@ const RETRY: Duration = Duration::from_millis(1);
 const SLEPT: Duration = Duration::from_millis(1);
 /// Stands for "no bound" in comparisons.
 const A_DAY: Duration = Duration::from_secs(86_400);
+
 impl Loop {
     /// Wakes the leader if something is due before its wait ends.
-    pub fn shorten_wait(&self) {
+    pub(super) fn shorten_wait(&self) {
         if let (Some(until), Some(due)) = (self.poll.waits_until, self.due())
             && due < until
         {
@@ -29,7 +30,7 @@ impl Loop {
     }
 
     /// The leader is about to wait for events (not at all, if there is more to do). Returns the buffer for them, and the time-out.
-    pub fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
+    pub(super) fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
         self.access_log.flush();
         self.turn.end();
         self.sleeps = !self.has_more_to_do();
@@ -43,7 +44,7 @@ impl Loop {
             (Life::Serving, false) => WorkerState::Busy,
             _ => WorkerState::Draining,
         };
-        self.slot().enter(at_rest);
+        self.shared.slot().enter(at_rest);
         let due = self.due();
         self.poll.waits_until = Some(due.unwrap_or_else(|| self.clock.now + A_DAY));
         // Rounded up: waking before the deadline would only mean waiting again.
@@ -56,7 +57,7 @@ impl Loop {
     }
 
     /// The leader's wait has returned. Another thread may lead by now, and may still be handling earlier events.
-    pub fn end_wait(&mut self, seat: Option<u16>, events: Vec<EpollEvent>, filled: nix::Result<usize>) {
+    pub(super) fn end_wait(&mut self, seat: Option<u16>, events: Vec<EpollEvent>, filled: nix::Result<usize>) {
         let filled = match filled {
             Ok(filled) => filled,
             Err(nix::errno::Errno::EINTR) => 0,
@@ -71,18 +72,18 @@ impl Loop {
         self.handover.turn();
         if self.leads(seat) {
             self.poll.waits_until = None;
-            if self.slot().state() == WorkerState::Idle {
-                self.slot().enter(WorkerState::Working);
+            if self.shared.slot().state() == WorkerState::Idle {
+                self.shared.slot().enter(WorkerState::Working);
             }
         }
-        if self.intake.armed.newcomers {
-            self.intake.called = 0;
+        if self.intake.armed().newcomers {
+            self.intake.take_called();
         }
         self.count_turn();
         let before = self.clock.now;
         self.read_clock();
-        if self.intake.armed.newcomers && self.sleeps && self.clock.now >= before + SLEPT {
-            self.intake.looked.fill(self.clock.now);
+        if self.intake.armed().newcomers && self.sleeps && self.clock.now >= before + SLEPT {
+            self.intake.queues_were_empty(self.clock.now);
         }
         self.turn.begin(self.clock.now);
         self.do_what_is_due();
@@ -90,7 +91,7 @@ impl Loop {
 
     /// Shows the master that the loop is at work. A master that does not watch the counter gets a message.
     fn count_turn(&self) {
-        let slot = self.slot();
+        let slot = self.shared.slot();
         slot.turns.store(slot.turns.load(Relaxed).wrapping_add(1).max(1), Relaxed);
         if slot.watched.load(Relaxed) == 0 {
             slot.watched.store(1, Relaxed);
@@ -100,7 +101,7 @@ impl Loop {
 
     /// Whether the next turn has something to do even without a new event.
     fn has_more_to_do(&self) -> bool {
-        self.turn.left() > 0 || self.shared.store.has_files_to_delete() || !self.ready.is_empty() && self.thread_free()
+        self.turn.left() > 0 || self.shared.store.has_files_to_delete() || !self.queue.is_empty() && self.thread_free()
     }
 
     /// When something is due, with or without an event.
@@ -108,12 +109,12 @@ impl Loop {
         if self.has_more_to_do() {
             return Some(self.clock.now);
         }
-        let soon = (!self.ready.is_empty()).then(|| self.clock.now + RETRY);
+        let soon = (!self.queue.is_empty()).then(|| self.clock.now + RETRY);
         let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.clock.now + wait);
         let dues = [
             soon,
             self.timers.due(),
-            self.intake.paused_until,
+            self.intake.paused_until(),
             self.life.due(),
             self.recycling.due(),
             self.accepts_while_busy_at(),
@@ -129,27 +130,30 @@ impl Loop {
 
     /// Does what is due, apart from the connections' deadlines.
     fn do_what_is_due(&mut self) {
-        if self.intake.paused_until.is_some_and(|until| until <= self.clock.now) {
-            self.intake.paused_until = None;
+        if self.intake.end_pause(Some(self.clock.now)) {
             self.arm();
         }
         if self.accepts_while_busy_at().is_some_and(|at| at <= self.clock.now) {
             self.arm();
         }
         self.recall();
-        self.report_held_lock();
-        self.end_pause();
+        self.held.report(&self.shared, self.queue.len(), self.clock.now);
+        if self.spread.end_pause(self.clock.now) {
+            self.arm();
+        }
         if self.shared.store.has_files_to_delete() {
             self.shared.store.delete_piece();
         }
         self.unpark();
-        if self.intake.crowded && self.has_room() {
-            self.intake.crowded = false;
+        if self.intake.is_crowded() && self.has_room() {
+            self.intake.end_crowding();
             self.arm();
         }
         self.shed();
         self.advance_drain();
-        self.look_at_age_and_memory();
+        if let Some(why) = self.recycling.look(self.clock.now) {
+            self.ask_replacement(why);
+        }
         if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.clock.now {
             self.lost_told = self.clock.now;
             log::tell_lost(&self.shared.log);

@@ -3,26 +3,23 @@
 
 use std::{
     collections::VecDeque,
+    io,
     os::fd::BorrowedFd,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
 use nix::sys::epoll::EpollFlags;
-use ostler_wire::scoreboard::WorkerState;
 use slog::{debug, error, info, warn};
 
+use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
 use crate::{
-    connection::{Connection, Interest, Partial, Phase},
-    event_loop::{Loop, log_limits::Rarely, poll::Source, timers::Token},
-    exchange::{self, GiveOutcome, Moved, Packet, Taken},
-    intake::TAKES,
-    life::Life,
-    transport::PeerState,
+    connection::{Connection, Phase, connections::Connections},
+    log_limits::Rarely,
+    poll::{Poll, Source, timers::Token},
+    shared::Shared,
 };
 
-/// A connection moves to an idle sibling if its request would otherwise wait for about this long.
-const WORTH_MOVING: Duration = Duration::from_micros(500);
 /// The shortest time between two looks for an idle sibling.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 /// When to try a full exchange again, where the kernel does not report that it has room.
@@ -46,7 +43,7 @@ pub(crate) struct Handover {
     /// Limits the log lines about lost connections: an application can write anything to the exchange, as often as it likes.
     lost: Rarely,
     /// The most connections in one packet, given or taken.
-    pub at_once: usize,
+    at_once: usize,
     /// The counts of moved connections and of sends when the drain began.
     before: (u64, u64),
     /// When to look at siblings again, if none was idle.
@@ -66,7 +63,7 @@ enum Room {
 impl Handover {
     /// For a worker with at most that many connections.
     pub fn new(most_connections: usize, now: Instant) -> Handover {
-        let at_once = (most_connections / 8).clamp(1, exchange::MOST);
+        let at_once = (most_connections / 8).clamp(1, MOST);
         Handover {
             leaving: VecDeque::new(),
             room: Room::Free,
@@ -82,6 +79,142 @@ impl Handover {
     /// A new turn of the loop begins.
     pub fn turn(&mut self) {
         self.gave = false;
+    }
+
+    /// The most connections in one packet, given or taken.
+    pub fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    /// Whether to look for an idle sibling now. Each look reads a cache line per slot, too much for each request of a busy worker.
+    pub fn looks_again(&self, now: Instant) -> bool {
+        now >= self.look_again
+    }
+
+    /// No sibling was idle.
+    pub fn found_none(&mut self, now: Instant) {
+        self.look_again = now + BETWEEN_LOOKS;
+    }
+
+    /// A drain begins. One without a hand-over may follow one with a hand-over: then no worker is left to take the connections.
+    pub fn begin(&mut self, hand_over: bool, shared: &Shared, now: Instant) {
+        if !hand_over {
+            return self.leaving.clear();
+        }
+        self.room = Room::Ask(now + TOGETHER);
+        self.before = given_and_sends(shared);
+    }
+
+    /// Logs how many connections have moved, after a drain.
+    pub fn log(&self, shared: &Shared) {
+        let ((given, sends), before) = (given_and_sends(shared), self.before);
+        info!(shared.log, "connections handed over"; "connections" => given.wrapping_sub(before.0),
+            "sends" => sends.wrapping_sub(before.1));
+    }
+
+    /// Queues an idle connection for a move. It is served here until it moves.
+    pub fn queue(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.leaving, true) {
+            self.leaving.push_back(connection.token);
+        }
+    }
+
+    /// Gives one packet of idle connections in each turn of the loop, while there is room. Returns those that have moved, to be closed
+    /// here; `None` if there is nothing to do.
+    pub fn give_idle(
+        &mut self,
+        exchange: &Exchange,
+        connections: &mut Connections,
+        poll: &Poll,
+        shared: &Shared,
+        now: Instant,
+    ) -> Option<Vec<Token>> {
+        if self.gave || self.due(now).is_none_or(|due| due > now) {
+            return None;
+        }
+        self.gave = true;
+        let (packet, tokens) = self.pack(connections, shared);
+        let socket = |token: &Token| connections.peek(*token).map(|connection| connection.transport.descriptor());
+        let given = match tokens.is_empty() {
+            true => Ok(GiveOutcome::Yes),
+            false => {
+                count_send(shared);
+                exchange.idle.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
+            }
+        };
+        self.room = match given {
+            Ok(GiveOutcome::Yes) => Room::Free,
+            Ok(GiveOutcome::Full) => self.await_room(exchange, poll, shared, now),
+            Ok(GiveOutcome::TooMany) => Room::Ask(now + LATER),
+            Err(error) => {
+                if !std::mem::replace(&mut self.complained, true) {
+                    warn!(shared.log, "connections could not move"; "error" => %error);
+                }
+                Room::Ask(now + MUCH_LATER)
+            }
+        };
+        if self.room == Room::Free {
+            count_given(tokens.len(), shared);
+            return Some(tokens);
+        }
+        tokens.iter().rev().for_each(|token| self.leaving.push_front(*token));
+        Some(Vec::new())
+    }
+
+    fn await_room(&self, exchange: &Exchange, poll: &Poll, shared: &Shared, now: Instant) -> Room {
+        match poll.watch(exchange.idle.giving(), Source::Room, EpollFlags::EPOLLOUT) {
+            Ok(()) => Room::Full,
+            Err(error) => {
+                error!(shared.log, "could not watch the exchange"; "error" => %error);
+                Room::Ask(now + LATER)
+            }
+        }
+    }
+
+    /// The next connections that can move.
+    fn pack(&mut self, connections: &mut Connections, shared: &Shared) -> (Packet, Vec<Token>) {
+        let (mut packet, mut tokens) = (empty_packet(shared), Vec::with_capacity(self.at_once));
+        while tokens.len() < self.at_once
+            && let Some(token) = self.leaving.pop_front()
+        {
+            let Some(connection) = connections.get(token) else { continue };
+            if !connection.may_move() {
+                // It has a request now. It is queued again when it is idle again.
+                connection.leaving = false;
+            } else if connection.pack(&mut packet) {
+                tokens.push(token);
+            } else {
+                self.leaving.push_front(token);
+                break;
+            }
+        }
+        (packet, tokens)
+    }
+
+    /// The exchange has room again.
+    pub fn room_again(&mut self, exchange: &Exchange, poll: &Poll) {
+        self.room = Room::Free;
+        let _ = poll.forget(exchange.idle.giving());
+    }
+
+    /// The connections of a packet that was taken, or of none; `None` if there was none, or it could not be taken.
+    pub fn received(&self, taken: io::Result<Option<Taken>>, shared: &Shared, now: Instant) -> Option<Vec<Moved>> {
+        match taken {
+            Ok(Some(Taken { moved, lost })) => {
+                if lost > 0 && self.lost.is_due(now) {
+                    error!(shared.log, "connections were lost on the exchange"; "connections" => lost,
+                        "error" => "this process may not open more files");
+                }
+                Some(moved)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                if self.lost.is_due(now) {
+                    error!(shared.log, "connections were lost on the exchange"; "error" => %error);
+                }
+                None
+            }
+        }
     }
 
     /// When the next packet is to be given; a time in the past means now.
@@ -100,7 +233,7 @@ impl Connection {
     fn may_move(&self) -> bool {
         matches!(self.phase, Phase::Head)
             && !self.half_closed
-            && self.bytes().len() <= exchange::LARGEST
+            && self.bytes().len() <= LARGEST
             && self.transport.state().is_some()
     }
 
@@ -114,286 +247,40 @@ impl Connection {
     }
 }
 
-impl Loop {
-    // Giving ---------------------------------------------------------------------------------------------------------
-
-    /// Whether an idle sibling would serve a connection's request sooner than this worker.
-    pub(crate) fn better_elsewhere(&mut self) -> bool {
-        let ahead = self.poll.left() + self.ready.len();
-        let wait = match self.thread_free() {
-            // Calls that wait for something else (a database) run at the same time, one on each free thread.
-            true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,
-            true => self.calls.usual * ahead as u32,
-            false => Duration::MAX,
-        };
-        match self.life {
-            Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.look_for_idle(),
-            Life::Draining(drain) => drain.hand_over && wait > WORTH_MOVING,
-            Life::Over(_) => false,
+/// Gives a connection whose next request has come but was not parsed yet; `false` if it has to stay.
+pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, shared: &Shared) -> bool {
+    let mut packet = empty_packet(shared);
+    if !connection.may_move() || !connection.pack(&mut packet) {
+        return false;
+    }
+    count_send(shared);
+    match exchange.waiting.give(&packet, &[connection.transport.descriptor()]) {
+        Ok(GiveOutcome::Yes) => {
+            count_given(1, shared);
+            true
+        }
+        Ok(GiveOutcome::Full | GiveOutcome::TooMany) => false,
+        Err(error) => {
+            debug!(shared.log, "a connection could not move"; "error" => %error);
+            false
         }
     }
+}
 
-    /// Looks at most once in [`BETWEEN_LOOKS`]: each look reads a cache line per slot, too much for each request of a busy worker.
-    fn look_for_idle(&mut self) -> bool {
-        if self.thread_free() && self.clock.now < self.handover.look_again {
-            return false;
-        }
-        let idle = self.sibling_idle();
-        if !idle {
-            self.handover.look_again = self.clock.now + BETWEEN_LOOKS;
-        }
-        idle
-    }
+fn empty_packet(shared: &Shared) -> Packet {
+    Packet::new(shared.boot.listeners.iter().map(|listener| &listener.name[..]))
+}
 
-    fn sibling_idle(&self) -> bool {
-        self.shared.scoreboard.siblings(self.shared.slot).any(|slot| slot.state() == WorkerState::Idle)
-    }
+fn given_and_sends(shared: &Shared) -> (u64, u64) {
+    (shared.slot().given.load(Relaxed), shared.slot().sends.load(Relaxed))
+}
 
-    /// A drain begins. One without a hand-over may follow one with a hand-over: then no worker is left to take the connections.
-    pub(crate) fn begin_handover(&mut self, hand_over: bool) {
-        if !hand_over {
-            return self.handover.leaving.clear();
-        }
-        self.handover.room = Room::Ask(self.clock.now + TOGETHER);
-        self.handover.before = self.given_and_sends();
-    }
+fn count_given(connections: usize, shared: &Shared) {
+    let given = &shared.slot().given;
+    given.store(given.load(Relaxed).wrapping_add(connections as u64), Relaxed);
+}
 
-    /// Logs how many connections have moved, after a drain.
-    pub(crate) fn log_handover(&self) {
-        let ((given, sends), before) = (self.given_and_sends(), self.handover.before);
-        info!(self.shared.log, "connections handed over"; "connections" => given.wrapping_sub(before.0),
-            "sends" => sends.wrapping_sub(before.1));
-    }
-
-    fn given_and_sends(&self) -> (u64, u64) {
-        (self.slot().given.load(Relaxed), self.slot().sends.load(Relaxed))
-    }
-
-    /// Queues an idle connection for a move. It is served here until it moves.
-    pub(crate) fn queue_to_move(&mut self, token: Token) {
-        if let Some(connection) = self.connections.get(token)
-            && !std::mem::replace(&mut connection.leaving, true)
-        {
-            self.handover.leaving.push_back(token);
-        }
-    }
-
-    /// Gives one packet of idle connections in each turn of the loop, while there is room; `false` if there is nothing to do.
-    pub(crate) fn give_idle(&mut self) -> bool {
-        if self.handover.gave || self.handover.due(self.clock.now).is_none_or(|due| due > self.clock.now) {
-            return false;
-        }
-        self.handover.gave = true;
-        let (packet, tokens) = self.pack_idle();
-        let socket = |token: &Token| self.connections.peek(*token).map(|connection| connection.transport.descriptor());
-        let given = match tokens.is_empty() {
-            true => Ok(GiveOutcome::Yes),
-            false => {
-                self.count_send();
-                self.exchange.idle.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
-            }
-        };
-        self.handover.room = match given {
-            Ok(GiveOutcome::Yes) => Room::Free,
-            Ok(GiveOutcome::Full) => Room::Full,
-            Ok(GiveOutcome::TooMany) => Room::Ask(self.clock.now + LATER),
-            Err(error) => {
-                if !std::mem::replace(&mut self.handover.complained, true) {
-                    warn!(self.shared.log, "connections could not move"; "error" => %error);
-                }
-                Room::Ask(self.clock.now + MUCH_LATER)
-            }
-        };
-        match self.handover.room {
-            Room::Free => self.have_moved(&tokens),
-            Room::Full | Room::Ask(_) => tokens.iter().rev().for_each(|token| self.handover.leaving.push_front(*token)),
-        }
-        if self.handover.room == Room::Full {
-            let giving = self.exchange.idle.giving();
-            if let Err(error) = self.poll.watch(giving, Source::Room, EpollFlags::EPOLLOUT) {
-                error!(self.shared.log, "could not watch the exchange"; "error" => %error);
-                self.handover.room = Room::Ask(self.clock.now + LATER);
-            }
-        }
-        true
-    }
-
-    /// The next connections that can move.
-    fn pack_idle(&mut self) -> (Packet, Vec<Token>) {
-        let (mut packet, mut tokens) = (self.packet(), Vec::with_capacity(self.handover.at_once));
-        while tokens.len() < self.handover.at_once
-            && let Some(token) = self.handover.leaving.pop_front()
-        {
-            let Some(connection) = self.connections.get(token) else { continue };
-            if !connection.may_move() {
-                // It has a request now. It is queued again when it is idle again.
-                connection.leaving = false;
-            } else if connection.pack(&mut packet) {
-                tokens.push(token);
-            } else {
-                self.handover.leaving.push_front(token);
-                break;
-            }
-        }
-        (packet, tokens)
-    }
-
-    fn packet(&self) -> Packet {
-        Packet::new(self.shared.boot.listeners.iter().map(|listener| &listener.name[..]))
-    }
-
-    /// The exchange has room again.
-    pub(crate) fn room_again(&mut self) {
-        self.handover.room = Room::Free;
-        let _ = self.poll.forget(self.exchange.idle.giving());
-    }
-
-    fn have_moved(&mut self, tokens: &[Token]) {
-        let slot = self.slot();
-        slot.given.store(slot.given.load(Relaxed).wrapping_add(tokens.len() as u64), Relaxed);
-        for token in tokens {
-            self.close(*token);
-        }
-    }
-
-    fn count_send(&self) {
-        let slot = self.slot();
-        slot.sends.store(slot.sends.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-
-    /// Moves a connection whose next request has come but was not parsed yet; `false` if it has to stay.
-    pub(crate) fn give(&mut self, token: Token) -> bool {
-        let mut packet = self.packet();
-        let Some(connection) = self.connections.get(token) else { return true };
-        if !connection.may_move() || !connection.pack(&mut packet) {
-            return false;
-        }
-        let transport = connection.transport.clone();
-        self.count_send();
-        match self.exchange.waiting.give(&packet, &[transport.descriptor()]) {
-            Ok(GiveOutcome::Yes) => {
-                self.have_moved(&[token]);
-                true
-            }
-            Ok(GiveOutcome::Full | GiveOutcome::TooMany) => false,
-            Err(error) => {
-                debug!(self.shared.log, "a connection could not move"; "error" => %error);
-                false
-            }
-        }
-    }
-
-    /// Moves the oldest waiting request, if it is small and complete, to an idle sibling.
-    pub(crate) fn give_ready(&mut self, token: Token) -> bool {
-        if self.thread_free() || !self.sibling_idle() {
-            return false;
-        }
-        let Some(connection) = self.connection(token) else { return false };
-        let Phase::Ready(work) = &connection.phase else { return false };
-        // Only a request that its bytes hold completely can move: not one with a body in a file, or announced with 100-continue.
-        let incoming = &work.incoming;
-        if incoming.filled > exchange::LARGEST || !incoming.whole {
-            return false;
-        }
-        let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) else { return false };
-        let bytes = work.incoming.bytes[..work.incoming.filled].to_vec();
-        let behind = connection.partial.replace(Box::new(Partial { bytes, ..Partial::default() }));
-        if self.give(token) {
-            self.ready.pop_front();
-            self.pool.keep(work);
-            return true;
-        }
-        if let Some(connection) = self.connection(token) {
-            connection.partial = behind;
-            connection.phase = Phase::Ready(work);
-        }
-        false
-    }
-
-    // Taking ---------------------------------------------------------------------------------------------------------
-
-    /// Takes a connection whose request waits, and serves it.
-    pub(crate) fn take_moved(&mut self) {
-        if self.life.accepts() && self.thread_free() {
-            let taken = self.take_one_moved();
-            self.repeat_event(taken, TAKES);
-        }
-    }
-
-    /// Takes one packet of idle connections, then leaves the next one to siblings.
-    pub(crate) fn take_idle(&mut self) {
-        if self.life.accepts() && self.thread_free() && self.take_some_idle() {
-            self.let_siblings_take();
-        }
-    }
-
-    /// `false` if there was none.
-    pub(crate) fn take_one_moved(&mut self) -> bool {
-        let Some(place) = self.find_place() else { return false };
-        let taken = self.take(|exchange, scratch| exchange.waiting.take(scratch));
-        if taken {
-            self.evict(place);
-        }
-        taken
-    }
-
-    /// `false` if there were none.
-    pub(crate) fn take_some_idle(&mut self) -> bool {
-        self.take(|exchange, scratch| exchange.idle.take(scratch))
-    }
-
-    /// Takes all connections from both lanes; `false` if there were none.
-    pub(crate) fn empty_exchange(&mut self) -> bool {
-        let mut any = false;
-        while self.take(|exchange, scratch| exchange.waiting.take(scratch)) || self.take_some_idle() {
-            any = true;
-        }
-        any
-    }
-
-    fn take(&mut self, from: impl Fn(&exchange::Exchange, &mut [u8]) -> std::io::Result<Option<Taken>>) -> bool {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let taken = from(&self.exchange, &mut scratch);
-        self.scratch = scratch;
-        match taken {
-            Ok(Some(Taken { moved, lost })) => {
-                if lost > 0 && self.handover.lost.is_due(self.clock.now) {
-                    error!(self.shared.log, "connections were lost on the exchange"; "connections" => lost,
-                        "error" => "this process may not open more files");
-                }
-                moved.into_iter().for_each(|moved| self.adopt(moved));
-                true
-            }
-            Ok(None) => false,
-            Err(error) => {
-                if self.handover.lost.is_due(self.clock.now) {
-                    error!(self.shared.log, "connections were lost on the exchange"; "error" => %error);
-                }
-                false
-            }
-        }
-    }
-
-    fn adopt(&mut self, moved: Moved) {
-        let listeners = &self.shared.boot.listeners;
-        let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
-        let token = self.admit(moved.transport, moved.address, listener as u16);
-        let slot = self.slot();
-        slot.taken.store(slot.taken.load(Relaxed).wrapping_add(1), Relaxed);
-        let Some(connection) = self.connection(token) else { return };
-        connection.requests = 1;
-        // The worker that gave it knows whether its PROXY header has come.
-        connection.proxy_expected &= moved.proxy_expected;
-        if moved.bytes.is_empty() {
-            // Epoll reports bytes that have come meanwhile, as soon as the socket is watched.
-            connection.readable = false;
-            return self.wait_for_request(token);
-        }
-        connection.partial = Some(Box::new(Partial { bytes: moved.bytes, ..Partial::default() }));
-        if connection.transport.peer() == PeerState::Gone {
-            return self.close(token);
-        }
-        self.watch(token, Interest::Read);
-        self.turn.go_on(token);
-    }
+fn count_send(shared: &Shared) {
+    let sends = &shared.slot().sends;
+    sends.store(sends.load(Relaxed).wrapping_add(1), Relaxed);
 }

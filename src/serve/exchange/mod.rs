@@ -20,7 +20,7 @@ use std::{
 use nix::sys::socket::MsgFlags;
 use ostler_wire::{EXCHANGE_VERSION as VERSION, channel};
 
-use crate::transport::{State, Transport};
+use crate::transport::{Transport, TransportState};
 
 /// The most bytes that may have been read of a connection that moves.
 pub(crate) const LARGEST: usize = 64 * 1024;
@@ -152,7 +152,7 @@ impl Packet {
     pub fn add(
         &mut self,
         listener: u16,
-        state: &State,
+        state: &TransportState,
         address: Option<SocketAddr>,
         proxy_expected: bool,
         read: &[u8],
@@ -199,7 +199,7 @@ fn closed(sockets: &[OwnedFd], why: &str) -> io::Error {
 /// A connection without its socket.
 struct Record<'p> {
     listener: &'p [u8],
-    state: State,
+    state: TransportState,
     flags: u8,
     address: Option<SocketAddr>,
     bytes: &'p [u8],
@@ -226,7 +226,7 @@ fn records<'p>(rest: &mut &'p [u8]) -> Option<Vec<Record<'p>>> {
 
 fn record<'p>(mut record: &'p [u8], listeners: &[&'p [u8]]) -> Option<Record<'p>> {
     let listener = listeners.get(usize::from(take_number(&mut record)?))?;
-    let state = State::read(&mut record)?;
+    let state = TransportState::read(&mut record)?;
     let flags = *record.split_off_first()?;
     let address = str::from_utf8(take_part(&mut record)?).ok()?.parse().ok();
     Some(Record { listener, state, flags, address, bytes: take_part(&mut record)? })
@@ -252,7 +252,9 @@ mod tests {
 
     fn packet(connections: &[&[u8]]) -> Packet {
         let mut packet = Packet::new(["http://a", "http://b"].into_iter());
-        connections.iter().for_each(|read| assert!(packet.add(1, &State::Plain, "[::1]:80".parse().ok(), true, read)));
+        connections
+            .iter()
+            .for_each(|read| assert!(packet.add(1, &TransportState::Plain, "[::1]:80".parse().ok(), true, read)));
         packet
     }
 
@@ -282,10 +284,10 @@ mod tests {
     #[test]
     fn a_packet_has_limits() {
         let mut packet = packet(&[&[b'x'; LARGEST]]);
-        assert!(!packet.add(0, &State::Plain, None, false, &[b'y'; 16 * 1024]));
+        assert!(!packet.add(0, &TransportState::Plain, None, false, &[b'y'; 16 * 1024]));
         assert!(
-            (1..MOST).all(|_| packet.add(0, &State::Plain, None, false, b""))
-                && !packet.add(0, &State::Plain, None, false, b"")
+            (1..MOST).all(|_| packet.add(0, &TransportState::Plain, None, false, b""))
+                && !packet.add(0, &TransportState::Plain, None, false, b"")
         );
         let exchange = exchange();
         assert_eq!(give(&exchange.idle, &packet), GiveOutcome::Yes);

@@ -1,4 +1,4 @@
-//! From a listener's queue to a connection, and a connection's end. A worker listens exactly while it could serve a request at once.
+//! What the worker takes in: which sources it listens to, who has a place when it is full, and how connections spread over workers.
 
 pub(crate) mod idle;
 pub(crate) mod spread;
@@ -7,7 +7,6 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -18,22 +17,13 @@ use nix::{
 use slog::{Logger, debug, error, warn};
 
 use crate::{
-    application::Gone,
-    connection::{Connection, Interest, Phase},
-    event_loop::{
-        Loop,
-        log_limits::Rarely,
-        poll::{Poll, Source},
-        timers::{Deadline, Token},
-    },
     exchange::Exchange,
+    log_limits::Rarely,
+    poll::{Poll, Source},
+    shared::Shared,
     transport::{PeerState, Transport, listener},
 };
 
-/// Connections accepted for one event of a listener.
-const ACCEPTS: u32 = 8;
-/// Connections taken for one event of the exchange. More than [`ACCEPTS`]: their requests have waited already.
-pub(crate) const TAKES: u32 = 64;
 /// A connection that was in the queue for less than this counts as new.
 const AGED: Duration = Duration::from_millis(10);
 /// A client that closes sooner than this after its request has not given up: it only sends no more (FIN).
@@ -47,18 +37,18 @@ const PLACES: usize = 4096;
 
 /// Where a worker takes connections from, and how many.
 pub(crate) struct Intake {
-    pub listeners: Vec<OwnedFd>,
-    pub armed: Armed,
+    listeners: Vec<OwnedFd>,
+    armed: Armed,
     /// For each listener, when its queue was last known to be empty.
-    pub looked: Vec<Instant>,
-    pub paused_until: Option<Instant>,
+    looked: Vec<Instant>,
+    paused_until: Option<Instant>,
     complained: Rarely,
     /// The most connections there may be.
-    pub most: usize,
+    most: usize,
     /// There are `most` connections, and none of them is idle.
-    pub crowded: bool,
+    crowded: bool,
     /// How many calls were made since the worker last accepted.
-    pub called: u32,
+    called: u32,
 }
 
 /// Which sources the worker listens to.
@@ -87,6 +77,143 @@ impl Intake {
         }
     }
 
+    /// The master has made new listeners, because an application has broken the old ones. A worker that drains has none.
+    pub fn inherit(&mut self, listeners: Vec<OwnedFd>, now: Instant) {
+        if !self.listeners.is_empty() {
+            listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
+            self.looked.resize(listeners.len(), now);
+            self.listeners = listeners;
+        }
+        self.paused_until = None;
+    }
+
+    /// Closes the listeners.
+    pub fn close(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// The listeners are about to close, so clients that have only connected are to be accepted first.
+    pub fn stop_deferring(&self) {
+        self.listeners.iter().for_each(|listener| listener::stop_deferring(listener.as_fd()));
+    }
+
+    pub fn listeners(&self) -> u16 {
+        self.listeners.len() as u16
+    }
+
+    pub fn armed(&self) -> Armed {
+        self.armed
+    }
+
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether nothing but busy threads keeps the worker from accepting.
+    pub fn is_open(&self) -> bool {
+        !self.crowded && self.paused_until.is_none()
+    }
+
+    /// There is no place for one more connection until one of them ends or idles.
+    pub fn begin_crowding(&mut self) {
+        self.crowded = true;
+    }
+
+    /// There may be a place again. Returns whether there was none.
+    pub fn end_crowding(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
+    }
+
+    pub fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    pub fn pause(&mut self, until: Instant) {
+        self.paused_until = Some(until);
+    }
+
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Ends a pause that is over by now (`None`: any). Returns whether there was one.
+    pub fn end_pause(&mut self, now: Option<Instant>) -> bool {
+        let over = |until: &mut Instant| now.is_none_or(|now| *until <= now);
+        self.paused_until.take_if(over).is_some()
+    }
+
+    /// A call begins.
+    pub fn count_call(&mut self) {
+        self.called += 1;
+    }
+
+    /// How many calls were made since the worker last accepted.
+    pub fn take_called(&mut self) -> u32 {
+        std::mem::take(&mut self.called)
+    }
+
+    /// The worker has slept while it listened: the queues are empty.
+    pub fn queues_were_empty(&mut self, now: Instant) {
+        self.looked.fill(now);
+    }
+
+    /// Takes one connection from a listener's queue; `None` if it is empty.
+    pub fn accept(&mut self, listener: u16, now: Instant) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        let accepted = listener::accept(self.listeners[usize::from(listener)].as_fd());
+        if matches!(accepted, Ok(None)) {
+            self.looked[usize::from(listener)] = now;
+        }
+        accepted
+    }
+
+    /// Accepting has failed. Returns whether accepting pauses. `connections`: how many there are.
+    pub fn accept_failed(&mut self, error: &io::Error, connections: usize, shared: &Shared, now: Instant) -> bool {
+        if out_of_descriptors(error) {
+            self.complain(&error.to_string(), connections, shared, now);
+            self.pause(now + OUT_OF_DESCRIPTORS);
+        } else if error.raw_os_error() == Some(nix::libc::EINVAL) {
+            // The application has shut the listener down. The master replaces it as soon as it notices.
+            self.complain("a listener was shut down", connections, shared, now);
+            self.pause(now + BROKEN);
+        } else {
+            // The client or the network ended the connection before it was accepted: no request is lost.
+            debug!(shared.log, "a connection was lost in the queue"; "error" => %error);
+            return false;
+        }
+        true
+    }
+
+    /// Logs, at most once a minute, why accepting pauses, and which limit to raise.
+    pub fn complain(&self, why: &str, connections: usize, shared: &Shared, now: Instant) {
+        if !self.complained.is_due(now) {
+            return;
+        }
+        let configured = shared.boot.worker.connections;
+        let (limit, value) = match connections < configured as usize || configured == 0 {
+            true => ("open files (ulimit -n)", shared.store.open_files()),
+            false => ("--worker-connections", configured.into()),
+        };
+        warn!(shared.log, "accepting paused"; "why" => why, "limit" => limit, "value" => value,
+            "connections" => connections, "spool_files" => shared.store.files());
+    }
+
+    /// Whether the client of a connection that was just accepted has left, and for how long its bytes have waited in the queue (zero on
+    /// a Unix socket, which does not tell). The kernel is asked only where they may have waited for long.
+    pub fn state_in_queue(&self, transport: &Transport, listener: u16, now: Instant) -> (bool, Duration) {
+        let longest = now.saturating_duration_since(self.looked[usize::from(listener)]);
+        if longest < AGED {
+            return (false, Duration::ZERO);
+        }
+        let (state, waited) = transport.state_in_queue();
+        // A client that sends FIN soon after its request may only mean that the request is complete. Later, it has given up.
+        let left = match state {
+            PeerState::There => false,
+            PeerState::SendsNoMore => waited.unwrap_or(longest) >= GIVES_UP,
+            PeerState::Gone => true,
+        };
+        (left, waited.unwrap_or_default())
+    }
+
     /// Listens to these sources, and to no others. Where several workers listen, the kernel wakes the one that has listened for longest,
     /// of those that sleep.
     pub fn arm(&mut self, wanted: Armed, poll: &Poll, exchange: &Exchange, log: &Logger) {
@@ -109,213 +236,6 @@ impl Intake {
         if wanted.idle != before.idle {
             listen(wanted.idle, exchange.idle.taking(), Source::Idle);
         }
-    }
-}
-
-impl Loop {
-    /// Listens to listeners and exchange exactly while a connection from there would be served at once. Listens to the listeners
-    /// also where clients would otherwise wait there for longer than `--max-queue-time`.
-    pub(crate) fn arm(&mut self) {
-        let open = !self.intake.crowded && self.intake.paused_until.is_none() && self.life.accepts();
-        let at_once = open && self.thread_free();
-        let newcomers = at_once || open && self.accepts_while_busy_at().is_some_and(|at| at <= self.clock.now);
-        self.listen_to(Armed { newcomers, waiting: at_once, idle: at_once && self.takes_idle() });
-    }
-
-    pub(crate) fn listen_to(&mut self, wanted: Armed) {
-        self.intake.arm(wanted, &self.poll, &self.exchange, &self.shared.log);
-    }
-
-    /// The master has made new listeners and a new exchange, because an application has broken the old ones. Empties the old queues, and
-    /// uses the new ones.
-    pub(crate) fn inherit(&mut self, descriptors: Vec<OwnedFd>) {
-        let mut descriptors = descriptors.into_iter();
-        let (Some(give), Some(take)) = (descriptors.next(), descriptors.next()) else { return };
-        if self.life.accepts() {
-            self.empty_queues();
-        }
-        self.listen_to(Armed::default());
-        match Exchange::new(give, take) {
-            Ok(exchange) => self.exchange = exchange,
-            Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
-        }
-        // A worker that drains has no listeners.
-        if !self.intake.listeners.is_empty() {
-            self.intake.listeners = descriptors.collect();
-            self.intake.listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
-            self.intake.looked.resize(self.intake.listeners.len(), self.clock.now);
-        }
-        self.intake.paused_until = None;
-        self.arm();
-    }
-
-    /// When a busy worker accepts nevertheless: half of `--max-queue-time` after it became busy, so that each client
-    /// is answered in time, by this worker's 503 or by a sibling that has become idle.
-    pub(crate) fn accepts_while_busy_at(&self) -> Option<Instant> {
-        let bound = self.shared.boot.worker.max_queue_time;
-        let busy = self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed.newcomers);
-        busy.map(|since| since + bound / 2)
-    }
-
-    /// Logs, at most once a minute, why accepting pauses, and which limit to raise.
-    pub(crate) fn complain(&mut self, why: &str) {
-        if !self.intake.complained.is_due(self.clock.now) {
-            return;
-        }
-        let configured = self.shared.boot.worker.connections;
-        let (limit, value) = match self.connections.len() < configured as usize || configured == 0 {
-            true => ("open files (ulimit -n)", self.shared.store.open_files()),
-            false => ("--worker-connections", configured.into()),
-        };
-        warn!(self.shared.log, "accepting paused"; "why" => why, "limit" => limit, "value" => value,
-            "connections" => self.connections.len(), "spool_files" => self.shared.store.files());
-    }
-
-    pub(crate) fn accept(&mut self, listener: u16) {
-        if self.intake.armed.newcomers {
-            let one = self.accept_one(listener);
-            self.repeat_event(one, ACCEPTS);
-        }
-    }
-
-    /// `false` if there was none.
-    fn accept_one(&mut self, listener: u16) -> bool {
-        let Some(place) = self.find_place() else { return false };
-        match listener::accept(self.intake.listeners[usize::from(listener)].as_fd()) {
-            Ok(None) => self.intake.looked[usize::from(listener)] = self.clock.now,
-            Ok(Some((socket, address))) => {
-                self.evict(place);
-                let transport = Transport::plain(socket);
-                let (left, waited) = self.state_in_queue(&transport, listener);
-                let token = self.admit(transport, address, listener);
-                if left {
-                    self.close(token);
-                    return true;
-                }
-                if let Some(connection) = self.connection(token).filter(|_| !waited.is_zero()) {
-                    connection.came = Some(Instant::now() - waited);
-                }
-                self.turn.go_on(token);
-                return true;
-            }
-            Err(error) if out_of_descriptors(&error) => {
-                self.complain(&error.to_string());
-                self.intake.paused_until = Some(self.clock.now + OUT_OF_DESCRIPTORS);
-                self.arm();
-            }
-            // The application has shut the listener down. The master replaces it as soon as it notices.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
-                self.complain("a listener was shut down");
-                self.intake.paused_until = Some(self.clock.now + BROKEN);
-                self.arm();
-            }
-            // The client or the network ended the connection before it was accepted: no request is lost.
-            Err(error) => debug!(self.shared.log, "a connection was lost in the queue"; "error" => %error),
-        }
-        false
-    }
-
-    /// Whether the client of a connection that was just accepted has left, and for how long its bytes have waited in the queue (zero on
-    /// a Unix socket, which does not tell). The kernel is asked only where they may have waited for long.
-    fn state_in_queue(&self, transport: &Transport, listener: u16) -> (bool, Duration) {
-        let longest = self.clock.now.saturating_duration_since(self.intake.looked[usize::from(listener)]);
-        if longest < AGED {
-            return (false, Duration::ZERO);
-        }
-        let (state, waited) = transport.state_in_queue();
-        // A client that sends FIN soon after its request may only mean that the request is complete. Later, it has given up.
-        let left = match state {
-            PeerState::There => false,
-            PeerState::SendsNoMore => waited.unwrap_or(longest) >= GIVES_UP,
-            PeerState::Gone => true,
-        };
-        (left, waited.unwrap_or_default())
-    }
-
-    /// Accepts at least one new connection per call made, from each side, so that a full queue cannot starve newcomers: where the
-    /// stand-by leads in each wait, a busy worker would otherwise never accept.
-    pub(crate) fn accept_more(&mut self) {
-        let most = ACCEPTS + std::mem::take(&mut self.intake.called);
-        for listener in 0..self.intake.listeners.len() {
-            let _all = (0..most).all(|_| self.intake.armed.newcomers && self.accept_one(listener as u16));
-        }
-        let _all = (0..most).all(|_| self.intake.armed.newcomers && self.take_one_moved());
-        if self.intake.armed.idle {
-            self.take_idle();
-        }
-    }
-
-    /// Repeats the current event, after that connection's request, if it has brought one: there may be another. Not while
-    /// requests wait: then one in each turn is enough.
-    pub(crate) fn repeat_event(&mut self, one: bool, most: u32) {
-        self.poll.repeat_event(one && self.ready.is_empty(), most);
-    }
-
-    /// Accepts every connection that the kernel has queued: no other worker will.
-    pub(crate) fn empty_queues(&mut self) {
-        for listener in 0..self.intake.listeners.len() {
-            while let Ok(Some((socket, address))) = listener::accept(self.intake.listeners[listener].as_fd()) {
-                let token = self.admit(Transport::plain(socket), address, listener as u16);
-                self.turn.go_on(token);
-            }
-        }
-        self.empty_exchange();
-    }
-
-    /// Makes a connection of what was accepted or taken over.
-    pub(crate) fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listener: u16) -> Token {
-        let proxy_expected = self.shared.proxy_expected(listener, address);
-        let token = self.connections.insert(|token| Connection {
-            token,
-            transport: Arc::new(transport),
-            address,
-            peer: None,
-            listener,
-            phase: Phase::Head,
-            deadline: Deadline::default(),
-            partial: None,
-            interest: Interest::None,
-            readable: true,
-            half_closed: false,
-            proxy_expected,
-            leaving: false,
-            requests: 0,
-            came: None,
-        });
-        self.count_connections();
-        self.arm();
-        self.let_siblings_accept();
-        token
-    }
-
-    fn count_connections(&self) {
-        self.slot().connections.store(self.connections.len() as u32, Relaxed);
-        self.shared.store.connections.store(self.connections.len(), Relaxed);
-    }
-
-    /// Closes a connection.
-    pub(crate) fn close(&mut self, token: Token) {
-        let Some(connection) = self.connection(token) else { return };
-        if connection.interest != Interest::None {
-            // Closing does not remove it from epoll while another process has the socket, too (a child of the application, a sibling).
-            connection.transport.clone().forget(&self.poll.epoll);
-        }
-        let Some(connection) = self.connections.remove(token) else { return };
-        self.intake.crowded = false;
-        match connection.phase {
-            Phase::Body(work, reader) => self.record_dropped(work, reader.started),
-            Phase::Ready(work) => {
-                let since = work.ready;
-                self.record_dropped(work, since);
-            }
-            Phase::Called(_, Some(backlog)) => backlog.outbox.give_up(Gone::Left),
-            Phase::Writing(work, ..) => self.record_request(work),
-            Phase::Called(_, None) | Phase::Head | Phase::Lingering(_) => {}
-        }
-        drop(connection.transport);
-        self.count_connections();
-        self.intake.paused_until = None;
-        self.arm();
     }
 }
 

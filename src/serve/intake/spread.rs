@@ -2,12 +2,14 @@
 //! worker that has more connections than its siblings ceases to listen and begins again, which puts it behind them. It still accepts
 //! if no sibling does: no connection waits because of this.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use ostler_wire::scoreboard::WorkerState;
 
-use super::Armed;
-use crate::event_loop::Loop;
+use crate::shared::Shared;
 
 /// How many connections are admitted between two looks at the siblings.
 const BETWEEN_LOOKS: u32 = 8;
@@ -30,6 +32,32 @@ impl Spread {
     pub fn due(&self) -> Option<Instant> {
         self.paused_until
     }
+
+    /// Ends the pause if it is over by now.
+    pub fn end_pause(&mut self, now: Instant) -> bool {
+        self.paused_until.take_if(|until| *until <= now).is_some()
+    }
+
+    pub fn count_admitted(&mut self) {
+        self.admitted += 1;
+    }
+
+    /// Checks, once in [`BETWEEN_LOOKS`] connections, whether this worker, with `own` connections, has more than its share: then the next
+    /// newcomer should wake another.
+    pub fn has_too_many(&mut self, own: usize, shared: &Shared) -> bool {
+        if self.admitted < BETWEEN_LOOKS {
+            return false;
+        }
+        self.admitted = 0;
+        own > SLACK && own > Connections::of_workers(own, shared).mean * 9 / 8 + SLACK
+    }
+
+    /// After a packet of idle connections: a worker with more than its share pauses.
+    pub fn pause_with_too_many(&mut self, own: usize, at_once: usize, shared: &Shared, now: Instant) {
+        if own > Connections::of_workers(own, shared).fewest + 2 * at_once {
+            self.paused_until = Some(now + PAUSE);
+        }
+    }
 }
 
 /// The connections of the workers that serve, this one among them.
@@ -39,50 +67,11 @@ struct Connections {
     fewest: usize,
 }
 
-impl Loop {
-    /// Whether this worker has room for another packet of idle connections, and does not leave it to its siblings.
-    pub(crate) fn takes_idle(&self) -> bool {
-        let room = self.intake.most.saturating_sub(self.connections.len());
-        room >= self.handover.at_once && self.spread.paused_until.is_none()
-    }
-
-    /// Checks, once in [`BETWEEN_LOOKS`] connections, whether this worker has more than its share: then the next newcomer wakes another.
-    pub(crate) fn let_siblings_accept(&mut self) {
-        self.spread.admitted += 1;
-        if !self.intake.armed.newcomers || self.spread.admitted < BETWEEN_LOOKS {
-            return;
-        }
-        self.spread.admitted = 0;
-        let own = self.connections.len();
-        if own > SLACK && own > self.of_workers().mean * 9 / 8 + SLACK {
-            let armed = self.intake.armed;
-            self.listen_to(Armed { idle: armed.idle, ..Armed::default() });
-            self.listen_to(armed);
-        }
-    }
-
-    /// After each packet of idle connections: the next one wakes another worker. A worker with more than its share pauses.
-    pub(crate) fn let_siblings_take(&mut self) {
-        self.listen_to(Armed { idle: false, ..self.intake.armed });
-        if self.connections.len() > self.of_workers().fewest + 2 * self.handover.at_once {
-            self.spread.paused_until = Some(self.clock.now + PAUSE);
-        }
-        self.arm();
-    }
-
-    /// Ends the pause if it is over.
-    pub(crate) fn end_pause(&mut self) {
-        if self.spread.paused_until.is_some_and(|until| until <= self.clock.now) {
-            self.spread.paused_until = None;
-            self.arm();
-        }
-    }
-
-    fn of_workers(&self) -> Connections {
-        let own = self.connections.len();
+impl Connections {
+    fn of_workers(own: usize, shared: &Shared) -> Connections {
         let (mut workers, mut all, mut fewest) = (1, own, own);
-        for slot in self.shared.scoreboard.siblings(self.shared.slot) {
-            let connections = slot.connections.load(std::sync::atomic::Ordering::Relaxed) as usize;
+        for slot in shared.scoreboard.siblings(shared.slot) {
+            let connections = slot.connections.load(Relaxed) as usize;
             match slot.state() {
                 WorkerState::Idle | WorkerState::Working => fewest = fewest.min(connections),
                 WorkerState::Busy => {}
@@ -93,4 +82,12 @@ impl Loop {
         }
         Connections { mean: all / workers, fewest }
     }
+}
+
+/// Whether another worker would take a newcomer. All workers have the same bound, `most`.
+pub(crate) fn sibling_has_room(most: usize, shared: &Shared) -> bool {
+    let siblings = shared.scoreboard.siblings(shared.slot);
+    siblings
+        .filter(|slot| matches!(slot.state(), WorkerState::Idle | WorkerState::Working))
+        .any(|slot| (slot.connections.load(Relaxed) as usize) < most)
 }

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_wire::{FromWorker, Recycle, WorkerSettings};
-use slog::info;
-
-use crate::event_loop::Loop;
+use ostler_wire::{Recycle, WorkerSettings};
 
 /// A worker over its limit in this many looks in a row is replaced: a single large request is no leak.
 const MEMORY_LOOKS: u32 = 3;
@@ -46,8 +43,13 @@ impl Recycling {
         due.filter(|_| !self.asked)
     }
 
+    /// Whether the master is to be asked for a replacement: once.
+    pub fn ask(&mut self) -> bool {
+        !std::mem::replace(&mut self.asked, true)
+    }
+
     /// Counts a request. Only requests make memory grow, so the worker looks at it [`MEMORY_LOOK`] after one; an idle worker does not.
-    fn count(&mut self, now: Instant) -> Option<Recycle> {
+    pub fn count(&mut self, now: Instant) -> Option<Recycle> {
         if self.max_memory > 0 {
             self.look.get_or_insert(now + MEMORY_LOOK);
         }
@@ -56,7 +58,11 @@ impl Recycling {
         (*left == 0).then_some(Recycle::Requests)
     }
 
-    fn look(&mut self, now: Instant) -> Option<Recycle> {
+    /// Looks at age and memory, if that is due.
+    pub fn look(&mut self, now: Instant) -> Option<Recycle> {
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
         if self.old.is_some_and(|old| old <= now) {
             return Some(Recycle::Age);
         }
@@ -68,30 +74,6 @@ impl Recycling {
         self.looks_over = if over.is_some() { self.looks_over + 1 } else { 0 };
         self.look = over.map(|_| now + MEMORY_LOOK);
         over.filter(|_| self.looks_over >= MEMORY_LOOKS).map(|held| Recycle::Memory { held, limit })
-    }
-}
-
-impl Loop {
-    pub(crate) fn count_request(&mut self) {
-        if let Some(why) = self.recycling.count(self.clock.now) {
-            self.ask_replacement(why);
-        }
-    }
-
-    pub(crate) fn look_at_age_and_memory(&mut self) {
-        if self.recycling.due().is_some_and(|due| due <= self.clock.now)
-            && let Some(why) = self.recycling.look(self.clock.now)
-        {
-            self.ask_replacement(why);
-        }
-    }
-
-    /// Tells the master, once, that this worker should be replaced.
-    pub(crate) fn ask_replacement(&mut self, why: Recycle) {
-        if !std::mem::replace(&mut self.recycling.asked, true) {
-            info!(self.shared.log, "replacement asked for"; "why" => ?why);
-            self.tell(FromWorker::Replace(why));
-        }
     }
 }
 

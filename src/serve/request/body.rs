@@ -12,11 +12,11 @@ use ostler_http::{
 };
 use ostler_wire::WorkerSettings;
 
+use super::rate::rate_allows;
 use crate::{
-    application::{Body, LiveBody},
-    request::read::rate_allows,
     shared::Shared,
     storage::{
+        body::{Body, LiveBody},
         budget::Room,
         spool::{BLOCK, Spool},
         store::{Shortage, Store},

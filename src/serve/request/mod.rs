@@ -1,7 +1,6 @@
-//! From bytes to a request that a Python thread can answer.
+//! From bytes to a request that a Python thread can answer. The loop reads them (see `event_loop::read`).
 
 pub(crate) mod body;
+pub(crate) mod incoming;
 pub(crate) mod peer;
-pub(crate) mod queue;
-pub(crate) mod read;
-pub(crate) mod work;
+pub(crate) mod rate;

@@ -5,92 +5,53 @@ use std::{
     sync::Arc,
 };
 
-use ostler_http::{
-    Refusal,
-    proxy::{
-        forwarded::{Origin, origin},
-        hidden::{OddNames, hidden_fields},
-        proxy_protocol,
-    },
-    target::is_below,
-};
-use ostler_wire::{HeaderMap, Peers};
+use ostler_http::proxy::forwarded::Origin;
+use ostler_wire::{Peers, Trust};
 
-use crate::{
-    application::Client,
-    connection::{Connection, Peer},
-    request::work::Incoming,
-    shared::Shared,
-};
-
-impl Shared {
-    /// Whether a new connection must begin with a PROXY header.
-    pub(crate) fn proxy_expected(&self, listener: u16, address: Option<SocketAddr>) -> bool {
-        let trust = self.trust(listener);
-        trust.proxy_protocol && contains(&trust.proxy_allow, address.map(|address| address.ip()))
-    }
+/// The client, and the address that it used (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// `REMOTE_ADDR`; empty for a Unix socket, and where a trusted proxy hides its client.
+    pub address: String,
+    /// `REMOTE_PORT`
+    pub port: Option<u16>,
+    /// Whether the client came by https, as a trusted proxy says.
+    pub https: bool,
+    /// The index of the listener in [`ostler_wire::Boot::listeners`]; gives SERVER_NAME and SERVER_PORT where nothing below does.
+    pub listener: u16,
+    /// Replaces `HTTP_HOST` (X-Forwarded-Host of a trusted proxy, or the authority of an absolute target).
+    pub host: Option<String>,
+    /// Replaces `SERVER_PORT`.
+    pub server_port: Option<u16>,
+    /// Goes before PATH_INFO's prefix check: `SCRIPT_NAME` as a trusted proxy says, without a final slash.
+    pub prefix: Option<String>,
 }
 
-impl Incoming {
-    /// Fills in who the client is, and which fields the application may not see.
-    pub(crate) fn describe(&mut self, shared: &Shared) -> Result<(), Refusal> {
-        let worker = &shared.boot.worker;
-        let (head, bytes) = (&self.head, &self.bytes);
-        let odd_names = match worker.header_map {
-            HeaderMap::Drop => OddNames::Drop,
-            HeaderMap::Refuse => OddNames::Refuse,
-            HeaderMap::Dangerous => OddNames::Dangerous,
+/// The client at the other end of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub client: Arc<Client>,
+    /// Whether its word on forwarding counts (`--forwarded-allow-ips`).
+    pub trusted: bool,
+}
+
+impl Peer {
+    /// The client of a connection, and whether the connection's listener trusts it.
+    pub fn new(address: Option<SocketAddr>, listener: u16, trust: &Trust) -> Peer {
+        let ip = address.map(|address| address.ip().to_canonical());
+        let client = Client {
+            address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            port: address.map(|address| address.port()),
+            listener,
+            ..Client::default()
         };
-        hidden_fields(head, bytes, odd_names, self.trusted, &mut self.hidden)?;
-        if let Some(authority) = head.authority {
-            let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
-            Arc::make_mut(&mut self.client).host = Some(host);
-        }
-        if self.trusted {
-            let trust = shared.trust(self.client.listener);
-            let believed = shared.believed[usize::from(self.client.listener)];
-            let origin = origin(head, bytes, believed, |ip| trust.forwarded_allow.contains(ip))?;
-            if origin != Origin::default() {
-                Arc::make_mut(&mut self.client).apply(&origin);
-            }
-        }
-        // A proxy that names a prefix has removed it from the path. --root-path is still part of the path.
-        let mounted = self.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
-        if mounted { Ok(()) } else { Err(Refusal { status: 404, why: "path outside of --root-path" }) }
-    }
-}
-
-impl Connection {
-    /// Takes the PROXY header from the beginning of its bytes, if there must be one; `false` while it is not complete.
-    pub(crate) fn take_proxy_header(&mut self, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
-        if !self.proxy_expected {
-            return Ok(true);
-        }
-        let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
-        bytes.drain(..length);
-        self.proxy_expected = false;
-        self.address = addresses.map(|(source, _)| source).or(self.address);
-        self.peer = None;
-        Ok(true)
-    }
-
-    /// The peer of the connection, and whether its listener trusts it.
-    pub(crate) fn peer(&mut self, shared: &Shared) -> &Peer {
-        self.peer.get_or_insert_with(|| {
-            let ip = self.address.map(|address| address.ip().to_canonical());
-            let client = Client {
-                address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                port: self.address.map(|address| address.port()),
-                listener: self.listener,
-                ..Client::default()
-            };
-            Peer { client: Arc::new(client), trusted: contains(&shared.trust(self.listener).forwarded_allow, ip) }
-        })
+        Peer { client: Arc::new(client), trusted: contains(&trust.forwarded_allow, ip) }
     }
 }
 
 impl Client {
-    fn apply(&mut self, origin: &Origin) {
+    /// Replaces what a trusted proxy says otherwise.
+    pub(crate) fn apply(&mut self, origin: &Origin) {
         if origin.hidden || origin.address.is_some() {
             self.address = origin.address.map(|address| address.to_string()).unwrap_or_default();
             self.port = origin.port;
@@ -100,6 +61,11 @@ impl Client {
         self.server_port = origin.server_port;
         self.prefix = origin.prefix.map(str::to_owned);
     }
+}
+
+/// Whether a new connection must begin with a PROXY header.
+pub(crate) fn proxy_expected(trust: &Trust, address: Option<SocketAddr>) -> bool {
+    trust.proxy_protocol && contains(&trust.proxy_allow, address.map(|address| address.ip()))
 }
 
 /// Whether a set contains a peer. A peer without an address uses a Unix socket.

@@ -12,7 +12,8 @@ use ostler_wire::{
 };
 use slog::{Logger, info, warn};
 
-use crate::request::work::Work;
+use super::Outgoing;
+use crate::request::incoming::Incoming;
 
 /// A batch is written when it is this long, and before the worker sleeps.
 const BATCH: usize = 32 * 1024;
@@ -93,21 +94,21 @@ impl AccessLog {
     }
 
     /// Appends the line of a request that is over.
-    pub fn record(&mut self, work: &Work, took: Duration) {
+    pub fn record(&mut self, incoming: &Incoming, outgoing: &Outgoing, took: Duration) {
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
         // The response's fields come first, then those of environ.
-        let noted = |index: usize| work.outgoing.noted[index].as_deref();
+        let noted = |index: usize| outgoing.noted[index].as_deref();
         for piece in &self.format.pieces {
             match piece {
                 Piece::Text(text) => batch.extend_from_slice(text.as_bytes()),
                 Piece::RequestField(name) => {
-                    quoted(&mut batch, work.incoming.head.value(&work.incoming.bytes, name.as_bytes()));
+                    quoted(&mut batch, incoming.head.value(&incoming.bytes, name.as_bytes()));
                 }
                 Piece::ResponseField(index) => quoted(&mut batch, noted(*index)),
                 Piece::Variable(index) => quoted(&mut batch, noted(self.format.response_fields.len() + index)),
                 Piece::Atom(b't') => batch.extend_from_slice(self.time.as_bytes()),
-                Piece::Atom(letter) => atom(&mut batch, *letter, work, took),
+                Piece::Atom(letter) => atom(&mut batch, *letter, incoming, outgoing, took),
             }
         }
         batch.push(b'\n');
@@ -194,8 +195,7 @@ impl AccessLog {
     }
 }
 
-fn atom(batch: &mut Vec<u8>, letter: u8, work: &Work, took: Duration) {
-    let (incoming, outgoing) = (&work.incoming, &work.outgoing);
+fn atom(batch: &mut Vec<u8>, letter: u8, incoming: &Incoming, outgoing: &Outgoing, took: Duration) {
     let head = &incoming.head;
     let mut number = |value: u64| batch.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     match letter {

@@ -1,12 +1,6 @@
 //! The response during a call: sent directly, or put into an [`Outbox`] where the client is slow.
 
 pub(crate) mod access_log;
-pub(crate) mod drain;
-pub(crate) mod finish;
-pub(crate) mod group;
-pub(crate) mod outbox;
-pub(crate) mod record;
-pub(crate) mod refuse;
 
 use std::{
     os::fd::OwnedFd,
@@ -19,13 +13,12 @@ use ostler_http::{
 };
 
 use crate::{
-    application::{BodyLength, Gone, Kept, Waiting},
-    event_loop::timers::Token,
+    poll::timers::Token,
     request::body::LiveHandle,
-    response::outbox::{FilePart, Outbox, ROOM, RemainingBody},
     shared::Shared,
     storage::{
         budget::Room,
+        outbox::{FilePart, Gone, Kept, Outbox, ROOM, RemainingBody},
         store::{DescriptorPermit, Shortage},
     },
     transport::{PeerState, Transport},
@@ -79,6 +72,18 @@ pub(crate) enum Progress {
     Ended,
     /// Incomplete, and the client must see that.
     Cut,
+}
+
+/// Wraps a wait, so that the interpreter lock is given back meanwhile. The closure that waits uses nothing of Python: it is `Send`.
+pub type Waiting<'w> = &'w mut dyn FnMut(&mut (dyn FnMut() + Send));
+
+/// A body's length was not what the application's Content-Length promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLength {
+    /// As promised.
+    pub promised: u64,
+    /// As given.
+    pub given: u64,
 }
 
 /// The response of one call.

@@ -6,12 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    Body, BodyBytes,
-    storage::{
-        budget::Room,
-        store::{Shortage, SpoolFile, Store},
-    },
+use super::{
+    body::{Body, BodyBytes},
+    budget::Room,
+    store::{Shortage, SpoolFile, Store},
 };
 
 /// Bytes are written to the file in blocks of about this size, so that a client that sends them one by one costs few system calls.

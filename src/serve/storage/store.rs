@@ -27,8 +27,8 @@ use nix::{
 };
 use slog::{Logger, warn};
 
-use super::budget::Budget;
-use crate::event_loop::log_limits::Rarely;
+use super::{budget::Budget, outbox::LARGEST};
+use crate::log_limits::Rarely;
 
 /// How much of a file is deleted at once. A multiple of every page size: where a file ends within a page, the kernel clears the rest
 /// of that page, from which it may still be sending (see spool.rs).
@@ -173,7 +173,7 @@ impl Store {
         }
         let (limit, value) = match shortage {
             Shortage::TooLarge | Shortage::Full => ("--spool-limit", self.limit),
-            Shortage::Client => ("bytes for one client", crate::response::outbox::LARGEST),
+            Shortage::Client => ("bytes for one client", LARGEST),
             Shortage::Descriptors => ("open files (ulimit -n)", self.open_files()),
             Shortage::Disk(_) | Shortage::Failed(_) => ("size of the file system", self.file_system_size()),
         };

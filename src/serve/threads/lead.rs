@@ -25,13 +25,13 @@ pub(crate) enum Lead {
 /// The threads of a worker, as its loop sees them.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    pub lead: Lead,
+    lead: Lead,
     /// Python threads that have nothing to do.
     free: Vec<u16>,
     /// How many calls were made while nobody led. The stand-by watches the count.
-    pub unled: u64,
+    unled: u64,
     /// The stand-by sleeps until the next such call.
-    pub standby_sleeps: bool,
+    standby_sleeps: bool,
     /// How many calls more are expected to wait. See [`MEMORY`].
     expected: u32,
 }
@@ -50,6 +50,25 @@ impl Threads {
     /// The main thread leads first. The others are added when they are free.
     pub fn new() -> Threads {
         Threads { lead: Lead::Thread(0), free: Vec::new(), unled: 0, standby_sleeps: false, expected: 0 }
+    }
+
+    pub fn lead(&self) -> Lead {
+        self.lead
+    }
+
+    /// The stand-by leads.
+    pub fn standby_leads(&mut self) {
+        self.lead = Lead::Standby;
+    }
+
+    /// The stand-by sleeps until a call is made while nobody leads.
+    pub fn standby_sleeps(&mut self) {
+        self.standby_sleeps = true;
+    }
+
+    /// How many calls were made while nobody led.
+    pub fn unled(&self) -> u64 {
+        self.unled
     }
 
     /// Whether a request would be dispatched now.

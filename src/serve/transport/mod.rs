@@ -23,7 +23,8 @@ use nix::{
     },
 };
 
-use crate::connection::TURN;
+/// The most bytes that one turn of the loop reads from a connection, or sends to it.
+pub(crate) const TURN: usize = 256 * 1024;
 
 /// A client's socket. The loop and the call of its request share it; it closes when both have dropped it.
 #[derive(Debug)]
@@ -149,39 +150,39 @@ impl Transport {
     }
 
     /// The state that moves beside the descriptor; `None` while the connection cannot move.
-    pub fn state(&self) -> Option<State> {
-        Some(State::Plain)
+    pub fn state(&self) -> Option<TransportState> {
+        Some(TransportState::Plain)
     }
 
     /// Makes the transport of a connection that has moved here.
-    pub fn resume(socket: OwnedFd, state: State) -> Transport {
+    pub fn resume(socket: OwnedFd, state: TransportState) -> Transport {
         match state {
-            State::Plain => Transport::plain(socket),
+            TransportState::Plain => Transport::plain(socket),
         }
     }
 }
 
 /// The state that moves with a transport beside its descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum TransportState {
     /// None: bytes travel as they are.
     Plain,
 }
 
-impl State {
+impl TransportState {
     const PLAIN: u8 = 0;
 
     /// Appends it to a packet: its kind, then that kind's data.
     pub fn write(&self, packet: &mut Vec<u8>) {
         match self {
-            State::Plain => packet.push(Self::PLAIN),
+            TransportState::Plain => packet.push(Self::PLAIN),
         }
     }
 
     /// Reads it from the beginning of `packet`, and advances `packet` past it; `None` for a kind that this program does not know.
-    pub fn read(packet: &mut &[u8]) -> Option<State> {
+    pub fn read(packet: &mut &[u8]) -> Option<TransportState> {
         match packet.split_off_first()? {
-            &Self::PLAIN => Some(State::Plain),
+            &Self::PLAIN => Some(TransportState::Plain),
             _ => None,
         }
     }

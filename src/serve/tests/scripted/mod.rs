@@ -99,7 +99,7 @@ impl Application for Script {
             }
             "kept" => {
                 let body = vec![b'x'; argument.parse().unwrap()];
-                let keep = &mut || Some(Box::new(body.clone()) as ostler_serve::application::Kept);
+                let keep = &mut || Some(Box::new(body.clone()) as ostler_serve::Kept);
                 response.whole_or_kept(head, &body, keep, &mut |wait| wait()).unwrap()
             }
             "size" => response.whole(head, &vec![b'x'; argument.parse().unwrap()], &mut |wait| wait()).unwrap(),

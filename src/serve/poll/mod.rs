@@ -1,10 +1,15 @@
-//! What the kernel reports: the sources of events, and the events of the last wait, one after the other.
+//! What the loop waits for: events of descriptors, the clock, deadlines; and how much one turn may do. Here: the sources of events, and
+//! the events of the last wait, one after the other.
+
+pub(crate) mod clock;
+pub(crate) mod timers;
+pub(crate) mod turn;
 
 use std::{os::fd::AsFd, sync::Arc, time::Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::event_loop::timers::Token;
+use self::timers::Token;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 64;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::event_loop::timers::Token;
+use super::timers::Token;
 
 /// The most connections that go on, and timers, in one turn.
 const STEPS: u32 = 128;

@@ -9,16 +9,12 @@ use std::{
     },
 };
 
-use crate::{
-    application::{Gone, Kept},
-    connection::TURN,
-    storage::{
-        budget::Room,
-        spool::{Front, Spool},
-        store::{DescriptorPermit, Shortage, Store},
-    },
-    transport::Transport,
+use super::{
+    budget::Room,
+    spool::{Front, Spool},
+    store::{DescriptorPermit, Shortage, Store},
 };
+use crate::transport::{TURN, Transport};
 
 /// Up to this many bytes a response waits in memory, above it in spool files.
 pub(crate) const ROOM: usize = 256 * 1024;
@@ -27,17 +23,29 @@ pub(crate) const LARGEST: u64 = 64 << 20;
 /// The size of each of those files. A file is deleted when it is sent.
 const SEGMENT: u64 = 16 << 20;
 
+/// Why nothing more can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The client has left.
+    Left,
+    /// This worker has given the request up, and has said why in the log: `--timeout`, a client that was too slow, a full disk.
+    GivenUp,
+}
+
+/// A body in the application's own memory. It may be dropped by any thread, without the interpreter lock.
+pub type Kept = Box<dyn AsRef<[u8]> + Send>;
+
 /// Shared by the loop and, until the call ends, the thread that makes the response.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    waiting: Mutex<State>,
+    content: Mutex<Content>,
     drained: Condvar,
     /// The loop was asked to drain it, and has not done so yet.
     told: AtomicBool,
 }
 
 #[derive(Debug)]
-struct State {
+struct Content {
     spool: Spool,
     file: Option<FilePart>,
     held: Option<RemainingBody>,
@@ -47,9 +55,9 @@ struct State {
     wanted: Option<u64>,
 }
 
-impl Default for State {
+impl Default for Content {
     fn default() -> Self {
-        State { spool: Spool::new(LARGEST, SEGMENT), file: None, held: None, taken: 0, broken: None, wanted: None }
+        Content { spool: Spool::new(LARGEST, SEGMENT), file: None, held: None, taken: 0, broken: None, wanted: None }
     }
 }
 
@@ -78,7 +86,7 @@ impl fmt::Debug for RemainingBody {
 
 /// The result of [`Outbox::drain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Drained {
+pub(crate) enum DrainOutcome {
     /// The kernel has everything.
     Empty,
     /// There is more, but enough was sent for one turn of the loop.
@@ -91,27 +99,27 @@ impl Outbox {
     /// For the rest of a response of which the kernel has taken `taken` bytes.
     pub fn behind(taken: u64) -> Arc<Outbox> {
         let outbox = Outbox::default();
-        outbox.state().taken = taken;
+        outbox.content().taken = taken;
         Arc::new(outbox)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn content(&self) -> MutexGuard<'_, Content> {
         // A panic while it was locked may have left bytes out or in twice. The response of a call that panics is cut anyway.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends a prefix of `bytes`, and leaves the rest in `bytes`. Returns why there is a rest.
     pub fn push(&self, bytes: &mut &[u8], store: &Arc<Store>) -> Result<Option<Shortage>, Gone> {
         // Piece by piece, so that the loop never waits long for the lock while a disk is slow.
         while !bytes.is_empty() {
-            let mut state = self.state();
-            if let Some(why) = state.broken {
+            let mut content = self.content();
+            if let Some(why) = content.broken {
                 return Err(why);
             }
             let (piece, rest) = bytes.split_at(bytes.len().min(TURN));
-            match state.spool.push(piece, ROOM, store) {
+            match content.spool.push(piece, ROOM, store) {
                 // Without a file, up to ROOM bytes wait in memory.
-                Err(_) if state.spool.length() < ROOM as u64 => state.spool.keep(piece),
+                Err(_) if content.spool.length() < ROOM as u64 => content.spool.keep(piece),
                 Err(shortage) => return Ok(Some(shortage)),
                 Ok(()) => {}
             }
@@ -122,49 +130,49 @@ impl Outbox {
 
     /// Appends a few bytes whatever the limits are: the caller cannot wait.
     pub fn keep(&self, bytes: &[u8]) {
-        self.state().spool.keep(bytes);
+        self.content().spool.keep(bytes);
     }
 
     /// Waits until half of it is drained, or it is given up.
     pub fn wait_for_room(&self) {
-        let mut state = self.state();
-        let wanted = state.spool.length() / 2;
-        state.wanted = Some(wanted);
-        let full = |state: &mut State| state.spool.length() > wanted && state.broken.is_none();
-        let waited = self.drained.wait_while(state, full);
+        let mut content = self.content();
+        let wanted = content.spool.length() / 2;
+        content.wanted = Some(wanted);
+        let full = |content: &mut Content| content.spool.length() > wanted && content.broken.is_none();
+        let waited = self.drained.wait_while(content, full);
         waited.unwrap_or_else(PoisonError::into_inner).wanted = None;
     }
 
     /// Appends a part of a file; nothing can follow it.
     pub fn push_file(&self, part: FilePart) {
-        self.state().file = Some(part);
+        self.content().file = Some(part);
     }
 
     /// Appends the rest of a whole body; nothing can follow it.
     pub fn hold(&self, held: RemainingBody) -> Result<(), Gone> {
-        let mut state = self.state();
-        state.held = Some(held);
-        state.broken.map_or(Ok(()), Err)
+        let mut content = self.content();
+        content.held = Some(held);
+        content.broken.map_or(Ok(()), Err)
     }
 
     /// Sends what the kernel takes.
-    pub fn drain(&self, to: &Transport) -> io::Result<Drained> {
+    pub fn drain(&self, to: &Transport) -> io::Result<DrainOutcome> {
         self.told.swap(false, AcqRel);
-        let mut state = self.state();
-        let until = state.taken + TURN as u64;
-        while let Some(sent) = state.send(to)? {
-            state.taken += sent as u64;
+        let mut content = self.content();
+        let until = content.taken + TURN as u64;
+        while let Some(sent) = content.send(to)? {
+            content.taken += sent as u64;
             if sent == 0 {
-                return Ok(Drained::Empty);
+                return Ok(DrainOutcome::Empty);
             }
-            if state.wanted.is_some_and(|wanted| state.spool.length() <= wanted) {
+            if content.wanted.is_some_and(|wanted| content.spool.length() <= wanted) {
                 self.drained.notify_all();
             }
-            if state.taken >= until {
-                return Ok(Drained::More);
+            if content.taken >= until {
+                return Ok(DrainOutcome::More);
             }
         }
-        Ok(Drained::Blocked { taken: state.taken })
+        Ok(DrainOutcome::Blocked { taken: content.taken })
     }
 
     /// Marks that the loop is asked to drain it. Returns whether it was not asked since it last looked.
@@ -174,24 +182,24 @@ impl Outbox {
 
     /// Whether it was given up.
     pub fn is_given_up(&self) -> bool {
-        self.state().broken.is_some()
+        self.content().broken.is_some()
     }
 
     /// How many bytes wait.
     pub fn left(&self) -> u64 {
-        let state = self.state();
-        let held = state.held.as_ref().map_or(0, |held| held.end - held.at);
-        state.spool.length() + state.file.as_ref().map_or(0, |part| part.left) + held as u64
+        let content = self.content();
+        let held = content.held.as_ref().map_or(0, |held| held.end - held.at);
+        content.spool.length() + content.file.as_ref().map_or(0, |part| part.left) + held as u64
     }
 
     /// The client has left or was given up: ends all waits for it.
     pub fn give_up(&self, why: Gone) {
-        self.state().broken.get_or_insert(why);
+        self.content().broken.get_or_insert(why);
         self.drained.notify_all();
     }
 }
 
-impl State {
+impl Content {
     /// Sends one piece. Returns how much the kernel took: 0 when nothing is left, `None` when it takes nothing now.
     fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let sent = match self.spool.front() {
@@ -207,9 +215,7 @@ impl State {
         self.spool.take(sent.unwrap_or(0));
         Ok(sent)
     }
-}
 
-impl State {
     fn send_held(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let Some(held) = &mut self.held else { return Ok(Some(0)) };
         let end = held.end.min(held.at + TURN);

@@ -1,5 +1,7 @@
 //! What the loop, the threads and the calls of a worker share. It knows neither the loop nor the threads.
 
+pub(crate) mod call_time;
+
 use std::{
     io,
     sync::{
@@ -10,10 +12,18 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use ostler_http::proxy::forwarded::Believed;
-use ostler_wire::{Boot, ForwardedField, Trust, access_format::AccessFormat, scoreboard::Scoreboard};
+use ostler_wire::{
+    Boot, ForwardedField, Trust,
+    access_format::AccessFormat,
+    scoreboard::{Scoreboard, Slot, WorkerState},
+};
 use slog::Logger;
 
-use crate::{event_loop::timers::Token, response::outbox::Outbox, storage::store::Store, threads::call_time::CallTime};
+use self::call_time::CallTime;
+use crate::{
+    poll::timers::Token,
+    storage::{outbox::Outbox, store::Store},
+};
 
 /// What the loop, the threads and the calls all see.
 pub(crate) struct Shared {
@@ -68,6 +78,16 @@ impl Shared {
             notes: Mutex::default(),
             alarm,
         })
+    }
+
+    /// The worker's own slot of the scoreboard.
+    pub fn slot(&self) -> &Slot {
+        self.scoreboard.slot(self.slot)
+    }
+
+    /// Whether another worker has nothing to do.
+    pub fn has_idle_sibling(&self) -> bool {
+        self.scoreboard.siblings(self.slot).any(|slot| slot.state() == WorkerState::Idle)
     }
 
     /// What a listener's peers are trusted with.

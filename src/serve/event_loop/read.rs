@@ -8,28 +8,27 @@ use ostler_http::{
 };
 use slog::debug;
 
+use super::Loop;
 use crate::{
-    connection::{Interest, Partial, Phase, TURN},
-    event_loop::{
-        Loop,
+    connection::{Interest, Partial, Phase, work::Work},
+    poll::{
         clock::took,
         timers::{Token, end_of},
     },
     request::{
         body::{BodyReader, LiveHandle, Problem, TOO_LARGE_TO_SPOOL},
-        work::Work,
+        rate::too_slow,
     },
-    storage::store::Shortage,
+    storage::{body::Body, store::Shortage},
+    transport::TURN,
 };
 
-pub(crate) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
+pub(super) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
 const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
-/// Below the minimum rate a client has this long to catch up.
-const RATE_GRACE: Duration = Duration::from_secs(10);
 
 impl Loop {
     /// Reads what there is of a request's head.
-    pub(crate) fn read_head(&mut self, token: Token) {
+    pub(super) fn read_head(&mut self, token: Token) {
         if self.better_elsewhere() && self.give(token) {
             return;
         }
@@ -145,26 +144,23 @@ impl Loop {
     }
 
     /// Waits for the next request, or for the rest of one. If the worker drains, the connection moves or closes instead.
-    pub(crate) fn wait_for_request(&mut self, token: Token) {
+    pub(super) fn wait_for_request(&mut self, token: Token) {
         if self.move_or_close_idle(token) {
             return;
         }
         self.watch(token, Interest::Read);
-        let worker = &self.shared.boot.worker;
-        let (keep_alive, header) = (worker.keep_alive, worker.header_timeout);
-        let now = self.clock.now;
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connections.get(token) else { return };
         if connection.partial.is_none() {
-            let wait = if connection.requests == 0 { header } else { keep_alive };
-            self.set_deadline(token, now, wait);
-            if std::mem::take(&mut self.intake.crowded) {
+            let wait = connection.keep_alive(&self.shared.boot.worker);
+            self.set_deadline(token, self.clock.now, wait);
+            if self.intake.end_crowding() {
                 self.arm();
             }
         }
     }
 
     /// Sets a connection's deadline: `since` plus `bound`; none if `bound` is zero.
-    pub(crate) fn set_deadline(&mut self, token: Token, since: Instant, bound: Duration) {
+    pub(super) fn set_deadline(&mut self, token: Token, since: Instant, bound: Duration) {
         let timers = &mut self.timers;
         if let Some(connection) = self.connections.get(token) {
             timers.set(token, &mut connection.deadline, end_of(since, bound));
@@ -201,7 +197,7 @@ impl Loop {
             let framing = incoming.head.framing;
             let transport = connection.transport.clone();
             let (live, body) = LiveHandle::new(framing, transport, behind, incoming.head.expects_continue, worker);
-            incoming.body = crate::Body::Live(body);
+            incoming.body = Body::Live(body);
             incoming.whole = false;
             work.outgoing.live = Some(live);
             return self.request_ready(token, work);
@@ -242,7 +238,7 @@ impl Loop {
     }
 
     /// Reads the bytes of a body that have come.
-    pub(crate) fn read_body(&mut self, token: Token) {
+    pub(super) fn read_body(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.read_body_into(token, &mut scratch);
         self.scratch = scratch;
@@ -283,8 +279,7 @@ impl Loop {
                 Ok((consumed, true)) => {
                     connection.readable = length == most || connection.half_closed;
                     if consumed < length {
-                        let bytes = scratch[consumed..length].to_vec();
-                        connection.partial = Some(Box::new(Partial { bytes, ..Partial::default() }));
+                        connection.keep(&scratch[consumed..length]);
                     }
                     return self.body_complete(token, work, *reader);
                 }
@@ -315,7 +310,7 @@ impl Loop {
     }
 
     /// Resumes as many paused bodies as there are free descriptors.
-    pub(crate) fn unpark(&mut self) {
+    pub(super) fn unpark(&mut self) {
         if !self.parked.is_empty() {
             let free = self.shared.store.descriptors_left().min(self.parked.len());
             self.parked.drain(..free).for_each(|token| self.turn.go_on(token));
@@ -348,34 +343,10 @@ impl Loop {
     }
 
     /// Work for a connection's next request.
-    pub(crate) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
+    pub(super) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
         let connection = self.connections.get(token)?;
         let peer = connection.peer(&self.shared).clone();
         let transport = connection.transport.clone();
         Some(self.pool.take(&self.shared, token, transport, peer, self.clock.now))
-    }
-}
-
-/// Whether a client is slower than the minimum rate, after [`RATE_GRACE`].
-pub(crate) fn too_slow(bytes: u64, rate: u64, time: Duration) -> bool {
-    rate > 0 && time > rate_allows(bytes, rate)
-}
-
-/// How long a client may take for that many bytes.
-pub(crate) fn rate_allows(bytes: u64, rate: u64) -> Duration {
-    Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or(Duration::MAX).max(RATE_GRACE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slow_client_has_time_to_show_its_rate() {
-        let seconds = Duration::from_secs;
-        assert!(!too_slow(0, 240, RATE_GRACE));
-        assert!(too_slow(11 * 240 - 1, 240, seconds(11)));
-        assert!(!too_slow(11 * 240, 240, seconds(11)));
-        assert!(!too_slow(0, 0, seconds(1000)), "no bound");
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use ostler_http::h1::ResponseFraming;
 use ostler_wire::Recycle;
 
-use super::Progress;
+use super::Loop;
 use crate::{
-    connection::{Backlog, Connection, Interest, Next, Partial, Phase, TURN},
-    event_loop::{Loop, timers::Token},
-    request::work::Work,
+    connection::{Backlog, Connection, Interest, Next, Phase, work::Work},
+    poll::{clock::took, timers::Token},
+    response::Progress,
+    threads::lead::worth_handing_on,
+    transport::TURN,
 };
 
 /// How many bytes that a client still sends are read and discarded after a refusal, so that the client sees the answer.
@@ -18,12 +20,46 @@ const LINGER_BYTES: u64 = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(3);
 
 impl Loop {
+    /// Whether the response of a call that begins now may wait for others.
+    pub(super) fn may_group(&self) -> bool {
+        !self.threads.expects_waits() && self.more_at_hand() && self.group.admits(self.calls.usual(), self.clock.now)
+    }
+
+    fn more_at_hand(&self) -> bool {
+        self.at_hand() > 1
+    }
+
+    /// Goes on with a connection whose call is over, at once or together with others.
+    pub(super) fn finish(&mut self, work: Box<Work>) {
+        self.read_clock();
+        let length = took(work.started, self.clock.now);
+        self.calls.learn(length);
+        self.threads.learn(work.slept && worth_handing_on(length));
+        if let Some(seat) = work.outgoing.thread {
+            self.shared.scoreboard.activity(self.shared.slot, seat).end();
+        }
+        let waits = work.outgoing.may_wait && work.outgoing.outbox.is_some();
+        self.group.add(work);
+        if !waits || !self.more_at_hand() || self.group.is_due(self.clock.now) {
+            self.finish_group();
+        }
+    }
+
+    /// Sends the responses that wait for each other.
+    pub(super) fn finish_group(&mut self) {
+        let mut group = self.group.take();
+        for work in group.drain(..) {
+            self.finish_one(work);
+        }
+        self.group.keep(group);
+    }
+
     /// Goes on with a connection whose call is over.
-    pub(crate) fn finish_one(&mut self, mut work: Box<Work>) {
-        self.calls.under_way -= 1;
+    fn finish_one(&mut self, mut work: Box<Work>) {
+        self.calls.end();
         let token = work.outgoing.token;
-        let stuck = self.calls.take_stuck(token);
-        let answered = stuck.as_ref().is_some_and(|stuck| stuck.answered);
+        let given_up = self.calls.take_given_up(token);
+        let answered = given_up.as_ref().is_some_and(|given_up| given_up.answered);
         if !answered {
             self.count_answer(work.outgoing.status, work.outgoing.body_bytes);
         }
@@ -40,7 +76,7 @@ impl Loop {
             }
             work.incoming.append(&behind);
         }
-        if stuck.is_some() {
+        if given_up.is_some() {
             if answered {
                 self.pool.keep(work)
             } else {
@@ -52,7 +88,7 @@ impl Loop {
     }
 
     /// The response is made. Drains what the client has not taken yet, before the next request.
-    pub(crate) fn answered(&mut self, token: Token, work: Box<Work>) {
+    pub(super) fn answered(&mut self, token: Token, work: Box<Work>) {
         let out = &work.outgoing;
         let outbox = out.outbox.clone();
         let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
@@ -72,7 +108,7 @@ impl Loop {
         };
         connection.requests = connection.requests.saturating_add(1);
         if !behind.is_empty() {
-            connection.partial = Some(Box::new(Partial { bytes: behind.to_vec(), ..Partial::default() }));
+            connection.keep(behind);
         }
         match outbox.filter(|_| !given_up) {
             Some(outbox) => {
@@ -88,7 +124,7 @@ impl Loop {
     }
 
     /// Nothing more of a response is to be sent.
-    pub(crate) fn written(&mut self, token: Token, next: Next) {
+    pub(super) fn written(&mut self, token: Token, next: Next) {
         if let Some(connection) = self.connection(token)
             && let Phase::Writing(work, ..) = std::mem::replace(&mut connection.phase, Phase::Head)
         {
@@ -98,7 +134,7 @@ impl Loop {
     }
 
     /// Goes on after a response: with the next request, or the close.
-    pub(crate) fn after(&mut self, token: Token, next: Next) {
+    pub(super) fn after(&mut self, token: Token, next: Next) {
         let Some(connection) = self.connection(token) else { return };
         match next {
             Next::Request => {
@@ -134,7 +170,7 @@ impl Loop {
     }
 
     /// Reads and discards what the client still sends.
-    pub(crate) fn linger(&mut self, token: Token) {
+    pub(super) fn linger(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
         if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {
             let mut turn = 0;

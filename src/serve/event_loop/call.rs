@@ -1,21 +1,21 @@
-//! The queue of complete requests that wait for a Python thread: oldest first, and no longer than `--max-queue-time`.
+//! From a complete request to its call: it waits in the queue for a Python thread, oldest first, and no longer than
+//! `--max-queue-time`.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Instant;
 
-use ostler_wire::scoreboard::QUEUE_SHOWN;
-
+use super::{Loop, Step};
 use crate::{
-    connection::{Interest, Phase},
-    event_loop::{Loop, Step, clock::took, late::first_look, timers::Token},
-    request::work::Work,
+    calls::{first_look, queue::Queue},
+    connection::{Interest, Phase, work::Work},
+    poll::{clock::took, timers::Token},
     threads::lead::worth_handing_on,
 };
 
 impl Loop {
     /// Queues a complete request for a Python thread.
-    pub(crate) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
+    pub(super) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
         work.ready = self.clock.now;
-        work.waited = !self.thread_free() || !self.ready.is_empty();
+        work.waited = !self.thread_free() || !self.queue.is_empty();
         let Some(connection) = self.connection(token) else { return };
         if let Some(came) = connection.came.take() {
             work.ready = came;
@@ -29,8 +29,8 @@ impl Loop {
         }
         connection.phase = Phase::Ready(work);
         connection.deadline.clear();
-        self.ready.push_back(token);
-        if self.ready.len() > 1 || !self.thread_free() {
+        self.queue.add(token);
+        if self.queue.len() > 1 || !self.thread_free() {
             // So that a client that leaves is noticed.
             self.watch(token, Interest::Read);
             self.count_queue();
@@ -38,9 +38,9 @@ impl Loop {
     }
 
     /// The oldest request that still wants an answer.
-    pub(crate) fn next_ready(&mut self) -> Option<Box<Work>> {
+    pub(super) fn next_ready(&mut self) -> Option<Box<Work>> {
         while self.turn.may_step()
-            && let Some(token) = self.ready.pop_front()
+            && let Some(token) = self.queue.take_oldest()
         {
             let bound = self.shared.boot.worker.max_queue_time;
             let now = self.clock.now;
@@ -52,7 +52,8 @@ impl Loop {
                 }
                 Phase::Ready(work) => {
                     if work.waited {
-                        self.count_wait(took(work.ready, now));
+                        Queue::count_wait(&self.shared, took(work.ready, now));
+                        self.count_queue();
                     }
                     return Some(work);
                 }
@@ -64,23 +65,23 @@ impl Loop {
 
     /// Answers 503 to requests that have waited too long, oldest first, while all Python threads are busy; and moves
     /// waiting ones to siblings that are idle.
-    pub(crate) fn shed(&mut self) {
+    pub(super) fn shed(&mut self) {
         while self.turn.may_step()
-            && let Some(token) = self.ready.front().copied()
+            && let Some(token) = self.queue.oldest()
         {
             let bound = self.shared.boot.worker.max_queue_time;
             let now = self.clock.now;
             let Some(connection) = self.connection(token) else {
-                self.ready.pop_front();
+                self.queue.take_oldest();
                 continue;
             };
             let Phase::Ready(work) = &connection.phase else {
-                self.ready.pop_front();
+                self.queue.take_oldest();
                 continue;
             };
             if !bound.is_zero() && took(work.ready, now) > bound {
                 if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
-                    self.ready.pop_front();
+                    self.queue.take_oldest();
                     self.turn.step();
                     self.overloaded(token, work);
                 }
@@ -91,38 +92,13 @@ impl Loop {
         self.count_queue();
     }
 
-    fn count_wait(&self, waited: Duration) {
-        let slot = self.slot();
-        slot.waits.fetch_add(1, Relaxed);
-        slot.waited.fetch_add(waited.as_micros() as u64, Relaxed);
-        self.count_queue();
-    }
-
-    /// Writes to the scoreboard how many requests wait, and which: the master logs them if this process dies.
-    pub(crate) fn count_queue(&self) {
-        let (board, own) = (&self.shared.scoreboard, self.shared.slot);
-        let (before, queued) = (&board.slot(own).queued, self.ready.len() as u32);
-        if before.load(Relaxed) == 0 && queued == 0 {
-            return;
-        }
-        before.store(queued, Relaxed);
-        let work = |token: &Token| match &self.connections.peek(*token)?.phase {
-            Phase::Ready(work) => Some(work),
-            _ => None,
-        };
-        let mut waiting = self.ready.iter().filter_map(work);
-        for place in 0..QUEUE_SHOWN {
-            match waiting.next() {
-                Some(work) => {
-                    board.waiting(own, place).begin(work.incoming.line_bytes(), self.clock.milliseconds_at(work.ready))
-                }
-                None => board.waiting(own, place).end(),
-            }
-        }
+    /// Shows on the scoreboard which requests wait.
+    fn count_queue(&self) {
+        self.queue.show(&self.shared, &self.connections, &self.clock);
     }
 
     /// Begins a Python thread's call.
-    pub(crate) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
+    pub(super) fn dispatch(&mut self, seat: u16, mut work: Box<Work>) -> Step {
         let token = work.outgoing.token;
         let bound = first_look(&self.shared.boot.worker);
         work.started = self.clock.now;
@@ -136,14 +112,50 @@ impl Loop {
         }
         let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
         activity.begin(work.incoming.line_bytes(), self.clock.milliseconds());
-        self.keep_head(seat, &work.incoming);
-        self.calls.under_way += 1;
-        self.intake.called += 1;
-        work.measured = worth_handing_on(self.calls.usual) || self.threads.expects_waits();
+        self.access_log.keep_head(seat, &work.incoming.bytes[..work.incoming.head.length]);
+        self.calls.begin();
+        self.intake.count_call();
+        work.measured = worth_handing_on(self.calls.usual()) || self.threads.expects_waits();
         let wake = self.threads.call_begins(seat);
         let Some(connection) = self.connection(token) else { unreachable!("next_ready has just found it") };
         connection.phase = Phase::Called(seat, None);
         self.set_deadline(token, self.clock.now, bound);
         Step::Call(work, wake)
+    }
+
+    /// When a request that waits for its thread is to be taken back.
+    pub(super) fn recall_due(&self) -> Option<Instant> {
+        if self.calls.under_way() == 0 { None } else { self.held.recall_due() }
+    }
+
+    /// Takes back the requests that have waited too long for their threads. Returns whether there were any.
+    pub(super) fn recall(&mut self) -> bool {
+        let mut any = false;
+        while self.calls.under_way() > 0
+            && let Some((seat, work)) = self.held.take_late(self.clock.now)
+        {
+            self.take_back(seat, work);
+            any = true;
+        }
+        any
+    }
+
+    fn take_back(&mut self, seat: u16, work: Box<Work>) {
+        self.calls.end();
+        self.shared.scoreboard.activity(self.shared.slot, seat).end();
+        self.busy_since.get_or_insert(self.clock.now);
+        self.arm();
+        let token = work.outgoing.token;
+        let Some(connection) = self.connections.get(token) else { return self.pool.keep(work) };
+        connection.phase = Phase::Ready(work);
+        connection.deadline.clear();
+        self.queue.put_first(token);
+        self.count_queue();
+    }
+
+    /// A thread whose request was taken back has got the lock.
+    pub(super) fn lock_acquired(&mut self) {
+        self.read_clock();
+        self.held.end(&self.shared, self.queue.len(), self.clock.now);
     }
 }

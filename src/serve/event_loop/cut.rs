@@ -5,17 +5,15 @@ use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 use ostler_http::Refusal;
 use slog::warn;
 
-use crate::{
-    connection::Phase,
-    event_loop::{Loop, calls::Stuck, timers::Token},
-};
+use super::Loop;
+use crate::{connection::Phase, poll::timers::Token};
 
 /// The most requests that are logged one by one; the others are counted.
 const NAMED: usize = 100;
 
 impl Loop {
     /// The worker ends now, whatever is under way.
-    pub(crate) fn cut_requests(&mut self, because: &'static str) {
+    pub(super) fn cut_requests(&mut self, because: &'static str) {
         // From now on each response says that its connection closes.
         self.shared.closing.store(true, Relaxed);
         let tokens: Vec<Token> = self.connections.tokens();
@@ -64,25 +62,7 @@ impl Loop {
     fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
         let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
         let answered = self.answer_for(token, seat, 503);
-        self.calls.stuck.push(Stuck { token, answered });
+        self.calls.give_up(token, answered);
         Some(String::from_utf8_lossy(&line).into_owned())
-    }
-
-    /// Answers in place of a call that was given up, unless the call has begun to answer, and sends FIN.
-    /// Returns whether it did answer; then the access log has the request, too.
-    pub(crate) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
-        let answers = self.shared.seats[usize::from(seat)].revoke();
-        if answers && let Some(mut work) = self.unended(token, seat) {
-            work.outgoing.date = self.clock.date;
-            work.outgoing.keep_alive = false;
-            work.response().error(status, &[]);
-            self.count_answer(status, work.outgoing.body_bytes);
-            self.record_request(work);
-        }
-        if let Some(connection) = self.connection(token) {
-            // Nothing more is sent, whether the answer is complete or not.
-            connection.transport.finish_sending();
-        }
-        answers
     }
 }

@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{
-    connection::Peer, event_loop::timers::Token, request::work::Work, response::Outgoing, shared::Shared,
-    transport::Transport,
-};
+use super::work::Work;
+use crate::{poll::timers::Token, request::peer::Peer, response::Outgoing, shared::Shared, transport::Transport};
 
 /// About as many requests as a busy worker reads and queues at once.
 const SPARE: usize = 32;

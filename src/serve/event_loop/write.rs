@@ -2,21 +2,20 @@
 
 use slog::info;
 
-use super::outbox::Drained;
+use super::Loop;
 use crate::{
-    application::Gone,
     connection::{Interest, Next, Pace, Phase},
-    event_loop::{
-        Loop,
+    poll::{
         clock::took,
         timers::{Token, end_of},
     },
-    request::read::too_slow,
+    request::rate::too_slow,
+    storage::outbox::{DrainOutcome, Gone},
 };
 
 impl Loop {
     /// Sends more of a response.
-    pub(crate) fn drain_outbox(&mut self, token: Token) {
+    pub(super) fn drain_outbox(&mut self, token: Token) {
         let (now, worker) = (self.clock.now, &self.shared.boot.worker);
         let Some(connection) = self.connections.get(token) else { return };
         let (backlog, next) = match &mut connection.phase {
@@ -25,17 +24,17 @@ impl Loop {
             _ => return,
         };
         match (backlog.outbox.drain(&connection.transport), next) {
-            (Ok(Drained::Empty), Some((_, next))) => self.written(token, next),
-            (Ok(Drained::Empty), None) => {
+            (Ok(DrainOutcome::Empty), Some((_, next))) => self.written(token, next),
+            (Ok(DrainOutcome::Empty), None) => {
                 backlog.pace = None;
                 backlog.deadline.clear();
             }
-            (Ok(Drained::More), _) => {
+            (Ok(DrainOutcome::More), _) => {
                 // The client is not slow: it takes everything that is sent.
                 backlog.deadline.clear();
                 self.turn.go_on_later(token);
             }
-            (Ok(Drained::Blocked { taken }), call_over) => {
+            (Ok(DrainOutcome::Blocked { taken }), call_over) => {
                 if let Some((work, _)) = call_over {
                     work.slim();
                 }
@@ -59,7 +58,7 @@ impl Loop {
 
     /// Cuts the response of a client that takes it too slowly, or not at all. A call that is still under way learns of it when it sends
     /// its next block.
-    pub(crate) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
+    pub(super) fn too_slow_to_answer(&mut self, token: Token, why: &'static str) {
         let shared = self.shared.clone();
         let Some(connection) = self.connections.get(token) else { return };
         let mut client = connection.peer(&shared).client.clone();

@@ -1,0 +1,76 @@
+//! Answers that the loop itself makes instead of the application: refusals, 503 where too many requests wait, and answers in place of
+//! calls that were given up.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use ostler_http::{Refusal, h1::RequestReader};
+use slog::info;
+
+use super::Loop;
+use crate::{connection::work::Work, poll::timers::Token};
+
+impl Loop {
+    /// Answers a request that the application must not see, and closes its connection.
+    pub(super) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
+        if self.client_lines.admit(self.clock.now) {
+            let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
+            info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why,
+                "client" => client, "request" => request);
+        }
+        // A client is not to blame where the server has no room.
+        let slot = self.shared.slot();
+        if refusal.status < 500 { &slot.refused } else { &slot.errors }.fetch_add(1, Relaxed);
+        work.outgoing.date = self.clock.date;
+        work.outgoing.keep_alive = false;
+        work.started = self.clock.now;
+        work.response().error(refusal.status, &[]);
+        let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
+        // More of the refused request may come: it is read and discarded.
+        connection.readable = true;
+        connection.partial = None;
+        work.incoming.consumed = work.incoming.filled;
+        self.answered(token, work);
+    }
+
+    /// Answers 503 to a request that has waited too long.
+    pub(super) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
+        self.shared.slot().errors.fetch_add(1, Relaxed);
+        work.outgoing.date = self.clock.date;
+        work.started = work.ready;
+        work.response().error(503, &[("Retry-After", "1")]);
+        self.answered(token, work);
+    }
+
+    /// Answers in place of a call that was given up, unless the call has begun to answer, and sends FIN.
+    /// Returns whether it did answer; then the access log has the request, too.
+    pub(super) fn answer_for(&mut self, token: Token, seat: u16, status: u16) -> bool {
+        let answers = self.shared.seats[usize::from(seat)].revoke();
+        if answers && let Some(mut work) = self.unended(token, seat) {
+            work.outgoing.date = self.clock.date;
+            work.outgoing.keep_alive = false;
+            work.response().error(status, &[]);
+            self.count_answer(status, work.outgoing.body_bytes);
+            self.record_request(work);
+        }
+        if let Some(connection) = self.connection(token) {
+            // Nothing more is sent, whether the answer is complete or not.
+            connection.transport.finish_sending();
+        }
+        answers
+    }
+
+    /// New work for a request whose call has not ended and still owns its own work. It has a copy of the head.
+    pub(super) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
+        let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
+        let mut work = self.work_for(token)?;
+        let incoming = &mut work.incoming;
+        incoming.bytes = self.access_log.take_head(seat);
+        incoming.filled = incoming.bytes.len();
+        // It was parsed before, without a fault.
+        let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &self.limits);
+        let _ = incoming.describe(&self.shared);
+        let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
+        work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);
+        Some(work)
+    }
+}

@@ -1,0 +1,183 @@
+//! The steps of a worker's life: it begins to serve, drains, and ends.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use ostler_wire::{FromWorker, Recycle};
+use slog::{info, warn};
+
+use super::{Loop, Step};
+use crate::{
+    connection::{Connection, Interest, Next, Phase},
+    life::{Drain, LAST_REQUEST, Life, LoopEnd},
+    poll::timers::Token,
+};
+
+impl Loop {
+    /// The generation is complete.
+    pub(super) fn serve(&mut self) {
+        if self.life == Life::Waiting {
+            self.life = Life::Serving;
+            self.arm();
+        }
+    }
+
+    /// Begins to drain, or shortens a drain.
+    pub(super) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
+        let drain = Drain::new(self.clock.now + delay + within, hand_over);
+        self.shared.closing.store(!hand_over, Relaxed);
+        if !hand_over {
+            self.intake.stop_deferring();
+        }
+        info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
+        self.life = Life::Leaving { from: self.clock.now + delay, drain };
+        self.advance_drain();
+    }
+
+    /// Ends at once.
+    pub(super) fn quit(&mut self) {
+        self.cut_requests("the worker quits");
+        self.life = Life::Over(LoopEnd::Quit);
+        if self.calls.under_way() > 0 {
+            self.steps.push_back(Step::Abandon(0));
+        }
+    }
+
+    /// Begins the drain when its delay is over, and ends it when its bound is over.
+    pub(super) fn advance_drain(&mut self) {
+        match self.life {
+            Life::Leaving { from, drain } if from <= self.clock.now => {
+                if !drain.hand_over {
+                    self.empty_queues();
+                }
+                self.life = Life::Draining(drain);
+                self.handover.begin(drain.hand_over, &self.shared, self.clock.now);
+                self.arm();
+                self.intake.close();
+                if !drain.hand_over {
+                    self.close_idle_later();
+                }
+                self.move_or_close_all_idle(drain.hand_over);
+            }
+            _ => {}
+        }
+        if let Life::Draining(drain) = self.life
+            && drain.is_over(self.clock.now)
+        {
+            warn!(self.shared.log, "drain cut short"; "connections" => self.connections.len(), "calls" => self.calls.under_way());
+            for seat in 0..self.shared.boot.worker.threads {
+                if self.shared.scoreboard.activity(self.shared.slot, seat).current().is_some() {
+                    self.steps.push_back(Step::Explain(seat, "request abandoned"));
+                }
+            }
+            self.cut_requests("graceful-timeout");
+            self.life = Life::Over(LoopEnd::Drained { deadline: self.clock.now });
+            self.tell(FromWorker::Drained);
+            self.steps.push_back(Step::Abandon(0));
+        }
+    }
+
+    /// Moves or closes every connection that is between two requests.
+    fn move_or_close_all_idle(&mut self, hand_over: bool) {
+        let idle = self.connections.iter().filter(|connection| matches!(connection.phase, Phase::Head));
+        let idle: Vec<Token> = idle.map(|connection| connection.token).collect();
+        match hand_over {
+            true => idle.into_iter().for_each(|token| self.queue_to_move(token)),
+            false => idle.into_iter().for_each(|token| self.turn.go_on(token)),
+        }
+    }
+
+    /// The site stops. A client that has just connected, or has just had an answer, may already have sent its next request. Its connection
+    /// is kept until it has been idle for [`LAST_REQUEST`]. One that has been idle for longer is closed at once.
+    fn close_idle_later(&mut self) {
+        let worker = &self.shared.boot.worker;
+        let idle: Vec<(Token, Instant)> = self
+            .connections
+            .iter()
+            .filter(|connection| connection.idles() && !self.turn.holds(connection.token))
+            .filter_map(|connection| Some((connection.token, connection.idle_since(worker)? + LAST_REQUEST)))
+            .collect();
+        for (token, due) in idle {
+            self.close_idle_at(token, due);
+        }
+    }
+
+    /// Queues an idle connection for a move. It is served here until it moves.
+    fn queue_to_move(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get(token) {
+            self.handover.queue(connection);
+        }
+    }
+
+    fn close_idle_at(&mut self, token: Token, due: Instant) {
+        if let Some(connection) = self.connections.get(token) {
+            self.timers.set(token, &mut connection.deadline, Some(due));
+        }
+    }
+
+    /// The step to take if the worker's life is over.
+    pub(super) fn drained(&mut self) -> Option<Step> {
+        match self.life {
+            Life::Over(_) => Some(Step::End),
+            Life::Draining(_) if self.turn.left() > 0 || self.calls.any_may_end() => None,
+            Life::Draining(_) if self.connections.len() > self.calls.given_up() => None,
+            Life::Draining(drain) => {
+                // A sibling that did not know yet that the site stops may have put connections there.
+                if !drain.hand_over && self.empty_exchange() {
+                    return None;
+                }
+                self.life = Life::Over(drain.ending());
+                self.access_log.close();
+                if drain.hand_over {
+                    self.handover.log(&self.shared);
+                }
+                self.tell(FromWorker::Drained);
+                Some(if self.calls.under_way() > 0 || self.held.is() { Step::Abandon(0) } else { Step::End })
+            }
+            Life::Waiting | Life::Serving | Life::Leaving { .. } => None,
+        }
+    }
+
+    /// Deals with a connection that waits for (the rest of) a request while the worker drains: it is queued to move, or closed. Returns
+    /// whether it needs nothing else.
+    pub(super) fn move_or_close_idle(&mut self, token: Token) -> bool {
+        let Life::Draining(drain) = self.life else { return false };
+        if drain.hand_over {
+            self.queue_to_move(token);
+            return false;
+        }
+        let now = self.clock.now;
+        match self.connection(token) {
+            // A request has begun: the worker waits for the rest of it, within the drain's bound.
+            Some(Connection { partial: Some(_), .. }) => false,
+            Some(connection) if connection.deadline.due().is_none_or(|due| due > now) => {
+                let latest = now + LAST_REQUEST;
+                let due = connection.deadline.due().map_or(latest, |due| due.min(latest));
+                self.close_idle_at(token, due);
+                self.watch(token, Interest::Read);
+                true
+            }
+            _ => {
+                self.after(token, Next::Close);
+                true
+            }
+        }
+    }
+
+    /// A request is over.
+    pub(super) fn count_request(&mut self) {
+        if let Some(why) = self.recycling.count(self.clock.now) {
+            self.ask_replacement(why);
+        }
+    }
+
+    /// Tells the master, once, that this worker should be replaced.
+    pub(super) fn ask_replacement(&mut self, why: Recycle) {
+        if self.recycling.ask() {
+            info!(self.shared.log, "replacement asked for"; "why" => ?why);
+            self.tell(FromWorker::Replace(why));
+        }
+    }
+}
