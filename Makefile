@@ -19,7 +19,7 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test test-proxies lint man bench compare instructions fuzz deb install uninstall clean tools
+.PHONY: help serve build test test-proxies lint man bench compare instructions fuzz wheel deb install uninstall clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
@@ -28,7 +28,7 @@ help:
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
-	@echo 'make deb      make a Debian package in dist/'
+	@echo 'make wheel    make a wheel for every CPython; make deb: a Debian package; both in dist/'
 	@echo 'make install  install what is built under $$(DESTDIR)$$(PREFIX), which is $(PREFIX); make uninstall: remove it'
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
 
@@ -104,6 +104,9 @@ install:
 
 uninstall:
 	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
+
+wheel: build
+	@$(PYTHON) packaging/wheel.py $(BUILT) dist
 
 deb: build
 	@packaging/deb/build $(BUILT) $(REVISION) dist

@@ -1,8 +1,12 @@
 //! What `make install` and the packages put on a machine serves there, and is all that they put there.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use ostler_tests::{Folder, Process, Rig, repository};
+use ostler_tests::{Folder, Process, Python, Rig, built, repository};
 
 use crate::two_commands_are_enough::make;
 
@@ -41,6 +45,66 @@ fn make_install_builds_nothing() {
         "there is nothing to install in target/no-such: say `make build PROFILE=no-such` first"
     );
     assert_eq!(files(root.path()), 0);
+}
+
+#[test]
+fn the_wheel_serves_with_the_python_of_its_environment() {
+    let folder = Folder::new();
+    let wheel = wheel(&folder);
+    for python in Python::every() {
+        let environment = folder.join(&python.version);
+        let at = |name: &str| environment.join(name);
+        done(Command::new(&python.executable).args(["-m", "venv", "--without-pip"]).arg(&environment));
+        let install = ["-m", "pip", "--python", &at("bin/python").display().to_string(), "install", "--no-index"];
+        done(Command::new(&python.environment().python).args(install).arg(&wheel));
+
+        let site = Rig::new("corners.py").without_python().executable(at("bin/ostler")).start();
+        assert_eq!(site.get("/hello").text(), "hello\n");
+        assert_eq!(site.log("application imported").key("executable"), at("bin/python").to_str());
+        drop(site);
+        let said = done(Command::new(at("bin/python")).args(["-m", "ostler", "--version"]));
+        let version =
+            done(Command::new(at("bin/python")).args(["-c", "import ostler; print('ostler', ostler.__version__)"]));
+        assert_eq!(said, version);
+    }
+}
+
+#[test]
+fn the_package_serves_with_the_python_that_runs_it_wherever_pip_puts_it() {
+    let folder = Folder::new();
+    let [pip, python] = [&Python::usual().environment().python, &Python::usual().executable];
+    done(
+        Command::new(pip)
+            .args(["-m", "pip", "install", "--no-index", "--target"])
+            .arg(folder.path())
+            .arg(wheel(&folder)),
+    );
+    let settings = ["-m", "ostler", "settings", "app:app"];
+    let ask =
+        |command: &mut Command| done(command.args(settings).env("PYTHONPATH", folder.path()).env_remove("VIRTUAL_ENV"));
+    let set_by = |said: &str, text: &str| said.lines().any(|line| line.starts_with("python ") && line.contains(text));
+    let said = ask(&mut Command::new(python));
+    assert!(set_by(&said, "OSTLER_PYTHON") && set_by(&said, &python.display().to_string()), "{said}");
+    // What the operator has named is stronger.
+    let said = ask(Command::new(python).env("OSTLER_PYTHON", pip));
+    assert!(set_by(&said, &pip.display().to_string()), "{said}");
+}
+
+/// Made of what the tests run, not of a release: its size says nothing.
+fn wheel(folder: &Folder) -> PathBuf {
+    let programs = built("ostler");
+    let programs = programs.parent().expect("a file is in a folder");
+    let made = folder.join("dist");
+    done(Command::new("python3").arg(repository("packaging/wheel.py")).arg(programs).arg(&made));
+    let found = fs::read_dir(made).expect("it was just written").flatten().map(|entry| entry.path());
+    found.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "whl")).expect("a wheel was made")
+}
+
+/// Its output.
+fn done(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it speaks UTF-8")
 }
 
 #[test]

@@ -199,7 +199,10 @@ const FILES: [(&str, &str); 5] = [
     ("/etc/ostler.toml, /etc/ostler/NAME.toml", "Those of the systemd units ostler.service and ostler@NAME.service."),
     ("/run/ostler/NAME.sock", "The control socket of a master that root started; see --control for the others."),
     (".venv", "The virtual environment that is used if none is named, in the working directory or beside the file."),
-    ("PREFIX/lib/ostler/libostler_engine.so", "What is loaded into the interpreter; it may lie beside ostler as well."),
+    (
+        "PREFIX/lib/ostler/libostler_engine.so",
+        "What is loaded into the interpreter. A wheel has it in PREFIX/libexec/ostler, and it may lie beside ostler as well.",
+    ),
 ];
 
 const ENVIRONMENT: [(&str, &str); 9] = [
@@ -208,7 +211,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
         "Every setting, as in OSTLER_GRACEFUL_TIMEOUT. Several values are separated by commas, those of OSTLER_ENV by \
          line ends. An empty variable says nothing.",
     ),
-    ("OSTLER_ENGINE", "The engine's file, if it is neither beside ostler nor in ../lib/ostler."),
+    ("OSTLER_ENGINE", "The engine's file, if it is in none of the places above."),
     ("VIRTUAL_ENV", "The virtual environment to use if --python names none."),
     ("PATH", "Where python3 is looked for after that."),
     ("TMPDIR", "Where request bodies above --body-memory are kept, in files without a name."),

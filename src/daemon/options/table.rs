@@ -59,7 +59,7 @@ pub static SETTINGS: &[Setting] = &[
         .common()
         .more("With 1, every call is made on the interpreter's main thread."),
     one(BASICS, "python", "PATH", "The interpreter, or the directory of a virtual environment")
-        .found("VIRTUAL_ENV, then .venv beside the application, then python3 on PATH")
+        .found("VIRTUAL_ENV, then .venv beside the application, then the environment that ostler is installed in, then python3 on PATH")
         .common()
         .more(
             "Any CPython from 3.10 on. Each reload looks at the path again, through its symbolic links, so that a site \

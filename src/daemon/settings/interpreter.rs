@@ -28,8 +28,10 @@ pub fn interpreter(
     if let [text, ..] = options.given("python").texts.as_slice() {
         return python::ask(&named(text, &boot.chdir, path)?, surroundings);
     }
-    let beside = [Some(boot.chdir.clone()), directory_of_file(boot)].into_iter().flatten().collect::<Vec<_>>();
-    let usual = usual(invocation.variable("VIRTUAL_ENV"), &beside, path)?;
+    let beside = [Some(boot.chdir.clone()), directory_of_file(boot)].into_iter().flatten();
+    let beside = beside.map(|directory| directory.join(".venv"));
+    let near: Vec<_> = beside.chain(env::current_exe().ok().and_then(|program| environment_of(&program))).collect();
+    let usual = usual(invocation.variable("VIRTUAL_ENV"), &near, path)?;
     options.found("python", usual.to_string_lossy());
     python::ask(&usual, surroundings)
 }
@@ -46,18 +48,24 @@ pub fn named(text: &str, base: &Path, path: Option<&str>) -> Result<PathBuf, Fai
     Ok(written)
 }
 
-/// The interpreter, if none is named: `VIRTUAL_ENV`, then `.venv` beside the application, then PATH.
-pub fn usual(virtual_env: Option<&str>, beside: &[PathBuf], path: Option<&str>) -> Result<PathBuf, Failure> {
+/// The interpreter, if none is named: that of `VIRTUAL_ENV`, then of the first of these environments that is there, then PATH.
+pub fn usual(virtual_env: Option<&str>, near: &[PathBuf], path: Option<&str>) -> Result<PathBuf, Failure> {
     if let Some(active) = virtual_env {
         let directory = Path::new(active);
         return in_environment(directory).ok_or_else(|| {
             failure(format!("VIRTUAL_ENV is {active}, which holds no bin/python. Unset it, or say --python."))
         });
     }
-    let adjacent = beside.iter().find_map(|directory| in_environment(&directory.join(".venv")));
-    adjacent.or_else(|| on_path("python3", path)).ok_or_else(|| {
+    let near = near.iter().find_map(|directory| in_environment(directory));
+    near.or_else(|| on_path("python3", path)).ok_or_else(|| {
         failure("there is no VIRTUAL_ENV, no .venv beside the application and no python3 on PATH. Say --python.".into())
     })
+}
+
+/// The environment that pip has installed this program in: venv marks it with the one file, conda with the other folder.
+fn environment_of(program: &Path) -> Option<PathBuf> {
+    let directory = program.parent()?.parent()?;
+    ["pyvenv.cfg", "conda-meta"].iter().any(|mark| directory.join(mark).exists()).then(|| directory.into())
 }
 
 fn in_environment(directory: &Path) -> Option<PathBuf> {
@@ -80,7 +88,7 @@ fn directory_of_file(boot: &wire::Boot) -> Option<PathBuf> {
     boot.chdir.join(file).parent().map(Path::to_path_buf)
 }
 
-/// Beside the executable, as cargo builds it, or where a package puts it.
+/// Beside the executable, as cargo builds it, or where a package of the system or a wheel puts it.
 pub fn engine(invocation: &Invocation) -> Result<PathBuf, Failure> {
     let fail = |why: String| Failure::new(Exit::Interpreter, why);
     if let Some(path) = invocation.variable(ENGINE_VARIABLE) {
@@ -90,10 +98,10 @@ pub fn engine(invocation: &Invocation) -> Result<PathBuf, Failure> {
     let executable =
         env::current_exe().map_err(|error| fail(format!("could not find the executable: {}", words(&error))))?;
     let directory = executable.parent().unwrap_or(Path::new("/"));
-    let places = [directory.join(ENGINE), directory.join("../lib/ostler").join(ENGINE)];
+    let places = ["", "../lib/ostler", "../libexec/ostler"].map(|place| directory.join(place).join(ENGINE));
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
-        let [first, second] = places.map(|place| place.display().to_string());
-        fail(format!("could not find ostler's engine: there is no {first} and no {second}"))
+        let [first, second, third] = places.map(|place| place.display().to_string());
+        fail(format!("could not find ostler's engine: there is no {first}, no {second} and no {third}"))
     })
 }
 
@@ -123,9 +131,9 @@ mod tests {
         let on_path = folder.interpreter("bin/python3", PLAIN);
         let path = folder.path().join("bin").to_string_lossy().into_owned();
         let site = folder.path().join("site");
-        let beside = [folder.path().to_path_buf(), site.clone()];
+        let near = [folder.path().join(".venv"), site.join(".venv")];
         let active = folder.path().join("active").to_string_lossy().into_owned();
-        let find = |active: Option<&str>| usual(active, &beside, Some(&path));
+        let find = |active: Option<&str>| usual(active, &near, Some(&path));
         assert_eq!(find(None).unwrap(), on_path);
         let adjacent = folder.interpreter("site/.venv/bin/python", PLAIN);
         assert_eq!(find(None).unwrap(), adjacent);
@@ -133,5 +141,14 @@ mod tests {
         let in_active = folder.interpreter("active/bin/python", PLAIN);
         assert_eq!(find(Some(&active)).unwrap(), in_active);
         assert!(usual(None, &[], Some("/nonexistent")).unwrap_err().message.contains("no python3 on PATH"));
+    }
+
+    #[test]
+    fn a_program_in_an_environment_belongs_to_it() {
+        let folder = Folder::new();
+        let program = folder.file("here/bin/ostler", "");
+        assert_eq!(environment_of(&program), None, "as in /usr");
+        folder.file("here/pyvenv.cfg", "");
+        assert_eq!(environment_of(&program), Some(folder.path().join("here")));
     }
 }
