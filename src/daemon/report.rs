@@ -16,7 +16,7 @@ use crate::{
 /// For people.
 pub fn table(options: &Options) -> String {
     let rows: Vec<_> =
-        options.all().map(|(setting, given)| (setting.name, given.texts.join(", "), &given.source)).collect();
+        options.all().map(|(setting, given)| (setting.name, given.texts.join(", "), &given.layer)).collect();
     let width =
         |column: fn(&(&str, String, _)) -> usize, most: usize| rows.iter().map(column).max().unwrap_or(0).min(most);
     let names = width(|row| row.0.len(), 30);
@@ -35,7 +35,7 @@ pub fn json(options: &Options) -> String {
                 (false, Some(text)) => text.clone().into(),
                 (false, None) => serde_json::Value::Null,
             };
-            (setting.name.to_string(), entry(value, given.source.to_string()))
+            (setting.name.to_string(), entry(value, given.layer.to_string()))
         })
         .collect();
     escaped_json(&format!("{:#}\n", serde_json::Value::Object(all)))

@@ -10,7 +10,7 @@ use clap::{
 use super::grammar::command;
 use crate::{
     exit::Failure,
-    options::{self, Invocation, Kind, Options, SETTINGS, Setting, Source, Texts, nearest},
+    options::{self, Invocation, Kind, Layer, Options, SETTINGS, Setting, Texts, nearest},
 };
 
 /// Help and version are text to print; everything else becomes one sentence of ours.
@@ -78,7 +78,7 @@ pub fn misspelt_command(invocation: &Invocation, options: &Options) -> Result<()
     let Some(word) = given.texts.first().filter(|word| !word.contains([':', '.', '/'])) else { return Ok(()) };
     let grammar = command();
     let commands = grammar.get_subcommands().filter(|command| !command.is_hide_set()).map(Command::get_name);
-    match nearest(word, commands).filter(|_| given.source == Source::CommandLine) {
+    match nearest(word, commands).filter(|_| given.layer == Layer::CommandLine) {
         Some(near) if !is_module(word, invocation, options) => {
             Err(meant(word, &format!("is no module here. Did you mean `ostler {near}`?")))
         }

@@ -107,7 +107,7 @@ impl Master<'_> {
             for worker in
                 generation.slots.iter().filter(wanted).filter(|worker| team.workers.contains_key(&worker.slot))
             {
-                let by = if worker.stage == slots::Stage::Booting { Asked::BySignal } else { Asked::ByMessage };
+                let by = if worker.stage == slots::WorkerStage::Booting { Asked::BySignal } else { Asked::ByMessage };
                 asked.insert((generation.number, Some(worker.slot)), by(worker.pid.unwrap_or(0)));
             }
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::{Action, Number, Plan},
     notes::{Late, Note},
-    slots::{self, Slots, Worker},
+    slots::{Slots, Worker, WorkerStage},
 };
 use crate::{exit::Failure, resources::control::Asker, sys::clock::Moment};
 
@@ -27,10 +27,10 @@ pub use template::Template;
 /// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// The events of one step become actions here.
+/// What follows from an event.
 #[derive(Debug)]
-pub struct Turn {
-    /// When the step is.
+pub struct Decision {
+    /// When the event is.
     pub now: Moment,
     /// In the order in which they have to be done.
     pub actions: Vec<Action>,
@@ -80,7 +80,7 @@ pub enum Stage {
     Draining,
 }
 
-impl Turn {
+impl Decision {
     /// Orders one thing.
     pub fn act(&mut self, action: Action) {
         self.actions.push(action);
@@ -129,12 +129,12 @@ impl Generation {
     /// When patience with a worker ends, and with what it is late then.
     fn due(&self, worker: &Worker) -> Option<(Moment, Late)> {
         let within = |since: Moment| (!self.plan.patience.is_zero()).then(|| since + self.plan.patience);
-        let ready = |late: Option<Moment>| late.filter(|_| worker.stage == slots::Stage::Ready).and_then(within);
-        let forking = self.template_stopped.filter(|_| worker.stage == slots::Stage::Forking);
+        let ready = |late: Option<Moment>| late.filter(|_| worker.stage == WorkerStage::Ready).and_then(within);
+        let forking = self.template_stopped.filter(|_| worker.stage == WorkerStage::Forking);
         let late = match worker.stage {
-            slots::Stage::Forking | slots::Stage::Booting => Late::Boot,
-            slots::Stage::Ready => Late::Closed,
-            slots::Stage::Draining | slots::Stage::Killed => Late::Drain,
+            WorkerStage::Forking | WorkerStage::Booting => Late::Boot,
+            WorkerStage::Ready => Late::Closed,
+            WorkerStage::Draining | WorkerStage::Killed => Late::Drain,
         };
         [
             worker.deadline.map(|due| (due, late)),
@@ -154,7 +154,7 @@ impl Generation {
 
     /// Whether exactly what is wanted serves, and nothing is under way.
     pub fn settled(&self) -> bool {
-        self.slots.count(|worker| worker.stage == slots::Stage::Ready) == usize::from(self.wanted)
+        self.slots.count(|worker| worker.stage == WorkerStage::Ready) == usize::from(self.wanted)
             && self.slots.count(|worker| worker.counts() && !worker.serves() || worker.asked.is_some()) == 0
     }
 
@@ -166,7 +166,7 @@ impl Generation {
     /// All that is left has been sent SIGKILL.
     pub fn only_killed(&self) -> bool {
         matches!(self.template, Template::Killed { .. } | Template::Gone)
-            && self.slots.iter().all(|worker| worker.stage == slots::Stage::Killed)
+            && self.slots.iter().all(|worker| worker.stage == WorkerStage::Killed)
     }
 
     /// After what time missing workers are forked, if not at once.

@@ -26,7 +26,7 @@ pub struct Worker {
     /// Its process, once the template has told.
     pub pid: Option<i32>,
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: WorkerStage,
     /// When the order to fork was given.
     pub since: Moment,
     /// When it became ready.
@@ -54,7 +54,7 @@ pub struct Worker {
 
 /// From the order to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stage {
+pub enum WorkerStage {
     /// The template was told to fork.
     Forking,
     /// The process is there.
@@ -70,12 +70,12 @@ pub enum Stage {
 impl Worker {
     /// Counts towards the number that is wanted: serves, or will.
     pub fn counts(&self) -> bool {
-        matches!(self.stage, Stage::Forking | Stage::Booting | Stage::Ready) && !self.leaving
+        matches!(self.stage, WorkerStage::Forking | WorkerStage::Booting | WorkerStage::Ready) && !self.leaving
     }
 
     /// Serves, and is not about to go.
     pub fn serves(&self) -> bool {
-        self.stage == Stage::Ready && !self.leaving
+        self.stage == WorkerStage::Ready && !self.leaving
     }
 
     /// As the log names it.
@@ -101,7 +101,7 @@ impl Slots {
         self.workers.push(Worker {
             slot,
             pid: None,
-            stage: Stage::Forking,
+            stage: WorkerStage::Forking,
             since: now,
             ready: None,
             admitted: false,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{Action, Event, Number, Stop},
-    generation::{Backoff, Generation, Stage, Template, Turn},
+    generation::{Backoff, Decision, Generation, Stage, Template},
     notes::Note,
-    slots,
+    slots::WorkerStage,
 };
 use crate::{
     exit::Failure,
@@ -81,10 +81,10 @@ impl State {
 
     /// One step: what happened becomes known, and what follows from it is ordered.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
-        let mut turn = Turn { now, actions: Vec::new() };
-        self.take(event, &mut turn);
-        self.follow_up(&mut turn);
-        turn.actions
+        let mut decision = Decision { now, actions: Vec::new() };
+        self.take(event, &mut decision);
+        self.follow_up(&mut decision);
+        decision.actions
     }
 
     /// All generations that there are.
@@ -112,21 +112,21 @@ impl State {
         deadlines.into_iter().min()
     }
 
-    fn take(&mut self, event: Event, turn: &mut Turn) {
+    fn take(&mut self, event: Event, decision: &mut Decision) {
         match (&self.phase, event) {
             (Phase::Ended, _) => {}
-            (Phase::Starting, Event::Start) => self.boot(Vec::new(), None, turn),
+            (Phase::Starting, Event::Start) => self.boot(Vec::new(), None, decision),
             (Phase::Serving | Phase::Stopping { .. }, Event::Start) => {}
 
-            (_, Event::Stop(how, asker)) => self.stop(how, asker, turn),
-            (Phase::Starting | Phase::Serving, Event::Reload(asker)) => self.queue_reload(asker, turn),
-            (Phase::Serving, Event::Rollback(asker)) => self.rollback(asker, turn),
-            (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, turn),
+            (_, Event::Stop(how, asker)) => self.stop(how, asker, decision),
+            (Phase::Starting | Phase::Serving, Event::Reload(asker)) => self.queue_reload(asker, decision),
+            (Phase::Serving, Event::Rollback(asker)) => self.rollback(asker, decision),
+            (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, decision),
             (Phase::Serving, Event::Recycle(asker)) => self.recycle(asker),
-            (Phase::Starting | Phase::Serving, Event::Scale(change, asker)) => self.scale(change, asker, turn),
-            (Phase::Serving, Event::LetAllGo) => self.let_all_go(turn),
+            (Phase::Starting | Phase::Serving, Event::Scale(change, asker)) => self.scale(change, asker, decision),
+            (Phase::Serving, Event::LetAllGo) => self.let_all_go(decision),
             (Phase::Starting, Event::Rollback(asker) | Event::Upgrade(asker) | Event::Recycle(asker)) => {
-                refuse(asker, "the first generation is still booting", turn)
+                refuse(asker, "the first generation is still booting", decision)
             }
             (
                 Phase::Stopping { .. },
@@ -135,75 +135,77 @@ impl State {
                 | Event::Upgrade(asker)
                 | Event::Recycle(asker)
                 | Event::Scale(_, asker),
-            ) => refuse(asker, "the master is stopping", turn),
+            ) => refuse(asker, "the master is stopping", decision),
             (Phase::Starting | Phase::Stopping { .. }, Event::LetAllGo) => {}
 
             (_, Event::Spawned { generation, pid, plan }) => {
                 if let Some(generation) = self.at(generation) {
-                    generation.spawned(pid, plan, turn.now);
+                    generation.spawned(pid, plan, decision.now);
                 }
             }
             (_, Event::Unbootable { generation, failure }) => {
                 if let Some(generation) = self.at(generation) {
                     generation.template = Template::Gone;
                 }
-                self.discard(generation, failure, turn);
+                self.discard(generation, failure, decision);
             }
-            (_, Event::Template { generation, says }) => self.template_says(generation, says, turn),
-            (_, Event::Alleged { generation, slot, pid }) => self.alleged(generation, slot, pid, turn),
-            (_, Event::TemplateNonsense(generation, why)) => self.distrust_template(generation, &why, turn),
+            (_, Event::Template { generation, says }) => self.template_says(generation, says, decision),
+            (_, Event::Alleged { generation, slot, pid }) => self.alleged(generation, slot, pid, decision),
+            (_, Event::TemplateNonsense(generation, why)) => self.distrust_template(generation, &why, decision),
             (_, Event::TemplateClosed(generation)) => {
                 if let Some(generation) = self.at(generation) {
-                    generation.template_closed(turn.now);
+                    generation.template_closed(decision.now);
                 }
             }
-            (_, Event::Worker { generation, slot, says }) => self.worker_says(generation, slot, says, turn),
+            (_, Event::Worker { generation, slot, says }) => self.worker_says(generation, slot, says, decision),
             (_, Event::WorkerClosed { generation, slot }) => {
                 if let Some(generation) = self.at(generation) {
-                    generation.closed(slot, turn.now);
+                    generation.closed(slot, decision.now);
                 }
             }
-            (_, Event::WorkerNonsense { generation, slot, why }) => self.distrust_worker(generation, slot, &why, turn),
+            (_, Event::WorkerNonsense { generation, slot, why }) => {
+                self.distrust_worker(generation, slot, &why, decision)
+            }
             (_, Event::Pulse { generation, slot, alive }) => {
                 if let Some(generation) = self.at(generation) {
-                    generation.pulse(slot, alive, turn);
+                    generation.pulse(slot, alive, decision);
                 }
             }
             (_, Event::Stopped { pid, stopped }) => {
-                self.generations.iter_mut().for_each(|generation| generation.stopped(pid, stopped, turn));
+                self.generations.iter_mut().for_each(|generation| generation.stopped(pid, stopped, decision));
             }
-            (_, Event::Exited { pid, exit }) => self.exited(pid, exit, turn),
+            (_, Event::Exited { pid, exit }) => self.exited(pid, exit, decision),
             (_, Event::TrialStarted(started)) => {
                 if let Upgrade::Trying { pid, .. } = &mut self.upgrade {
                     *pid = Some(started);
                 }
             }
-            (_, Event::UpgradeFailed(why)) => self.upgrade_failed(&why, turn),
-            (_, Event::Upgraded) => self.upgraded(turn),
+            (_, Event::UpgradeFailed(why)) => self.upgrade_failed(&why, decision),
+            (_, Event::Upgraded) => self.upgraded(decision),
             (_, Event::Tick) => {}
         }
     }
 
     /// After each event: what is due, what follows, what is over, what waited.
-    fn follow_up(&mut self, turn: &mut Turn) {
+    fn follow_up(&mut self, decision: &mut Decision) {
         if self.phase == Phase::Ended {
             return;
         }
-        self.end_late_trial(turn);
+        self.end_late_trial(decision);
         let booting = self.generations.iter_mut().find(|generation| generation.stage == Stage::Booting);
-        if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(turn)?))) {
-            self.discard(number, failure, turn);
+        if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(decision)?))) {
+            self.discard(number, failure, decision);
         }
         for generation in &mut self.generations {
-            generation.supervise(turn);
+            generation.supervise(decision);
         }
-        self.switch(turn);
-        self.bury(turn);
-        if !self.generations.iter().flat_map(|g| g.slots.iter()).any(|w| w.stage == slots::Stage::Forking) {
+        self.switch(decision);
+        self.bury(decision);
+        if !self.generations.iter().flat_map(|g| g.slots.iter()).any(|w| w.stage == WorkerStage::Forking) {
             self.strangers.clear();
         }
-        self.begin_what_waits(turn);
-        self.end(turn);
+        self.begin_what_waits(decision);
+        self.end(decision);
     }
 
     fn at(&mut self, number: Number) -> Option<&mut Generation> {
@@ -225,28 +227,28 @@ impl State {
         self.serving().is_some_and(|generation| generation.template == Template::Gone)
     }
 
-    fn boot(&mut self, waiting: Vec<Asker>, like: Option<Number>, turn: &mut Turn) {
+    fn boot(&mut self, waiting: Vec<Asker>, like: Option<Number>, decision: &mut Decision) {
         self.last = Number(self.last.0 + 1);
         self.generations.push(Generation::new(self.last, waiting));
-        turn.note(Note::Booting(self.last));
-        turn.act(Action::Boot { generation: self.last, like });
+        decision.note(Note::Booting(self.last));
+        decision.act(Action::Boot { generation: self.last, like });
     }
 
     /// A generation that boots comes to nothing. None of its workers has ever accepted a connection.
-    fn discard(&mut self, number: Number, failure: Failure, turn: &mut Turn) {
+    fn discard(&mut self, number: Number, failure: Failure, decision: &mut Decision) {
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.stage = Stage::Draining;
         let mut waiting = std::mem::take(&mut generation.waiting);
-        turn.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
-        turn.note(Note::Discarded(number, failure.clone()));
+        decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
+        decision.note(Note::Discarded(number, failure.clone()));
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
-            self.refuse_waiting(turn);
+            self.refuse_waiting(decision);
         }
     }
 
     /// The new generation is complete: from here on it is the site.
-    fn switch(&mut self, turn: &mut Turn) {
+    fn switch(&mut self, decision: &mut Decision) {
         let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
@@ -254,16 +256,16 @@ impl State {
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
-        turn.act(Action::TakeOver(number));
-        turn.note(Note::Serving(number, wanted));
+        decision.act(Action::TakeOver(number));
+        decision.note(Note::Serving(number, wanted));
         let text = self.generations[new].outcome();
-        turn.answer(&mut self.generations[new].waiting, Ok(&text));
-        self.generations[new].supervise(turn);
+        decision.answer(&mut self.generations[new].waiting, Ok(&text));
+        self.generations[new].supervise(decision);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
             match generation.stage {
                 Stage::Serving => {
-                    turn.note(Note::Draining(generation.number));
-                    turn.answer(&mut generation.waiting, Ok(&text));
+                    decision.note(Note::Draining(generation.number));
+                    decision.answer(&mut generation.waiting, Ok(&text));
                     let whole = matches!(generation.template, Template::Loaded { .. })
                         && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
                     generation.stage = if keep && whole { Stage::Kept } else { Stage::Draining };
@@ -271,15 +273,15 @@ impl State {
                 Stage::Kept => generation.stage = Stage::Draining,
                 Stage::Booting | Stage::Draining => {}
             }
-            generation.supervise(turn);
+            generation.supervise(decision);
         }
     }
 
-    fn bury(&mut self, turn: &mut Turn) {
+    fn bury(&mut self, decision: &mut Decision) {
         self.generations.retain(|generation| {
             if generation.gone() {
-                turn.act(Action::Forget(generation.number));
-                turn.note(Note::Gone(generation.number));
+                decision.act(Action::Forget(generation.number));
+                decision.note(Note::Gone(generation.number));
             }
             !generation.gone()
         });

@@ -11,7 +11,7 @@ use super::{
     metrics::{self, Series},
     perform::Performer,
     sampling::{Memory, Sampling},
-    slots::{self, Worker},
+    slots::{Worker, WorkerStage},
     state::State,
     team::Team,
     turns::Longest,
@@ -239,13 +239,13 @@ impl WorkerStatus {
         let board = team.map(|team| &team.scoreboard).filter(|board| worker.slot < board.slots());
         let slot = board.map(|board| board.slot(worker.slot));
         let state = match (worker.stage, slot.map(scoreboard::Slot::state)) {
-            (slots::Stage::Forking | slots::Stage::Booting, _) => "booting",
-            (slots::Stage::Draining, _) => "draining",
-            (slots::Stage::Killed, _) => "killed",
-            (slots::Stage::Ready, _) if !worker.admitted => "ready",
-            (slots::Stage::Ready, Some(scoreboard::WorkerState::Busy)) => "busy",
-            (slots::Stage::Ready, Some(scoreboard::WorkerState::Working)) => "working",
-            (slots::Stage::Ready, _) => "idle",
+            (WorkerStage::Forking | WorkerStage::Booting, _) => "booting",
+            (WorkerStage::Draining, _) => "draining",
+            (WorkerStage::Killed, _) => "killed",
+            (WorkerStage::Ready, _) if !worker.admitted => "ready",
+            (WorkerStage::Ready, Some(scoreboard::WorkerState::Busy)) => "busy",
+            (WorkerStage::Ready, Some(scoreboard::WorkerState::Working)) => "working",
+            (WorkerStage::Ready, _) => "idle",
         };
         let threads = |board: &scoreboard::Scoreboard| {
             let current = |thread| board.activity(worker.slot, thread).current();

@@ -62,7 +62,7 @@ impl Watch {
         for generation in state.generations() {
             let number = generation.number;
             let Some(team) = performer.teams.get(&number) else { continue };
-            for worker in generation.slots.iter().filter(|worker| worker.stage == slots::Stage::Ready) {
+            for worker in generation.slots.iter().filter(|worker| worker.stage == slots::WorkerStage::Ready) {
                 let slot = team.scoreboard.slot(worker.slot);
                 let (doing, turn) = (slot.state(), slot.turns.load(Relaxed));
                 let at_rest = matches!(doing, Doing::Idle | Doing::Booting);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ENGINE_VARIABLE, Given, HANDOVER_VARIABLE, Invocation, Kind, Options, Preset, SETTINGS, Setting, Source, Texts,
+    ENGINE_VARIABLE, Given, HANDOVER_VARIABLE, Invocation, Kind, Layer, Options, Preset, SETTINGS, Setting, Texts,
     file, nearest, setting,
 };
 use crate::exit::Failure;
@@ -68,13 +68,13 @@ fn config_file(invocation: &Invocation, typed: &Texts) -> Option<Given> {
         return Some(named);
     }
     let usual = invocation.usual_file.as_ref()?;
-    Some(Given { texts: vec![usual.to_string_lossy().into()], source: Source::Default })
+    Some(Given { texts: vec![usual.to_string_lossy().into()], layer: Layer::Default })
 }
 
 fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, file: &Texts, path: &Path) -> Given {
-    let from = |texts: &Texts, source| texts.get(setting.name).map(|texts| Given { texts: texts.clone(), source });
+    let from = |texts: &Texts, layer| texts.get(setting.name).map(|texts| Given { texts: texts.clone(), layer });
     let typed = || {
-        let given = from(typed, Source::CommandLine)?;
+        let given = from(typed, Layer::CommandLine)?;
         match setting.kind {
             Kind::Many => {
                 Some(Given { texts: given.texts.iter().flat_map(|t| Kind::Many.split(t)).collect(), ..given })
@@ -85,11 +85,11 @@ fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, 
     let environment = |name: &str| {
         let text = invocation.variable(name)?;
         let texts = setting.kind.split(&foreign_text(name, text));
-        Some(Given { texts, source: Source::Environment(name.into()) })
+        Some(Given { texts, layer: Layer::Environment(name.into()) })
     };
     typed()
         .or_else(|| environment(&setting.variable()))
-        .or_else(|| from(file, Source::File(path.into())))
+        .or_else(|| from(file, Layer::File(path.into())))
         .or_else(|| setting.foreign.and_then(environment))
         .unwrap_or_else(|| preset(setting))
 }
@@ -107,7 +107,7 @@ fn preset(setting: &Setting) -> Given {
         Preset::Is(text) => setting.kind.split(text),
         Preset::Found(_) | Preset::None => Vec::new(),
     };
-    Given { texts, source: Source::Default }
+    Given { texts, layer: Layer::Default }
 }
 
 /// Only what is nearly a setting is refused: a cluster sets variables such as OSTLER_SERVICE_HOST by itself.
@@ -145,17 +145,17 @@ mod tests {
         let folder = Folder::new();
         let file = folder.file("site.toml", "workers = 4");
         let workers = |arguments: &[&str], environment: &[(&str, &str)]| {
-            let Given { texts, source } = given(&folder, arguments, environment, "workers");
-            (texts.concat(), source)
+            let Given { texts, layer } = given(&folder, arguments, environment, "workers");
+            (texts.concat(), layer)
         };
         let ours = ("OSTLER_WORKERS", "5");
         let theirs = ("WEB_CONCURRENCY", "3");
-        let environment = |name: &str| Source::Environment(name.into());
-        assert_eq!(workers(&["-w", "6", "-c", "site.toml"], &[ours, theirs]), ("6".into(), Source::CommandLine));
+        let environment = |name: &str| Layer::Environment(name.into());
+        assert_eq!(workers(&["-w", "6", "-c", "site.toml"], &[ours, theirs]), ("6".into(), Layer::CommandLine));
         assert_eq!(workers(&["-c", "site.toml"], &[ours, theirs]), ("5".into(), environment("OSTLER_WORKERS")));
-        assert_eq!(workers(&["-c", "site.toml"], &[theirs]), ("4".into(), Source::File(file)));
+        assert_eq!(workers(&["-c", "site.toml"], &[theirs]), ("4".into(), Layer::File(file)));
         assert_eq!(workers(&[], &[theirs]), ("3".into(), environment("WEB_CONCURRENCY")));
-        assert_eq!(workers(&[], &[]), (String::new(), Source::Default));
+        assert_eq!(workers(&[], &[]), (String::new(), Layer::Default));
         assert_eq!(workers(&[], &[("OSTLER_WORKERS", ""), theirs]).0, "3", "an empty variable says nothing");
     }
 

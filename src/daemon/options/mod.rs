@@ -75,9 +75,9 @@ pub enum Preset {
     None,
 }
 
-/// Where a value came from. The strongest stands first.
+/// Where a value came from: a layer of the settings. The strongest stands first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Layer {
     /// A flag or the argument.
     CommandLine,
     /// This variable.
@@ -93,8 +93,8 @@ pub enum Source {
 pub struct Given {
     /// As typed; several for [`Kind::Many`] and [`Kind::Pairs`], at most one otherwise.
     pub texts: Vec<String>,
-    /// The strongest layer that says something.
-    pub source: Source,
+    /// The strongest that says something.
+    pub layer: Layer,
 }
 
 /// What the program was started with; kept for the reloads.
@@ -158,24 +158,24 @@ impl Kind {
     }
 }
 
-impl Source {
+impl Layer {
     /// The setting, by the name under which it was given.
     fn names(&self, setting: &Setting) -> String {
         match self {
-            Source::CommandLine | Source::Default => setting.flag(),
-            Source::Environment(variable) => variable.clone(),
-            Source::File(path) => format!("{} in {}", setting.name, path.display()),
+            Layer::CommandLine | Layer::Default => setting.flag(),
+            Layer::Environment(variable) => variable.clone(),
+            Layer::File(path) => format!("{} in {}", setting.name, path.display()),
         }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Source::CommandLine => f.write_str("command line"),
-            Source::Environment(variable) => write!(f, "environment ({variable})"),
-            Source::File(path) => write!(f, "{}", path.display()),
-            Source::Default => f.write_str("default"),
+            Layer::CommandLine => f.write_str("command line"),
+            Layer::Environment(variable) => write!(f, "environment ({variable})"),
+            Layer::File(path) => write!(f, "{}", path.display()),
+            Layer::Default => f.write_str("default"),
         }
     }
 }
@@ -188,12 +188,12 @@ impl Options {
 
     /// Whether a layer above the defaults says something.
     pub fn is_given(&self, name: &'static str) -> bool {
-        self.given(name).source != Source::Default
+        self.given(name).layer != Layer::Default
     }
 
     /// Notes what was found out for a setting that was not given.
     pub fn found(&mut self, name: &'static str, text: impl Into<String>) {
-        self.given.insert(name, Given { texts: vec![text.into()], source: Source::Default });
+        self.given.insert(name, Given { texts: vec![text.into()], layer: Layer::Default });
     }
 
     /// The value, or none if there is no text.
@@ -238,7 +238,7 @@ impl Options {
 
     /// `--timeout 5x: expected …`
     pub fn failure(&self, name: &'static str, text: &str, why: &str) -> Failure {
-        let named = self.given(name).source.names(setting(name));
+        let named = self.given(name).layer.names(setting(name));
         match text.is_empty() {
             true => Failure::usage(format!("{named}: {why}")),
             false => Failure::usage(format!("{named}: {text:?}: {why}")),

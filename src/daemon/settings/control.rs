@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     exit::{Exit, Failure},
-    options::{Invocation, Options, Source},
+    options::{Invocation, Layer, Options},
     sys::names::{self, Others, Place},
 };
 
@@ -80,8 +80,8 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
 
 /// A command of root's that goes to another master than root thinks does harm.
 fn refuse_weak_file(options: &Options) -> Result<(), Failure> {
-    let from_file = |name| match &options.given(name).source {
-        Source::File(path) => Some(path),
+    let from_file = |name| match &options.given(name).layer {
+        Layer::File(path) => Some(path),
         _ => None,
     };
     let Some(file) = ["control", "name"].into_iter().find_map(from_file) else { return Ok(()) };

@@ -252,7 +252,7 @@ fn binds(invocation: &Invocation, options: &mut Options, chdir: &Path) -> Result
 }
 
 fn from_platform(options: &Options) -> bool {
-    options.given("bind").source == crate::options::Source::Environment("PORT".into())
+    options.given("bind").layer == crate::options::Layer::Environment("PORT".into())
 }
 
 /// sd_listen_fds(3): descriptors from 3 on, if they are meant for this process.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cli,
     fixture::{Folder, PLAIN},
-    options::{ENGINE_VARIABLE, Kind, Preset, SETTINGS, Setting, Source},
+    options::{ENGINE_VARIABLE, Kind, Layer, Preset, SETTINGS, Setting},
 };
 
 /// Resolves in this folder, which gets an interpreter.
@@ -114,7 +114,7 @@ fn what_nobody_gave_is_found_out_and_noted() {
     assert_eq!(noted("control"), settings.control.unwrap().to_string_lossy());
     assert_eq!(noted("spool-directory"), settings.boot.worker.spool_directory.to_string_lossy());
     assert!(
-        SETTINGS.iter().all(|setting| options.given(setting.name).source == Source::Default || setting.name == "app")
+        SETTINGS.iter().all(|setting| options.given(setting.name).layer == Layer::Default || setting.name == "app")
     );
 }
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use ostler_wire::BootStep;
 
-use super::{Generation, Stage, Template, Turn};
+use super::{Decision, Generation, Stage, Template};
 use crate::{
     exit::{Exit, Failure},
-    master::{event::Action, notes::Note, slots},
+    master::{
+        event::Action,
+        notes::Note,
+        slots::{self, WorkerStage},
+    },
     sys::process::Ending,
 };
 
@@ -22,11 +26,11 @@ pub const NOT_IMPORTED: &str = "the application was not imported";
 const NOT_READY: &str = "a worker was not ready";
 
 /// One more moment for a worker that boots.
-pub fn ask_worker(worker: &mut slots::Worker, turn: &mut Turn) {
+pub fn ask_worker(worker: &mut slots::Worker, decision: &mut Decision) {
     worker.hangs = true;
-    worker.deadline = Some(turn.now + ANSWER);
+    worker.deadline = Some(decision.now + ANSWER);
     if let Some(pid) = worker.pid {
-        turn.act(Action::AskStacks(pid));
+        decision.act(Action::AskStacks(pid));
     }
 }
 
@@ -49,8 +53,8 @@ impl Generation {
     }
 
     /// Why a boot has taken too long, if it has.
-    pub fn overdue(&mut self, turn: &mut Turn) -> Option<Failure> {
-        let now = turn.now;
+    pub fn overdue(&mut self, decision: &mut Decision) -> Option<Failure> {
+        let now = decision.now;
         if let Template::Loading { pid, deadline } = &mut self.template
             && *deadline <= now
         {
@@ -58,14 +62,14 @@ impl Generation {
                 return Some(self.late(NOT_IMPORTED));
             }
             *deadline = now + ANSWER;
-            turn.act(Action::AskStacks(*pid));
+            decision.act(Action::AskStacks(*pid));
         }
         let late = |w: &&mut slots::Worker| w.counts() && w.deadline.is_some_and(|deadline| deadline <= now);
         let worker = self.slots.iter_mut().find(late)?;
         if worker.hangs || worker.pid.is_none() {
             return Some(self.late(NOT_READY));
         }
-        ask_worker(worker, turn);
+        ask_worker(worker, decision);
         None
     }
 
@@ -83,14 +87,14 @@ impl Generation {
     }
 
     /// The same of a worker; where it is to replace another, it alone is given up.
-    pub fn worker_hangs(&mut self, slot: u16, stacks: String, turn: &mut Turn) -> Option<Failure> {
+    pub fn worker_hangs(&mut self, slot: u16, stacks: String, decision: &mut Decision) -> Option<Failure> {
         let number = self.number;
-        let worker = self.slots.at(slot).filter(|w| w.stage == slots::Stage::Booting && w.hangs)?;
-        worker.deadline = Some(turn.now);
+        let worker = self.slots.at(slot).filter(|w| w.stage == WorkerStage::Booting && w.hangs)?;
+        worker.deadline = Some(decision.now);
         if self.stage == Stage::Booting {
             return Some(Failure { traceback: stacks, ..self.late(NOT_READY) });
         }
-        turn.note(Note::BootHangs(worker.name(number), stacks));
+        decision.note(Note::BootHangs(worker.name(number), stacks));
         None
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Generation, Turn};
+use super::{Decision, Generation};
 use crate::{
-    master::{event::Action, slots},
+    master::{event::Action, slots::WorkerStage},
     sys::clock::Moment,
 };
 
@@ -58,10 +58,10 @@ impl Template {
         }
     }
 
-    pub(super) fn kill(&mut self, turn: &mut Turn) {
+    pub(super) fn kill(&mut self, decision: &mut Decision) {
         match *self {
             Template::Loading { pid, .. } | Template::Loaded { pid } | Template::Ending { pid, .. } => {
-                turn.act(Action::Kill(pid));
+                decision.act(Action::Kill(pid));
                 *self = Template::Killed { pid };
             }
             Template::Awaited | Template::Killed { .. } | Template::Gone => {}
@@ -78,18 +78,14 @@ impl Generation {
     }
 
     /// The template has ended. What it was told to fork may live or not; without a channel it will not live for long.
-    pub fn template_exited(&mut self, turn: &mut Turn) {
+    pub fn template_exited(&mut self, decision: &mut Decision) {
         self.template = Template::Gone;
         self.template_stopped = None;
-        let orphans: Vec<u16> = self
-            .slots
-            .iter()
-            .filter(|worker| worker.stage == slots::Stage::Forking)
-            .map(|worker| worker.slot)
-            .collect();
+        let orphans: Vec<u16> =
+            self.slots.iter().filter(|worker| worker.stage == WorkerStage::Forking).map(|worker| worker.slot).collect();
         for slot in orphans {
             self.slots.remove(slot);
-            turn.act(Action::Abandon { generation: self.number, slot });
+            decision.act(Action::Abandon { generation: self.number, slot });
         }
     }
 
@@ -103,12 +99,12 @@ impl Generation {
     }
 
     /// One that imports hears nothing, so it is not asked.
-    pub(super) fn end_template(&mut self, turn: &mut Turn) {
+    pub(super) fn end_template(&mut self, decision: &mut Decision) {
         match self.template {
-            Template::Loading { .. } => self.template.kill(turn),
+            Template::Loading { .. } => self.template.kill(decision),
             Template::Loaded { pid } => {
-                turn.act(Action::EndTemplate(self.number));
-                self.template = Template::Ending { pid, deadline: turn.now + PROMPTLY };
+                decision.act(Action::EndTemplate(self.number));
+                self.template = Template::Ending { pid, deadline: decision.now + PROMPTLY };
             }
             // The child that looks at the settings need not end first.
             Template::Awaited => self.template = Template::Gone,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ostler_wire::Recycle;
 
-use super::{Generation, MARGIN, Stage, Turn, orders::kill};
+use super::{Decision, Generation, MARGIN, Stage, orders::kill};
 use crate::{
     exit::{Exit, Failure},
     master::{
         event::{Action, Number},
         notes::{Note, Why},
-        slots::{self, Worker},
+        slots::{Worker, WorkerStage},
     },
     sys::{clock::Moment, process::Ending},
 };
@@ -22,78 +22,78 @@ const BETWEEN_STOPS: Duration = Duration::from_secs(60);
 
 impl Generation {
     /// The template has forked; the worker may have been quicker to tell that it is ready, or may be dead already.
-    pub fn forked(&mut self, slot: u16, pid: i32, turn: &mut Turn) {
+    pub fn forked(&mut self, slot: u16, pid: i32, decision: &mut Decision) {
         let number = self.number;
-        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Forking) else { return };
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == WorkerStage::Forking) else { return };
         worker.pid = Some(pid);
-        worker.stage = slots::Stage::Booting;
+        worker.stage = WorkerStage::Booting;
         if worker.ready.is_some() {
-            mark_ready(worker, number, turn);
+            mark_ready(worker, number, decision);
         }
     }
 
     /// A worker says that it serves.
-    pub fn ready(&mut self, slot: u16, turn: &mut Turn) {
+    pub fn ready(&mut self, slot: u16, decision: &mut Decision) {
         let number = self.number;
         let Some(worker) = self.slots.at(slot) else { return };
         match worker.stage {
-            slots::Stage::Forking => worker.ready = Some(turn.now),
-            slots::Stage::Booting => mark_ready(worker, number, turn),
-            slots::Stage::Ready | slots::Stage::Draining | slots::Stage::Killed => {}
+            WorkerStage::Forking => worker.ready = Some(decision.now),
+            WorkerStage::Booting => mark_ready(worker, number, decision),
+            WorkerStage::Ready | WorkerStage::Draining | WorkerStage::Killed => {}
         }
     }
 
     /// A worker wants to be replaced. One whose state is not to be trusted does not wait for its turn.
-    pub fn replace(&mut self, slot: u16, why: Recycle, turn: &mut Turn) {
+    pub fn replace(&mut self, slot: u16, why: Recycle, decision: &mut Decision) {
         let number = self.number;
         let Some(worker) = self.slots.at(slot).filter(|worker| !worker.leaving) else { return };
         worker.asked = Some(Why::Asked(why));
         if matches!(why, Recycle::Timeout | Recycle::Panic) {
             worker.leaving = true;
-            turn.note(Note::Replacing(worker.name(number), Why::Asked(why)));
+            decision.note(Note::Replacing(worker.name(number), Why::Asked(why)));
         }
     }
 
     /// A worker has nothing under way any more, and ends.
     pub fn drained(&mut self, slot: u16, now: Moment) {
         let within = self.plan.graceful_timeout + MARGIN;
-        if let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) {
-            worker.stage = slots::Stage::Draining;
+        if let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == WorkerStage::Ready) {
+            worker.stage = WorkerStage::Draining;
             worker.deadline = Some(now + within);
         }
     }
 
     /// A worker was looked at. One that does not turn may only have nothing to turn for: it is asked.
-    pub fn pulse(&mut self, slot: u16, alive: bool, turn: &mut Turn) {
+    pub fn pulse(&mut self, slot: u16, alive: bool, decision: &mut Decision) {
         let number = self.number;
-        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == slots::Stage::Ready) else { return };
+        let Some(worker) = self.slots.at(slot).filter(|worker| worker.stage == WorkerStage::Ready) else { return };
         if alive {
             worker.silent = None;
         } else if worker.silent.is_none() {
-            worker.silent = Some(turn.now);
-            turn.act(Action::Nudge { generation: number, slot });
+            worker.silent = Some(decision.now);
+            decision.act(Action::Nudge { generation: number, slot });
         }
     }
 
     /// A child, of this generation or not, was stopped by a signal or continued.
-    pub fn stopped(&mut self, pid: i32, stopped: bool, turn: &mut Turn) {
+    pub fn stopped(&mut self, pid: i32, stopped: bool, decision: &mut Decision) {
         let number = self.number;
         if self.template.pid() == Some(pid)
-            && stop_is_told(&mut self.template_stopped, &mut self.told_template_stopped, stopped, turn.now)
+            && stop_is_told(&mut self.template_stopped, &mut self.told_template_stopped, stopped, decision.now)
         {
-            turn.note(Note::TemplateStopped(number, stopped));
+            decision.note(Note::TemplateStopped(number, stopped));
         }
         if let Some(worker) = self.slots.iter_mut().find(|worker| worker.pid == Some(pid))
-            && stop_is_told(&mut worker.stopped, &mut worker.told_stopped, stopped, turn.now)
+            && stop_is_told(&mut worker.stopped, &mut worker.told_stopped, stopped, decision.now)
         {
-            turn.note(Note::Stopped(worker.name(number), stopped));
+            decision.note(Note::Stopped(worker.name(number), stopped));
         }
     }
 
     /// A worker's channel is closed: its end is near, or something is wrong with it.
     pub fn closed(&mut self, slot: u16, now: Moment) {
         if let Some(worker) = self.slots.at(slot)
-            && matches!(worker.stage, slots::Stage::Booting | slots::Stage::Ready)
+            && matches!(worker.stage, WorkerStage::Booting | WorkerStage::Ready)
         {
             worker.deadline = Some(now + CLOSED);
         }
@@ -101,81 +101,81 @@ impl Generation {
 
     /// The application speaks in a worker's name, and its channel is closed. Another takes its place; it ends what it has begun,
     /// as every worker does whose master is gone.
-    pub fn distrust(&mut self, slot: u16, why: &str, turn: &mut Turn) {
+    pub fn distrust(&mut self, slot: u16, why: &str, decision: &mut Decision) {
         let (number, within) = (self.number, self.plan.graceful_timeout + MARGIN);
         let Some(worker) = self.slots.at(slot) else { return };
-        turn.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
+        decision.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
         if worker.ready.is_none() {
-            self.backoff.strike(turn.now);
+            self.backoff.strike(decision.now);
         }
         match worker.stage {
-            slots::Stage::Forking => worker.leaving = true,
-            slots::Stage::Booting => kill(worker, turn),
-            slots::Stage::Ready => {
-                worker.stage = slots::Stage::Draining;
-                worker.deadline = Some(turn.now + within);
+            WorkerStage::Forking => worker.leaving = true,
+            WorkerStage::Booting => kill(worker, decision),
+            WorkerStage::Ready => {
+                worker.stage = WorkerStage::Draining;
+                worker.deadline = Some(decision.now + within);
             }
-            slots::Stage::Draining | slots::Stage::Killed => {}
+            WorkerStage::Draining | WorkerStage::Killed => {}
         }
     }
 
     /// A worker has ended. Whether it did so by itself.
-    pub fn exited(&mut self, slot: u16, exit: Ending, turn: &mut Turn) -> bool {
+    pub fn exited(&mut self, slot: u16, exit: Ending, decision: &mut Decision) -> bool {
         let Some(worker) = self.slots.remove(slot) else { return false };
         let lost = match (worker.stage, exit) {
-            (slots::Stage::Killed, _) if worker.ready.is_none() && self.stage == Stage::Serving => {
-                self.backoff.strike(turn.now);
+            (WorkerStage::Killed, _) if worker.ready.is_none() && self.stage == Stage::Serving => {
+                self.backoff.strike(decision.now);
                 false
             }
-            (slots::Stage::Killed, _) => false,
-            (slots::Stage::Draining, Ending::Status(_)) => {
-                turn.note(Note::WorkerDrained(worker.name(self.number)));
+            (WorkerStage::Killed, _) => false,
+            (WorkerStage::Draining, Ending::Status(_)) => {
+                decision.note(Note::WorkerDrained(worker.name(self.number)));
                 false
             }
-            (slots::Stage::Draining, Ending::Signal(_) | Ending::OutOfMemory) => {
-                self.note_lost(&worker, exit, None, turn);
+            (WorkerStage::Draining, Ending::Signal(_) | Ending::OutOfMemory) => {
+                self.note_lost(&worker, exit, None, decision);
                 false
             }
-            (slots::Stage::Forking | slots::Stage::Booting | slots::Stage::Ready, _) => {
-                self.lost(&worker, exit, turn);
+            (WorkerStage::Forking | WorkerStage::Booting | WorkerStage::Ready, _) => {
+                self.lost(&worker, exit, decision);
                 true
             }
         };
-        turn.act(Action::Release { generation: self.number, slot });
+        decision.act(Action::Release { generation: self.number, slot });
         if self.stage == Stage::Kept && self.slots.is_empty() {
-            turn.note(Note::Kept(self.number));
+            decision.note(Note::Kept(self.number));
         }
         lost
     }
 
-    pub(super) fn lost(&mut self, worker: &Worker, exit: Ending, turn: &mut Turn) {
+    pub(super) fn lost(&mut self, worker: &Worker, exit: Ending, decision: &mut Decision) {
         if worker.ready.is_none() {
-            self.backoff.strike(turn.now);
+            self.backoff.strike(decision.now);
         }
         let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
-        self.note_lost(worker, exit, needed.then(|| self.backoff.until - turn.now), turn);
+        self.note_lost(worker, exit, needed.then(|| self.backoff.until - decision.now), decision);
         if self.stage == Stage::Serving {
             let text = format!("a worker was lost: {exit}. The error log says more.");
-            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::Refused, text)));
+            decision.answer(&mut self.waiting, Err(&Failure::new(Exit::Refused, text)));
         }
     }
 
-    pub(super) fn note_lost(&self, worker: &Worker, exit: Ending, retry: Option<Duration>, turn: &mut Turn) {
-        let (worker, uptime) = (worker.name(self.number), turn.now - worker.since);
-        turn.note(Note::WorkerLost { worker, exit, uptime, retry });
+    pub(super) fn note_lost(&self, worker: &Worker, exit: Ending, retry: Option<Duration>, decision: &mut Decision) {
+        let (worker, uptime) = (worker.name(self.number), decision.now - worker.since);
+        decision.note(Note::WorkerLost { worker, exit, uptime, retry });
     }
 
     /// The template could not fork.
-    pub fn fork_failed(&mut self, slot: u16, error: &str, turn: &mut Turn) {
-        if self.slots.at(slot).is_none_or(|worker| worker.stage != slots::Stage::Forking) {
+    pub fn fork_failed(&mut self, slot: u16, error: &str, decision: &mut Decision) {
+        if self.slots.at(slot).is_none_or(|worker| worker.stage != WorkerStage::Forking) {
             return;
         }
         self.slots.remove(slot);
-        turn.act(Action::Release { generation: self.number, slot });
-        self.backoff.strike(turn.now);
-        turn.note(Note::ForkFailed(self.number, error.to_owned()));
+        decision.act(Action::Release { generation: self.number, slot });
+        self.backoff.strike(decision.now);
+        decision.note(Note::ForkFailed(self.number, error.to_owned()));
         if self.stage == Stage::Serving {
-            turn.answer(&mut self.waiting, Err(&Failure::new(Exit::System, format!("could not fork: {error}"))));
+            decision.answer(&mut self.waiting, Err(&Failure::new(Exit::System, format!("could not fork: {error}"))));
         }
     }
 
@@ -200,9 +200,9 @@ fn stop_is_told(since: &mut Option<Moment>, told: &mut Option<Moment>, stopped: 
     due
 }
 
-fn mark_ready(worker: &mut Worker, number: Number, turn: &mut Turn) {
-    worker.stage = slots::Stage::Ready;
-    worker.ready = Some(turn.now);
+fn mark_ready(worker: &mut Worker, number: Number, decision: &mut Decision) {
+    worker.stage = WorkerStage::Ready;
+    worker.ready = Some(decision.now);
     worker.deadline = None;
-    turn.note(Note::WorkerReady { worker: worker.name(number), took: turn.now - worker.since });
+    decision.note(Note::WorkerReady { worker: worker.name(number), took: decision.now - worker.since });
 }

@@ -308,7 +308,7 @@ impl World {
                     matches!(worker.asked, Some(Why::Asked(Recycle::Timeout | Recycle::Panic)))
                 };
                 let leaving = generation.map_or(0, |generation| {
-                    generation.slots.count(|w| w.leaving && w.stage == slots::Stage::Ready && !urgent(w))
+                    generation.slots.count(|w| w.leaving && w.stage == slots::WorkerStage::Ready && !urgent(w))
                 });
                 self.ensure(leaving <= 1, "two workers are replaced at once");
             }

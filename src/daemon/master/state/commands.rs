@@ -5,53 +5,53 @@ use crate::{
     exit::{Exit, Failure},
     master::{
         event::Action,
-        generation::{Backoff, Generation, Stage, Template, Turn},
+        generation::{Backoff, Decision, Generation, Stage, Template},
         notes::Note,
     },
     resources::control::{Asker, Change},
 };
 
 impl State {
-    pub(super) fn queue_reload(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+    pub(super) fn queue_reload(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         if !self.free() {
-            turn.note(Note::ReloadQueued);
+            decision.note(Note::ReloadQueued);
         }
         self.reload.get_or_insert_default().extend(asker);
     }
 
     /// An upgrade reloads too, so it goes first and takes those along who wait for a reload.
-    pub(super) fn begin_what_waits(&mut self, turn: &mut Turn) {
+    pub(super) fn begin_what_waits(&mut self, decision: &mut Decision) {
         if !self.free() {
             return;
         }
         if let Upgrade::Queued(askers) = &mut self.upgrade {
             let askers = std::mem::take(askers);
-            self.try_upgrade(askers, turn);
+            self.try_upgrade(askers, decision);
         } else if let Some(waiting) = self.reload.take() {
-            turn.note(Note::ReloadAsked);
-            self.boot(waiting, None, turn);
-        } else if self.template_lost() && self.recovery.until <= turn.now {
-            self.recovery.strike(turn.now);
+            decision.note(Note::ReloadAsked);
+            self.boot(waiting, None, decision);
+        } else if self.template_lost() && self.recovery.until <= decision.now {
+            self.recovery.strike(decision.now);
             // The application can bring this about, and may have written the settings file before.
             let like = self.serving().map(|serving| serving.number);
-            self.boot(Vec::new(), like, turn);
+            self.boot(Vec::new(), like, decision);
         }
     }
 
-    pub(super) fn rollback(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+    pub(super) fn rollback(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         if !self.free() {
-            return refuse(asker, "a reload or an upgrade is under way", turn);
+            return refuse(asker, "a reload or an upgrade is under way", decision);
         }
         let wanted = self.serving().map_or(0, |generation| generation.wanted);
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
         let Some(generation) = self.staged(Stage::Kept).filter(loaded) else {
-            return refuse(asker, "there is no previous generation to go back to", turn);
+            return refuse(asker, "there is no previous generation to go back to", decision);
         };
         generation.stage = Stage::Booting;
         generation.wanted = wanted;
         generation.backoff = Backoff::NONE;
         generation.waiting.extend(asker);
-        turn.note(Note::RollbackAsked(generation.number));
+        decision.note(Note::RollbackAsked(generation.number));
     }
 
     pub(super) fn recycle(&mut self, asker: Option<Asker>) {
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// The one that serves and the one that is to follow it. Half of the slots are for replacements.
-    pub(super) fn scale(&mut self, change: Change, asker: Option<Asker>, turn: &mut Turn) {
+    pub(super) fn scale(&mut self, change: Change, asker: Option<Asker>, decision: &mut Decision) {
         let begun = |generation: &&mut Generation| {
             matches!(generation.stage, Stage::Booting | Stage::Serving) && generation.template != Template::Awaited
         };
@@ -77,28 +77,28 @@ impl State {
                 refusal.get_or_insert(format!("there can be from 1 to {most} workers, not {wanted}"));
             } else if generation.wanted != wanted as u16 {
                 generation.wanted = wanted as u16;
-                turn.note(Note::Scaled(generation.wanted));
+                decision.note(Note::Scaled(generation.wanted));
             }
         }
         let whose = self.generations.iter_mut().find(|generation| begun(generation));
         match (refusal, whose) {
-            (Some(refusal), _) => refuse(asker, &refusal, turn),
+            (Some(refusal), _) => refuse(asker, &refusal, decision),
             (None, Some(generation)) => generation.waiting.extend(asker),
-            (None, None) => refuse(asker, "the first generation is still booting", turn),
+            (None, None) => refuse(asker, "the first generation is still booting", decision),
         }
     }
 
-    pub(super) fn let_all_go(&mut self, turn: &mut Turn) {
+    pub(super) fn let_all_go(&mut self, decision: &mut Decision) {
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
             serving.wanted = 0;
-            turn.note(Note::Scaled(0));
+            decision.note(Note::Scaled(0));
         }
     }
 }
 
-pub(super) fn refuse(asker: Option<Asker>, why: &str, turn: &mut Turn) {
+pub(super) fn refuse(asker: Option<Asker>, why: &str, decision: &mut Decision) {
     match asker {
-        Some(asker) => turn.act(Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))),
-        None => turn.note(Note::Refused(why.to_owned())),
+        Some(asker) => decision.act(Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))),
+        None => decision.note(Note::Refused(why.to_owned())),
     }
 }

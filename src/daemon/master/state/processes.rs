@@ -7,14 +7,14 @@ use crate::{
     exit::{Exit, Failure},
     master::{
         event::{Action, Number},
-        generation::{Generation, Stage, Template, Turn},
+        generation::{Decision, Generation, Stage, Template},
         notes::Note,
     },
     sys::process::Ending,
 };
 
 impl State {
-    pub(super) fn template_says(&mut self, number: Number, says: FromTemplate, turn: &mut Turn) {
+    pub(super) fn template_says(&mut self, number: Number, says: FromTemplate, decision: &mut Decision) {
         let known = matches!(says, FromTemplate::Forked { pid, .. } if self.knows(pid));
         let Some(generation) = self.at(number) else { return };
         match says {
@@ -22,48 +22,48 @@ impl State {
                 if let Template::Loading { pid, .. } = generation.template {
                     generation.template = Template::Loaded { pid };
                     generation.step = (!loaded.preloaded).then_some(BootStep::Import);
-                    turn.note(Note::Loaded(number, loaded));
+                    decision.note(Note::Loaded(number, loaded));
                 }
             }
             FromTemplate::Begins(step) => generation.step = Some(step),
             FromTemplate::Stacks(stacks) => {
                 if let Some(failure) = generation.template_hangs(stacks) {
-                    self.discard(number, failure, turn);
+                    self.discard(number, failure, decision);
                 }
             }
-            FromTemplate::Failed(failure) => self.discard(number, failure.into(), turn),
+            FromTemplate::Failed(failure) => self.discard(number, failure.into(), decision),
             FromTemplate::Forked { slot, pid } if known => {
                 let why = format!("it says that process {pid} is its worker {slot}, and that is another");
-                self.distrust_template(number, &why, turn);
+                self.distrust_template(number, &why, decision);
             }
             FromTemplate::Forked { slot, pid } => {
-                generation.forked(slot, pid, turn);
-                self.bury_stranger(pid, turn);
+                generation.forked(slot, pid, decision);
+                self.bury_stranger(pid, decision);
             }
             FromTemplate::ForkFailed { slot, error } => {
-                generation.fork_failed(slot, &error, turn);
+                generation.fork_failed(slot, &error, decision);
                 let failure = Failure::new(Exit::System, format!("could not fork a worker: {error}"));
-                self.discard(number, failure, turn);
+                self.discard(number, failure, decision);
             }
         }
     }
 
     /// A worker may have ended before its template has told of it. No other process is taken for a worker.
-    pub(super) fn alleged(&mut self, number: Number, slot: u16, pid: i32, turn: &mut Turn) {
+    pub(super) fn alleged(&mut self, number: Number, slot: u16, pid: i32, decision: &mut Decision) {
         if !self.strangers.iter().any(|&(stranger, _)| stranger == pid) {
             let why = format!("it says that process {pid} is its worker {slot}, and that is no child of the master");
-            return self.distrust_template(number, &why, turn);
+            return self.distrust_template(number, &why, decision);
         }
         if let Some(generation) = self.at(number) {
-            generation.forked(slot, pid, turn);
+            generation.forked(slot, pid, decision);
         }
-        self.bury_stranger(pid, turn);
+        self.bury_stranger(pid, decision);
     }
 
-    pub(super) fn bury_stranger(&mut self, pid: i32, turn: &mut Turn) {
+    pub(super) fn bury_stranger(&mut self, pid: i32, decision: &mut Decision) {
         if let Some(index) = self.strangers.iter().position(|&(stranger, _)| stranger == pid) {
             let (pid, exit) = self.strangers.remove(index);
-            self.exited(pid, exit, turn);
+            self.exited(pid, exit, decision);
         }
     }
 
@@ -75,38 +75,38 @@ impl State {
     }
 
     /// The application speaks in the template's name. What it has forked so far goes on.
-    pub(super) fn distrust_template(&mut self, number: Number, why: &str, turn: &mut Turn) {
+    pub(super) fn distrust_template(&mut self, number: Number, why: &str, decision: &mut Decision) {
         let Some(generation) = self.at(number) else { return };
-        turn.note(Note::TemplateDistrusted(number, why.to_owned()));
-        turn.act(Action::CloseTemplate(number));
-        generation.template_closed(turn.now);
-        self.discard(number, Failure::new(Exit::Interpreter, format!("the template is not believed: {why}")), turn);
+        decision.note(Note::TemplateDistrusted(number, why.to_owned()));
+        decision.act(Action::CloseTemplate(number));
+        generation.template_closed(decision.now);
+        self.discard(number, Failure::new(Exit::Interpreter, format!("the template is not believed: {why}")), decision);
     }
 
-    pub(super) fn distrust_worker(&mut self, number: Number, slot: u16, why: &str, turn: &mut Turn) {
+    pub(super) fn distrust_worker(&mut self, number: Number, slot: u16, why: &str, decision: &mut Decision) {
         let Some(generation) = self.at(number) else { return };
-        generation.distrust(slot, why, turn);
-        self.discard(number, Failure::new(Exit::Import, format!("a worker is not believed: {why}")), turn);
+        generation.distrust(slot, why, decision);
+        self.discard(number, Failure::new(Exit::Import, format!("a worker is not believed: {why}")), decision);
     }
 
-    pub(super) fn worker_says(&mut self, number: Number, slot: u16, says: FromWorker, turn: &mut Turn) {
+    pub(super) fn worker_says(&mut self, number: Number, slot: u16, says: FromWorker, decision: &mut Decision) {
         let Some(generation) = self.at(number) else { return };
         match says {
-            FromWorker::Ready => generation.ready(slot, turn),
+            FromWorker::Ready => generation.ready(slot, decision),
             FromWorker::Failed(failure) => {
                 let failure = Failure::from(failure);
                 if generation.stage == Stage::Booting {
-                    self.discard(number, failure, turn);
+                    self.discard(number, failure, decision);
                 } else if let Some(worker) = generation.slots.at(slot).filter(|worker| worker.ready.is_none()) {
-                    turn.note(Note::WorkerFailed(worker.name(number), failure));
+                    decision.note(Note::WorkerFailed(worker.name(number), failure));
                 }
             }
-            FromWorker::Replace(why) => generation.replace(slot, why, turn),
-            FromWorker::Drained => generation.drained(slot, turn.now),
+            FromWorker::Replace(why) => generation.replace(slot, why, decision),
+            FromWorker::Drained => generation.drained(slot, decision.now),
             // The performer has handed them to the command that asked.
             FromWorker::Stacks(stacks) => {
-                if let Some(failure) = generation.worker_hangs(slot, stacks, turn) {
-                    self.discard(number, failure, turn);
+                if let Some(failure) = generation.worker_hangs(slot, stacks, decision) {
+                    self.discard(number, failure, decision);
                 }
             }
             // The performer looks from now on.
@@ -114,22 +114,22 @@ impl State {
         }
     }
 
-    pub(super) fn exited(&mut self, pid: i32, exit: Ending, turn: &mut Turn) {
+    pub(super) fn exited(&mut self, pid: i32, exit: Ending, decision: &mut Decision) {
         if let Some(index) = self.generations.iter().position(|g| g.template.pid() == Some(pid)) {
-            return self.template_exited(index, exit, turn);
+            return self.template_exited(index, exit, decision);
         }
         for generation in &mut self.generations {
             if let Some(slot) = generation.slots.by_pid(pid).map(|worker| worker.slot) {
                 let number = generation.number;
-                if generation.exited(slot, exit, turn) {
+                if generation.exited(slot, exit, decision) {
                     let failure = Failure { exit: Exit::Import, ..generation.ended("a worker", exit) };
-                    self.discard(number, failure, turn);
+                    self.discard(number, failure, decision);
                 }
                 return;
             }
         }
         if matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid) {
-            return self.trial_ended(exit, turn);
+            return self.trial_ended(exit, decision);
         }
         if self.strangers.len() >= usize::from(MOST_SLOTS) {
             self.strangers.remove(0);
@@ -137,16 +137,16 @@ impl State {
         self.strangers.push((pid, exit));
     }
 
-    pub(super) fn template_exited(&mut self, index: usize, exit: Ending, turn: &mut Turn) {
+    pub(super) fn template_exited(&mut self, index: usize, exit: Ending, decision: &mut Decision) {
         let generation = &mut self.generations[index];
-        generation.template_exited(turn);
+        generation.template_exited(decision);
         let number = generation.number;
         match generation.stage {
             Stage::Booting => {
                 let failure = generation.ended("the template", exit);
-                self.discard(number, failure, turn);
+                self.discard(number, failure, decision);
             }
-            Stage::Serving => turn.note(Note::TemplateLost(number, exit)),
+            Stage::Serving => decision.note(Note::TemplateLost(number, exit)),
             Stage::Kept => generation.stage = Stage::Draining,
             Stage::Draining => {}
         }

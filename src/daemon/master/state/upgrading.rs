@@ -9,7 +9,7 @@ use crate::{
     exit::{Exit, Failure},
     master::{
         event::{Action, PROVEN},
-        generation::Turn,
+        generation::Decision,
         notes::Note,
     },
     resources::control::Asker,
@@ -36,10 +36,10 @@ pub enum Upgrade {
 }
 
 impl State {
-    pub(super) fn queue_upgrade(&mut self, asker: Option<Asker>, turn: &mut Turn) {
+    pub(super) fn queue_upgrade(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         match &mut self.upgrade {
             Upgrade::None => {
-                turn.note(Note::UpgradeAsked);
+                decision.note(Note::UpgradeAsked);
                 self.upgrade = Upgrade::Queued(asker.into_iter().collect());
             }
             Upgrade::Queued(askers) | Upgrade::Trying { askers, .. } | Upgrade::Executing(askers) => {
@@ -48,45 +48,45 @@ impl State {
         }
     }
 
-    pub(super) fn try_upgrade(&mut self, askers: Vec<Asker>, turn: &mut Turn) {
-        self.upgrade = Upgrade::Trying { pid: None, deadline: turn.now + TRIAL, askers };
-        turn.act(Action::TryUpgrade);
+    pub(super) fn try_upgrade(&mut self, askers: Vec<Asker>, decision: &mut Decision) {
+        self.upgrade = Upgrade::Trying { pid: None, deadline: decision.now + TRIAL, askers };
+        decision.act(Action::TryUpgrade);
     }
 
-    pub(super) fn end_late_trial(&mut self, turn: &mut Turn) {
+    pub(super) fn end_late_trial(&mut self, decision: &mut Decision) {
         if let Upgrade::Trying { pid: Some(pid), deadline, .. } = self.upgrade
-            && deadline <= turn.now
+            && deadline <= decision.now
         {
-            turn.act(Action::Kill(pid));
+            decision.act(Action::Kill(pid));
             self.upgrade_failed(
                 &format!("the new executable did not read the state within {} s", TRIAL.as_secs()),
-                turn,
+                decision,
             );
         }
     }
 
-    pub(super) fn trial_ended(&mut self, exit: Ending, turn: &mut Turn) {
+    pub(super) fn trial_ended(&mut self, exit: Ending, decision: &mut Decision) {
         let Upgrade::Trying { askers, .. } = &mut self.upgrade else { return };
         if exit == Ending::Status(PROVEN.into()) {
             self.upgrade = Upgrade::Executing(std::mem::take(askers));
-            turn.act(Action::Execute);
+            decision.act(Action::Execute);
         } else {
-            self.upgrade_failed(&format!("the new executable did not read the state: {exit}"), turn);
+            self.upgrade_failed(&format!("the new executable did not read the state: {exit}"), decision);
         }
     }
 
-    pub(super) fn upgrade_failed(&mut self, why: &str, turn: &mut Turn) {
+    pub(super) fn upgrade_failed(&mut self, why: &str, decision: &mut Decision) {
         let (Upgrade::Trying { askers, .. } | Upgrade::Executing(askers)) = &mut self.upgrade else { return };
         let mut askers = std::mem::take(askers);
         self.upgrade = Upgrade::None;
-        turn.note(Note::UpgradeFailed(why.to_owned()));
+        decision.note(Note::UpgradeFailed(why.to_owned()));
         let failure = Failure::new(Exit::System, format!("the upgrade came to nothing: {why}"));
-        turn.answer(&mut askers, Err(&failure));
+        decision.answer(&mut askers, Err(&failure));
     }
 
-    pub(super) fn upgraded(&mut self, turn: &mut Turn) {
+    pub(super) fn upgraded(&mut self, decision: &mut Decision) {
         if let Upgrade::Executing(askers) = std::mem::replace(&mut self.upgrade, Upgrade::None) {
-            turn.note(Note::Upgraded);
+            decision.note(Note::Upgraded);
             self.reload.get_or_insert_default().extend(askers);
         }
     }
