@@ -149,7 +149,7 @@ pub enum FromWorker {
     Failed(BootFailure),
     /// The worker wants to be replaced, and then drained: a limit was reached or a request is stuck.
     Replace(Recycle),
-    /// Nothing is under way any more. The worker exits after this.
+    /// The drain is over: nothing is under way any more, or its bound has passed. The worker exits after this.
     Drained,
     /// The answer to [`ToWorker::Stacks`].
     Stacks(String),

@@ -10,12 +10,12 @@ pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// How a worker's loop came to its end. The process exits next: after `atexit` and the like, within what is left of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopEnd {
-    /// All requests have ended, and the master knows that. The deadline bounds the interpreter's exit.
+    /// The drain is over, and the master (if there is one still) knows: all requests have ended, or were cut at the drain's bound.
     Drained {
-        /// Of CLOCK_MONOTONIC.
+        /// Of the drain, on CLOCK_MONOTONIC. It bounds the interpreter's exit.
         deadline: Instant,
     },
-    /// Told to quit, or the master is gone: at once.
+    /// The master has told it to quit: at once. (A worker whose master is gone drains.)
     Quit,
 }
 
