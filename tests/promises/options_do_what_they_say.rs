@@ -217,6 +217,24 @@ fn check_validates_and_serves_nothing() {
 }
 
 #[test]
+fn check_looks_at_the_pid_file() {
+    let rig = Rig::new("corners.py");
+    let path = rig.folder().join("site.pid");
+    let rig = rig.option("--pid", path.to_str().expect("plain"));
+    assert_eq!(rig.run(&["check"]).code, 0);
+    assert!(!path.exists(), "a check writes nothing");
+    fs::create_dir(&path).expect("a private folder is writable");
+    rig.run(&["check"]).says(14, &[&format!("could not write the pid file {}: is a directory", path.display())]);
+    fs::remove_dir(&path).expect("it is empty");
+    let missing = Rig::new("corners.py").option("--pid", "no/such/folder/pid");
+    missing.run(&["check"]).says(14, &["could not write the pid file", "no such file or directory"]);
+    let site = rig.start();
+    let holder = format!("process {} holds the pid file {}", site.pid(), path.display());
+    let again = Rig::new("corners.py").option("--pid", path.to_str().expect("plain"));
+    again.run(&["check"]).says(0, &[&holder]);
+}
+
+#[test]
 fn without_arguments_it_prints_a_short_help_with_an_example() {
     let alone = Rig::bare().run(&[]);
     let said = alone.output + &alone.error;

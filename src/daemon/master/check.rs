@@ -1,4 +1,5 @@
-//! `ostler check`: boots a template that imports and reports, and nothing more. Binds nothing, writes no file.
+//! `ostler check`: looks at what a start would need, boots a template that imports and reports, and nothing more. Binds nothing, writes no
+//! file.
 
 use std::{io, os::fd::AsFd, time::Instant};
 
@@ -20,6 +21,7 @@ use crate::{
     resources::{
         line::{self, Line},
         logs::{Logs, Standard},
+        pidfile::PidFile,
     },
     settings::{LogTarget, Settings},
     sys::{
@@ -37,6 +39,15 @@ pub fn check(mut settings: Settings) -> Result<Exit, Failure> {
     settings.boot.access_log = false;
     for why in &settings.out_of_reach {
         eprintln!("ostler: {}", report::safe(why));
+    }
+    if let Some(path) = &settings.pid_file
+        && let Some(holder) = PidFile::check(path)?
+    {
+        // The site may be the one that is to be reloaded.
+        let path = report::safe(&path.display().to_string());
+        eprintln!(
+            "ostler: process {holder} holds the pid file {path}: a reload may follow, and a second start would be refused"
+        );
     }
     let loaded = boot(&settings)?;
     report::print(&format!("{}\n", describe(&settings, &loaded)))

@@ -12,9 +12,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl, renameat},
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, renameat},
     sys::stat::{Mode, fchmod, fstat},
-    unistd::{UnlinkatFlags, geteuid},
+    unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid},
 };
 
 use crate::{
@@ -33,8 +33,7 @@ pub struct PidFile {
 impl PidFile {
     /// Writes it: mode 0644, a number and a newline.
     pub fn write(path: &Path) -> Result<PidFile, Failure> {
-        let failed =
-            |why: String| Failure::new(Exit::System, format!("could not write the pid file {}: {why}", path.display()));
+        let failed = |why| not_written(path, why);
         let place = Place::of(path).map_err(failed)?;
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
@@ -55,6 +54,19 @@ impl PidFile {
                 Err(failed(why))
             }
         }
+    }
+
+    /// Whether it could be written, without writing it. Returns the other ostler that holds it, if there is one.
+    pub fn check(path: &Path) -> Result<Option<i32>, Failure> {
+        let checked = Place::of(path).and_then(|place| {
+            let allowed = faccessat(place.directory(), ".", AccessFlags::W_OK, AtFlags::AT_EACCESS);
+            allowed.map_err(|error| format!("its directory: {}", words(&error.into())))?;
+            match place.open(OFlag::O_DIRECTORY, 0).is_ok() {
+                true => Err(words(&Errno::EISDIR.into())),
+                false => Ok(holder(&place)),
+            }
+        });
+        checked.map_err(|why| not_written(path, why))
     }
 
     /// One that this process wrote before it replaced its executable.
@@ -83,6 +95,10 @@ impl Drop for PidFile {
             let _ = place.remove(UnlinkatFlags::NoRemoveDir);
         }
     }
+}
+
+fn not_written(path: &Path, why: String) -> Failure {
+    Failure::new(Exit::System, format!("could not write the pid file {}: {why}", path.display()))
 }
 
 /// Nobody else can open it before it is locked, and who can only read it cannot take a write lock.
