@@ -173,6 +173,14 @@ fn when_the_master_is_killed_everybody_else_exits() {
 }
 
 #[test]
+fn a_signal_that_is_not_obeyed_is_told() {
+    let site = Rig::new("corners.py").start();
+    site.signal(SIGWINCH);
+    assert_eq!(site.log("signal ignored").key("signal"), Some("WINCH"));
+    assert_eq!(site.get("/hello").text(), "hello\n");
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let rig = Rig::new("corners.py").workers(2);
     let socket = rig.folder().join("site.sock");

@@ -33,8 +33,9 @@ const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (
 pub const SIGNALS: [(&str, &str); 8] = [
     (
         "TERM",
-        "As `ostler stop`: finish the requests under way, and those that wait, within --graceful-timeout; then exit with status 0. A client \
-         that was answered within the last second, or has just connected, may ask once more.",
+        "As `ostler stop`: finish the requests under way, and those that wait, within --graceful-timeout; then exit with status 0. A \
+         connection that was opened or answered within the last second stays open until that second is over, because its next request may be on \
+         its way; that is answered, too.",
     ),
     ("INT, QUIT", "Stop at once; exit with status 0."),
     ("HUP", "As `ostler reload`: start new workers with new code, settings, packages or another interpreter."),
@@ -42,7 +43,11 @@ pub const SIGNALS: [(&str, &str); 8] = [
     ("USR2", "As `ostler upgrade`: replace the master's executable in the same process, then reload."),
     ("TTIN", "One worker more, as `ostler scale +1`."),
     ("TTOU", "One worker fewer, as `ostler scale -1`; at least one stays."),
-    ("WINCH", "With --daemon: stop all workers and serve nothing. HUP starts new ones."),
+    (
+        "WINCH",
+        "With --daemon: stop all workers and serve nothing. HUP starts new ones. Without --daemon it is ignored; the log says so, unless it \
+         goes to a terminal, which sends WINCH whenever its window changes.",
+    ),
 ];
 
 /// What they do in a worker.
@@ -81,7 +86,12 @@ pub const PHRASES: &[(&str, &str)] = &[
         "connections were lost on the exchange",
         "A worker could not open more files, or did not understand what it took.",
     ),
-    ("generation kept", "Its workers have ended; its template waits for `ostler rollback` (see --no-keep-previous)."),
+    (
+        "generation kept",
+        "Its workers have ended; its template waits for `ostler rollback` (see --no-keep-previous). `ostler status` says kept from now on, and \
+         draining before.",
+    ),
+    ("signal ignored", "WINCH without --daemon: it is obeyed only with it."),
     ("generation gone", "All of its processes have ended."),
     ("worker replaced", "A worker reached a limit; its successor is ready."),
     (

@@ -1,9 +1,10 @@
 //! What operators ask for, by a signal or by a command at the control socket.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::IsTerminal};
 
 use nix::sys::signal::Signal;
-use slog::warn;
+use ostler_wire::log;
+use slog::{info, warn};
 
 use super::{
     Master,
@@ -30,6 +31,10 @@ impl Master<'_> {
             Signal::SIGTTIN => self.handle(Event::Scale(Change::By(1), None)),
             Signal::SIGTTOU => self.handle(Event::Scale(Change::By(-1), None)),
             Signal::SIGWINCH if self.daemon => self.handle(Event::LetAllGo),
+            Signal::SIGWINCH if !log::place().is_terminal() => {
+                let why = "it is obeyed only with --daemon";
+                info!(self.performer.log, "signal ignored"; "signal" => "WINCH", "reason" => why);
+            }
             _ => {}
         }
     }

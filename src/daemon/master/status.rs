@@ -59,7 +59,7 @@ pub struct Queue {
 pub struct GenerationStatus {
     /// Its number.
     pub generation: u32,
-    /// `booting`, `serving`, `kept` or `draining`.
+    /// `booting`, `serving`, `draining` (its workers end) or `kept` (they have ended, and its template waits for a roll-back).
     pub stage: String,
     /// How many workers it should have.
     pub wanted: u16,
@@ -172,8 +172,8 @@ impl GenerationStatus {
         let stage = match generation.stage {
             Stage::Booting => "booting",
             Stage::Serving => "serving",
-            Stage::Kept => "kept",
-            Stage::Draining => "draining",
+            Stage::Kept if generation.slots.is_empty() => "kept",
+            Stage::Kept | Stage::Draining => "draining",
         };
         let template = generation.template.pid();
         GenerationStatus {
