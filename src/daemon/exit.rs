@@ -39,7 +39,10 @@ impl Exit {
         (Exit::Internal, "A defect of ostler, or something that no other code says."),
         (Exit::Usage, "The command line, the environment or the settings file says something that cannot be."),
         (Exit::NotRunning, "A control command found no running ostler at its socket."),
-        (Exit::Refused, "A control command was refused; one that failed ends with the code of its cause."),
+        (
+            Exit::Refused,
+            "A control command was refused, or `ostler status --ready` found that the site is not ready. A command that failed ends with the code of its cause.",
+        ),
         (Exit::Import, "The import of the application raised an exception, or a worker did not become ready in time."),
         (Exit::Application, "The module has no such attribute, it cannot be called, or the factory failed."),
         (Exit::Bind, "An address could not be bound."),

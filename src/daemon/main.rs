@@ -99,9 +99,9 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             report::print(&if json { report::json(&options) } else { report::table(&options) })?;
             looked.map(|()| Exit::Success)
         }
-        Task::Control { command, json } => {
+        Task::Control { command, view } => {
             let socket = settings::find_control(invocation, &options)?;
-            cli::ask(&socket, options.is_given("control"), command, json)
+            cli::ask(&socket, options.is_given("control"), command, view)
         }
         Task::Print(_) => unreachable!("printed above"),
     }

@@ -135,10 +135,14 @@ fn clients_that_connect_later_are_refused_at_once() {
 }
 
 #[test]
-fn with_a_drain_delay_it_goes_on_accepting() {
+fn with_a_drain_delay_it_goes_on_accepting_and_is_not_ready() {
     let mut site = Rig::with_source(&page("served")).option("--drain-delay", "2").start();
+    let ready = site.control(&["status", "--ready"]);
+    assert_eq!((ready.code, ready.output.as_str()), (0, "ready: generation 1 serves, 1 of 1 workers"));
     site.signal(SIGTERM);
     site.log("stopping");
+    site.control(&["status", "--ready"]).says(9, &["not ready: the site is stopping"]);
+    assert_eq!(site.get("/").field("connection"), Some("close"));
     assert_eq!(site.get("/").text(), "served");
     assert_eq!(site.wait(), 0);
 }

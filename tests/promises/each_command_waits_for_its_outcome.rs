@@ -5,6 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use ostler_tests::{Gate, PATIENCE, Rig, ends_within};
 use serde_json::Value;
 
+use crate::pages::page_with;
+
 #[test]
 fn status_shows_what_each_process_does() {
     let site = Rig::new("corners.py").workers(2).option("--threads", "2").start();
@@ -22,6 +24,20 @@ fn status_shows_what_each_process_does() {
     }
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
+}
+
+#[test]
+fn a_site_is_ready_when_it_serves() {
+    let gate = Gate::new();
+    let source = page_with("served", &gate.statement());
+    let mut site = Rig::with_source(&source).flag("--preload=on").launch();
+    let visitor = gate.arrival();
+    site.control(&["status", "--ready"]).says(9, &["not ready: generation 1 is booting"]);
+    visitor.let_go("on");
+    site.log("generation serving");
+    assert_eq!(site.control(&["status", "--ready"]).code, 0);
+    site.stop();
+    site.control(&["status", "--ready"]).says(7, &["no ostler is running"]);
 }
 
 #[test]

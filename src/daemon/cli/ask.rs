@@ -17,6 +17,7 @@ use nix::{
 use ostler_wire::Channel;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::View;
 use crate::{
     exit::{Exit, Failure, words},
     master::status::Status,
@@ -25,8 +26,8 @@ use crate::{
     sys::names::Place,
 };
 
-/// Sends a command and prints what comes of it. `named`: somebody has named the socket. `json`: for programs.
-pub fn ask(socket: &Path, named: bool, command: Command, json: bool) -> Result<Exit, Failure> {
+/// Sends a command and prints what comes of it. `named`: somebody has named the socket.
+pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<Exit, Failure> {
     let channel = connect(socket, named)?;
     let gone = |error: io::Error| {
         Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), words(&error)))
@@ -47,9 +48,13 @@ pub fn ask(socket: &Path, named: bool, command: Command, json: bool) -> Result<E
         // Closed by the end of the master: its process is gone when the command returns.
         while let Ok(Some(_)) = channel.receive::<Reply>() {}
     }
-    match command {
-        Command::Status if json => report::print(&report::escaped_json(&format!("{}\n", text.trim_end()))),
-        Command::Status => report::print(&status(&text)?.table()),
+    match (command, view) {
+        (Command::Status, View::Text) => report::print(&status(&text)?.table()),
+        (Command::Status, View::Json) => report::print(&report::escaped_json(&format!("{}\n", text.trim_end()))),
+        (Command::Status, View::Ready) => match status(&text)?.readiness() {
+            Ok(ready) => report::print(&format!("ready: {ready}\n")),
+            Err(why) => Err(Failure::new(Exit::Refused, format!("not ready: {why}"))),
+        },
         _ => report::print(&format!("{}\n", text.trim_end())),
     }
 }

@@ -43,6 +43,11 @@ fn examples() -> String {
 pub fn command() -> Command {
     let settings = || SETTINGS.iter().flat_map(arguments_of);
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: JSON");
+    let ready = Arg::new("ready")
+        .long("ready")
+        .action(ArgAction::SetTrue)
+        .conflicts_with("json")
+        .help("For probes: say whether the site serves and is not told to stop; exit status 0 or 9");
     Command::new("ostler")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -66,7 +71,7 @@ pub fn command() -> Command {
                 .args(settings())
                 .arg(json()),
         )
-        .subcommand(control("status", "Show generations, workers and what each does now").arg(json()))
+        .subcommand(control("status", "Show generations, workers and what each does now").arg(json()).arg(ready))
         .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))

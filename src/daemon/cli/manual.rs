@@ -27,7 +27,9 @@ const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (
                       once; working; busy: all of its threads are in calls; draining); its AGE; how many REQUESTS it has answered, \
                       and of these how many ERRORS (5xx); OPEN connections; QUEUED requests, which wait for a thread; memory \
                       SHARED with other processes and PRIVATE; and what it is DOING, with how long each call has lasted. `workers \
-                      replaced` counts them by reason. With --json there is more.";
+                      replaced` counts them by reason. With --json there is more. \
+                      With --ready it says in one line whether new clients are to be sent here: not during the boot, nor from a TERM on, although \
+                      the site still accepts for --drain-delay.";
 
 /// The master's signals and what they do.
 pub const SIGNALS: [(&str, &str); 8] = [
@@ -267,6 +269,9 @@ fn words(command: &Command) -> Vec<Inline> {
     let mut words = vec![bold(command.get_name())];
     if command.get_arguments().any(|arg| arg.get_id() == "json") {
         words.push(roman(" [--json]"));
+    }
+    if command.get_arguments().any(|arg| arg.get_id() == "ready") {
+        words.push(roman(" [--ready]"));
     }
     for arg in command.get_positionals() {
         let name = arg.get_value_names().unwrap_or_default().join(" ");

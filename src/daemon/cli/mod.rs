@@ -11,4 +11,4 @@ mod topics;
 pub use ask::ask;
 pub use grammar::short_help;
 pub use mistakes::misspelt_command;
-pub use parser::{Task, Typed, parse};
+pub use parser::{Task, Typed, View, parse};

@@ -30,11 +30,22 @@ pub enum Task {
     Control {
         /// Which.
         command: Command,
-        /// Its answer is for programs.
-        json: bool,
+        /// What is told of its answer.
+        view: View,
     },
     /// Print this and end well: the help, the version, the man page, completions.
     Print(String),
+}
+
+/// What is told of a command's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// All of it, for people.
+    Text,
+    /// All of it, for programs.
+    Json,
+    /// Whether the site is ready, which the exit status says, too.
+    Ready,
 }
 
 /// The command line, read.
@@ -71,10 +82,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         "man" => Task::Print(manual::page()),
         "reference" => Task::Print(reference(&inner.remove_one::<String>("page").expect("the page is required"))),
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
-        name => Task::Control {
-            command: control(name, &inner),
-            json: matches!(inner.try_get_one::<bool>("json"), Ok(Some(true))),
-        },
+        name => Task::Control { command: control(name, &inner), view: view(&inner) },
     };
     Ok(Typed { task, texts })
 }
@@ -92,6 +100,15 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
         "reopen" => Command::Reopen,
         "stop" => Command::Stop,
         _ => unreachable!("the grammar has no other command"),
+    }
+}
+
+fn view(matches: &ArgMatches) -> View {
+    let says = |flag| matches!(matches.try_get_one::<bool>(flag), Ok(Some(true)));
+    match (says("ready"), says("json")) {
+        (true, _) => View::Ready,
+        (_, true) => View::Json,
+        (false, false) => View::Text,
     }
 }
 
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn commands_and_what_they_take() {
-        let control = |command| Task::Control { command, json: false };
+        let control = |command| Task::Control { command, view: View::Text };
         for (words, expected) in [
             ("site:app", Task::Serve),
             ("-w 2", Task::Serve),
@@ -215,7 +232,8 @@ mod tests {
             ("check -w 2 site:app", Task::Check),
             ("settings", Task::Settings { json: false }),
             ("settings --json site:app", Task::Settings { json: true }),
-            ("status --json", Task::Control { command: Command::Status, json: true }),
+            ("status --json", Task::Control { command: Command::Status, view: View::Json }),
+            ("status --ready", Task::Control { command: Command::Status, view: View::Ready }),
             ("reload -n site", control(Command::Reload)),
             ("rollback", control(Command::Rollback)),
             ("upgrade", control(Command::Upgrade)),

@@ -134,6 +134,21 @@ impl Status {
         status
     }
 
+    /// Whether new clients are to be sent here, and why.
+    pub fn readiness(&self) -> Result<String, String> {
+        let at = |stage| self.generations.iter().find(|generation| generation.stage == stage);
+        match (at("serving"), at("booting")) {
+            (Some(GenerationStatus { generation, ready: 0, .. }), _) => {
+                Err(format!("generation {generation} has no worker that serves"))
+            }
+            (Some(GenerationStatus { generation, ready, wanted, .. }), _) => {
+                Ok(format!("generation {generation} serves, {ready} of {wanted} workers"))
+            }
+            (None, Some(GenerationStatus { generation, .. })) => Err(format!("generation {generation} is booting")),
+            (None, None) => Err("the site is stopping".into()),
+        }
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!("ostler {}, master {}, {}\n", self.version, self.pid, self.addresses.join(", "));

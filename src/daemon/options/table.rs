@@ -111,7 +111,10 @@ pub static SETTINGS: &[Setting] = &[
         .common(),
     one(PROCESSES, "drain-delay", "TIME", "Go on accepting for this long after a TERM")
         .preset("0")
-        .more("For load balancers that need a while to take a server off their list."),
+        .more(
+            "For load balancers that need a while to take a server off their list. `ostler status --ready` fails from the TERM on, and \
+             each answer ends its connection. --graceful-timeout counts from the end of this delay.",
+        ),
     switch(PROCESSES, "keep-previous", "on", "Do not keep the last generation ready for `ostler rollback`"),
     one(PROCESSES, "max-requests", "COUNT", "Replace a worker after this many requests; 0 for never").preset("0"),
     one(PROCESSES, "max-requests-jitter", "COUNT", "Add up to this many requests, at random for each worker, so that not all are replaced at once")
