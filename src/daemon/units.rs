@@ -25,7 +25,10 @@ fn the_commands_in_them_are_ours_and_find_each_other() {
     for unit in [SERVICE, TEMPLATE] {
         let (start, settings) = task(unit, "ExecStart");
         let (reload, finds) = task(unit, "ExecReload");
-        assert_eq!((start, reload), (Task::Serve, Task::Control { command: control::Command::Reload, view: cli::View::Text }));
+        assert_eq!(
+            (start, reload),
+            (Task::Serve, Task::Control { command: control::Command::Reload, view: cli::View::Text })
+        );
         assert_eq!(settings, finds);
     }
     assert_eq!(task(SERVICE, "ExecStart").1, ["/etc/ostler.toml"]);

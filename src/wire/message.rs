@@ -127,6 +127,9 @@ pub enum ToWorker {
         hand_over: bool,
         /// Go on accepting for this long first (`--drain-delay`); then empty the accept queue.
         delay: Duration,
+        /// By their places, the listeners that close for good with the last worker: the site stops, and nobody has passed them on to it.
+        #[serde(default)]
+        closes: Vec<u16>,
     },
     /// End at once, without waiting for requests.
     Quit,

@@ -194,9 +194,10 @@ impl<'a> Performer<'a> {
             Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay } => {
+                let closes = if hand_over { Vec::new() } else { self.own_listeners(generation) };
                 let hand_over = hand_over && self.can_hand_over(generation);
                 let delay = if hand_over { delay } else { delay.max(self.time_for_the_silent()) };
-                self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay });
+                self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay, closes });
             }
             Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
             Action::Abandon { generation, slot } => self.close_worker(generation, slot),
@@ -232,6 +233,13 @@ impl<'a> Performer<'a> {
             let found = self.listeners.iter().filter(|bound| held_back(bound)).count();
             if found > 0 { SILENCE } else { Duration::ZERO }
         })
+    }
+
+    /// The listeners of a generation that we have bound ourselves, by their places.
+    fn own_listeners(&self, generation: Number) -> Vec<u16> {
+        let Some(team) = self.teams.get(&generation) else { return Vec::new() };
+        let bound = team.listeners.iter().filter_map(|&id| self.listeners.at(id));
+        (0..).zip(bound).filter(|(_, bound)| bound.is_ours()).map(|(place, _)| place).collect()
     }
 
     /// A worker that does not read its channel is left to its deadline, one that is gone to its exit.

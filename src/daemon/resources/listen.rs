@@ -167,6 +167,11 @@ impl Bound {
 }
 
 impl Bound {
+    /// Whether it ends with us. One that was passed to us lives on, and so do the clients in its queue.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.address, Address::Inherited(_))
+    }
+
     /// Whether it still listens, and where we have bound it: a socket that was shut down can be bound or connected elsewhere.
     pub fn listens(&self) -> bool {
         let there = || tell(self.socket.as_fd()).is_ok_and(|told| told.name == self.told.name);

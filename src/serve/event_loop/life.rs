@@ -11,7 +11,7 @@ use slog::{info, warn};
 use super::{Loop, Step};
 use crate::{
     connection::{Connection, Interest, Next, Phase},
-    life::{Drain, LAST_REQUEST, Life, LoopEnd},
+    life::{Drain, HANDSHAKE, LAST_REQUEST, Life, LoopEnd},
     poll::timers::Token,
 };
 
@@ -48,6 +48,9 @@ impl Loop {
     /// Begins the drain when its delay is over, and ends it when its bound is over.
     pub(super) fn advance_drain(&mut self) {
         match self.life {
+            Life::Leaving { from, drain } if from <= self.clock.now && self.intake.turn_away() => {
+                self.life = Life::Leaving { from: self.clock.now + HANDSHAKE, drain };
+            }
             Life::Leaving { from, drain } if from <= self.clock.now => {
                 if !drain.hand_over {
                     self.empty_queues();

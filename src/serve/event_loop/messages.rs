@@ -43,7 +43,10 @@ impl Loop {
         let logger = self.shared.log.clone();
         match self.channel.receive_now::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),
-            Ok(Some((ToWorker::Drain { within, hand_over, delay }, _))) => self.drain(within, hand_over, delay),
+            Ok(Some((ToWorker::Drain { within, hand_over, delay, closes }, _))) => {
+                self.intake.expect_to_close(closes);
+                self.drain(within, hand_over, delay);
+            }
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
             // The master only waits for a turn of the loop, and this is one.

@@ -42,6 +42,10 @@ pub(crate) struct Intake {
     /// For each listener, when its queue was last known to be empty.
     looked: Vec<Instant>,
     paused_until: Option<Instant>,
+    /// By their places, the listeners that are to turn newcomers away before they close.
+    closes: Vec<u16>,
+    /// Whether one does.
+    turns_away: bool,
     complained: Rarely,
     /// The most connections there may be.
     most: usize,
@@ -70,6 +74,8 @@ impl Intake {
             listeners,
             armed: Armed::default(),
             paused_until: None,
+            closes: Vec::new(),
+            turns_away: false,
             complained: Rarely::default(),
             most,
             crowded: false,
@@ -85,6 +91,27 @@ impl Intake {
             self.listeners = listeners;
         }
         self.paused_until = None;
+    }
+
+    /// These listeners will close for good.
+    pub fn expect_to_close(&mut self, places: Vec<u16>) {
+        self.closes = places;
+    }
+
+    /// Has the listeners that close for good turn newcomers away, so that no client gets into a queue that nobody looks into any more:
+    /// the close resets the connection, and a proxy does not know then whether its request was served. On TCP, connections whose
+    /// handshake has begun still come: then it says `true`, and does the rest when it is called again.
+    pub fn turn_away(&mut self) -> bool {
+        let listeners = &self.listeners;
+        let at = |place: &u16| listeners.get(usize::from(*place)).map(AsFd::as_fd);
+        let all = self.closes.len();
+        self.closes.retain(|place| !at(place).is_some_and(listener::ignore_newcomers));
+        if self.closes.len() < all {
+            self.turns_away = true;
+            return true;
+        }
+        self.closes.iter().filter_map(at).for_each(listener::refuse_newcomers);
+        false
     }
 
     /// Closes the listeners.
@@ -160,8 +187,10 @@ impl Intake {
     /// Takes one connection from a listener's queue; `None` if it is empty.
     pub fn accept(&mut self, listener: u16, now: Instant) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
         let accepted = listener::accept(self.listeners[usize::from(listener)].as_fd());
-        if matches!(accepted, Ok(None)) {
-            self.looked[usize::from(listener)] = now;
+        match &accepted {
+            Ok(None) => self.looked[usize::from(listener)] = now,
+            Ok(Some((socket, _))) if self.turns_away => listener::heed(socket.as_fd()),
+            _ => {}
         }
         accepted
     }

@@ -19,6 +19,9 @@ pub enum LoopEnd {
     Quit,
 }
 
+/// How long a worker still accepts after its listeners have begun to turn newcomers away: for those whose handshake has begun.
+pub(crate) const HANDSHAKE: Duration = Duration::from_millis(100);
+
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {

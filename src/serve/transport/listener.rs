@@ -9,7 +9,7 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{self, SockFlag, sockopt},
+    sys::socket::{self, Shutdown, SockFlag, sockopt},
 };
 
 use super::unless_blocked;
@@ -66,12 +66,43 @@ pub(crate) fn stop_deferring(listener: BorrowedFd) {
     let _ = socket::setsockopt(&listener, DeferAccept, &0);
 }
 
+// What of a packet's time to live (its hop limit) must be left, lest the kernel drops it (ip(7)). No filter is needed for that, and none
+// could be attached: the master has locked them.
+sockopt_impl!(MinTtl, SetOnly, libc::IPPROTO_IP, libc::IP_MINTTL, libc::c_int);
+sockopt_impl!(MinHopCount, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, libc::c_int);
+
+/// On TCP, has the kernel drop what comes to a listener, and says `true`. A client sends its SYN again after a second, and is refused then.
+/// A client from a system that sends packets with 255 hops to live, where Linux has 64, is not dropped.
+pub(crate) fn ignore_newcomers(listener: BorrowedFd) -> bool {
+    demand_hops(listener, 255)
+}
+
+/// Undoes for a connection what it has from such a listener.
+pub(crate) fn heed(socket: BorrowedFd) {
+    demand_hops(socket, 0);
+}
+
+fn demand_hops(socket: BorrowedFd, least: libc::c_int) -> bool {
+    let v4 = socket::setsockopt(&socket, MinTtl, &least);
+    let v6 = socket::setsockopt(&socket, MinHopCount, &least);
+    v4.is_ok() || v6.is_ok()
+}
+
+/// On a Unix socket, refuses newcomers from now on. Who is in its queue can still be accepted.
+pub(crate) fn refuse_newcomers(listener: BorrowedFd) {
+    let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Read);
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
         io::Write,
         net::{TcpListener, TcpStream},
+        os::unix::net::{UnixListener, UnixStream},
+        time::Duration,
     };
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
     use crate::transport::Transport;
@@ -86,5 +117,39 @@ mod tests {
         let (accepted, address) = accept(listener.as_fd()).unwrap().expect("blocks until there is one");
         assert_eq!(address, Some(client.local_addr().unwrap()));
         assert_eq!(Transport::plain(accepted).receive(&mut [0; 8]).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn who_was_there_before_newcomers_are_turned_away_is_served() {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let address = listener.local_addr().unwrap();
+            let mut early = TcpStream::connect(address).unwrap();
+            assert!(ignore_newcomers(listener.as_fd()));
+            let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+            assert_eq!(late.map_err(|error| error.kind()).unwrap_err(), io::ErrorKind::TimedOut, "{address}");
+            let (socket, _) = accept(listener.as_fd()).unwrap().expect("it has connected");
+            heed(socket.as_fd());
+            assert!(accept(listener.as_fd()).unwrap().is_none());
+            drop(listener);
+            early.write_all(b"GET").unwrap();
+            let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut polled, PollTimeout::from(10_000u16)), Ok(1), "bytes come");
+            assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+
+    #[test]
+    fn who_is_in_the_queue_of_a_unix_socket_that_refuses_is_served() {
+        let path = std::env::temp_dir().join(format!("ostler-listener-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let _early = UnixStream::connect(&path).unwrap();
+        assert!(!ignore_newcomers(listener.as_fd()));
+        refuse_newcomers(listener.as_fd());
+        let late = UnixStream::connect(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(accept(listener.as_fd()).unwrap().is_some());
+        assert!(accept(listener.as_fd()).is_ok_and(|none| none.is_none()));
     }
 }

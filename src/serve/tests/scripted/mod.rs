@@ -292,7 +292,7 @@ impl Site {
     }
 
     pub fn drain(&self, worker: usize, hand_over: bool) {
-        self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO });
+        self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO, closes: vec![] });
     }
 
     /// Waits until a worker has done what it was told before.
@@ -321,7 +321,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for (channel, thread) in &mut self.workers {
-            let drain = ToWorker::Drain { within: PATIENCE, hand_over: false, delay: Duration::ZERO };
+            let drain = ToWorker::Drain { within: PATIENCE, hand_over: false, delay: Duration::ZERO, closes: vec![] };
             let _ = channel.send(&drain, &[]);
             if let (Some(thread), false) = (thread.take(), thread::panicking()) {
                 thread.join().unwrap();

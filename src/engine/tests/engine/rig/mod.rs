@@ -194,7 +194,7 @@ impl Site {
 
     /// Asks the worker to drain, and waits for its end.
     pub fn drain(&mut self, within: Duration) -> WaitStatus {
-        self.tell(ToWorker::Drain { within, hand_over: false, delay: Duration::ZERO });
+        self.tell(ToWorker::Drain { within, hand_over: false, delay: Duration::ZERO, closes: vec![] });
         while self.hear().is_some() {}
         self.wait()
     }
