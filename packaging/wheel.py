@@ -20,6 +20,8 @@ import time
 import zipfile
 from pathlib import Path
 
+import notices
+
 ROOT = Path(__file__).parents[1]
 VERSION = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
 NAME = f"ostler-{VERSION}"
@@ -99,7 +101,9 @@ def pack(built, directory):
             add(f"{NAME}.data/{place}", stripped(program, directory / f"{NAME}-{program.name}.debug"), 0o755)
         for name in LICENCES:
             add(f"{info}/licenses/{name}", (ROOT / name).read_bytes())
-        add(f"{info}/METADATA", METADATA.encode())
+        add(f"{info}/licenses/NOTICES", notices.text().encode())
+        last = f"License-File: {LICENCES[-1]}\n"
+        add(f"{info}/METADATA", METADATA.replace(last, f"{last}License-File: NOTICES\n").encode())
         add(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: ostler\nRoot-Is-Purelib: false\nTag: {tag}\n".encode())
         entry = f"{info}/RECORD"
         add(entry, "".join([*record, f"{entry},,\n"]).encode())
@@ -129,7 +133,8 @@ def system(programs):
 
 def moment():
     """The same source makes the same wheel, where git tells how old it is."""
-    told = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True).stdout
+    command = ["git", "log", "-1", "--format=%ct"]
+    told = shutil.which("git") and subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     return max(int(os.environ.get("SOURCE_DATE_EPOCH") or told or 0), 315532800)
 
 
