@@ -105,8 +105,17 @@ install:
 uninstall:
 	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
 
+# `make wheel GLIBC=2.28` aims at systems as old as that.
+ifdef GLIBC
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+wheel: tools
+	@$(CARGO) zigbuild --version >/dev/null || { echo 'cargo-zigbuild is missing: pip install cargo-zigbuild ziglang'; exit 1; }
+	$(CARGO) zigbuild --locked --release -p ostler -p ostler-engine --target $(HOST).$(GLIBC)
+	@$(PYTHON) packaging/wheel.py target/$(HOST)/release dist
+else
 wheel: build
 	@$(PYTHON) packaging/wheel.py $(BUILT) dist
+endif
 
 deb: build
 	@packaging/deb/build $(BUILT) $(REVISION) dist
