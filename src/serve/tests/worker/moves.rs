@@ -1,12 +1,15 @@
-//! Connections that move many at a time, and how they are spread.
+//! Connections that move to other workers, one or many at a time, and how they are spread.
 
 use std::{sync::atomic::Ordering::Relaxed, thread, time::Instant};
 
+use ostler_serve::LoopEnd;
 use ostler_wire::{FromWorker, WorkerSettings};
 
 use crate::{
+    client::Client,
     hello,
-    scripted::{Client, PATIENCE, Site, settings},
+    script::PATIENCE,
+    site::{Site, settings},
 };
 
 /// Keep-alive connections, opened one after the other.
@@ -139,4 +142,68 @@ fn a_stop_during_a_drain_loses_nobody_on_the_exchange() {
     assert_eq!(clients[99].answer(), hello());
     assert!(clients.iter_mut().all(Client::closed));
     assert!(matches!(site.hear(last), FromWorker::Drained));
+}
+
+#[test]
+fn a_request_that_would_wait_moves_to_an_idle_sibling() {
+    let site = Site::start(2, settings());
+    // Finds two connections of one worker: one request waits for a gate, and its worker's slot is busy.
+    let mut clients: Vec<Client> = (0..8).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    clients[0].get("/gate/a");
+    site.script.arrived("a", 1);
+    for client in &mut clients[1..] {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    site.script.open("a");
+    assert_eq!(clients[0].answer(), (200, b"a".to_vec()));
+    for worker in 0..2 {
+        site.settled(worker);
+    }
+    let moved: u64 = (0..2).map(|slot| site.board.slot(slot).given.load(Relaxed)).sum();
+    let taken: u64 = (0..2).map(|slot| site.board.slot(slot).taken.load(Relaxed)).sum();
+    assert_eq!(moved, taken);
+}
+
+#[test]
+fn a_drain_moves_idle_connections_and_closes_none() {
+    let mut site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..50).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    clients[0].send("GET /hello HT");
+    let mut busy = site.client();
+    busy.get("/gate/a");
+    site.script.arrived("a", 1);
+    let next = site.add_worker();
+    site.drain(0, true);
+    // The one in use moves when its response is done.
+    site.script.open("a");
+    assert_eq!(busy.answer(), (200, b"a".to_vec()));
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    assert!(matches!(site.ended(0), LoopEnd::Drained { .. }));
+    clients[0].send("TP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(clients[0].answer(), hello());
+    for client in clients[1..].iter_mut().chain([&mut busy]) {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    assert_eq!(site.board.slot(next as u16).taken.load(Relaxed), 51);
+}
+
+#[test]
+fn a_drain_moves_more_connections_than_one_turn_does() {
+    let mut site = Site::start(1, settings());
+    let mut clients: Vec<Client> = (0..300).map(|_| site.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    site.add_worker();
+    site.drain(0, true);
+    assert!(matches!(site.hear(0), FromWorker::Drained));
+    for client in &mut clients {
+        assert_eq!(client.asks("/hello"), hello());
+    }
 }

@@ -1,0 +1,184 @@
+//! Workers in this process, each on a thread of its own, around that application.
+
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use ostler_serve::{LoopEnd, Setup};
+use ostler_wire::{
+    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, scoreboard::Scoreboard,
+};
+
+use crate::{
+    client::Client,
+    script::{PATIENCE, Script},
+};
+
+/// No peer is trusted.
+fn nobody() -> Trust {
+    Trust {
+        forwarded_allow: Peers::default(),
+        forwarded_fields: vec![],
+        proxy_allow: Peers::default(),
+        ..Trust::default()
+    }
+}
+
+/// What a test may set.
+pub fn settings() -> WorkerSettings {
+    let minute = Duration::from_secs(60);
+    WorkerSettings {
+        timeout: Duration::ZERO,
+        keep_alive: minute,
+        header_timeout: minute,
+        body_timeout: minute,
+        write_timeout: minute,
+        min_rate: 0,
+        connections: 1000,
+        graceful_timeout: minute,
+        body_memory: 256 * 1024,
+        spool_limit: 0,
+        access_log_format: "%(r)s %(s)s".parse().unwrap(),
+        ..WorkerSettings::default()
+    }
+}
+
+/// Some workers of one generation, behind one listener.
+pub struct Site {
+    pub script: Arc<Script>,
+    pub board: Arc<Scoreboard>,
+    pub address: SocketAddr,
+    workers: Vec<(Channel, Option<JoinHandle<LoopEnd>>)>,
+    listener: TcpListener,
+    settings: WorkerSettings,
+    exchange: (OwnedFd, OwnedFd),
+    access_log: std::fs::File,
+}
+
+impl Site {
+    pub fn start(workers: usize, settings: WorkerSettings) -> Site {
+        let (give, take) = Channel::pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut site = Site {
+            script: Arc::default(),
+            board: Arc::new(Scoreboard::new(8, settings.threads).unwrap()),
+            address: listener.local_addr().unwrap(),
+            workers: Vec::new(),
+            listener,
+            settings,
+            exchange: (give.into(), take.into()),
+            access_log: nix::sys::memfd::memfd_create("access log", nix::sys::memfd::MFdFlags::empty()).unwrap().into(),
+        };
+        for _ in 0..workers {
+            site.add_worker();
+        }
+        site
+    }
+
+    /// Starts one more; returns its slot when it is ready.
+    pub fn add_worker(&mut self) -> usize {
+        let slot = self.workers.len();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (terminated, _writer) = nix::unistd::pipe().unwrap();
+        let setup = Setup {
+            boot: self.boot(),
+            slot: slot as u16,
+            channel: theirs,
+            listeners: vec![self.listener.try_clone().unwrap().into()],
+            exchange_give: self.exchange.0.try_clone().unwrap(),
+            exchange_take: self.exchange.1.try_clone().unwrap(),
+            // Never readable: the writing end would have to close for that, and it lives as long as the process.
+            terminated: {
+                std::mem::forget(_writer);
+                terminated
+            },
+            access_log: Some(self.access_log.try_clone().unwrap().into()),
+            scoreboard: self.board.clone(),
+            log: slog::Logger::root(slog::Discard, slog::o!()),
+        };
+        let script = self.script.clone();
+        let thread = thread::spawn(move || ostler_serve::run(setup, &*script).unwrap());
+        assert!(matches!(ours.receive::<FromWorker>().unwrap().unwrap().0, FromWorker::Ready));
+        ours.send(&ToWorker::Serve, &[]).unwrap();
+        self.workers.push((ours, Some(thread)));
+        slot
+    }
+
+    fn boot(&self) -> Boot {
+        let name = format!("http://{}", self.address);
+        Boot {
+            application: "script".into(),
+            preload: Preload::Off,
+            slots: self.board.slots(),
+            listeners: vec![Listener {
+                trust: nobody(),
+                ..Listener::http(name, "127.0.0.1", Some(self.address.port()))
+            }],
+            worker: self.settings.clone(),
+            ..Boot::default()
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    pub fn tell(&self, worker: usize, message: ToWorker) {
+        self.workers[worker].0.send(&message, &[]).unwrap();
+    }
+
+    /// The worker's next message, other than [`FromWorker::AtWork`].
+    pub fn hear(&self, worker: usize) -> FromWorker {
+        loop {
+            match self.workers[worker].0.receive().unwrap().expect("the worker lives").0 {
+                FromWorker::AtWork => {}
+                message => return message,
+            }
+        }
+    }
+
+    pub fn drain(&self, worker: usize, hand_over: bool) {
+        self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO, closes: vec![] });
+    }
+
+    /// Waits until a worker has done what it was told before.
+    pub fn settled(&self, worker: usize) {
+        self.tell(worker, ToWorker::Stacks);
+        while !matches!(self.hear(worker), FromWorker::Stacks(_)) {}
+    }
+
+    /// The access log so far, of a worker that has nothing to do.
+    pub fn logged(&self) -> Vec<String> {
+        // A worker writes its lines before it waits; the second answer shows that it has waited.
+        self.settled(0);
+        self.settled(0);
+        let mut text = String::new();
+        let mut file = std::fs::File::open(format!("/proc/self/fd/{}", self.access_log.as_raw_fd())).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for a worker's end.
+    pub fn ended(&mut self, worker: usize) -> LoopEnd {
+        self.workers[worker].1.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for (channel, thread) in &mut self.workers {
+            let drain = ToWorker::Drain { within: PATIENCE, hand_over: false, delay: Duration::ZERO, closes: vec![] };
+            let _ = channel.send(&drain, &[]);
+            if let (Some(thread), false) = (thread.take(), thread::panicking()) {
+                thread.join().unwrap();
+            }
+        }
+    }
+}
