@@ -10,15 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::epoll::EpollFlags;
 use ostler_http::{Refusal, RequestHead, h1::RequestReader, proxy::proxy_protocol};
 use ostler_wire::WorkerSettings;
 
 use self::work::Work;
 use crate::{
-    poll::timers::{Deadline, Token},
+    poll::{
+        Poll, Source,
+        clock::took,
+        timers::{Deadline, Token},
+    },
     request::{
         body::BodyReader,
         peer::{Peer, proxy_expected},
+        rate::too_slow,
     },
     shared::Shared,
     storage::outbox::Outbox,
@@ -38,7 +44,7 @@ pub(crate) struct Connection {
     /// Bytes of the next request's head, or of several requests.
     pub partial: Option<Box<Partial>>,
     /// Whether epoll knows it, and whether it asks for writability.
-    pub interest: Interest,
+    interest: Interest,
     /// The socket had more to read when it was last looked at, or has had an event since.
     pub readable: bool,
     /// The client has sent FIN.
@@ -99,6 +105,39 @@ impl Connection {
         self.peer.get_or_insert_with(|| Peer::new(self.address, self.listener, shared.trust(self.listener)))
     }
 
+    /// Watches its socket. Epoll reports earlier events, too.
+    pub fn watch(&mut self, interest: Interest, poll: &Poll) -> nix::Result<()> {
+        // Bytes that come from now on have not waited in the listener's queue.
+        self.came = None;
+        let before = self.interest;
+        if before >= interest {
+            return Ok(());
+        }
+        self.interest = interest;
+        let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
+        let event = Source::Connection(self.token).event(flags);
+        match before {
+            Interest::None => self.transport.watch(&poll.epoll, event),
+            Interest::Read | Interest::ReadWrite => self.transport.change_watch(&poll.epoll, event),
+        }
+    }
+
+    /// Watches its socket no more. Closing does not remove it from epoll while another process has it, too (a child of the application, a
+    /// sibling).
+    pub fn forget(&self, poll: &Poll) {
+        if self.interest != Interest::None {
+            self.transport.forget(&poll.epoll);
+        }
+    }
+
+    /// Takes note of what epoll has reported.
+    pub fn reported(&mut self, flags: EpollFlags) {
+        let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        self.half_closed |= ended;
+        self.readable |= ended || flags.contains(EpollFlags::EPOLLIN);
+    }
+
     /// Keeps the beginning of the next request.
     pub fn keep(&mut self, bytes: &[u8]) {
         self.partial = Some(Box::new(Partial { bytes: bytes.to_vec(), ..Partial::default() }));
@@ -149,24 +188,44 @@ pub(crate) enum Phase {
 pub(crate) struct Backlog {
     pub outbox: Arc<Outbox>,
     /// How fast the client takes the bytes since the backlog was last empty.
-    pub pace: Option<Pace>,
+    pace: Option<Pace>,
     /// When the client must have taken more. (The connection's own deadline is that of the call.)
     pub deadline: Deadline,
 }
 
 /// How quickly a client takes what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
-    pub since: Instant,
+struct Pace {
+    since: Instant,
     /// How many bytes it had taken at `since`.
-    pub from: u64,
+    from: u64,
     /// How many it has taken by now.
-    pub taken: u64,
+    taken: u64,
 }
 
 impl Backlog {
     pub fn new(outbox: Arc<Outbox>) -> Backlog {
         Backlog { outbox, pace: None, deadline: Deadline::default() }
+    }
+
+    /// The client has taken everything that there is so far.
+    pub fn has_emptied(&mut self) {
+        self.pace = None;
+        self.deadline.clear();
+    }
+
+    /// The client takes no more now, and has taken `taken` bytes of the response. Returns whether some of those are new, and whether it is
+    /// slower than the minimum rate.
+    pub fn is_blocked(&mut self, taken: u64, min_rate: u64, now: Instant) -> (bool, bool) {
+        let first = self.pace.is_none();
+        let pace = self.pace.get_or_insert(Pace { since: now, from: taken, taken });
+        let more = std::mem::replace(&mut pace.taken, taken) < taken;
+        (first || more, too_slow(taken - pace.from, min_rate, took(pace.since, now)))
+    }
+
+    /// How many bytes the client had taken when it took no more.
+    pub fn taken(&self) -> u64 {
+        self.pace.map_or(0, |pace| pace.taken)
     }
 }
 

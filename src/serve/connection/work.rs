@@ -1,10 +1,14 @@
 //! One request and its response, on their way through the worker.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ostler_http::h1::ResponseFraming;
+
+use super::{Next, Partial};
 use crate::{
+    poll::clock::took,
     request::{incoming::Incoming, peer::Peer},
-    response::{Outgoing, Response},
+    response::{Outgoing, Progress, Response},
 };
 
 /// One request and its response. Reused, so that its buffers are allocated once.
@@ -40,6 +44,32 @@ impl Work {
     /// Where the response is sent.
     pub fn response(&mut self) -> Response<'_> {
         Response { out: &mut self.outgoing, request: &self.incoming.head, bytes: &self.incoming.bytes }
+    }
+
+    /// Whether it has waited for its call for longer than `bound`; zero for no bound.
+    pub fn is_overdue(&self, bound: Duration, now: Instant) -> bool {
+        !bound.is_zero() && took(self.ready, now) > bound
+    }
+
+    /// Goes on with a head that has come in pieces.
+    pub fn take_head(&mut self, partial: Partial) {
+        self.incoming.filled = partial.bytes.len();
+        self.incoming.bytes = partial.bytes;
+        self.incoming.head = partial.head;
+    }
+
+    /// What follows on the connection when the response is sent.
+    pub fn next(&self) -> Next {
+        let out = &self.outgoing;
+        match out.progress {
+            _ if out.outbox.as_ref().is_some_and(|outbox| outbox.is_given_up()) => Next::Reset,
+            // Even if the site stops meanwhile: the client was told keep-alive, and may have sent its next request.
+            Progress::Ended if out.keep_alive => Next::Request,
+            Progress::Ended => Next::Close,
+            // Closing the connection marks the end of such a body, so only a reset shows that it is incomplete.
+            _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
+            _ => Next::Close,
+        }
     }
 
     /// While a slow client takes its response, keeps only what the access log shows.

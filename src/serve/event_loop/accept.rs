@@ -11,7 +11,7 @@ use slog::{debug, error};
 
 use super::Loop;
 use crate::{
-    connection::{Connection, Interest, Next, Phase},
+    connection::{Connection, Next, Phase},
     exchange::Exchange,
     intake::{Armed, idle::trim, spread::sibling_has_room},
     poll::timers::Token,
@@ -228,12 +228,8 @@ impl Loop {
 
     /// Closes a connection.
     pub(super) fn close(&mut self, token: Token) {
-        let Some(connection) = self.connections.get(token) else { return };
-        if connection.interest != Interest::None {
-            // Closing does not remove it from epoll while another process has the socket, too (a child of the application, a sibling).
-            connection.transport.clone().forget(&self.poll.epoll);
-        }
         let Some(connection) = self.connections.remove(token) else { return };
+        connection.forget(&self.poll);
         self.intake.end_crowding();
         match connection.phase {
             Phase::Body(work, reader) => self.record_dropped(work, reader.started),

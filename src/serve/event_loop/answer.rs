@@ -49,7 +49,7 @@ impl Loop {
             work.outgoing.date = self.clock.date;
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
-            self.count_answer(status, work.outgoing.body_bytes);
+            self.shared.count_answer(status, work.outgoing.body_bytes);
             self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {

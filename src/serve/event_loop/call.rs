@@ -46,7 +46,7 @@ impl Loop {
             let now = self.clock.now;
             let Some(connection) = self.connection(token) else { continue };
             match std::mem::replace(&mut connection.phase, Phase::Head) {
-                Phase::Ready(work) if !bound.is_zero() && took(work.ready, now) > bound => {
+                Phase::Ready(work) if work.is_overdue(bound, now) => {
                     self.turn.step();
                     self.overloaded(token, work);
                 }
@@ -79,7 +79,7 @@ impl Loop {
                 self.queue.take_oldest();
                 continue;
             };
-            if !bound.is_zero() && took(work.ready, now) > bound {
+            if work.is_overdue(bound, now) {
                 if let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) {
                     self.queue.take_oldest();
                     self.turn.step();
@@ -105,13 +105,10 @@ impl Loop {
         work.outgoing.date = self.clock.date;
         work.outgoing.thread = Some(seat);
         work.outgoing.may_wait = self.may_group();
-        self.shared.seats[usize::from(seat)].begin();
-        self.shared.call_times[usize::from(seat)].begin();
         if let Some(live) = &work.outgoing.live {
             live.called(self.shared.clone(), seat);
         }
-        let activity = self.shared.scoreboard.activity(self.shared.slot, seat);
-        activity.begin(work.incoming.line_bytes(), self.clock.milliseconds());
+        self.shared.begin_call(seat, work.incoming.line_bytes(), self.clock.milliseconds());
         self.access_log.keep_head(seat, &work.incoming.bytes[..work.incoming.head.length]);
         self.calls.begin();
         self.intake.count_call();
@@ -142,7 +139,7 @@ impl Loop {
 
     fn take_back(&mut self, seat: u16, work: Box<Work>) {
         self.calls.end();
-        self.shared.scoreboard.activity(self.shared.slot, seat).end();
+        self.shared.end_call(seat);
         self.busy_since.get_or_insert(self.clock.now);
         self.arm();
         let token = work.outgoing.token;

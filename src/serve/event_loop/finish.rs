@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use ostler_http::h1::ResponseFraming;
 use ostler_wire::Recycle;
 
 use super::Loop;
 use crate::{
     connection::{Backlog, Connection, Interest, Next, Phase, work::Work},
     poll::{clock::took, timers::Token},
-    response::Progress,
     threads::lead::worth_handing_on,
     transport::TURN,
 };
@@ -36,7 +34,7 @@ impl Loop {
         self.calls.learn(length);
         self.threads.learn(work.slept && worth_handing_on(length));
         if let Some(seat) = work.outgoing.thread {
-            self.shared.scoreboard.activity(self.shared.slot, seat).end();
+            self.shared.end_call(seat);
         }
         let waits = work.outgoing.may_wait && work.outgoing.outbox.is_some();
         self.group.add(work);
@@ -61,7 +59,7 @@ impl Loop {
         let given_up = self.calls.take_given_up(token);
         let answered = given_up.as_ref().is_some_and(|given_up| given_up.answered);
         if !answered {
-            self.count_answer(work.outgoing.status, work.outgoing.body_bytes);
+            self.shared.count_answer(work.outgoing.status, work.outgoing.body_bytes);
         }
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
@@ -89,18 +87,8 @@ impl Loop {
 
     /// The response is made. Drains what the client has not taken yet, before the next request.
     pub(super) fn answered(&mut self, token: Token, work: Box<Work>) {
-        let out = &work.outgoing;
-        let outbox = out.outbox.clone();
-        let given_up = outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
-        let next = match out.progress {
-            _ if given_up => Next::Reset,
-            // Even if the site stops meanwhile: the client was told keep-alive, and may have sent its next request.
-            Progress::Ended if out.keep_alive => Next::Request,
-            Progress::Ended => Next::Close,
-            // Closing the connection marks the end of such a body, so only a reset shows that it is incomplete.
-            _ if out.framing == Some(ResponseFraming::Close) => Next::Reset,
-            _ => Next::Close,
-        };
+        let next = work.next();
+        let outbox = work.outgoing.outbox.clone().filter(|outbox| !outbox.is_given_up());
         let incoming = &work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
         let Some(connection) = self.connections.get(token) else {
@@ -110,7 +98,7 @@ impl Loop {
         if !behind.is_empty() {
             connection.keep(behind);
         }
-        match outbox.filter(|_| !given_up) {
+        match outbox {
             Some(outbox) => {
                 connection.deadline.clear();
                 connection.phase = Phase::Writing(work, Backlog::new(outbox), next);

@@ -21,9 +21,7 @@ impl Loop {
             Phase::Head => match connection.partial.take() {
                 Some(partial) => {
                     let Some(mut work) = self.work_for(token) else { return };
-                    work.incoming.filled = partial.bytes.len();
-                    work.incoming.bytes = partial.bytes;
-                    work.incoming.head = partial.head;
+                    work.take_head(*partial);
                     self.refuse(token, work, LATE_HEAD);
                 }
                 // No request has begun, so there is nothing to answer.
@@ -47,19 +45,15 @@ impl Loop {
     /// A call may have lasted for `--slow-request` or for `--timeout`.
     fn call_is_late(&mut self, token: Token, seat: u16) {
         let worker = &self.shared.boot.worker;
-        let started = self.shared.scoreboard.activity(self.shared.slot, seat).current().map_or(0, |(_, since)| since);
-        let now = self.clock.milliseconds();
-        let time = &self.shared.call_times[usize::from(seat)];
-        // The time for which it waited for its client does not count.
-        let age = Duration::from_millis(now.saturating_sub(started)).saturating_sub(time.waited(now));
+        let explained = &self.shared.call_times[usize::from(seat)].explained;
+        let age = self.shared.call_age(seat, self.clock.milliseconds());
         // The scoreboard counts in whole milliseconds.
         let over = |bound: Duration| !bound.is_zero() && age + Duration::from_millis(2) >= bound;
         if !over(worker.timeout) {
-            if over(worker.slow_request) && !time.explained.swap(true, Relaxed) {
+            if over(worker.slow_request) && !explained.swap(true, Relaxed) {
                 self.steps.push_back(Step::Explain(seat, "slow request"));
             }
-            let explained = time.explained.load(Relaxed);
-            let next = if explained { worker.timeout } else { first_look(worker) };
+            let next = if explained.load(Relaxed) { worker.timeout } else { first_look(worker) };
             if !next.is_zero() {
                 self.set_deadline(token, self.clock.now, next.saturating_sub(age).max(LOOK_AGAIN));
             }

@@ -280,14 +280,12 @@ impl Loop {
 
     fn client_event(&mut self, token: Token, flags: EpollFlags) {
         let Some(connection) = self.connection(token) else { return };
-        let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
-        connection.half_closed |= ended;
-        connection.readable |= ended || flags.contains(EpollFlags::EPOLLIN);
+        connection.reported(flags);
         let gone = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         match &connection.phase {
             // Nobody would read the answer.
             Phase::Head | Phase::Body(..) | Phase::Writing(..) | Phase::Lingering(_) if gone => self.close(token),
-            Phase::Ready(_) if ended => self.close(token),
+            Phase::Ready(_) if gone || flags.contains(EpollFlags::EPOLLRDHUP) => self.close(token),
             Phase::Ready(_) => {}
             Phase::Head | Phase::Body(..) | Phase::Called(..) | Phase::Writing(..) | Phase::Lingering(_) => {
                 self.go_on(token);
@@ -321,23 +319,11 @@ impl Loop {
         }
     }
 
-    /// Watches a connection's socket. Epoll reports earlier events, too.
+    /// Watches a connection's socket.
     fn watch(&mut self, token: Token, interest: Interest) {
-        let Some(connection) = self.connections.get(token) else { return };
-        // Bytes that come from now on have not waited in the listener's queue.
-        connection.came = None;
-        if connection.interest >= interest {
-            return;
-        }
-        let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
-        let event = Source::Connection(token).event(flags);
-        let watched = match connection.interest {
-            Interest::None => connection.transport.watch(&self.poll.epoll, event),
-            Interest::Read | Interest::ReadWrite => connection.transport.change_watch(&self.poll.epoll, event),
-        };
-        connection.interest = interest;
-        if let Err(error) = watched {
+        if let Some(connection) = self.connections.get(token)
+            && let Err(error) = connection.watch(interest, &self.poll)
+        {
             error!(self.shared.log, "could not watch a connection"; "error" => %error);
             self.close(token);
         }

@@ -112,9 +112,7 @@ impl Loop {
             return self.keep_partial(token, partial);
         };
         let Some(mut work) = self.work_for(token) else { return };
-        work.incoming.filled = partial.bytes.len();
-        work.incoming.bytes = partial.bytes;
-        work.incoming.head = partial.head;
+        work.take_head(*partial);
         match complete {
             Ok(_) => self.head_complete(token, work),
             Err(refusal) => self.refuse(token, work, refusal),

@@ -1,9 +1,6 @@
 //! Records each request in the access log, however it ended: answered, cut, dropped by its client, or given up.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use slog::info;
 
@@ -32,16 +29,6 @@ impl Loop {
         // There is no status if the worker ends.
         work.outgoing.status = if matches!(self.life, Life::Over(_)) { 0 } else { CLIENT_LEFT };
         self.record_request(work);
-    }
-
-    /// Counts a request for which the application was called: the status that its client was sent, and the bytes of the body.
-    pub(super) fn count_answer(&self, status: u16, body: u64) {
-        let slot = self.shared.slot();
-        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
-        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
-        if status >= 500 {
-            slot.errors.fetch_add(1, Relaxed);
-        }
     }
 
     /// The worker ends: records all requests that are still under way.

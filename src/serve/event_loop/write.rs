@@ -4,12 +4,8 @@ use slog::info;
 
 use super::Loop;
 use crate::{
-    connection::{Interest, Next, Pace, Phase},
-    poll::{
-        clock::took,
-        timers::{Token, end_of},
-    },
-    request::rate::too_slow,
+    connection::{Interest, Next, Phase},
+    poll::timers::{Token, end_of},
     storage::outbox::{DrainOutcome, Gone},
 };
 
@@ -26,8 +22,7 @@ impl Loop {
         match (backlog.outbox.drain(&connection.transport), next) {
             (Ok(DrainOutcome::Empty), Some((_, next))) => self.written(token, next),
             (Ok(DrainOutcome::Empty), None) => {
-                backlog.pace = None;
-                backlog.deadline.clear();
+                backlog.has_emptied();
             }
             (Ok(DrainOutcome::More), _) => {
                 // The client is not slow: it takes everything that is sent.
@@ -38,10 +33,7 @@ impl Loop {
                 if let Some((work, _)) = call_over {
                     work.slim();
                 }
-                let mut progress = backlog.pace.is_none();
-                let pace = backlog.pace.get_or_insert(Pace { since: now, from: taken, taken });
-                progress |= std::mem::replace(&mut pace.taken, taken) < taken;
-                let slow = too_slow(taken - pace.from, worker.min_rate, took(pace.since, now));
+                let (progress, slow) = backlog.is_blocked(taken, worker.min_rate, now);
                 if progress {
                     self.timers.set(token, &mut backlog.deadline, end_of(now, worker.write_timeout));
                 }
@@ -73,7 +65,7 @@ impl Loop {
         backlog.outbox.give_up(Gone::GivenUp);
         if self.client_lines.admit(self.clock.now) {
             info!(shared.log, "response cut"; "why" => why, "client" => &client.address, "request" => request,
-                "taken" => backlog.pace.map_or(0, |pace| pace.taken), "left" => backlog.outbox.left());
+                "taken" => backlog.taken(), "left" => backlog.outbox.left());
         }
         if call_over {
             self.written(token, Next::Reset);

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering::*},
     },
+    time::Duration,
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -99,6 +100,34 @@ impl Shared {
     pub fn line(&self, seat: u16) -> String {
         let current = self.scoreboard.activity(self.slot, seat).current();
         current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// A Python thread's call begins, at `now` in milliseconds of the scoreboard's clock. `line`: the request line.
+    pub fn begin_call(&self, seat: u16, line: &[u8], now: u64) {
+        self.seats[usize::from(seat)].begin();
+        self.call_times[usize::from(seat)].begin();
+        self.scoreboard.activity(self.slot, seat).begin(line, now);
+    }
+
+    /// How long its call has lasted, without the time for which it waited for its client.
+    pub fn call_age(&self, seat: u16, now: u64) -> Duration {
+        let started = self.scoreboard.activity(self.slot, seat).current().map_or(0, |(_, since)| since);
+        let waited = self.call_times[usize::from(seat)].waited(now);
+        Duration::from_millis(now.saturating_sub(started)).saturating_sub(waited)
+    }
+
+    pub fn end_call(&self, seat: u16) {
+        self.scoreboard.activity(self.slot, seat).end();
+    }
+
+    /// Counts a request for which the application was called: the status that its client was sent, and the bytes of the body.
+    pub fn count_answer(&self, status: u16, body: u64) {
+        let slot = self.slot();
+        slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
+        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
+        if status >= 500 {
+            slot.errors.fetch_add(1, Relaxed);
+        }
     }
 
     pub fn notify(&self, note: CallNote) {
