@@ -5,7 +5,7 @@ use slab::Slab;
 use super::Connection;
 use crate::poll::timers::Token;
 
-/// The highest serial number of a connection is below this; see [`crate::poll::Source`].
+/// The highest serial number of a connection is below this; see [`crate::poll::EventSource`].
 const SERIALS: u32 = u32::MAX;
 
 #[derive(Default)]

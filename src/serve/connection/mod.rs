@@ -17,7 +17,7 @@ use ostler_wire::WorkerSettings;
 use self::work::Work;
 use crate::{
     poll::{
-        Poll, Source,
+        EventSource, Poll,
         clock::took,
         timers::{Deadline, Token},
     },
@@ -116,7 +116,7 @@ impl Connection {
         self.interest = interest;
         let write = if interest == Interest::ReadWrite { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET | write;
-        let event = Source::Connection(self.token).event(flags);
+        let event = EventSource::Connection(self.token).event(flags);
         match before {
             Interest::None => self.transport.watch(&poll.epoll, event),
             Interest::Read | Interest::ReadWrite => self.transport.change_watch(&poll.epoll, event),

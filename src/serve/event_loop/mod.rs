@@ -56,7 +56,7 @@ use crate::{
     life::{Life, LoopEnd, recycle::Recycling},
     log_limits::ClientLines,
     poll::{
-        Poll, Source,
+        EventSource, Poll,
         clock::Clock,
         timers::{Timers, Token},
         turn::Turn,
@@ -178,9 +178,9 @@ impl Loop {
             clock,
             shared: shared.clone(),
         };
-        event_loop.poll.watch(&shared.alarm, Source::Alarm, EpollFlags::EPOLLIN)?;
-        event_loop.poll.watch(&event_loop.channel, Source::Master, EpollFlags::EPOLLIN)?;
-        event_loop.poll.watch(&event_loop.terminated, Source::Terminated, EpollFlags::EPOLLIN)?;
+        event_loop.poll.watch(&shared.alarm, EventSource::Alarm, EpollFlags::EPOLLIN)?;
+        event_loop.poll.watch(&event_loop.channel, EventSource::Master, EpollFlags::EPOLLIN)?;
+        event_loop.poll.watch(&event_loop.terminated, EventSource::Terminated, EpollFlags::EPOLLIN)?;
         let slot = shared.slot();
         slot.since.store(event_loop.clock.milliseconds(), Relaxed);
         slot.enter(WorkerState::Booting);
@@ -266,15 +266,15 @@ impl Loop {
     }
 
     fn handle(&mut self, event: EpollEvent) {
-        match Source::of(&event) {
-            Source::Connection(token) => self.client_event(token, event.events()),
-            Source::Listener(listener) => self.accept(listener),
-            Source::Waiting => self.take_moved(),
-            Source::Idle => self.take_idle(),
-            Source::Room => self.handover.room_again(&self.exchange, &self.poll),
-            Source::Master => self.read_messages(),
-            Source::Terminated => self.terminated(),
-            Source::Alarm => self.read_notes(),
+        match EventSource::of(&event) {
+            EventSource::Connection(token) => self.client_event(token, event.events()),
+            EventSource::Listener(listener) => self.accept(listener),
+            EventSource::Waiting => self.take_moved(),
+            EventSource::Idle => self.take_idle(),
+            EventSource::Room => self.handover.room_again(&self.exchange, &self.poll),
+            EventSource::Master => self.read_messages(),
+            EventSource::Terminated => self.terminated(),
+            EventSource::Alarm => self.read_notes(),
         }
     }
 

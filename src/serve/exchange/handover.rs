@@ -16,7 +16,7 @@ use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
 use crate::{
     connection::{Connection, Phase, connections::Connections},
     log_limits::Rarely,
-    poll::{Poll, Source, timers::Token},
+    poll::{EventSource, Poll, timers::Token},
     shared::Shared,
 };
 
@@ -35,7 +35,7 @@ const TOGETHER: Duration = Duration::from_millis(3);
 pub(crate) struct Handover {
     /// Idle connections that are to move.
     leaving: VecDeque<Token>,
-    room: Room,
+    lane: LaneState,
     /// A packet was given in this turn of the loop. The next one follows in the next turn.
     gave: bool,
     /// An error was logged.
@@ -52,7 +52,7 @@ pub(crate) struct Handover {
 
 /// Whether the exchange's lane for idle connections has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
+enum LaneState {
     Free,
     /// It becomes writable when it has.
     Full,
@@ -66,7 +66,7 @@ impl Handover {
         let at_once = (most_connections / 8).clamp(1, MOST);
         Handover {
             leaving: VecDeque::new(),
-            room: Room::Free,
+            lane: LaneState::Free,
             gave: false,
             complained: false,
             lost: Rarely::default(),
@@ -101,7 +101,7 @@ impl Handover {
         if !hand_over {
             return self.leaving.clear();
         }
-        self.room = Room::Ask(now + TOGETHER);
+        self.lane = LaneState::Ask(now + TOGETHER);
         self.before = given_and_sends(shared);
     }
 
@@ -142,18 +142,18 @@ impl Handover {
                 exchange.idle.give(&packet, &tokens.iter().filter_map(socket).collect::<Vec<BorrowedFd>>())
             }
         };
-        self.room = match given {
-            Ok(GiveOutcome::Yes) => Room::Free,
+        self.lane = match given {
+            Ok(GiveOutcome::Yes) => LaneState::Free,
             Ok(GiveOutcome::Full) => self.await_room(exchange, poll, shared, now),
-            Ok(GiveOutcome::TooMany) => Room::Ask(now + LATER),
+            Ok(GiveOutcome::TooMany) => LaneState::Ask(now + LATER),
             Err(error) => {
                 if !std::mem::replace(&mut self.complained, true) {
                     warn!(shared.log, "connections could not move"; "error" => %error);
                 }
-                Room::Ask(now + MUCH_LATER)
+                LaneState::Ask(now + MUCH_LATER)
             }
         };
-        if self.room == Room::Free {
+        if self.lane == LaneState::Free {
             count_given(tokens.len(), shared);
             return Some(tokens);
         }
@@ -161,12 +161,12 @@ impl Handover {
         Some(Vec::new())
     }
 
-    fn await_room(&self, exchange: &Exchange, poll: &Poll, shared: &Shared, now: Instant) -> Room {
-        match poll.watch(exchange.idle.giving(), Source::Room, EpollFlags::EPOLLOUT) {
-            Ok(()) => Room::Full,
+    fn await_room(&self, exchange: &Exchange, poll: &Poll, shared: &Shared, now: Instant) -> LaneState {
+        match poll.watch(exchange.idle.giving(), EventSource::Room, EpollFlags::EPOLLOUT) {
+            Ok(()) => LaneState::Full,
             Err(error) => {
                 error!(shared.log, "could not watch the exchange"; "error" => %error);
-                Room::Ask(now + LATER)
+                LaneState::Ask(now + LATER)
             }
         }
     }
@@ -193,7 +193,7 @@ impl Handover {
 
     /// The exchange has room again.
     pub fn room_again(&mut self, exchange: &Exchange, poll: &Poll) {
-        self.room = Room::Free;
+        self.lane = LaneState::Free;
         let _ = poll.forget(exchange.idle.giving());
     }
 
@@ -219,11 +219,11 @@ impl Handover {
 
     /// When the next packet is to be given; a time in the past means now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        match self.room {
+        match self.lane {
             _ if self.leaving.is_empty() => None,
-            Room::Free => Some(now),
-            Room::Full => None,
-            Room::Ask(at) => Some(at),
+            LaneState::Free => Some(now),
+            LaneState::Full => None,
+            LaneState::Ask(at) => Some(at),
         }
     }
 }

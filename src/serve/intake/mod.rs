@@ -19,7 +19,7 @@ use slog::{Logger, debug, error, warn};
 use crate::{
     exchange::Exchange,
     log_limits::Rarely,
-    poll::{Poll, Source},
+    poll::{EventSource, Poll},
     shared::Shared,
     transport::{PeerState, Transport, listener},
 };
@@ -246,7 +246,7 @@ impl Intake {
     /// Listens to these sources, and to no others. Where several workers listen, the kernel wakes the one that has listened for longest,
     /// of those that sleep.
     pub fn arm(&mut self, wanted: Armed, poll: &Poll, exchange: &Exchange, log: &Logger) {
-        let listen = |wanted: bool, descriptor: BorrowedFd, source: Source| {
+        let listen = |wanted: bool, descriptor: BorrowedFd, source: EventSource| {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
             let changed = if wanted { poll.watch(descriptor, source, flags) } else { poll.forget(descriptor) };
             if let Err(error) = changed {
@@ -256,14 +256,14 @@ impl Intake {
         let before = std::mem::replace(&mut self.armed, wanted);
         if wanted.newcomers != before.newcomers {
             for (index, listener) in self.listeners.iter().enumerate() {
-                listen(wanted.newcomers, listener.as_fd(), Source::Listener(index as u16));
+                listen(wanted.newcomers, listener.as_fd(), EventSource::Listener(index as u16));
             }
         }
         if wanted.waiting != before.waiting {
-            listen(wanted.waiting, exchange.waiting.taking(), Source::Waiting);
+            listen(wanted.waiting, exchange.waiting.taking(), EventSource::Waiting);
         }
         if wanted.idle != before.idle {
-            listen(wanted.idle, exchange.idle.taking(), Source::Idle);
+            listen(wanted.idle, exchange.idle.taking(), EventSource::Idle);
         }
     }
 }

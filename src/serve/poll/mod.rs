@@ -18,7 +18,7 @@ const SPECIAL: u32 = u32::MAX;
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     Connection(Token),
     /// By its number.
     Listener(u16),
@@ -36,35 +36,35 @@ pub(crate) enum Source {
     Alarm,
 }
 
-impl Source {
+impl EventSource {
     /// What the kernel keeps for it.
     fn number(self) -> u64 {
         let special = |place: u32| Token { place, serial: SPECIAL };
         let token = match self {
-            Source::Connection(token) => token,
-            Source::Listener(number) => special(number.into()),
-            Source::Waiting => special(u32::MAX),
-            Source::Idle => special(u32::MAX - 1),
-            Source::Room => special(u32::MAX - 2),
-            Source::Master => special(u32::MAX - 3),
-            Source::Terminated => special(u32::MAX - 4),
-            Source::Alarm => special(u32::MAX - 5),
+            EventSource::Connection(token) => token,
+            EventSource::Listener(number) => special(number.into()),
+            EventSource::Waiting => special(u32::MAX),
+            EventSource::Idle => special(u32::MAX - 1),
+            EventSource::Room => special(u32::MAX - 2),
+            EventSource::Master => special(u32::MAX - 3),
+            EventSource::Terminated => special(u32::MAX - 4),
+            EventSource::Alarm => special(u32::MAX - 5),
         };
         u64::from(token.place) | u64::from(token.serial) << 32
     }
 
     /// Of an event.
-    pub fn of(event: &EpollEvent) -> Source {
+    pub fn of(event: &EpollEvent) -> EventSource {
         let token = Token { place: event.data() as u32, serial: (event.data() >> 32) as u32 };
         match (token.serial, token.place) {
-            (SPECIAL, u32::MAX) => Source::Waiting,
-            (SPECIAL, place) if place == u32::MAX - 1 => Source::Idle,
-            (SPECIAL, place) if place == u32::MAX - 2 => Source::Room,
-            (SPECIAL, place) if place == u32::MAX - 3 => Source::Master,
-            (SPECIAL, place) if place == u32::MAX - 4 => Source::Terminated,
-            (SPECIAL, place) if place == u32::MAX - 5 => Source::Alarm,
-            (SPECIAL, place) => Source::Listener(place as u16),
-            _ => Source::Connection(token),
+            (SPECIAL, u32::MAX) => EventSource::Waiting,
+            (SPECIAL, place) if place == u32::MAX - 1 => EventSource::Idle,
+            (SPECIAL, place) if place == u32::MAX - 2 => EventSource::Room,
+            (SPECIAL, place) if place == u32::MAX - 3 => EventSource::Master,
+            (SPECIAL, place) if place == u32::MAX - 4 => EventSource::Terminated,
+            (SPECIAL, place) if place == u32::MAX - 5 => EventSource::Alarm,
+            (SPECIAL, place) => EventSource::Listener(place as u16),
+            _ => EventSource::Connection(token),
         }
     }
 
@@ -98,7 +98,7 @@ impl Poll {
         })
     }
 
-    pub fn watch(&self, descriptor: impl AsFd, source: Source, flags: EpollFlags) -> nix::Result<()> {
+    pub fn watch(&self, descriptor: impl AsFd, source: EventSource, flags: EpollFlags) -> nix::Result<()> {
         self.epoll.add(descriptor, source.event(flags))
     }
 
@@ -156,21 +156,21 @@ mod tests {
 
     #[test]
     fn each_source_is_told_from_the_others() {
-        let token = |place, serial| Source::Connection(Token { place, serial });
+        let token = |place, serial| EventSource::Connection(Token { place, serial });
         let sources = [
             token(0, 0),
             token(u32::MAX, SPECIAL - 1),
-            Source::Listener(0),
-            Source::Listener(u16::MAX),
-            Source::Waiting,
-            Source::Idle,
-            Source::Room,
-            Source::Master,
-            Source::Terminated,
-            Source::Alarm,
+            EventSource::Listener(0),
+            EventSource::Listener(u16::MAX),
+            EventSource::Waiting,
+            EventSource::Idle,
+            EventSource::Room,
+            EventSource::Master,
+            EventSource::Terminated,
+            EventSource::Alarm,
         ];
         for source in sources {
-            assert_eq!(Source::of(&source.event(EpollFlags::EPOLLIN)), source);
+            assert_eq!(EventSource::of(&source.event(EpollFlags::EPOLLIN)), source);
         }
     }
 
