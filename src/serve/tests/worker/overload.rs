@@ -12,7 +12,7 @@ use crate::{
 
 #[test]
 fn overload_is_answered_oldest_first_and_clients_that_left_are_dropped() {
-    let site = Site::start(1, WorkerSettings { max_queue_time: Duration::from_millis(1), ..settings() });
+    let site = Site::start(1, WorkerSettings { max_queue_time: Duration::from_millis(500), ..settings() });
     let mut clients: Vec<Client> = (0..3).map(|_| site.client()).collect();
     for client in &mut clients {
         assert_eq!(client.asks("/hello"), hello());
