@@ -2,8 +2,12 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown, symlink},
+        process::CommandExt,
+    },
     path::Path,
+    process::Command,
 };
 
 use nix::{
@@ -33,6 +37,30 @@ fn for_nobody(rig: Rig) -> Option<Rig> {
         return None;
     };
     Some(rig.installed().interpreter(&python.executable).option("-u", "nobody").option("-g", "nogroup"))
+}
+
+#[test]
+fn members_of_the_control_group_may_look_and_do_nothing() {
+    const ADM: u32 = 4;
+    let Some(rig) = for_nobody(Rig::new("corners.py")) else { return };
+    let site = rig.option("--control-group", &ADM.to_string()).start();
+    let ostler = site.folder().join("bin/ostler");
+    let control = site.folder().join("control.sock");
+    assert_eq!(fs::metadata(&control).expect("it is there").mode() & 0o777, 0o660);
+    let ask = |word: &str, group: u32| {
+        let mut command = Command::new(&ostler);
+        command.args([word, "--control"]).arg(&control).uid(NOBODY).gid(group);
+        let output = command.output().expect("everybody may run it");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, text) = ask("status", ADM);
+    assert!(code == Some(0) && text.contains("generation 1 serving"), "{text}");
+    for word in ["stop", "reload", "stacks", "reopen", "recycle", "rollback", "upgrade"] {
+        let (code, text) = ask(word, ADM);
+        assert!(code == Some(9) && text.contains("others may ask for status"), "{word}: {text}");
+    }
+    let (code, text) = ask("status", NOBODY);
+    assert!(code == Some(14) && text.contains("permission denied"), "{text}");
 }
 
 fn give_to_nobody(path: &Path) {

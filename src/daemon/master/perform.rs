@@ -1,6 +1,6 @@
 //! Does what state.rs has decided. Each action is one method; what comes of it at once goes back as an event.
 
-use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path, time::Duration};
+use std::{collections::BTreeMap, io, os::fd::AsFd, time::Duration};
 
 use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits};
 use slog::{Logger, error, info, warn};
@@ -124,7 +124,7 @@ impl<'a> Performer<'a> {
         }
         let exchange = Exchange::new().map_err(|error| system("make a socket pair", error))?;
         let mut performer = Performer { pid_file, ..Performer::at_rest(reread, listeners, exchange, standard, log) };
-        if let Err(failure) = performer.open_control(settings.control.as_deref(), settings.control_chosen) {
+        if let Err(failure) = performer.open_control(&settings) {
             // The reason is read where the master was started.
             let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
             return Err(failure);
@@ -172,12 +172,14 @@ impl<'a> Performer<'a> {
     }
 
     /// The socket at the default place may be another master's; then ours is reached by signals only.
-    fn open_control(&mut self, path: Option<&Path>, chosen: bool) -> Result<(), Failure> {
-        if self.control.open.as_ref().map(|open| open.path.as_path()) == path {
+    fn open_control(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let (chosen, access) = (settings.control_chosen, settings.control_access);
+        let wanted = settings.control.as_deref().map(|path| (path, access));
+        if self.control.open.as_ref().map(|open| (open.path.as_path(), open.access)) == wanted {
             return Ok(());
         }
         self.control.open = None;
-        match path.map(|path| Open::bind(path, chosen)).transpose() {
+        match wanted.map(|(path, access)| Open::bind(path, chosen, access)).transpose() {
             Err(failure) if chosen => return Err(failure),
             Err(failure) => warn!(self.log, "no control socket"; "reason" => %failure),
             Ok(open) => self.control.open = open,
@@ -271,8 +273,8 @@ impl<'a> Performer<'a> {
                 Err(why) => error!(self.log, "pid file not written"; "reason" => %why),
             }
         }
-        let (control, chosen) = (team.settings.control.clone(), team.settings.control_chosen);
-        if let Err(why) = self.open_control(control.as_deref(), chosen) {
+        let settings = team.settings.clone();
+        if let Err(why) = self.open_control(&settings) {
             error!(self.log, "no control socket"; "reason" => %why);
         }
         self.notify.ready(&format!("generation {generation} serves"));

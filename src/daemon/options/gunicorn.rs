@@ -59,7 +59,6 @@ const ABSENT: &[(&[&str], &str)] = &[
     (&["worker-tmp-dir"], "its workers have no heartbeat file. Leave the option out."),
     (&["initgroups"], "the supplementary groups are always those of --user. Leave the option out."),
     (&["no-control-socket", "control-socket-disable"], "say --control=off"),
-    (&["control-socket-mode"], "only its owner and root may speak to the control socket"),
     (&["R", "enable-stdio-inheritance"], "standard error is the error log unless --error-logfile says otherwise"),
     (&["spew"], "it does not trace. `ostler stacks` shows what the workers do."),
     (&["asgi-*", "websocket-*", "dirty-*", "on-dirty-*"], "it serves WSGI only"),

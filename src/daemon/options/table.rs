@@ -246,10 +246,19 @@ pub static SETTINGS: &[Setting] = &[
             "NAME.sock in RUNTIME_DIRECTORY (systemd), /run/ostler (root), XDG_RUNTIME_DIR/ostler or /tmp/ostler-UID",
         )
         .more(
-            "Only its owner and root may speak to it. The commands look for it in the same places; those of root in /run/ostler \
+            "Only its owner and root may give commands there (see --control-mode). The commands look for it in the same places; those of root in /run/ostler \
              and /run/ostler-NAME alone, besides RUNTIME_DIRECTORY if it is root's. They speak to a master of root, of their \
              own user, or of the user to whom its directory was given, and to nobody else.",
         ),
+    one(NAMES, "control-mode", "OCTAL", "The file mode of the control socket: who else may ask for status")
+        .alias(&["control-socket-mode"])
+        .found("660 with --control-group, else 600")
+        .more(
+            "Whoever may write to the socket may ask for `ostler status`, and for nothing else: every other command is for its owner \
+             and root. status shows the request lines of the moment.",
+        ),
+    one(NAMES, "control-group", "GROUP", "The group of the control socket, by name or id; its members may ask for status")
+        .found("that of the master"),
     one(NAMES, "pid", "FILE", "Write the master's process id there")
         .short('p')
         .alias(&["pidfile"])

@@ -1,6 +1,7 @@
 //! The control socket: each connection brings one command and ends with its outcome. What commands do is the master's.
 //!
-//! One packet holds one [`Command`] or one [`Reply`], as JSON over a `SOCK_SEQPACKET` socket that belongs to its owner alone.
+//! One packet holds one [`Command`] or one [`Reply`], as JSON over a `SOCK_SEQPACKET` socket. Its owner and root give commands; whoever
+//! else its mode lets connect may look.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +13,10 @@ use std::{
 
 use nix::{
     errno::Errno,
+    fcntl::{OFlag, openat},
     sys::{
         socket::{getsockopt, sockopt},
-        stat::{Mode, fstat, mkdirat},
+        stat::{Mode, fchmod, fstat, mkdirat},
     },
     unistd::{UnlinkatFlags, geteuid},
 };
@@ -28,6 +30,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, words},
+    settings::Access,
     sys::{descriptors, names::Place},
 };
 
@@ -84,6 +87,23 @@ pub enum Command {
     Stop,
 }
 
+impl Command {
+    /// Whether it changes nothing and keeps nobody from working.
+    fn only_looks(self) -> bool {
+        match self {
+            Command::Status => true,
+            Command::Reload
+            | Command::Rollback
+            | Command::Upgrade
+            | Command::Scale(_)
+            | Command::Recycle
+            | Command::Stacks(_)
+            | Command::Reopen
+            | Command::Stop => false,
+        }
+    }
+}
+
 /// What is answered: a text in parts, then the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -115,12 +135,16 @@ pub struct Open {
     pub file: SocketFile,
     /// Whether its directory was made for it.
     pub directory: bool,
+    /// Who may connect.
+    pub access: Access,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Conversation {
     line: Line,
+    /// Of root or of ourselves, and may give commands.
+    commands: bool,
     /// It has brought its command, and may bring no other.
     asked: bool,
     /// Its outcome is among what is sent, or has been.
@@ -139,15 +163,15 @@ pub enum Brought {
 
 impl Open {
     /// Binds it. `chosen`: somebody named this path, so that its directory is their business.
-    pub fn bind(path: &Path, chosen: bool) -> Result<Open, Failure> {
+    pub fn bind(path: &Path, chosen: bool, access: Access) -> Result<Open, Failure> {
         let failed = |why: String| {
             Failure::new(Exit::System, format!("could not open the control socket {}: {why}", path.display()))
         };
-        let directory = make_directory(path, chosen).map_err(failed)?;
-        let mask = Mode::from_bits_truncate(0o177);
-        let (socket, file) = unix_socket::bind(path, Type::SEQPACKET, 16, mask, None).map_err(failed)?;
+        let directory = make_directory(path, chosen, access).map_err(failed)?;
+        let (mask, owner) = (Mode::from_bits_truncate(!access.mode & 0o777), (None, access.group));
+        let (socket, file) = unix_socket::bind(path, Type::SEQPACKET, 16, mask, owner).map_err(failed)?;
         descriptors::refuse_descriptors(socket.as_fd());
-        Ok(Open { path: path.to_owned(), socket, file, directory })
+        Ok(Open { path: path.to_owned(), socket, file, directory, access })
     }
 }
 
@@ -161,14 +185,19 @@ impl Drop for Open {
     }
 }
 
-/// Whether it had to be made. In /tmp anybody may have made it before.
-fn make_directory(path: &Path, chosen: bool) -> Result<bool, String> {
+/// Whether it had to be made. In /tmp anybody may have made it before. Whoever may connect may pass through it, as far as it is ours to
+/// say so.
+fn make_directory(path: &Path, chosen: bool, access: Access) -> Result<bool, String> {
     let path = path.parent().unwrap_or(Path::new("/"));
     if path == Path::new("/") {
         return Ok(false);
     }
     let place = Place::of(path)?;
-    match mkdirat(place.directory(), place.name(), Mode::S_IRWXU) {
+    let made = mkdirat(place.directory(), place.name(), Mode::S_IRWXU);
+    if access.is_shared() && (made.is_ok() || !chosen) {
+        let _ = let_pass(&place);
+    }
+    match made {
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) if chosen => Ok(false),
         Err(Errno::EEXIST) => {
@@ -182,22 +211,36 @@ fn make_directory(path: &Path, chosen: bool) -> Result<bool, String> {
     }
 }
 
+/// Fails on a directory of another user's, which is that user's to open.
+fn let_pass(directory: &Place) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let held = openat(directory.directory(), directory.name(), flags, Mode::empty())?;
+    let found = fstat(&held)?;
+    match found.st_uid == geteuid().as_raw() {
+        true => fchmod(&held, Mode::from_bits_truncate(found.st_mode | 0o011)),
+        false => Err(Errno::EPERM),
+    }
+}
+
 impl Control {
-    /// Takes a waiting connection, if it comes from root or ourselves.
+    /// Takes a waiting connection, if it comes from root, ourselves, or somebody who may look.
     pub fn accept(&mut self) -> io::Result<()> {
         let Some(open) = &self.open else { return Ok(()) };
         let (socket, _) = open.socket.accept()?;
         socket.set_nonblocking(true)?;
+        let shared = open.access.is_shared();
         let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
-        if peer != 0 && peer != geteuid().as_raw() {
+        let conversation = Conversation::new(OwnedFd::from(socket).into());
+        if !(shared || conversation.commands) {
             return Err(io::Error::other(format!("user {peer} may not speak to it")));
         }
-        // Connections that say nothing do not keep others from asking.
-        let idle = self.conversations.iter().find(|(_, conversation)| conversation.is_idle()).map(|(&asker, _)| asker);
-        if self.conversations.len() >= MOST && idle.and_then(|asker| self.conversations.remove(&asker)).is_none() {
+        // Connections that say nothing do not keep others from asking, and those that look none that commands.
+        let less = |other: &Conversation| other.is_idle() || (conversation.commands && !other.commands);
+        let gives_way = self.conversations.iter().find(|(_, other)| less(other)).map(|(&asker, _)| asker);
+        if self.conversations.len() >= MOST && gives_way.and_then(|asker| self.conversations.remove(&asker)).is_none() {
             return Err(io::Error::other("there are too many connections"));
         }
-        self.conversations.insert(Asker(self.next), Conversation::new(OwnedFd::from(socket).into()));
+        self.conversations.insert(Asker(self.next), conversation);
         self.next += 1;
         Ok(())
     }
@@ -206,13 +249,21 @@ impl Control {
     pub fn hear(&mut self, asker: Asker) -> Brought {
         let Some(conversation) = self.conversations.get_mut(&asker) else { return Brought::Nothing };
         let heard = conversation.line.hear();
-        let again = conversation.asked;
+        let (again, commands) = (conversation.asked, conversation.commands);
         match heard {
             line::Heard::Nothing => Brought::Nothing,
             line::Heard::Message(_) | line::Heard::Nonsense(_) if again => Brought::End,
-            line::Heard::Message(command) => {
+            line::Heard::Message(command) if commands || Command::only_looks(command) => {
                 conversation.asked = true;
                 Brought::Command(command)
+            }
+            line::Heard::Message(_) => {
+                conversation.asked = true;
+                let owner = geteuid();
+                let text =
+                    format!("only root and user {owner} may give this ostler commands; others may ask for status");
+                self.answer(asker, Err(Failure::new(Exit::Refused, text)));
+                Brought::Nothing
             }
             line::Heard::Nonsense(_) => {
                 conversation.asked = true;
@@ -251,7 +302,9 @@ impl Control {
 impl Conversation {
     /// A new one; the socket is non-blocking.
     pub fn new(channel: Channel) -> Conversation {
-        Conversation { line: Line::from(channel), asked: false, answered: false }
+        let peer = getsockopt(&channel, sockopt::PeerCredentials).map(|peer| peer.uid());
+        let commands = peer.is_ok_and(|user| user == 0 || user == geteuid().as_raw());
+        Conversation { line: Line::from(channel), commands, asked: false, answered: false }
     }
 
     /// Whether something waits to be sent.
@@ -310,13 +363,36 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_that_looks_keeps_nobody_from_commanding() {
+        let directory = folder("crowd");
+        let path = directory.join("a.sock");
+        let open = Open::bind(&path, true, Access { mode: 0o666, group: None }).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o711);
+        let mut control = Control { open: Some(open), next: MOST as u64, ..Control::default() };
+        let mut theirs = Vec::new();
+        for asker in 0..MOST as u64 {
+            let (ours, other) = Channel::pair().unwrap();
+            let looks = Conversation { commands: false, asked: true, ..Conversation::new(ours) };
+            control.conversations.insert(Asker(asker), looks);
+            theirs.push(other);
+        }
+        let socket = Socket::new(socket2::Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        socket.connect(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        control.accept().unwrap();
+        assert_eq!(control.conversations.len(), MOST);
+        assert!(control.conversations[&Asker(MOST as u64)].commands);
+    }
+
+    #[test]
     fn the_socket_is_its_owners_and_goes_with_its_directory() {
         let directory = folder("owner");
         let path = directory.join("a.sock");
-        let open = Open::bind(&path, true).unwrap();
+        let access = Access::default();
+        let open = Open::bind(&path, true, access).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
-        assert!(Open::bind(&path, true).unwrap_err().message.ends_with("another process answers there"));
+        assert!(Open::bind(&path, true, access).unwrap_err().message.ends_with("another process answers there"));
         assert!(path.exists());
         drop(open);
         assert!(!directory.exists());

@@ -281,7 +281,7 @@ fn bind_abstract(name: &str, backlog: i32) -> Result<Opened, Failure> {
 fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
     let failed = |why: String| Failure::new(Exit::Bind, format!("could not bind unix:{}: {why}", path.display()));
     let mask = Mode::from_bits_truncate(!settings.socket_mode & 0o777);
-    let owner = settings.identity.as_ref();
+    let owner = settings.identity.as_ref().map(|owner| (owner.user, owner.group)).unzip();
     let (socket, file) = unix_socket::bind(path, Type::STREAM, settings.backlog, mask, owner).map_err(failed)?;
     let name = path.display().to_string();
     Ok((socket.into(), Listener::http(format!("unix:{name}"), name, None), Some(file)))

@@ -14,10 +14,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{
-    exit::words,
-    sys::{identity::Identity, names::Place},
-};
+use crate::{exit::words, sys::names::Place};
 
 /// A file that we made, and the marks by which we know it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,14 +42,14 @@ impl SocketFile {
     }
 }
 
-/// Binds a Unix socket whose file has these permissions from its first moment on, and then this owner. A file that was left
+/// Binds a Unix socket whose file has these permissions from its first moment on, and then this user and group. A file that was left
 /// behind makes room; one at which somebody answers does not.
 pub fn bind(
     path: &Path,
     kind: Type,
     backlog: i32,
     mask: Mode,
-    owner: Option<&Identity>,
+    owner: (Option<u32>, Option<u32>),
 ) -> Result<(Socket, SocketFile), String> {
     let place = Place::of(path)?;
     remove_stale(&place)?;
@@ -72,16 +69,16 @@ pub fn bind(
 
 /// The socket file that we have just made, given to its owner. Somebody may have put another one there in the meantime; what
 /// only we can have made is of ours and has one name.
-fn own(place: &Place, owner: Option<&Identity>) -> io::Result<FileStat> {
+fn own(place: &Place, (user, group): (Option<u32>, Option<u32>)) -> io::Result<FileStat> {
     let file = place.hold()?;
     let stat = fstat(&file)?;
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     if (kind, stat.st_uid, stat.st_nlink) != (SFlag::S_IFSOCK, geteuid().as_raw(), 1) {
         return Err(io::Error::other("somebody else has put another file there"));
     }
-    if let Some(owner) = owner {
-        let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
-        fchownat(&file, "", Some(user), Some(group), AtFlags::AT_EMPTY_PATH)?;
+    if user.is_some() || group.is_some() {
+        let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+        fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
     }
     Ok(stat)
 }

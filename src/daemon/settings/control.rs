@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, getegid, geteuid, getgroups};
+use serde::{Deserialize, Serialize};
 
+use super::{identity, parse};
 use crate::{
     exit::{Exit, Failure},
     options::{Invocation, Layer, Options},
@@ -31,6 +33,57 @@ pub fn choose(invocation: &Invocation, options: &mut Options, chdir: &Path) -> R
     let path = directory.join(format!("{name}.sock"));
     options.found("control", path.to_string_lossy());
     Ok(Some(path))
+}
+
+/// Who may connect to the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// `--control-mode`
+    pub mode: u32,
+    /// `--control-group`; none for that of the master.
+    pub group: Option<u32>,
+}
+
+/// For its owner alone.
+impl Default for Access {
+    fn default() -> Access {
+        Access { mode: 0o600, group: None }
+    }
+}
+
+impl Access {
+    /// Whether anybody but the owner may connect.
+    pub fn is_shared(self) -> bool {
+        self.mode & 0o077 != 0
+    }
+}
+
+/// Who may connect to it.
+pub fn access(options: &mut Options) -> Result<Access, Failure> {
+    let group = options.optional("control-group", |text| identity::group(text).and_then(may_give))?.map(Gid::as_raw);
+    let usual = if group.is_some() { 0o660 } else { Access::default().mode };
+    let mode = options.optional("control-mode", parse::umask)?;
+    if group.is_some() && mode.is_some_and(|mode| mode & 0o020 == 0) {
+        let why = "its members could not connect. Say --control-mode 660, or leave that out.";
+        return Err(options.failure("control-group", &options.given("control-group").texts[0], why));
+    }
+    if mode.is_none() {
+        options.found("control-mode", format!("{usual:03o}"));
+    }
+    if group.is_none() {
+        options.found("control-group", getegid().to_string());
+    }
+    // The owner may always connect.
+    Ok(Access { mode: mode.unwrap_or(usual) | 0o600, group })
+}
+
+/// chown(2)
+fn may_give(group: Gid) -> Result<Gid, String> {
+    let ours = || group == getegid() || getgroups().is_ok_and(|groups| groups.contains(&group));
+    match geteuid().is_root() || ours() {
+        true => Ok(group),
+        false => Err("ostler is neither root's nor a member of that group, and cannot give it a file".into()),
+    }
 }
 
 /// `su` leaves the variable of whoever called it.

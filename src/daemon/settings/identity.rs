@@ -44,7 +44,8 @@ fn user(text: &str) -> Result<(Uid, Option<User>), String> {
     Ok((uid, User::from_uid(uid).map_err(|error| error.desc().to_lowercase())?))
 }
 
-fn group(text: &str) -> Result<Gid, String> {
+/// A group by its name or id.
+pub fn group(text: &str) -> Result<Gid, String> {
     match Group::from_name(text).map_err(|error| error.desc().to_lowercase())? {
         Some(group) => Ok(group.gid),
         None => text.parse().map(Gid::from_raw).map_err(|_| "there is no such group".into()),

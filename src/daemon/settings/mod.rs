@@ -34,7 +34,7 @@ mod room;
 mod tests;
 
 pub use address::Address;
-pub use control::find as find_control;
+pub use control::{Access, find as find_control};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
 
@@ -83,6 +83,9 @@ pub struct Settings {
     /// Whether `--control` or `--name` chose that path; if not, and another ostler has it, going on without is better
     /// than not serving.
     pub control_chosen: bool,
+    /// Who may connect to it.
+    #[serde(default)]
+    pub control_access: Access,
     /// `--boot-timeout`: for the template's import and each worker's readiness; zero for no bound.
     pub boot_timeout: Duration,
     /// `--graceful-timeout`
@@ -163,6 +166,7 @@ impl Settings {
             access_log,
             capture_output: options.switch("capture-output")?,
             control,
+            control_access: control::access(options)?,
             control_chosen: options.is_given("control") || options.is_given("name"),
             boot_timeout: options.value("boot-timeout", parse::duration)?,
             graceful_timeout: boot.worker.graceful_timeout,
@@ -213,6 +217,9 @@ impl Settings {
         }
         if self.daemon && self.access_log == Some(LogTarget::Standard) {
             return refuse("daemon", "nobody would see the access log. Say --access-logfile FILE.");
+        }
+        if self.control.is_none() && self.control_access.is_shared() {
+            return refuse("control-mode", "there is no control socket with --control=off");
         }
         room::threads_have_room(self).or_else(|why| refuse("threads", &why))
     }

@@ -36,7 +36,7 @@ use crate::{
         pidfile::PidFile,
         unix_socket::SocketFile,
     },
-    settings::{Address, LogTarget, Settings},
+    settings::{Access, Address, LogTarget, Settings},
     sys::{descriptors, pidfd::PidFd},
 };
 
@@ -102,6 +102,8 @@ struct SavedControl {
     socket: RawFd,
     file: SocketFile,
     directory: bool,
+    #[serde(default)]
+    access: Access,
 }
 
 impl SavedMaster {
@@ -112,6 +114,7 @@ impl SavedMaster {
             socket: open.socket.as_raw_fd(),
             file: open.file.clone(),
             directory: open.directory,
+            access: open.access,
         });
         let conversations = performer.control.conversations.iter();
         SavedMaster {
@@ -283,6 +286,6 @@ impl SavedTeam {
 impl SavedControl {
     fn take(self) -> io::Result<Open> {
         let socket = descriptors::reclaim(self.socket)?.into();
-        Ok(Open { path: self.path, socket, file: self.file, directory: self.directory })
+        Ok(Open { path: self.path, socket, file: self.file, directory: self.directory, access: self.access })
     }
 }
