@@ -35,6 +35,7 @@ use crate::sink::{self, FileKind};
 
 mod entry;
 mod journal;
+pub mod terminal;
 mod text;
 
 /// The pause between attempts to log that lines were lost, while nothing else is logged.
@@ -57,7 +58,9 @@ const COUNT: &str = "count";
 
 /// Makes the logger of a process. Its form is what the place of the log calls for now.
 pub fn logger(process: Process, level: Level) -> Logger {
-    let records = Records { process, pid: std::process::id(), form: Form::of(place()), zone: zone().clone() };
+    // Before an application can change the environment.
+    terminal::is_wanted();
+    let records = Records { process, pid: std::process::id(), form: Form::of(place()), level, zone: zone().clone() };
     Logger::root(records.filter_level(level).ignore_res(), o!())
 }
 
@@ -224,7 +227,7 @@ impl fmt::Display for Process {
 enum Form {
     /// A line with time, level and process.
     Text,
-    /// The same in colours.
+    /// The same for people.
     Terminal,
     /// An entry of the journal's.
     Journal,
@@ -244,6 +247,7 @@ struct Records {
     process: Process,
     pid: u32,
     form: Form,
+    level: Level,
     zone: TimeZone,
 }
 
@@ -285,7 +289,7 @@ impl Records {
         let now = || Timestamp::now().to_zoned(self.zone.clone());
         match self.form {
             Form::Text => write(text::plain(entry, self.pid, &now()).as_bytes()),
-            Form::Terminal => write(text::coloured(entry, self.pid, &now()).as_bytes()),
+            Form::Terminal => write(terminal::lines(entry, self.pid, &now(), self.level).as_bytes()),
             Form::Journal => match journal::send(&journal::record(entry)) {
                 Ok(()) => true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => false,

@@ -1,9 +1,9 @@
 //! The error log is an interface of stable phrases and keys; the access log is gunicorn's.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use nix::sys::signal::Signal::SIGUSR1;
-use ostler_tests::{Process, Python, Rig, application, built};
+use ostler_tests::Rig;
 
 #[test]
 fn each_line_has_time_level_process_phrase_and_keys() {
@@ -140,19 +140,6 @@ fn no_line_of_the_access_log_is_lost_when_it_is_rotated() {
         assert_eq!(both.matches(&format!("/hello?{number} ")).count(), 1, "request {number}");
     }
     assert_eq!(both.lines().count(), 200);
-}
-
-#[test]
-fn on_a_terminal_the_log_is_for_people() {
-    let python = Python::usual();
-    let folder = ostler_tests::Folder::new();
-    let mut command = Command::new(&python.executable);
-    command.args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"]).arg(built("ostler")).current_dir(folder.path());
-    command.args(["--bind", "unix:site.sock", "--control", "control.sock", "--workers", "1", "--python"]);
-    command.arg(&python.environment().python).arg(application("corners.py"));
-    let terminal = Process::start(&mut command, &folder.path().display().to_string());
-    let line = terminal.output.find("generation serving");
-    assert!(line.text().contains("\x1b[") && !line.text().contains('T'), "{:?}", line.text());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
     os::fd::{AsFd, FromRawFd, OwnedFd},
     process::{Child, Command, ExitStatus, Stdio},
@@ -14,6 +14,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::openpty,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -36,18 +37,22 @@ pub struct Process {
 impl Process {
     /// Starts it. `mark` tells its descendants from those of every other test.
     pub fn start(command: &mut Command, mark: &str) -> Self {
-        command.env(MARK, mark).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = loop {
-            match command.spawn() {
-                Ok(child) => break child,
-                // The program was written a moment ago: a child of another test still has it open for writing, until its own execve(2).
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-                Err(error) => panic!("could not start {command:?}: {error}"),
-            }
-        };
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command, mark);
         let log = Lines::of(child.stderr.take().expect("standard error is a pipe"));
         let output = Lines::of(child.stdout.take().expect("standard output is a pipe"));
         Process { child, mark: mark.into(), log, output }
+    }
+
+    /// Starts it on a terminal of its own. Both streams are what the terminal shows.
+    pub fn start_on_terminal(command: &mut Command, mark: &str) -> Self {
+        let terminal = openpty(None, None).expect("the machine has pseudo-terminals");
+        let end = || Stdio::from(terminal.slave.try_clone().expect("there are descriptors left"));
+        let child = spawn(command.stdin(end()).stdout(end()).stderr(end()), mark);
+        // The command would keep the terminal open.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shown = Lines::of(File::from(terminal.master));
+        Process { child, mark: mark.into(), log: shown.clone(), output: shown }
     }
 
     /// Its process id.
@@ -93,6 +98,18 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill_all();
+    }
+}
+
+fn spawn(command: &mut Command, mark: &str) -> Child {
+    command.env(MARK, mark);
+    loop {
+        match command.spawn() {
+            Ok(child) => return child,
+            // The program was written a moment ago: a child of another test still has it open for writing, until its own execve(2).
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            Err(error) => panic!("could not start {command:?}: {error}"),
+        }
     }
 }
 

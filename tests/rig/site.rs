@@ -46,6 +46,7 @@ pub struct Rig {
     workers: Option<u16>,
     python: Interpreter,
     input: Option<OwnedFd>,
+    on_terminal: bool,
     options: Vec<OsString>,
     environment: Vec<(String, Option<OsString>)>,
 }
@@ -78,6 +79,7 @@ impl Rig {
             workers: None,
             python: Interpreter::Unsaid,
             input: None,
+            on_terminal: false,
             options: vec![],
             environment: UNSET.map(|name| (name.to_string(), None)).into(),
         }
@@ -151,6 +153,12 @@ impl Rig {
     /// Gives the daemon this as its descriptor 0.
     pub fn input(mut self, descriptor: OwnedFd) -> Rig {
         self.input = Some(descriptor);
+        self
+    }
+
+    /// Gives the daemon a terminal, which is its log and its output.
+    pub fn on_terminal(mut self) -> Rig {
+        self.on_terminal = true;
         self
     }
 
@@ -245,7 +253,8 @@ impl Rig {
         for bind in self.binds.as_ref().unwrap_or(&vec!["127.0.0.1:0".into()]) {
             command.args(["--bind", bind]);
         }
-        let process = Process::start(command.args(&self.application), &self.folder.path().display().to_string());
+        let start = if self.on_terminal { Process::start_on_terminal } else { Process::start };
+        let process = start(command.args(&self.application), &self.folder.path().display().to_string());
         Site { process, rig: self, addresses: vec![], stopped: false }
     }
 
@@ -375,6 +384,11 @@ impl Site {
     /// Waits for the next line of standard output that holds a phrase.
     pub fn output(&self, phrase: &str) -> Line {
         self.process.output.find(phrase)
+    }
+
+    /// The log by now.
+    pub fn shown(&self) -> String {
+        self.process.log.text()
     }
 
     /// The whole log, once the daemon has ended.

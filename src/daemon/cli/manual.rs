@@ -57,7 +57,7 @@ pub const TO_WORKERS: &str = "The signals are for the master. A worker that gets
 
 /// How a line of the log is made.
 pub const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
-                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. In the journal of systemd a record is an entry with PRIORITY, OSTLER_PROCESS, OSTLER_PHRASE and a field for each key, such as OSTLER_SLOT. The most important ones:";
+                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable. In the journal of systemd a record is an entry with PRIORITY, OSTLER_PROCESS, OSTLER_PHRASE and a field for each key, such as OSTLER_SLOT. On a terminal a start is three sentences instead, unless --log-level is debug. The most important phrases:";
 
 /// The log's phrases that tell how a site fares, and what they mean.
 pub const PHRASES: &[(&str, &str)] = &[
@@ -217,13 +217,14 @@ const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 9] = [
+const ENVIRONMENT: [(&str, &str); 10] = [
     (
         "OSTLER_…",
         "Every setting, as in OSTLER_GRACEFUL_TIMEOUT. Several values are separated by commas, those of OSTLER_ENV by \
          line ends. An empty variable says nothing.",
     ),
     ("OSTLER_ENGINE", "The engine's file, if it is in none of the places above."),
+    ("NO_COLOR", "If it is set and not empty, nothing is coloured on a terminal; nor is it where TERM is dumb."),
     ("VIRTUAL_ENV", "The virtual environment to use if --python names none."),
     ("PATH", "Where python3 is looked for after that."),
     ("TMPDIR", "Where request bodies above --body-memory are kept, in files without a name."),

@@ -8,6 +8,7 @@ use std::{
 use nix::errno::Errno;
 use ostler_wire::{
     access_format::{AccessFormat, Piece},
+    log::terminal,
     sink::{self, FileKind},
 };
 use slog::{Logger, info, warn};
@@ -27,6 +28,8 @@ pub(crate) struct AccessLog {
     format: AccessFormat,
     file: Option<OwnedFd>,
     kind: FileKind,
+    /// A terminal shows lines in colours, by their status.
+    coloured: bool,
     batch: Vec<u8>,
     /// The file ends with half a line, and the batch does not begin with its other half.
     torn: bool,
@@ -49,6 +52,7 @@ impl AccessLog {
             format,
             file: None,
             kind: FileKind::Device,
+            coloured: false,
             batch: Vec::new(),
             torn: false,
             log,
@@ -67,6 +71,7 @@ impl AccessLog {
     pub fn reopen(&mut self, file: Option<OwnedFd>) {
         self.flush();
         self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
+        self.coloured = file.as_ref().is_some_and(|file| terminal::is_coloured(file.as_fd()));
         self.file = file;
     }
 
@@ -97,6 +102,8 @@ impl AccessLog {
     pub fn record(&mut self, incoming: &Incoming, outgoing: &Outgoing, took: Duration) {
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
+        let colour = if self.coloured { terminal::colour_of(outgoing.status) } else { "" };
+        batch.extend_from_slice(colour.as_bytes());
         // The response's fields come first, then those of environ.
         let noted = |index: usize| outgoing.noted[index].as_deref();
         for piece in &self.format.pieces {
@@ -110,6 +117,9 @@ impl AccessLog {
                 Piece::Atom(b't') => batch.extend_from_slice(self.time.as_bytes()),
                 Piece::Atom(letter) => atom(&mut batch, *letter, incoming, outgoing, took),
             }
+        }
+        if !colour.is_empty() {
+            batch.extend_from_slice(terminal::PLAIN.as_bytes());
         }
         batch.push(b'\n');
         self.batch = batch;

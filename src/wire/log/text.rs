@@ -1,4 +1,4 @@
-//! Lines for files and for terminals.
+//! Lines for files.
 
 use jiff::Zoned;
 use slog::Level;
@@ -11,20 +11,11 @@ pub fn plain(entry: &Entry, pid: u32, now: &Zoned) -> String {
     format!("{time} {level} {}[{pid}] {}\n", entry.process, entry.text(INDENT))
 }
 
-/// The same with a short time and the level in colour.
-pub fn coloured(entry: &Entry, pid: u32, now: &Zoned) -> String {
-    let colour = match entry.level {
-        Level::Critical | Level::Error => "\x1b[31m",
-        Level::Warning => "\x1b[33m",
-        Level::Info | Level::Debug | Level::Trace => "\x1b[2m",
-    };
-    let (time, level) = (now.strftime("%H:%M:%S"), name(entry.level));
-    format!("{time} {colour}{level:<7}\x1b[0m {}[{pid}] {}\n", entry.process, entry.text(INDENT))
-}
+/// Stands before each line of a value of several lines.
+pub const INDENT: &str = "    ";
 
-const INDENT: &str = "    ";
-
-fn name(level: Level) -> &'static str {
+/// As it is typed.
+pub fn name(level: Level) -> &'static str {
     match level {
         Level::Critical => "critical",
         Level::Error => "error",
