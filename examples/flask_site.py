@@ -1,20 +1,82 @@
-"""An example site in Flask: every kind of page that a server has to get right, in one file."""
+"""An example site in Flask: every kind of page that a server has to get right, in one file.
+
+`make serve` serves it. Its first page shows who answers; edit this file (a colour, the greeting, or a fault) and reload while you look.
+"""
 
 import hashlib
 import os
 import time
 
-from flask import Flask, Response, render_template_string, request, send_file, session
+from flask import Flask, Response, jsonify, render_template_string, request, send_file, session
+
+GREETING = "Good day"
+COLOUR = "seagreen"
 
 PAGE = """<!doctype html>
 <html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 <title>An example site</title>
-<h1>Good day, {{ name }}</h1>
+<style>
+:root { color-scheme: light dark; --colour: {{ colour }}; --faint: color-mix(in srgb, currentColor 12%, transparent) }
+body { font: 17px/1.6 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1.2rem }
+h1 { margin-bottom: 0 }
+h2 { font-size: 1.05rem; margin: 2.2rem 0 .4rem }
+a, b { color: var(--colour) }
+p { margin: .4rem 0 }
+code { background: var(--faint); border-radius: .3rem; padding: .15rem .4rem }
+pre code { display: block; overflow-x: auto; padding: .6rem .9rem }
+button, input { font: inherit; max-width: 100% }
+ul { columns: 2; padding-left: 1.2rem }
+form { margin: .5rem 0 }
+#answers { display: flex; flex-wrap: wrap; gap: .3rem; align-content: start; height: 3.6rem; overflow: hidden }
+#answers span { border-radius: .3rem; color: white; font-size: .85rem; padding: .1rem .5rem }
+</style>
+<h1>{{ greeting }}, {{ name }}</h1>
+<p id="who">This page asks once a second who answers.</p>
+<div id="answers"></div>
+
+<h2>Change the site while you look</h2>
+<p>Edit <code>COLOUR</code> or <code>GREETING</code> in <code>{{ file }}</code>, then load the new code:</p>
+<pre><code>ostler reload --name example</code></pre>
+<p>The next generation of workers takes over when all of it is ready. No answer is lost.</p>
+<p>Then break it: write <code>raise RuntimeError("oh no")</code> below the imports, and reload. The command prints the traceback and fails;
+the old code goes on answering. <code>ostler rollback --name example</code> goes back a generation, and
+<code>ostler status --name example</code> shows the workers.</p>
+
+<h2>Every kind of page</h2>
 <ul>
 {% for path, text in pages %}<li><a href="{{ path }}">{{ text }}</a></li>
 {% endfor %}</ul>
-<form action="/form" method="post"><input name="name" value="Ada"><button>Greet</button></form>
-<form action="/upload" method="post" enctype="multipart/form-data"><input name="file" type="file"><button>Upload</button></form>
+<form action="/form" method="post"><input name="name" value="Ada"> <button>Greet</button></form>
+<form action="/upload" method="post" enctype="multipart/form-data"><input name="file" type="file"> <button>Upload</button></form>
+<script>
+const show = (text, colour) => {
+  const answers = document.getElementById("answers"), answer = document.createElement("span")
+  answer.textContent = text
+  answer.style.background = colour
+  answers.prepend(answer)
+  if (answers.childElementCount > 60) answers.lastChild.remove()
+}
+const ask = async () => {
+  try {
+    const { worker, pid, greeting, colour } = await (await fetch("/worker")).json()
+    const [, generation, slot] = worker.match(/g(\\d+)[.](\\d+)/) ?? []
+    document.getElementById("who").innerHTML = generation
+      ? `Worker <b>${slot}</b> of generation <b>${generation}</b> answered just now (process ${pid}).`
+      : `Process <b>${pid}</b> answered just now.`
+    document.querySelector("h1").textContent = greeting + {{ (", " ~ name)|tojson }}
+    document.documentElement.style.setProperty("--colour", colour)
+    show(generation ? `g${generation}.${slot}` : pid, colour)
+  } catch {
+    show("no answer", "crimson")
+  }
+}
+ask()
+setInterval(ask, 1000)
+</script>
+</html>
 """
 
 PAGES = [
@@ -36,7 +98,16 @@ def text(body):
 
 @app.get("/")
 def index():
-    return render_template_string(PAGE, name=request.args.get("name", "stranger"), pages=PAGES)
+    file = os.path.basename(__file__)
+    name = request.args.get("name", "stranger")
+    return render_template_string(PAGE, greeting=GREETING, colour=COLOUR, file=file, name=name, pages=PAGES)
+
+
+@app.get("/worker")
+def worker():
+    """Who answers. ostler calls its workers `ostler g2.0`: generation 2, slot 0."""
+    with open("/proc/self/comm") as name:
+        return jsonify(worker=name.read().strip(), pid=os.getpid(), greeting=GREETING, colour=COLOUR)
 
 
 @app.post("/form")
