@@ -1,15 +1,23 @@
-# What people do with ostler. Nothing needs to be prepared: what is missing is built, or named in one sentence.
+# What people do with ostler. Nothing needs to be prepared: what is missing is built, or named with what installs it.
 
 PYTHON ?= python3
 CARGO  ?= cargo
 BIND   ?= 127.0.0.1:8000
 SITE   ?= examples/flask_site.py
+NAME   ?= example
 PREFIX ?= /usr/local
 # `make serve PROFILE=dev` builds faster and serves slower.
 PROFILE ?= release
 
 BUILT = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-BUILD = $(CARGO) build --quiet --locked --profile $(PROFILE) -p ostler -p ostler-engine
+OSTLER = $(BUILT)/ostler
+BUILD = $(CARGO) build --locked --profile $(PROFILE) -p ostler -p ostler-engine
+
+# What `make serve` says when it serves.
+NEXT = 'open http://$(BIND)/ (Ctrl-C ends it). Then edit $(SITE), and in another terminal:\n\
+	$(OSTLER) reload --name $(NAME)      loads the new code; if you broke it, the old code goes on\n\
+	$(OSTLER) rollback --name $(NAME)    goes back a generation\n\
+	$(OSTLER) status --name $(NAME)      shows who answers\n'
 
 # Of the Debian package; a later one upgrades an earlier one.
 REVISION ?= 1
@@ -33,11 +41,7 @@ help:
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
 
 tools:
-	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.91 or later'; exit 1; }
-	@command -v cc >/dev/null || { echo 'cc is missing: install a C linker (on Debian: apt-get install gcc)'; exit 1; }
-	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install CPython 3.10 or later (on Debian: apt-get install python3 python3-venv)'; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo '$(PYTHON) is older than 3.10: name another with PYTHON=...'; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments: install venv (on Debian: apt-get install python3-venv)'; exit 1; }
+	@CARGO='$(CARGO)' PYTHON='$(PYTHON)' .ci/tools
 
 build: tools
 	@echo 'building ostler ($(PROFILE)); the first time takes a few minutes'
@@ -49,9 +53,13 @@ build: tools
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r examples/requirements.txt
 	@touch $@
 
+# What to try next is said by a child that waits until the master, which takes the place of this shell, serves.
 serve: build .venv/holds
-	@echo 'open http://$(BIND)/ (Ctrl-C ends it)'
-	@exec $(BUILT)/ostler --name example --python .venv --bind $(BIND) --access-logfile - $(SITE)
+	@( ( while kill -0 $$$$; do \
+	    case "$$($(OSTLER) status --name $(NAME))" in \
+	        *"master $$$$,"*" serving,"*) printf $(NEXT); exit ;; \
+	    esac; sleep 0.2; done ) 2>/dev/null & ); \
+	exec $(OSTLER) --name $(NAME) --python .venv --bind $(BIND) --access-logfile - $(SITE)
 
 test: tools
 	$(CARGO) build --locked --workspace
