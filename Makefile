@@ -108,7 +108,7 @@ install:
 	@$(BUILT)/ostler completions fish >$(ROOT)/share/fish/vendor_completions.d/ostler.fish
 	@chmod 644 $(addprefix $(ROOT)/,$(filter share/%,$(INSTALLED)))
 	@printf 'installed %s\n' $(addprefix $(ROOT)/,$(INSTALLED))
-	@echo 'next: systemctl daemon-reload, then settings as in packaging/example.toml and man ostler'
+	@echo 'next: systemctl $(if $(filter /usr /usr/local,$(PREFIX)),daemon-reload,link $(ROOT)/lib/systemd/system/*), then settings as in packaging/example.toml and man ostler'
 
 uninstall:
 	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
