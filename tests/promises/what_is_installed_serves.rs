@@ -58,6 +58,13 @@ fn the_wheel_serves_with_the_python_of_its_environment() {
         let install = ["-m", "pip", "--python", &at("bin/python").display().to_string(), "install", "--no-index"];
         done(Command::new(&python.environment().python).args(install).arg(&wheel));
 
+        let minor = python.version.rsplit_once('.').expect("a version has three numbers").0;
+        let packages =
+            fs::read_dir(at(&format!("lib/python{minor}/site-packages"))).expect("venv has made it").flatten();
+        let mut packages: Vec<_> =
+            packages.map(|entry| entry.file_name().into_string().expect("an ASCII name")).collect();
+        packages.sort();
+        assert_eq!(packages, ["ostler", concat!("ostler-", env!("CARGO_PKG_VERSION"), ".dist-info")]);
         let site = Rig::new("corners.py").without_python().executable(at("bin/ostler")).start();
         assert_eq!(site.get("/hello").text(), "hello\n");
         assert_eq!(site.log("application imported").key("executable"), at("bin/python").to_str());
