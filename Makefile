@@ -32,7 +32,7 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
-	@echo 'make test-proxies  what clients of nginx and HAProxy notice of reloads, stops and deploys; with figures'
+	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
@@ -68,7 +68,7 @@ test: tools
 test-proxies: tools
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked -p ostler-tests --test promises -- --include-ignored --nocapture \
-		proxies_lose_nothing a_proxy_is_trusted connections_from_proxies
+		proxies_lose_nothing rolling_deploys a_proxy_is_trusted connections_from_proxies
 
 lint: tools
 	$(CARGO) fmt --all --check

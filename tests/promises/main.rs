@@ -1,6 +1,7 @@
 //! Each promise of the README, tested from outside, in a module of its own. Its name and its first line say what it tests.
 
 mod cases;
+mod load;
 mod pages;
 
 // The site never goes down because of a reload.
@@ -14,6 +15,7 @@ mod drains_cost_nothing;
 mod no_client_notices;
 mod nobody_notices_an_upgrade;
 mod proxies_lose_nothing;
+mod rolling_deploys_lose_nothing;
 mod workers_are_recycled;
 
 // No request waits while a worker is idle.
@@ -60,6 +62,7 @@ mod every_kind_of_address_is_bound;
 mod no_room_uses_one_above_it;
 mod options_do_what_they_say;
 mod processes_and_signals;
+mod the_deploy_files_are_true;
 mod the_pages_are_whole;
 mod two_commands_are_enough;
 mod what_is_installed_serves;

@@ -13,7 +13,7 @@ use crate::{Client, Folder, Process, repository};
 
 /// A proxy that runs.
 pub struct Proxy {
-    _process: Process,
+    process: Process,
     folder: Folder,
     address: String,
 }
@@ -47,7 +47,6 @@ impl Proxy {
         let without_tls = [
             ("bind :443 ssl crt /etc/ssl/site.pem alpn h2,http/1.1", "bind 127.0.0.1:PORT"),
             ("/run/haproxy/admin.sock", "FOLDER/admin.sock"),
-            ("inter 1s", "inter 100ms"),
         ];
         let mut text = example("haproxy.cfg", &[&without_tls, changes].concat());
         for (index, name) in ["one", "two", "three"].into_iter().enumerate() {
@@ -61,6 +60,18 @@ impl Proxy {
         Proxy::start("haproxy", &text, &["-db", "-f"])
     }
 
+    /// Starts Caddy as examples/deploy/Caddyfile has it, likewise.
+    pub fn caddy(sites: &[&str], changes: &[(&str, &str)]) -> Option<Proxy> {
+        let address = |site: &&str| site.trim_start_matches("http://").replace("unix:", "unix/");
+        let addresses = sites.iter().map(address).collect::<Vec<_>>().join(" ");
+        let without_tls = [
+            ("site.example {", "{\n\tadmin off\n}\nhttp://:PORT {\n\tbind 127.0.0.1"),
+            ("reverse_proxy unix//run/ostler/site.sock", &format!("reverse_proxy {addresses}")),
+        ];
+        let text = example("Caddyfile", &[&without_tls, changes].concat());
+        Proxy::start("caddy", &text, &["run", "--adapter", "caddyfile", "--config"])
+    }
+
     fn start(program: &str, configuration: &str, options: &[&str]) -> Option<Proxy> {
         let program = installed(program)?;
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
@@ -68,13 +79,13 @@ impl Proxy {
         let text = configuration.replace("PORT", &port.to_string());
         let file = folder.write("conf", &text.replace("FOLDER", &folder.path().display().to_string()));
         let mut command = Command::new(program);
-        command.args(options).arg(file).current_dir(folder.path());
+        command.args(options).arg(file).current_dir(folder.path()).env("HOME", folder.path());
         let process = Process::start(&mut command, &folder.path().display().to_string());
         let address = format!("127.0.0.1:{port}");
         while Client::try_connect(&address).is_err() {
             thread::yield_now();
         }
-        Some(Proxy { _process: process, folder, address })
+        Some(Proxy { process, folder, address })
     }
 
     /// Where it listens.
@@ -89,6 +100,16 @@ impl Proxy {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).expect("HAProxy answers, and closes");
         answer
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.process.log.text();
+            let lines: Vec<&str> = log.lines().take(50).collect();
+            eprintln!("--- the first lines of the proxy's log ---\n{}", lines.join("\n"));
+        }
     }
 }
 
