@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -24,11 +25,17 @@ impl Folder {
     #[allow(clippy::new_without_default, reason = "a default value that touches the disk would surprise")]
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Short, because the path of a Unix socket in it has room for 107 bytes.
-        let path = std::env::temp_dir().join(format!("ostler-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap_or_else(|error| panic!("could not make {}: {error}", path.display()));
-        Folder(path)
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            // Short, because the path of a Unix socket in it has room for 107 bytes.
+            let path = std::env::temp_dir().join(format!("ostler-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Folder(path),
+                // Left by an earlier process of the same number that was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("could not make {}: {error}", path.display()),
+            }
+        }
     }
 
     /// Where it is.
