@@ -62,6 +62,7 @@ impl Folder {
             arguments: arguments.iter().map(Into::into).collect(),
             directory: self.0.clone(),
             usual_file: Some(self.0.join(USUAL_FILE)).filter(|path| path.exists()),
+            process: process::id(),
             environment: given.chain([(crate::options::ENGINE_VARIABLE.into(), engine)]).collect(),
         }
     }

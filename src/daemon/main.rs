@@ -16,7 +16,7 @@
 //! generation 2 serves with 2 workers
 //! ```
 
-use std::{os::fd::RawFd, process::ExitCode};
+use std::{os::fd::RawFd, path::Path, process::ExitCode};
 
 mod background;
 mod cli;
@@ -36,6 +36,7 @@ use cli::{Task, Typed};
 use exit::{Exit, Failure};
 use master::upgrade::{self, SavedMaster, UpgradeRole};
 use options::{Invocation, Options, Texts};
+use resources::notify::Notify;
 use settings::Settings;
 use sys::{descriptors, signals};
 
@@ -67,16 +68,18 @@ fn here() -> Result<Invocation, Failure> {
 fn go_on(state: RawFd) -> Result<Exit, Failure> {
     let saved = SavedMaster::read(state)?;
     let invocation = Invocation { directory: saved.directory.clone(), usual_file: saved.settings_file(), ..here()? };
-    master::resume(saved, &|| reread(&invocation))
+    let executable = upgrade::executable(&invocation.directory);
+    master::resume(saved, &|| reread(&invocation, &executable))
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let Typed { task, texts } = cli::parse(&invocation.arguments)?;
+    let Typed { task, texts } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
     if let Task::Print(text) = task {
         return report::print(&text);
     }
     let mut options = match &task {
         Task::Control { .. } if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
+        Task::Serve => Options::gather(invocation, &texts).inspect_err(tell_systemd)?,
         _ => Options::gather(invocation, &texts)?,
     };
     match task {
@@ -88,9 +91,11 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             cli::misspelt_command(invocation, &options)?;
             signals::hold_back()
                 .map_err(|error| Failure::new(Exit::System, format!("could not start: {}", exit::words(&error))))?;
-            let settings = Settings::resolve(invocation, &mut options)?;
+            let settings = Settings::resolve(invocation, &mut options).inspect_err(tell_systemd)?;
             let announce = settings.daemon.then(background::enter).transpose()?;
-            master::run(settings, invocation.directory.clone(), &|| reread(invocation), announce)
+            let executable = upgrade::executable(&invocation.directory);
+            let reread = || reread(invocation, &executable);
+            master::run(settings, invocation.directory.clone(), &reread, announce).inspect_err(tell_systemd)
         }
         Task::Check => master::check(Settings::resolve(invocation, &mut options)?),
         Task::Settings { json } => {
@@ -107,13 +112,19 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     }
 }
 
+/// Why the start has failed is what `systemctl status` shows.
+fn tell_systemd(failure: &Failure) {
+    Notify::from_environment().failed(failure);
+}
+
 /// A typing error in the settings file is not to come between an operator who names the socket and the site.
 fn names_a_socket(texts: &Texts) -> bool {
     texts.get("control").is_some_and(|paths| paths.iter().all(|path| path.starts_with('/')))
 }
 
 /// What a reload does: everything is looked at afresh.
-fn reread(invocation: &Invocation) -> Result<Settings, Failure> {
+fn reread(invocation: &Invocation, executable: &Path) -> Result<Settings, Failure> {
     let Typed { texts, .. } = cli::parse(&invocation.arguments)?;
-    Settings::resolve(invocation, &mut Options::gather(invocation, &texts)?)
+    let settings = Settings::resolve(invocation, &mut Options::gather(invocation, &texts)?)?;
+    Ok(Settings { new_version: upgrade::is_replaced(executable), ..settings })
 }

@@ -11,6 +11,7 @@ use crate::{
 const SERVICE: &str = include_str!("../../systemd/ostler.service");
 const TEMPLATE: &str = include_str!("../../systemd/ostler@.service");
 const SOCKET: &str = include_str!("../../systemd/ostler.socket");
+const SOCKET_TEMPLATE: &str = include_str!("../../systemd/ostler@.socket");
 
 /// What stands behind `key=ostler` in a unit, read as a command line.
 fn task(unit: &str, key: &str) -> (Task, Vec<String>) {
@@ -45,6 +46,11 @@ fn the_unit_of_several_sites_is_that_of_one_with_a_name() {
         .replace("User=ostler", "User=ostler-%i")
         .replace("one called ostler if", "one called ostler-NAME if");
     assert_eq!(body(TEMPLATE), named);
+    let sockets = body(SOCKET)
+        .replace("/run/ostler.sock", "/run/ostler-%i.sock")
+        .replace("ostler.service", "ostler@%i.service")
+        .replace("WSGI site served", "WSGI site %i served");
+    assert_eq!(body(SOCKET_TEMPLATE), sockets);
 }
 
 #[test]
@@ -59,7 +65,8 @@ fn systemd_finds_nothing_wrong_with_them() {
     folder.file("ostler.service", &installed(SERVICE));
     folder.file("ostler@.service", &installed(TEMPLATE));
     folder.file("ostler.socket", SOCKET);
-    for unit in ["ostler.service", "ostler@site.service", "ostler.socket"] {
+    folder.file("ostler@.socket", SOCKET_TEMPLATE);
+    for unit in ["ostler.service", "ostler@site.service", "ostler.socket", "ostler@site.socket"] {
         let mut analyze = Command::new("systemd-analyze");
         let said = analyze.args(["verify", "--man=no"]).arg(folder.path().join(unit)).output().unwrap();
         let words = String::from_utf8_lossy(&said.stderr);

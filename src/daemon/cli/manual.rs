@@ -131,6 +131,16 @@ pub const PHRASES: &[(&str, &str)] = &[
         "After the stop: a process that an application has started and let go of. It is not ended.",
     ),
     (
+        "passed socket not used",
+        "systemd has passed a socket that no --bind names, or sockets for another process; which.",
+    ),
+    ("service manager not told", "NOTIFY_SOCKET names a socket at which nobody listens; why."),
+    (
+        "no worker answers",
+        "None has made progress for half of systemd's WatchdogSec=. systemd starts the site anew if that goes on.",
+    ),
+    ("new version installed", "Another file is where the master's executable was: `ostler upgrade` changes to it."),
+    (
         "site saturated",
         "Clients wait in a listener's queue, how many of how many, and no worker is idle; said at most once a minute.",
     ),
@@ -217,7 +227,7 @@ const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 11] = [
     (
         "OSTLER_…",
         "Every setting, as in OSTLER_GRACEFUL_TIMEOUT. Several values are separated by commas, those of OSTLER_ENV by \
@@ -229,9 +239,13 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("PATH", "Where python3 is looked for after that."),
     ("TMPDIR", "Where request bodies above --body-memory are kept, in files without a name."),
     ("RUNTIME_DIRECTORY, XDG_RUNTIME_DIR", "Where the control socket is made and looked for."),
-    ("LISTEN_FDS, LISTEN_PID", "Sockets passed by systemd; they are used if --bind is not given."),
-    ("NOTIFY_SOCKET", "Is told when the site is served, reloading and stopping."),
-    ("WATCHDOG_USEC, WATCHDOG_PID", "How often the same socket is told that the master lives."),
+    ("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "Sockets passed by systemd; see --bind."),
+    ("NOTIFY_SOCKET", "Is told when the site is served, reloading and stopping, and what it does."),
+    ("FDSTORE", "That systemd keeps the sockets that ostler binds (FileDescriptorStoreMax=), for the next start."),
+    (
+        "WATCHDOG_USEC, WATCHDOG_PID",
+        "How often the same socket is told that the site lives: that the master turns, and that a worker answers or none is to.",
+    ),
 ];
 
 /// ostler(1), as troff.

@@ -283,6 +283,9 @@ pub struct Plan {
     pub keep_previous: bool,
     /// What it listens on.
     pub listeners: Vec<ListenerId>,
+    /// The engine may be of another version than the master.
+    #[serde(default)]
+    pub new_version: bool,
 }
 
 impl fmt::Display for Number {

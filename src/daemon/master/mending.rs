@@ -64,7 +64,11 @@ impl Performer<'_> {
         let (Some(team), Some(bound)) = (team, self.listeners.at(id)) else { return };
         let address = bound.told.name.clone();
         match self.listeners.mend(id, &team.settings) {
-            Ok(()) => warn!(self.log, "listener made anew"; "address" => address, "because" => SHUT_DOWN),
+            Ok(()) => {
+                warn!(self.log, "listener made anew"; "address" => address, "because" => SHUT_DOWN);
+                self.notify.give_up(id);
+                self.store_listeners();
+            }
             Err(why) => {
                 error!(self.log, "listener lost"; "address" => address, "because" => SHUT_DOWN, "reason" => %why)
             }
@@ -106,7 +110,7 @@ impl Performer<'_> {
         let ours =
             self.listeners.iter().filter_map(|bound| Some((inode(bound.socket.as_fd())?, bound.told.name.clone())));
         self.stopped_listeners = ours.collect();
-        self.listeners.keep(|_| false);
+        self.listeners.keep(false, |_| false);
     }
 
     /// All workers have ended. Whoever of their children still holds a listener would keep clients waiting for a site that is gone,

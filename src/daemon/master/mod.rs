@@ -8,7 +8,7 @@ use nix::{
     sys::signal::Signal,
 };
 use ostler_wire::log;
-use slog::error;
+use slog::{error, warn};
 use std::os::fd::AsFd;
 
 use self::{
@@ -91,6 +91,7 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     if let Some(serving) = master.state.serving() {
         master.performer.use_log_of(serving.number);
     }
+    master.performer.notify.resumed();
     master.handle(Event::Upgraded);
     master.bury_children();
     Ok(master.turn())
@@ -179,7 +180,7 @@ impl<'a> Master<'a> {
             self.performer.end_late_errand(Moment::now());
             self.performer.close_stacks_requests(Moment::now());
             self.answer_status(Moment::now());
-            self.performer.notify.alive(Moment::now());
+            self.tell_systemd(Moment::now());
             log::tell_lost(&self.performer.log);
             self.watch(Moment::now());
             self.handle(Event::Tick);
@@ -256,6 +257,9 @@ impl<'a> Master<'a> {
                 events.push_back(self.upgrade(step));
             }
         }
+        if self.performer.notify.is_heard() && self.performer.ended.is_none() {
+            self.performer.notify.tell(&self.state.standing());
+        }
     }
 
     /// Root executes nothing that the application could have put there.
@@ -264,6 +268,17 @@ impl<'a> Master<'a> {
         identities.try_for_each(|identity| names::keep_from(&self.executable, identity)).map_err(|why| {
             format!("the application could change {}, which root executes: {why}", self.executable.display())
         })
+    }
+
+    /// What it waits for, and what it should know.
+    fn tell_systemd(&mut self, now: Moment) {
+        let (notify, log) = (&mut self.performer.notify, &self.performer.log);
+        if notify.alive(now, self.state.answers()) {
+            error!(log, "no worker answers"; "then" => "systemd is not told any more that the site lives");
+        }
+        if let Some(why) = notify.unheard() {
+            warn!(log, "service manager not told"; "reason" => why);
+        }
     }
 
     /// A step of an upgrade; the last one returns only if it comes to nothing.

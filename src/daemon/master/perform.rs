@@ -277,7 +277,9 @@ impl<'a> Performer<'a> {
         if let Err(why) = self.open_control(&settings) {
             error!(self.log, "no control socket"; "reason" => %why);
         }
-        self.notify.ready(&format!("generation {generation} serves"));
+        self.notify.ready();
+        self.listeners.give_up_stored().into_iter().for_each(|id| self.notify.give_up(id));
+        self.store_listeners();
         if let Some(announce) = self.announce.take() {
             announce.tell(Exit::Success, "");
         }
@@ -291,7 +293,17 @@ impl<'a> Performer<'a> {
 
     fn close_unused(&mut self) {
         let teams = &self.teams;
-        self.listeners.keep(|id| teams.values().any(|team| team.listeners.contains(&id)));
+        let used = |id| teams.values().any(|team| team.listeners.contains(&id));
+        for id in self.listeners.keep(self.notify.serves(), used) {
+            self.notify.give_up(id);
+        }
+    }
+
+    /// systemd has a copy of each socket that we have bound, so that clients wait rather than being refused if we crash or restart.
+    pub(super) fn store_listeners(&mut self) {
+        for bound in self.listeners.own_mut().filter(|bound| !bound.stored) {
+            bound.stored = self.notify.store(bound.id, bound.socket.as_fd());
+        }
     }
 
     fn exit(&mut self, result: Result<(), Failure>) {
@@ -301,6 +313,7 @@ impl<'a> Performer<'a> {
         self.pid_file = None;
         self.control.open = None;
         if let Err(failure) = &result {
+            self.notify.failed(failure);
             match self.announce.take() {
                 Some(announce) => announce.tell(failure.exit, &failure.to_string()),
                 None => self.tell_who_started(failure),

@@ -20,6 +20,7 @@ use crate::{
 
 mod commands;
 mod processes;
+mod standing;
 mod stopping;
 mod upgrading;
 
@@ -238,6 +239,7 @@ impl State {
     fn discard(&mut self, number: Number, failure: Failure, decision: &mut Decision) {
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.stage = Stage::Draining;
+        let failure = Failure { message: format!("{}{}", failure.message, generation.hint()), ..failure };
         let mut waiting = std::mem::take(&mut generation.waiting);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         decision.note(Note::Discarded(number, failure.clone()));

@@ -7,10 +7,10 @@
 use std::{
     env,
     ffi::{CString, OsStr, OsString},
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, RawFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -100,6 +100,13 @@ pub fn executable(directory: &Path) -> PathBuf {
     };
     let is_ours = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == actual);
     candidates.into_iter().find(is_ours).unwrap_or(actual)
+}
+
+/// Whether another file is there by now than the one that this process executes.
+pub fn is_replaced(executable: &Path) -> bool {
+    let marks = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let installed = marks(executable);
+    installed.is_some() && installed != marks(Path::new("/proc/self/exe"))
 }
 
 /// The trial: whether this executable can go on from there.

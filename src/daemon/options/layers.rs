@@ -22,6 +22,7 @@ impl Invocation {
             arguments: env::args_os().skip(1).collect(),
             usual_file: Some(directory.join(USUAL_FILE)).filter(|path| path.exists()),
             directory,
+            process: std::process::id(),
             environment: env::vars_os().filter(|(key, _)| key != HANDOVER_VARIABLE).collect(),
         })
     }

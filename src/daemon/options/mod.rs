@@ -106,6 +106,8 @@ pub struct Invocation {
     pub directory: PathBuf,
     /// The usual settings file, if it was there at the start. One that appears later may be somebody else's.
     pub usual_file: Option<PathBuf>,
+    /// The process of the master, or of the command: a child that looks at the settings for it has another.
+    pub process: u32,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
 }

@@ -38,7 +38,7 @@ pub static SETTINGS: &[Setting] = &[
              the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
              is not read. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
         ),
-    many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name or fd://N")
+    many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd")
         .short('b')
         .preset("127.0.0.1:8000")
         .foreign("PORT")
@@ -46,7 +46,8 @@ pub static SETTINGS: &[Setting] = &[
         .more(
             "May be repeated. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
              [::]:port unless 0.0.0.0:port is named, too. `unix:@name` is a socket without a file. With PORT in the environment and no \
-             address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those.",
+             address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those. `systemd` names \
+             all of these, systemd:NAME those with that FileDescriptorName=, and without one the start fails.",
         ),
     one(BASICS, "workers", "COUNT", "Worker processes")
         .short('w')

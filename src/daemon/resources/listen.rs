@@ -30,7 +30,16 @@ pub struct ListenerId(pub u32);
 #[derive(Debug, Default)]
 pub struct Listeners {
     bound: Vec<Bound>,
+    /// Came back from systemd's store, and nobody has asked for them yet.
+    stored: Vec<Stored>,
     next: u32,
+}
+
+/// A socket that an ostler before us has bound, and that has listened ever since.
+#[derive(Debug)]
+struct Stored {
+    id: ListenerId,
+    socket: OwnedFd,
 }
 
 /// One bound socket. Its file goes with it.
@@ -48,26 +57,37 @@ pub struct Bound {
     pub file: Option<SocketFile>,
     /// How many connections may wait in its queue.
     pub room: Option<u32>,
+    /// systemd has a copy, so that it outlives us. Then its file does, too.
+    pub stored: bool,
 }
 
 impl Listeners {
     /// Those that were bound before an upgrade.
     pub fn reclaimed(bound: Vec<Bound>) -> Listeners {
         let next = bound.iter().map(|bound| bound.id.0 + 1).max().unwrap_or(0);
-        Listeners { bound, next }
+        Listeners { bound, stored: Vec::new(), next }
     }
 
     /// Takes what was inherited out of the way of the descriptors that mean something to us.
     pub fn adopt(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let mut inherited = settings.binds.iter().filter(|address| matches!(address, Address::Inherited(_)));
+        for &(number, id) in &settings.passed.stored {
+            // One that does not listen any more is bound anew.
+            if let Ok(socket) = descriptors::inherited_listener(number) {
+                self.stored.push(Stored { id: ListenerId(id), socket });
+            }
+            self.next = self.next.max(id.saturating_add(1));
+        }
+        let addresses = settings.addresses()?;
+        let mut inherited = addresses.iter().filter(|address| matches!(address, Address::Inherited(_)));
         inherited.try_for_each(|address| self.open_one(address, settings).map(drop))
     }
 
     /// Binds what is not bound yet. All or nothing.
     pub fn open(&mut self, settings: &Settings) -> Result<Vec<ListenerId>, Failure> {
         let before = self.bound.len();
+        let addresses = settings.addresses()?;
         let opened: Result<Vec<ListenerId>, Failure> =
-            settings.binds.iter().map(|address| self.open_one(address, settings)).collect();
+            addresses.iter().map(|address| self.open_one(address, settings)).collect();
         if opened.is_err() {
             self.bound.truncate(before);
         }
@@ -80,6 +100,11 @@ impl Listeners {
         if let Some(bound) = self.bound.iter().filter(|bound| bound.address == *address).find(is_there) {
             return Ok(bound.id);
         }
+        if let Some(bound) = self.take_stored(address, settings) {
+            let id = bound.id;
+            self.bound.push(bound);
+            return Ok(id);
+        }
         let (socket, told, file) = match address {
             Address::Tcp(host, port) => {
                 bind_tcp(host, *port, settings).map_err(|failure| self.held_by_us(*port, failure))?
@@ -87,6 +112,7 @@ impl Listeners {
             Address::Unix(path) => bind_unix(path, settings)?,
             Address::Abstract(name) => bind_abstract(name, settings.backlog)?,
             Address::Inherited(number) => adopt(*number)?,
+            Address::Passed(_) => unreachable!("Settings::addresses has put numbers in its place"),
         };
         let id = ListenerId(self.next);
         self.next += 1;
@@ -123,14 +149,14 @@ impl Listeners {
                 .map_err(lost),
             Address::Unix(path) => bind_unix(path, settings).map(|(socket, _, file)| (socket, file)),
             Address::Abstract(name) => bind_abstract(name, settings.backlog).map(|(socket, _, file)| (socket, file)),
-            Address::Inherited(_) => {
+            Address::Inherited(_) | Address::Passed(_) => {
                 return socket2::SockRef::from(&bound.socket).listen(settings.backlog).map_err(lost);
             }
         };
         match again {
             Ok((socket, file)) => {
                 descriptors::forbid_filters(socket.as_fd());
-                (bound.socket, bound.file) = (socket, file);
+                (bound.socket, bound.file, bound.stored) = (socket, file, false);
                 Ok(())
             }
             Err(failure) => {
@@ -141,9 +167,61 @@ impl Listeners {
         }
     }
 
-    /// Closes those that are not used any more.
-    pub fn keep(&mut self, used: impl Fn(ListenerId) -> bool) {
-        self.bound.retain(|bound| used(bound.id));
+    /// The socket of an address, if it came back from systemd's store.
+    fn take_stored(&mut self, address: &Address, settings: &Settings) -> Option<Bound> {
+        let found = self.stored.iter().enumerate().find_map(|(place, stored)| {
+            let socket = stored.socket.as_fd();
+            match address {
+                Address::Tcp(host, port) => {
+                    let wanted = resolve(host, *port, &settings.hosts).ok()?;
+                    let told = tell(socket).ok()?;
+                    let without_v6 = || host.is_empty() && told.name == format!("http://0.0.0.0:{port}");
+                    let host = if host.is_empty() { told.host.clone() } else { host.clone() };
+                    let is_it = *port != 0 && (told.name == format!("http://{wanted}") || without_v6());
+                    is_it.then_some((place, Listener { host, ..told }, None))
+                }
+                Address::Unix(path) => {
+                    let file = SocketFile::of(path).filter(|file| diag::has_file(socket, file.inode()))?;
+                    let name = path.display().to_string();
+                    Some((place, Listener::http(format!("unix:{name}"), name, None), Some(file)))
+                }
+                Address::Abstract(name) => {
+                    let told = tell(socket).ok()?;
+                    (told.name == format!("unix:@{name}")).then_some((place, told, None))
+                }
+                Address::Inherited(_) | Address::Passed(_) => None,
+            }
+        });
+        let (place, told, file) = found?;
+        let Stored { id, socket } = self.stored.remove(place);
+        // --backlog may be another by now. The queue stays as it is.
+        let _ = socket2::SockRef::from(&socket).listen(settings.backlog);
+        let mut bound = Bound::new(id, address.clone(), socket, told, file);
+        bound.stored = true;
+        Some(bound)
+    }
+
+    /// Closes those that are not used any more. `for_good`: their addresses are given up, and not only by this process.
+    /// Returns those of which systemd has a copy that it is to close then.
+    pub fn keep(&mut self, for_good: bool, used: impl Fn(ListenerId) -> bool) -> Vec<ListenerId> {
+        let mut given_up = Vec::new();
+        self.bound.retain_mut(|bound| {
+            if !used(bound.id) && for_good && std::mem::take(&mut bound.stored) {
+                given_up.push(bound.id);
+            }
+            used(bound.id)
+        });
+        given_up
+    }
+
+    /// Those of the store that no address has asked for are not used any more.
+    pub fn give_up_stored(&mut self) -> Vec<ListenerId> {
+        self.stored.drain(..).map(|stored| stored.id).collect()
+    }
+
+    /// Those that we have bound, for systemd to keep.
+    pub fn own_mut(&mut self) -> impl Iterator<Item = &mut Bound> {
+        self.bound.iter_mut().filter(|bound| !matches!(bound.address, Address::Inherited(_)))
     }
 
     /// What there is under a number.
@@ -162,7 +240,7 @@ impl Bound {
     pub fn new(id: ListenerId, address: Address, socket: OwnedFd, told: Listener, file: Option<SocketFile>) -> Bound {
         descriptors::forbid_filters(socket.as_fd());
         let room = diag::queue(socket.as_fd()).map(|(_, room)| room);
-        Bound { id, address, socket, told, file, room }
+        Bound { id, address, socket, told, file, room, stored: false }
     }
 }
 
@@ -182,7 +260,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().filter(|_| !self.stored) {
             file.remove();
         }
     }

@@ -25,6 +25,16 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// The one that is there.
+    pub fn of(path: &Path) -> Option<SocketFile> {
+        let (device, inode) = Place::of(path).ok()?.marks().ok()?;
+        Some(SocketFile { path: path.to_owned(), device, inode })
+    }
+
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// Removes it, unless another has taken its place.
     pub fn remove(&self) {
         if let Some(place) = self.place() {

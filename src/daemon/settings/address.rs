@@ -1,4 +1,5 @@
-//! Where to listen: `host:port`, `:port`, `[v6]:port`, `host`, `unix:path`, `fd://N`, as gunicorn reads them, and `unix:@name`.
+//! Where to listen: `host:port`, `:port`, `[v6]:port`, `host`, `unix:path`, `fd://N`, as gunicorn reads them, `unix:@name`, and
+//! `systemd` or `systemd:name` for sockets that systemd passes.
 
 use std::{
     fmt,
@@ -22,12 +23,24 @@ pub enum Address {
     Abstract(String),
     /// `fd://N`: inherited, bound already.
     Inherited(i32),
+    /// `systemd`, `systemd:name`: inherited from systemd, all or those with that FileDescriptorName=.
+    Passed(Option<String>),
 }
 
 impl Address {
     /// Reads an address; the path of a Unix socket counts from `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
-        let expected = || "expected host:port, :port, [v6]:port, unix:path, unix:@name or fd://N".to_string();
+        let expected = || "expected host:port, :port, [v6]:port, unix:path, unix:@name, systemd or fd://N".to_string();
+        if text == "systemd" {
+            return Ok(Address::Passed(None));
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            // systemd.socket(5), FileDescriptorName=
+            let names_one = (1..256).contains(&name.len()) && !name.contains(|c: char| c == ':' || c.is_control());
+            return names_one
+                .then(|| Address::Passed(Some(name.into())))
+                .ok_or_else(|| "expected a FileDescriptorName= behind systemd:".into());
+        }
         if let Some(name) = text.strip_prefix("unix:@") {
             return hidden(name);
         }
@@ -88,6 +101,8 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             Address::Abstract(name) => write!(f, "unix:@{name}"),
             Address::Inherited(number) => write!(f, "fd://{number}"),
+            Address::Passed(None) => f.write_str("systemd"),
+            Address::Passed(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -118,6 +133,8 @@ mod tests {
             ("unix:///run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
             ("unix:@site", Ok(Address::Abstract("site".into()))),
             ("fd://3", Ok(Address::Inherited(3))),
+            ("systemd", Ok(Address::Passed(None))),
+            ("systemd:admin", Ok(Address::Passed(Some("admin".into())))),
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
@@ -136,6 +153,8 @@ mod tests {
             "unix:@",
             "unix:@a\n",
             "fd://x",
+            "systemd:",
+            "systemd:a:b",
             "http://a:80",
             "a b:80",
             "1:2:3",
@@ -146,7 +165,9 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_can_be_typed() {
-        for text in ["127.0.0.1:80", "[::1]:80", ":80", "unix:/run/site.sock", "unix:@site", "fd://3"] {
+        for text in
+            ["127.0.0.1:80", "[::1]:80", ":80", "unix:/run/site.sock", "unix:@site", "fd://3", "systemd", "systemd:a"]
+        {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }

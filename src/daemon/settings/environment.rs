@@ -22,8 +22,8 @@ pub struct Surroundings<'a> {
 }
 
 /// Meant for the master alone; an application that found them would take them for its own.
-const MASTERS_VARIABLES: [&str; 6] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const MASTERS_VARIABLES: [&str; 7] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "FDSTORE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// Beside what the master was given: where somebody else's application is at home, and under what name. systemd does the
 /// same for `User=` (systemd.exec(5)). Of a user who has no name, nothing is said.

@@ -28,6 +28,7 @@ mod environment;
 mod identity;
 mod interpreter;
 mod parse;
+mod passed;
 mod python;
 mod room;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use address::Address;
 pub use control::{Access, find as find_control};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
+pub use passed::{Passed, STORED};
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// `--bind`, in the order given.
     pub binds: Vec<Address>,
+    /// What systemd has passed.
+    #[serde(default)]
+    pub passed: Passed,
     /// The addresses of hosts that are named, where they have been looked up already.
     #[serde(default)]
     pub hosts: Vec<(String, Vec<IpAddr>)>,
@@ -97,6 +102,9 @@ pub struct Settings {
     /// What was asked for and is more than the system gives, a sentence each. The site runs nevertheless, with less.
     #[serde(default)]
     pub out_of_reach: Vec<String>,
+    /// The executable is not the one that is installed now.
+    #[serde(default)]
+    pub new_version: bool,
     /// What the peers of each listener are believed.
     #[serde(default)]
     pub trust: wire::Trust,
@@ -132,7 +140,8 @@ impl Settings {
         options: &mut Options,
     ) -> Result<Settings, Failure> {
         let chdir = working_directory(invocation, options)?;
-        let binds = binds(invocation, options, &chdir)?;
+        let passed = Passed::read(invocation)?;
+        let binds = binds(&passed, options, &chdir)?;
         let workers = workers(options)?;
         let identity = identity::identity(options)?;
         let environment = environment(invocation, options, identity.as_ref())?;
@@ -149,6 +158,7 @@ impl Settings {
         let mut settings = Settings {
             file: options.optional("config", |text| path(&invocation.directory, text))?,
             binds,
+            passed,
             hosts: Vec::new(),
             backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
             socket_mode,
@@ -173,6 +183,7 @@ impl Settings {
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,
             out_of_reach: Vec::new(),
+            new_version: false,
             trust,
             boot,
         };
@@ -245,9 +256,9 @@ fn working_directory(invocation: &Invocation, options: &mut Options) -> Result<P
     Ok(chdir)
 }
 
-fn binds(invocation: &Invocation, options: &mut Options, chdir: &Path) -> Result<Vec<Address>, Failure> {
-    if let Some(count) = passed_sockets(invocation).filter(|_| !options.is_given("bind") || from_platform(options)) {
-        return Ok((3..3 + count).map(Address::Inherited).collect());
+fn binds(passed: &Passed, options: &mut Options, chdir: &Path) -> Result<Vec<Address>, Failure> {
+    if !passed.sockets.is_empty() && (!options.is_given("bind") || from_platform(options)) {
+        return Ok(vec![Address::Passed(None)]);
     }
     let binds = options.list("bind", |text| Address::parse(text, chdir))?;
     let twice = binds.iter().enumerate().find(|(place, address)| binds[..*place].contains(address));
@@ -260,12 +271,6 @@ fn binds(invocation: &Invocation, options: &mut Options, chdir: &Path) -> Result
 
 fn from_platform(options: &Options) -> bool {
     options.given("bind").layer == crate::options::Layer::Environment("PORT".into())
-}
-
-/// sd_listen_fds(3): descriptors from 3 on, if they are meant for this process.
-fn passed_sockets(invocation: &Invocation) -> Option<i32> {
-    let mine = invocation.variable("LISTEN_PID")? == std::process::id().to_string();
-    invocation.variable("LISTEN_FDS")?.parse().ok().filter(|count| mine && *count > 0)
 }
 
 fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {

@@ -21,6 +21,9 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// linux/unix_diag.h: of a listener, how many wait and how many may.
 const UDIAG_SHOW_RQLEN: u32 = 0x10;
 const UNIX_DIAG_RQLEN: u16 = 4;
+/// Of a bound socket, its file: inode and device.
+const UDIAG_SHOW_VFS: u32 = 0x02;
+const UNIX_DIAG_VFS: u16 = 1;
 /// include/net/tcp_states.h
 const SYN_RECEIVED: u32 = 1 << 3;
 /// Of a netlink message, and of the body of a `unix_diag_msg`.
@@ -36,17 +39,27 @@ pub fn queue(listener: BorrowedFd) -> Option<(u32, u32)> {
 }
 
 fn unix_queue(listener: BorrowedFd) -> Option<(u32, u32)> {
-    let inode = fstat(listener).ok()?.st_ino as u32;
+    unix_attribute(listener, UDIAG_SHOW_RQLEN, UNIX_DIAG_RQLEN)
+}
+
+/// Whether a Unix socket was bound to the file with this inode. The kernel tells the lower half of the number.
+pub fn has_file(socket: BorrowedFd, inode: u64) -> bool {
+    unix_attribute(socket, UDIAG_SHOW_VFS, UNIX_DIAG_VFS).is_some_and(|(found, _)| found == inode as u32)
+}
+
+/// An attribute of two words.
+fn unix_attribute(socket: BorrowedFd, show: u32, wanted: u16) -> Option<(u32, u32)> {
+    let inode = fstat(socket).ok()?.st_ino as u32;
     let (any_state, any_cookie) = (u32::MAX, u32::MAX);
     let mut request = vec![libc::AF_UNIX as u8, 0, 0, 0];
-    for word in [any_state, inode, UDIAG_SHOW_RQLEN, any_cookie, any_cookie] {
+    for word in [any_state, inode, show, any_cookie, any_cookie] {
         request.extend(word.to_ne_bytes());
     }
     let (kind, answer) = ask(libc::NLM_F_REQUEST as u16, &request)?;
     let mut attributes = (kind == SOCK_DIAG_BY_FAMILY).then(|| answer.get(HEADER..)).flatten()?;
     loop {
         let (length, name) = (usize::from(short(attributes, 0)?), short(attributes, 2)?);
-        if name == UNIX_DIAG_RQLEN {
+        if name == wanted {
             return Some((word(attributes, 4)?, word(attributes, 8)?));
         }
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;

@@ -39,7 +39,12 @@ impl Generation {
     /// What a command that has waited for the generation is answered.
     pub fn outcome(&self) -> String {
         let s = if self.wanted == 1 { "" } else { "s" };
-        format!("generation {} serves with {} worker{s}", self.number, self.wanted)
+        format!("generation {} serves with {} worker{s}{}", self.number, self.wanted, self.hint())
+    }
+
+    /// What is to be done beside: an engine of a new version may not understand this master.
+    pub fn hint(&self) -> &'static str {
+        if self.plan.new_version { "; a new version is installed: run `ostler upgrade`" } else { "" }
     }
 
     pub(super) fn kill_stragglers(&mut self, decision: &mut Decision) {

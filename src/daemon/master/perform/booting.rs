@@ -125,8 +125,14 @@ impl Performer<'_> {
         for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
             info!(self.log, "listening"; "address" => &bound.told.name);
         }
+        for why in settings.passed_over() {
+            warn!(self.log, "passed socket not used"; "reason" => why);
+        }
         for why in &settings.out_of_reach {
             warn!(self.log, "setting out of reach"; "reason" => why);
+        }
+        if settings.new_version {
+            warn!(self.log, "new version installed"; "then" => "run `ostler upgrade`");
         }
         Ok(Plan {
             application: settings.boot.application.clone(),
@@ -141,6 +147,7 @@ impl Performer<'_> {
             },
             keep_previous: settings.keep_previous,
             listeners,
+            new_version: settings.new_version,
         })
     }
 

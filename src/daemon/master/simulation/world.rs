@@ -143,6 +143,7 @@ impl World {
             patience: Duration::from_secs(self.chance.below(20)),
             keep_previous: self.chance.percent(70),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
+            new_version: false,
         };
         Event::Spawned { generation, pid, plan }
     }

@@ -79,6 +79,8 @@ struct SavedListener {
     socket: RawFd,
     told: Listener,
     file: Option<SocketFile>,
+    #[serde(default)]
+    stored: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -231,13 +233,16 @@ impl SavedListener {
             socket: bound.socket.as_raw_fd(),
             told: bound.told.clone(),
             file: bound.file.clone(),
+            stored: bound.stored,
         }
     }
 
     fn take(self) -> io::Result<Bound> {
         let address = Address::parse(&self.address, Path::new("/")).map_err(io::Error::other)?;
         let socket = descriptors::reclaim(self.socket)?;
-        Ok(Bound::new(self.id, address, socket, self.told, self.file))
+        let mut bound = Bound::new(self.id, address, socket, self.told, self.file);
+        bound.stored = self.stored;
+        Ok(bound)
     }
 }
 

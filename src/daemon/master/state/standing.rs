@@ -1,0 +1,55 @@
+//! What the site is doing, in a line for people: `systemctl status` shows it.
+
+use super::{Phase, State};
+use crate::master::{
+    generation::{Generation, Stage, Template},
+    slots::Worker,
+};
+
+impl State {
+    /// `serving generation 7, 4 workers; booting 2 of 4 workers of generation 8`
+    pub fn standing(&self) -> String {
+        let staged = |stage: Stage| self.generations.iter().filter(move |generation| generation.stage == stage);
+        let booting = staged(Stage::Booting).map(|generation| match self.phase {
+            Phase::Starting => progress(generation),
+            _ => format!("{} of generation {}", progress(generation), generation.number),
+        });
+        match &self.phase {
+            Phase::Starting | Phase::Serving => {
+                let draining =
+                    staged(Stage::Draining).map(|generation| format!("draining generation {}", generation.number));
+                staged(Stage::Serving).map(served).chain(booting).chain(draining).collect::<Vec<_>>().join("; ")
+            }
+            Phase::Stopping { result: Err(failure), .. } => failure.message.clone(),
+            Phase::Stopping { .. } | Phase::Ended => {
+                let left = self.generations.iter().map(|generation| generation.slots.iter().count()).sum();
+                format!("draining, {} left", workers(left))
+            }
+        }
+    }
+
+    /// Whether a worker answers, or none is to. One that makes no progress, or that a signal has stopped, does not.
+    pub fn answers(&self) -> bool {
+        let answers = |worker: &Worker| worker.serves() && worker.silent.is_none() && worker.stopped.is_none();
+        self.serving().is_none_or(|serving| serving.wanted == 0 || serving.slots.iter().any(answers))
+    }
+}
+
+fn served(generation: &Generation) -> String {
+    let (ready, wanted) = (generation.slots.count(Worker::serves), usize::from(generation.wanted));
+    let of = if ready < wanted { format!("{ready} of ") } else { String::new() };
+    format!("serving generation {}, {of}{}", generation.number, workers(wanted))
+}
+
+fn progress(generation: &Generation) -> String {
+    match generation.template {
+        Template::Loaded { .. } => {
+            format!("booting {} of {}", generation.slots.count(Worker::serves), workers(generation.wanted.into()))
+        }
+        _ => generation.doing().unwrap_or_else(|| "starting the interpreter".into()),
+    }
+}
+
+fn workers(count: usize) -> String {
+    format!("{count} worker{}", if count == 1 { "" } else { "s" })
+}
