@@ -32,11 +32,11 @@ mod sys;
 #[cfg(test)]
 mod units;
 
-use cli::{Task, Typed};
+use cli::{Task, Typed, View};
 use exit::{Exit, Failure};
 use master::upgrade::{self, SavedMaster, UpgradeRole};
 use options::{Invocation, Options, Texts};
-use resources::notify::Notify;
+use resources::{control::Command, notify::Notify};
 use settings::Settings;
 use sys::{descriptors, signals};
 
@@ -105,6 +105,15 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             looked.map(|()| Exit::Success)
         }
         Task::Control { command, view } => {
+            if command == Command::Status && !options.is_given("control") && !options.is_given("name") {
+                let running = cli::answering(settings::instances(invocation));
+                match running.as_slice() {
+                    [(_, socket, _)] => return cli::ask(socket, false, command, view),
+                    [_, _, ..] if view == View::Text => return cli::list(&running),
+                    // Programs are answered by the one of the usual name.
+                    _ => {}
+                }
+            }
             let socket = settings::find_control(invocation, &options)?;
             cli::ask(&socket, options.is_given("control"), command, view)
         }

@@ -28,22 +28,7 @@ use crate::{
 
 /// Sends a command and prints what comes of it. `named`: somebody has named the socket.
 pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<Exit, Failure> {
-    let channel = connect(socket, named)?;
-    let gone = |error: io::Error| {
-        Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), words(&error)))
-    };
-    channel.send(&command, &[]).map_err(gone)?;
-    let mut text = String::new();
-    let exit = loop {
-        match channel.receive::<Reply>().map_err(gone)? {
-            Some((Reply::Part(part), _)) => text += &part,
-            Some((Reply::End(exit), _)) => break exit,
-            None => return Err(Failure::new(Exit::NotRunning, "the master ended before it answered")),
-        }
-    };
-    if exit != Exit::Success {
-        return Err(Failure::new(exit, text));
-    }
+    let (text, channel) = outcome(socket, named, &command)?;
     if command == Command::Stop {
         // Closed by the end of the master: its process is gone when the command returns.
         while let Ok(Some(_)) = channel.receive::<Reply>() {}
@@ -56,6 +41,32 @@ pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<E
             Err(why) => Err(Failure::new(Exit::Refused, format!("not ready: {why}"))),
         },
         _ => report::print(&format!("{}\n", text.trim_end())),
+    }
+}
+
+/// What a master says of itself.
+pub fn ask_for_status(socket: &Path, named: bool) -> Result<Status, Failure> {
+    status(&outcome(socket, named, &Command::Status)?.0)
+}
+
+/// What comes of a command, if that is what was asked for; and the channel on which it came.
+fn outcome(socket: &Path, named: bool, command: &Command) -> Result<(String, Channel), Failure> {
+    let channel = connect(socket, named)?;
+    let gone = |error: io::Error| {
+        Failure::new(Exit::NotRunning, format!("{} does not answer: {}", socket.display(), words(&error)))
+    };
+    channel.send(command, &[]).map_err(gone)?;
+    let mut text = String::new();
+    let exit = loop {
+        match channel.receive::<Reply>().map_err(gone)? {
+            Some((Reply::Part(part), _)) => text += &part,
+            Some((Reply::End(exit), _)) => break exit,
+            None => return Err(Failure::new(Exit::NotRunning, "the master ended before it answered")),
+        }
+    };
+    match exit {
+        Exit::Success => Ok((text, channel)),
+        _ => Err(Failure::new(exit, text)),
     }
 }
 

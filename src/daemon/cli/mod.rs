@@ -2,6 +2,7 @@
 
 mod ask;
 mod grammar;
+mod instances;
 mod manual;
 mod mistakes;
 mod parser;
@@ -10,5 +11,6 @@ mod topics;
 
 pub use ask::ask;
 pub use grammar::short_help;
+pub use instances::{answering, list};
 pub use mistakes::misspelt_command;
 pub use parser::{Task, Typed, View, parse};

@@ -149,6 +149,18 @@ impl Status {
         }
     }
 
+    /// For people who have several: `generation 7 serving, 4 of 4 workers, on http://127.0.0.1:8000, master 4711`.
+    pub fn line(&self) -> String {
+        let staged = |stage: &str| self.generations.iter().find(|generation| generation.stage == stage);
+        let how = match staged("serving").or_else(|| staged("booting")).or(self.generations.first()) {
+            Some(one) => {
+                format!("generation {} {}, {} of {} workers", one.generation, one.stage, one.ready, one.wanted)
+            }
+            None => "no generation".into(),
+        };
+        format!("{how}, on {}, master {}", self.addresses.join(" and "), self.pid)
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!("ostler {}, master {}, {}\n", self.version, self.pid, self.addresses.join(", "));

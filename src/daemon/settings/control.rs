@@ -107,6 +107,24 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
     }
     let name = options.value("name", super::name)?;
     let file = format!("{name}.sock");
+    // RuntimeDirectory=ostler-%i of the unit.
+    let unit = Path::new("/run").join(format!("ostler-{name}"));
+    let places: Vec<_> =
+        directories(invocation).into_iter().chain([unit]).map(|directory| directory.join(&file)).collect();
+    places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+        let others: Vec<_> = instances(invocation).into_iter().map(|(name, _)| name).collect();
+        let others = if others.is_empty() { String::new() } else { format!(" There is {}.", others.join(", ")) };
+        let message = format!(
+            "no ostler called {name} is running: there is no {}. Say --control or --name.{others}",
+            looked.join(", no ")
+        );
+        Failure::new(Exit::NotRunning, message)
+    })
+}
+
+/// Where any master makes its socket.
+fn directories(invocation: &Invocation) -> Vec<PathBuf> {
     let root = geteuid().is_root();
     let safe = |place: &PathBuf| !root || Place::anywhere(place).is_ok_and(|at| at.weaknesses(Others::All).is_empty());
     let ours =
@@ -116,19 +134,25 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
         ours.filter(safe),
         session.map(|session| Path::new(session).join("ostler")),
         Some("/run/ostler".into()),
-        // RuntimeDirectory=ostler-%i of the unit.
-        Some(Path::new("/run").join(format!("ostler-{name}"))),
         Some(Path::new("/tmp").join(format!("ostler-{}", geteuid()))).filter(|_| !root),
     ];
-    let places: Vec<_> = places.into_iter().flatten().map(|directory| directory.join(&file)).collect();
-    places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-        let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
-        let message = format!(
-            "no ostler called {name} is running: there is no {}. Say --control or --name.",
-            looked.join(", no ")
-        );
-        Failure::new(Exit::NotRunning, message)
-    })
+    places.into_iter().flatten().collect()
+}
+
+/// The sockets in all of these places, by the names of their masters. Some may have been left behind.
+pub fn instances(invocation: &Invocation) -> Vec<(String, PathBuf)> {
+    let inside = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |socket: PathBuf| Some((socket.file_name()?.to_str()?.strip_suffix(".sock")?.to_owned(), socket));
+    let shared = directories(invocation).into_iter().flat_map(|directory| inside(&directory).collect::<Vec<_>>());
+    let of_units = inside(Path::new("/run")).filter_map(|directory| {
+        let name = directory.file_name()?.to_str()?.strip_prefix("ostler-")?;
+        let socket = directory.join(format!("{name}.sock"));
+        socket.exists().then_some(socket)
+    });
+    let mut found: Vec<_> = shared.chain(of_units).filter_map(named).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// A command of root's that goes to another master than root thinks does harm.

@@ -35,7 +35,7 @@ mod room;
 mod tests;
 
 pub use address::Address;
-pub use control::{Access, find as find_control};
+pub use control::{Access, find as find_control, instances};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
 pub use passed::{Passed, STORED};
