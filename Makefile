@@ -27,11 +27,12 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test test-proxies lint man bench compare instructions fuzz wheel deb install uninstall clean tools
+.PHONY: help serve build test test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
+	@echo 'make test-systemd  boot Debian in a container, install the package, and check what systemd does with it'
 	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
@@ -64,6 +65,11 @@ serve: build .venv/holds
 test: tools
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+# Boots Debian in containers; SUITES="bookworm trixie" names others.
+test-systemd: tools
+	$(CARGO) build --locked -p ostler -p ostler-engine
+	$(PYTHON) tests/systemd/run $(addprefix --suite=,$(SUITES)) target/debug
 
 test-proxies: tools
 	$(CARGO) build --locked --workspace
