@@ -9,7 +9,7 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{self, Shutdown, SockFlag, sockopt},
+    sys::socket::{self, Shutdown, SockFlag, UnixAddr, sockopt},
 };
 
 use super::unless_blocked;
@@ -88,9 +88,11 @@ fn demand_hops(socket: BorrowedFd, least: libc::c_int) -> bool {
     v4.is_ok() || v6.is_ok()
 }
 
-/// On a Unix socket, refuses newcomers from now on. Who is in its queue can still be accepted.
+/// On a Unix socket, refuses newcomers from now on. Who is in its queue can still be accepted. (On TCP, shutdown(2) would reset them.)
 pub(crate) fn refuse_newcomers(listener: BorrowedFd) {
-    let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Read);
+    if socket::getsockname::<UnixAddr>(listener.as_raw_fd()).is_ok() {
+        let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Read);
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +128,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let mut early = TcpStream::connect(address).unwrap();
             assert!(ignore_newcomers(listener.as_fd()));
+            refuse_newcomers(listener.as_fd());
             let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
             assert_eq!(late.map_err(|error| error.kind()).unwrap_err(), io::ErrorKind::TimedOut, "{address}");
             let (socket, _) = accept(listener.as_fd()).unwrap().expect("it has connected");
