@@ -27,11 +27,12 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall clean tools
+.PHONY: help serve build test test-pythons test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
+	@echo 'make test-pythons  the tests of interpreters on CPython 3.14 and 3.15, which Debian sid has; needs root'
 	@echo 'make test-systemd  boot Debian in a container, install the package, and check what systemd does with it'
 	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
 	@echo 'make lint     check formatting, lints and documentation'
@@ -65,6 +66,10 @@ serve: build .venv/holds
 test: tools
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+test-pythons: tools
+	$(CARGO) build --locked --workspace
+	.ci/pythons
 
 # Boots Debian in containers; SUITES="bookworm trixie" names others.
 test-systemd: tools

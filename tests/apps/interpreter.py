@@ -6,7 +6,10 @@ import os
 import site
 import sys
 
-import numpy
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 
 def facts():
@@ -29,7 +32,7 @@ def facts():
         "locale": [locale.getpreferredencoding(False), locale.setlocale(locale.LC_CTYPE)],
         "main": sys.modules["__main__"].__name__,
         "meta_path": [getattr(finder, "__name__", type(finder).__name__) for finder in sys.meta_path],
-        "numpy": [numpy.__version__, int(numpy.arange(10) @ numpy.arange(10)), numpy.__file__],
+        "numpy": numpy and [numpy.__version__, int(numpy.arange(10) @ numpy.arange(10)), numpy.__file__],
         "path": sys.path,
         "platlibdir": sys.platlibdir,
         "prefix": sys.prefix,

@@ -44,6 +44,9 @@ fn compare(python: &Python, language: Option<&str>) {
     let differing: Vec<_> = shown.trim_end().lines().zip(served.text().lines()).filter(|(a, b)| a != b).collect();
     assert_eq!(differing, [], "shown and served on CPython {} with LANG {language:?}", python.version);
     assert_eq!(shown.trim_end().lines().count(), served.text().lines().count());
+    if shown.contains("\"numpy\": null") {
+        eprintln!("NOT TESTED: numpy on CPython {}, for which there is none yet", python.version);
+    }
 }
 
 #[test]

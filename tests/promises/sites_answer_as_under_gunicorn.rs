@@ -25,9 +25,9 @@ fn plain_wsgi_answers_as_it_does_under_gunicorn() {
 fn drive(file: &str, attribute: &str) {
     for python in Python::every() {
         let site = Rig::new(file).workers(3).python(python).start();
-        let ours = visit(&mut site.connect(), file);
+        let ours = visit(&mut site.connect(), file, true);
         let gunicorn = Gunicorn::start(python, file, attribute);
-        let theirs = visit(&mut gunicorn.connect(), file);
+        let theirs = visit(&mut gunicorn.connect(), file, ANSWER_FAULTS.contains(&file));
         for (ours, theirs) in ours.iter().zip(&theirs) {
             assert_eq!(ours, theirs, "{file} on CPython {}", python.version);
         }
@@ -35,8 +35,12 @@ fn drive(file: &str, attribute: &str) {
     }
 }
 
+/// Their frameworks answer an exception. One that reaches gunicorn is answered with a page of its own, which is not even HTTP on CPython 3.14:
+/// its line ends are lost in textwrap.dedent.
+const ANSWER_FAULTS: [&str; 2] = ["flask_site.py", "django_site.py"];
+
 /// Gets every page over one connection, checks each answer, and returns what two servers must have in common.
-fn visit(client: &mut Client, file: &str) -> Vec<Answer> {
+fn visit(client: &mut Client, file: &str, fault: bool) -> Vec<Answer> {
     let mut seen = vec![];
     let mut see = |answer: Answer, status: u16, text: &str| {
         assert_eq!((answer.status, answer.text()), (status, text), "{file}");
@@ -85,11 +89,12 @@ fn visit(client: &mut Client, file: &str) -> Vec<Answer> {
     assert_eq!(missing.status, 404, "{file}");
     seen.push(comparable(missing));
 
-    // Last, because gunicorn closes the connection after an exception that reaches it, and answers with a page of its own.
-    let error = client.get("/error");
-    assert_eq!(error.status, 500, "{file}");
-    if error.text().contains("Server Error") && ["flask_site.py", "django_site.py"].contains(&file) {
-        seen.push(comparable(error));
+    if fault {
+        let error = client.get("/error");
+        assert_eq!(error.status, 500, "{file}");
+        if ANSWER_FAULTS.contains(&file) {
+            seen.push(comparable(error));
+        }
     }
     seen
 }
