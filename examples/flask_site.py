@@ -70,6 +70,7 @@ const ask = async () => {
     document.documentElement.style.setProperty("--colour", colour)
     show(generation ? `g${generation}.${slot}` : pid, colour)
   } catch {
+    document.getElementById("who").textContent = "Nobody answers."
     show("no answer", "crimson")
   }
 }
