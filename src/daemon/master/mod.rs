@@ -329,8 +329,25 @@ impl<'a> Master<'a> {
         events.into_iter().for_each(|event| self.handle(event));
     }
 
-    /// What the dead have said before they died comes first, however much it is: a line bounds it.
     fn bury_children(&mut self) {
+        while let Some((pid, stopped)) = process::next_stopped() {
+            self.handle(Event::Stopped { pid, stopped });
+        }
+        while let Some(pid) = process::next_ended() {
+            self.hear_everybody();
+            let Some(exit) = process::bury(pid) else { break };
+            self.performer.children.remove(&pid);
+            let exit = self.performer.oom_kills.judge(exit);
+            match self.performer.errand_ended(pid) {
+                None => self.handle(Event::Exited { pid, exit }),
+                Some(event) => event.into_iter().for_each(|event| self.handle(event)),
+            }
+        }
+        self.performer.oom_kills.settle();
+    }
+
+    /// What the dead have said before they died comes first, however much it is: a line bounds it.
+    fn hear_everybody(&mut self) {
         let numbers: Vec<Number> = self.performer.teams.keys().copied().collect();
         for number in numbers {
             self.hear_template(number, usize::MAX);
@@ -340,18 +357,6 @@ impl<'a> Master<'a> {
                 self.hear_worker(number, slot, usize::MAX);
             }
         }
-        while let Some((pid, stopped)) = process::next_stopped() {
-            self.handle(Event::Stopped { pid, stopped });
-        }
-        while let Some((pid, exit)) = process::reap() {
-            self.performer.children.remove(&pid);
-            let exit = self.performer.oom_kills.judge(exit);
-            match self.performer.errand_ended(pid) {
-                None => self.handle(Event::Exited { pid, exit }),
-                Some(event) => event.into_iter().for_each(|event| self.handle(event)),
-            }
-        }
-        self.performer.oom_kills.settle();
     }
 
     fn hear_template(&mut self, generation: Number, most: usize) {

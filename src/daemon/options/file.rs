@@ -1,6 +1,9 @@
 //! The settings file: TOML, one key for each setting, becomes the same texts as the command line's.
 
-use std::{io::Read, path::Path};
+use std::{
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 use nix::fcntl::OFlag;
 use toml::{Table, Value};
@@ -25,7 +28,10 @@ pub fn read(path: &Path) -> Result<Texts, Failure> {
     if !file.metadata().is_ok_and(|told| told.is_file()) {
         return Err(fail("it is not a plain file".to_owned()));
     }
-    file.read_to_string(&mut text).map_err(|error| fail(crate::exit::words(&error)))?;
+    file.read_to_string(&mut text).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => fail("it is not a text in UTF-8".to_owned()),
+        _ => fail(crate::exit::words(&error)),
+    })?;
     parse(&text).map_err(fail)
 }
 
@@ -184,6 +190,14 @@ mod tests {
     #[test]
     fn what_is_no_toml_is_refused_with_its_line() {
         assert!(refusal("threads = 1\n\nworkers = \n").starts_with("line 3: "), "{}", refusal("workers = "));
+    }
+
+    #[test]
+    fn a_file_of_another_encoding_is_refused() {
+        let folder = crate::fixture::Folder::new();
+        let path = folder.file("latin.toml", "");
+        std::fs::write(&path, b"chdir = \"/srv/caf\xe9\"\n").unwrap();
+        assert!(read(&path).unwrap_err().message.ends_with("latin.toml: it is not a text in UTF-8"));
     }
 
     #[test]

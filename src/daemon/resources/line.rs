@@ -60,7 +60,12 @@ impl Line {
 
     /// The next message.
     pub fn hear<T: DeserializeOwned>(&mut self) -> Heard<T> {
-        let (packet, carried) = match self.channel.packet() {
+        let packet = match self.channel.packet() {
+            // Told first, and once: the other end was closed with something unread. What it has said itself is still there.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.channel.packet(),
+            packet => packet,
+        };
+        let (packet, carried) = match packet {
             Ok(Some(packet)) => packet,
             Ok(None) => return Heard::End,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
@@ -176,6 +181,16 @@ pub mod tests {
             assert!(matches!(line.hear(), Heard::Message(FromWorker::Ready)));
         }
         assert_eq!(nonsense(&mut line), "it says more than it was asked for");
+    }
+
+    #[test]
+    fn last_words_are_heard_of_those_who_did_not_listen() {
+        let (mut line, worker) = Line::pair().unwrap();
+        line.send(&ToWorker::Stacks, &[]).unwrap();
+        worker.send(&FromWorker::Drained, &[]).unwrap();
+        drop(worker);
+        assert!(matches!(line.hear(), Heard::Message(FromWorker::Drained)));
+        assert!(matches!(line.hear::<FromWorker>(), Heard::End));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{AccessFlags, access},
 };
 
 use super::{answers::AnswerKey, environment::Surroundings};
@@ -118,6 +119,9 @@ fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<St
         command.spawn()
     });
     let mut child = spawned.map_err(|error| match surroundings.guise.identity {
+        None if access(surroundings.guise.directory, AccessFlags::X_OK).is_err() => {
+            could_not_run(path, &format!("{} to enter {}", words(&error), surroundings.guise.directory.display()))
+        }
         None => could_not_run(path, &words(&error)),
         Some(identity) => could_not_run(path, &format!("{}, as the user {}", words(&error), identity.user)),
     })?;

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     ffi::CString,
     fmt, fs, io,
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -182,6 +183,19 @@ fn become_somebody(user: Uid, group: Gid, groups: &[Gid], new_privileges: bool) 
 pub fn adopt_orphans() -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     Ok(())
+}
+
+/// The next child that has ended and is still to be buried.
+pub fn next_ended() -> Option<i32> {
+    let mut found = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: writes one siginfo_t, to a variable of this function.
+    let asked = unsafe { libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), options) };
+    // SAFETY: all zeros are one, too; what waitid(2) left there names a child or, where none has ended, process 0.
+    let found = unsafe { found.assume_init() };
+    // SAFETY: of a SIGCHLD, or zero.
+    let pid = unsafe { found.si_pid() };
+    (asked == 0 && pid != 0).then_some(pid)
 }
 
 /// The next child that has ended, known or not.

@@ -32,6 +32,7 @@ impl Inherited {
             Ok(Some((ToTemplate::Boot(boot), descriptors))) => Inherited::new(*boot, descriptors),
             Ok(Some(_)) => Err(broken("boot", &io::Error::other("the first message was another"))),
             Ok(None) => fork::exit(0),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(another_release(&error.to_string())),
             Err(error) => Err(broken("understand the master", &error)),
         }
     }
@@ -39,7 +40,7 @@ impl Inherited {
     pub fn new(boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Inherited, BootFailure> {
         if boot.wire != VERSION {
             let why = format!("the master speaks version {}, this engine {VERSION}", boot.wire);
-            return Err(broken("understand the master", &io::Error::other(why)));
+            return Err(another_release(&why));
         }
         let mut descriptors = descriptors.into_iter();
         let mut next =
@@ -88,6 +89,15 @@ impl Inherited {
     pub fn logger(&self, process: Process) -> Logger {
         log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
     }
+}
+
+/// The engine and the master do not understand each other.
+fn another_release(why: &str) -> BootFailure {
+    let message = format!(
+        "the engine is of another release than ostler: {why}. Install both from one, and say `ostler upgrade` where a \
+         site runs."
+    );
+    BootFailure::new(BootFailureKind::Interpreter, &message, "")
 }
 
 /// A failure of the template itself, not of the application.
