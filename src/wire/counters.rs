@@ -223,6 +223,7 @@ mod tests {
             turns: _,
             watched: _,
             reach: _,
+            lines_lost: _,
             connections,
             queued,
             requests,

@@ -14,7 +14,7 @@ use std::{
     sync::{
         OnceLock,
         atomic::{
-            AtomicBool, AtomicI32, AtomicU64,
+            AtomicBool, AtomicI32, AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -43,8 +43,10 @@ pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Where the log is: standard error, until [`keep`] gives it a place of its own.
 static PLACE: AtomicI32 = AtomicI32::new(2);
-/// How many lines of this process were lost and not yet told.
-static LOST: AtomicU64 = AtomicU64::new(0);
+/// How many lines of this process were lost and not yet told, unless [`COUNTER`] has that number.
+static LOST: AtomicU32 = AtomicU32::new(0);
+/// Where others can read it.
+static COUNTER: OnceLock<&'static AtomicU32> = OnceLock::new();
 /// Whether this process's last line was written only in part.
 static TORN: AtomicBool = AtomicBool::new(false);
 
@@ -130,8 +132,23 @@ fn identity(descriptor: BorrowedFd) -> Option<(u64, u64)> {
 }
 
 /// How many lines were lost and not yet told.
-pub fn lost() -> u64 {
-    LOST.load(Relaxed)
+pub fn lost() -> u32 {
+    untold().load(Relaxed)
+}
+
+/// Counts there from now on, so that the number outlives this process.
+pub fn count_in(counter: &'static AtomicU32) {
+    counter.fetch_add(LOST.swap(0, Relaxed), Relaxed);
+    let _ = COUNTER.set(counter);
+}
+
+/// Takes over what a process that is gone has not told.
+pub fn take_lost(lines: u32) {
+    untold().fetch_add(lines, Relaxed);
+}
+
+fn untold() -> &'static AtomicU32 {
+    COUNTER.get().copied().unwrap_or(&LOST)
 }
 
 /// Tells how many lines were lost, if there is room again. To be called every [`BETWEEN_TRIES`] while [`lost`] is not zero.
@@ -146,7 +163,7 @@ pub fn tell_lost(log: &Logger) {
 pub fn write_text(text: &[u8]) {
     let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
     if !entry(place(), Level::Info, &String::from_utf8_lossy(text)).unwrap_or_else(|| write(text)) {
-        LOST.fetch_add(lines as u64, Relaxed);
+        untold().fetch_add(lines as u32, Relaxed);
     }
 }
 
@@ -258,24 +275,24 @@ impl Drain for Records {
     fn log(&self, record: &Record, values: &OwnedKVList) -> std::io::Result<()> {
         let entry = Entry::of(record, values, self.process).map_err(std::io::Error::other)?;
         let is_count = record.tag() == COUNT;
-        let lost = LOST.swap(0, Relaxed);
+        let lost = untold().swap(0, Relaxed);
         let counted = match lost {
             0 => true,
             _ if is_count => self.write(&entry),
             _ => self.count(lost).is_ok_and(|count| self.write(&count)),
         };
         if !counted {
-            LOST.fetch_add(lost, Relaxed);
+            untold().fetch_add(lost, Relaxed);
         }
         if !(is_count || counted && self.write(&entry)) {
-            LOST.fetch_add(1, Relaxed);
+            untold().fetch_add(1, Relaxed);
         }
         Ok(())
     }
 }
 
 impl Records {
-    fn count(&self, lines: u64) -> Result<Entry, slog::Error> {
+    fn count(&self, lines: u32) -> Result<Entry, slog::Error> {
         let none = o!().into();
         Entry::of(
             &record!(Level::Warning, COUNT, &format_args!("log lines lost"), b!("lines" => lines)),

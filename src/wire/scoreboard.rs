@@ -87,6 +87,8 @@ pub struct Slot {
     pub watched: AtomicU32,
     /// The slots of the worker's siblings are below this; 0 while the master has not said. Only the master writes it.
     pub reach: AtomicU32,
+    /// Lines of the error log that this worker could not write and has not told: see [`crate::log::count_in`].
+    pub lines_lost: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128, "a slot of another size is another format of the upgrade's state");
@@ -288,9 +290,10 @@ impl Scoreboard {
             turns,
             watched,
             reach,
+            lines_lost,
         } = self.slot(slot);
         pid.store(0, Relaxed);
-        for word in [state, connections, queued, turns, watched, reach] {
+        for word in [state, connections, queued, turns, watched, reach, lines_lost] {
             word.store(0, Relaxed);
         }
         for word in [since, requests, errors, refused, waits, waited, taken, given, sends, sent] {

@@ -133,9 +133,42 @@ fn a_full_error_log_stops_neither_workers_nor_master() {
     });
 }
 
-/// Writes a kilobyte to `wsgi.errors`.
+#[test]
+fn lines_that_a_worker_lost_are_told_though_it_has_died() {
+    let rig = Rig::with_source(SHOUTING).option("--error-logfile", "error.fifo");
+    let path = rig.folder().join("error.fifo");
+    fifo(&path);
+    let reader = stalled_reader(&path);
+    let mut site = silent(rig);
+    let mut client = site.connect();
+    let requests = ROOM / 1000 + 50;
+    for _ in 0..requests {
+        assert_eq!(client.get("/").text(), "said");
+    }
+    client.send("GET /die HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.try_answer().is_err());
+    assert_eq!(site.get("/").text(), "said", "another worker serves");
+    let mut reader = patient(reader);
+    let mut told = 0;
+    while told < requests + 1 {
+        let line = lines_until(&mut reader, "").pop().expect("there is a line");
+        told += match line.split_once("log lines lost lines=") {
+            Some((_, count)) => count.trim().parse().expect("a number"),
+            None => usize::from(line.starts_with('x')),
+        };
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        site.stop();
+    });
+}
+
+/// Writes a kilobyte to `wsgi.errors`, or dies.
 const SHOUTING: &str = "
+import os
 def app(environ, start_response):
+    if environ['PATH_INFO'] == '/die':
+        os._exit(7)
     environ['wsgi.errors'].write('x' * 1000 + '\\n')
     start_response('200 OK', [('Content-Type', 'text/plain')])
     return [b'said']

@@ -1,6 +1,6 @@
 //! Does what state.rs has decided. Each action is one method; what comes of it at once goes back as an event.
 
-use std::{collections::BTreeMap, io, os::fd::AsFd, time::Duration};
+use std::{collections::BTreeMap, io, os::fd::AsFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits};
 use slog::{Logger, error, info, warn};
@@ -341,7 +341,9 @@ impl<'a> Performer<'a> {
     fn release(&mut self, generation: Number, slot: u16) {
         self.close_worker(generation, slot);
         if let Some(team) = self.teams.get(&generation) {
-            self.totals.fold(generation, slot, team.scoreboard.slot(slot));
+            let record = team.scoreboard.slot(slot);
+            self.totals.fold(generation, slot, record);
+            wire::log::take_lost(record.lines_lost.load(Relaxed));
             team.scoreboard.clear(slot);
         }
     }

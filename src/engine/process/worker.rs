@@ -7,7 +7,11 @@ use std::{
 };
 
 use ostler_serve::{LoopEnd, Setup};
-use ostler_wire::{BootFailure, Channel, FromWorker, log::Process, scoreboard::WorkerState};
+use ostler_wire::{
+    BootFailure, Channel, FromWorker,
+    log::{self, Process},
+    scoreboard::{Scoreboard, WorkerState},
+};
 use pyo3::prelude::*;
 use slog::{Logger, error};
 
@@ -41,7 +45,9 @@ pub fn run(
     if let Some(mut title) = title {
         title.set(&inherited.title(process), &format!("ostler g{}.{slot}", inherited.boot.generation));
     }
-    let record = inherited.scoreboard.slot(slot);
+    let scoreboard: &'static Scoreboard = Box::leak(Box::new(inherited.scoreboard.clone()));
+    let record = scoreboard.slot(slot);
+    log::count_in(&record.lines_lost);
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(WorkerState::Booting);
     let site: &Site = match site(py, &inherited, &channel, application, &log) {
