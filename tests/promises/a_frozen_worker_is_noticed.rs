@@ -59,7 +59,7 @@ fn a_worker_stopped_by_a_signal_is_replaced() {
     assert!(people.contains("stopped by a signal ("), "{people}");
     assert_eq!(worker(&site)["stuck"]["line"], "stopped by a signal");
     let killed = site.log("worker killed");
-    assert_eq!(killed.key("because"), Some("stopped by a signal for longer than timeout"));
+    assert_eq!(killed.key("reason"), Some("stopped by a signal for longer than timeout"));
     site.log("worker ready");
     assert_eq!(site.get("/hello").text(), "hello\n");
     kept.try_answer().expect_err("its worker is gone");
@@ -95,7 +95,7 @@ fn a_worker_whose_loop_does_not_turn_is_named_and_replaced() {
         thread::sleep(Duration::from_millis(50));
     }
     let killed = site.log("worker killed");
-    assert_eq!(killed.key("because"), Some("no progress within timeout"));
+    assert_eq!(killed.key("reason"), Some("no progress within timeout"));
     assert!(killed.text().contains("GET /stick"), "{killed:?}");
     site.log("worker ready");
     for _ in 0..5 {

@@ -110,7 +110,7 @@ fn a_full_disk_is_named_and_no_client_is_blamed() {
     assert_eq!(client.answer().status, 503);
     let line = site.log("no room to spool");
     assert_eq!((line.key("directory"), line.key("value")), (Some(&*disk.0), Some("1048576")));
-    assert!(line.key("why").is_some_and(|why| why.contains("No space left")), "{line:?}");
+    assert!(line.key("reason").is_some_and(|why| why.contains("No space left")), "{line:?}");
     assert_eq!(site.get("/").text(), "0");
     site.stop();
     assert!(!site.whole_log().contains("client left"));

@@ -16,7 +16,7 @@ fn a_worker_that_holds_too_much_memory_is_replaced() {
     }
     let replaced = site.log("worker replaced");
     assert_eq!(replaced.number("pid"), first);
-    assert_eq!((replaced.key("because"), replaced.key("of")), (Some("max-memory"), Some("150.0M")));
+    assert_eq!((replaced.key("reason"), replaced.key("of")), (Some("max-memory"), Some("150.0M")));
     let held = replaced.key("held").expect("it says how much").trim_end_matches('M').parse::<f64>().expect("a number");
     assert!(held > 150.0);
     assert_ne!(site.log("worker ready").number("pid"), first);

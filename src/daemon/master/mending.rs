@@ -65,12 +65,12 @@ impl Performer<'_> {
         let address = bound.told.name.clone();
         match self.listeners.mend(id, &team.settings) {
             Ok(()) => {
-                warn!(self.log, "listener made anew"; "address" => address, "because" => SHUT_DOWN);
+                warn!(self.log, "listener made anew"; "address" => address, "reason" => SHUT_DOWN);
                 self.notify.give_up(id);
                 self.store_listeners();
             }
             Err(why) => {
-                error!(self.log, "listener lost"; "address" => address, "because" => SHUT_DOWN, "reason" => %why)
+                error!(self.log, "listener lost"; "address" => address, "after" => SHUT_DOWN, "reason" => %why)
             }
         }
     }
@@ -80,9 +80,9 @@ impl Performer<'_> {
         match Exchange::new() {
             Ok(exchange) => {
                 self.exchange = exchange;
-                warn!(self.log, "exchange made anew"; "because" => SHUT_DOWN);
+                warn!(self.log, "exchange made anew"; "reason" => SHUT_DOWN);
             }
-            Err(error) => error!(self.log, "exchange lost"; "because" => SHUT_DOWN, "reason" => %error),
+            Err(error) => error!(self.log, "exchange lost"; "after" => SHUT_DOWN, "reason" => %error),
         }
     }
 

@@ -169,7 +169,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
                 "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,
                 "preloaded" => loaded.preloaded, "took" => seconds(loaded.import));
             for leftover in loaded.unsafe_to_fork.iter().take(MOST_LEFTOVERS) {
-                warn!(log, "not preloaded"; "generation" => generation.0, "because" => leftover);
+                warn!(log, "not preloaded"; "generation" => generation.0, "reason" => leftover);
             }
         }
         Note::WorkerReady { worker, took } => {
@@ -187,7 +187,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::Replacing(worker, why) => {
             info!(log, "worker replaced";
-                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => %why, HowMuch(*why));
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "reason" => %why, HowMuch(*why));
         }
         Note::WorkerLost { worker, exit, uptime, retry } => {
             let retry = retry.map_or_else(|| "no".to_owned(), |pause| format!("{:.3}", pause.as_secs_f64()));
@@ -220,7 +220,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
                 Late::Stopped => "stopped by a signal for longer than timeout",
             };
             error!(log, "worker killed";
-                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "because" => because,
+                "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "reason" => because,
                 "state" => doing(scoreboard, worker), "requests" => requests(scoreboard, worker), "queued" => queued(scoreboard, worker));
         }
         Note::Stopped(worker, true) => {
@@ -236,7 +236,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::TemplateStopped(generation, false) => warn!(log, "template continued"; "generation" => generation.0),
         Note::TemplateLate(generation) => {
-            error!(log, "template killed"; "generation" => generation.0, "because" => "it did not fork in time");
+            error!(log, "template killed"; "generation" => generation.0, "reason" => "it did not fork in time");
         }
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
         Note::TemplateLost(generation, exit) => {

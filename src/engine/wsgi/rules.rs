@@ -112,7 +112,7 @@ impl Rules {
         let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         if !left_out.contains(&name) {
             warn!(self.log, "field left out"; "field" => %name.escape_ascii(), "request" => request(),
-                "why" => "hop-by-hop fields are the server's own (PEP 3333)");
+                "reason" => "hop-by-hop fields are the server's own (PEP 3333)");
             left_out.push(name);
         }
     }

@@ -14,7 +14,7 @@ impl Loop {
     pub(super) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
         if self.client_lines.admit(self.clock.now) {
             let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
-            info!(self.shared.log, "request refused"; "status" => refusal.status, "why" => refusal.why,
+            info!(self.shared.log, "request refused"; "status" => refusal.status, "reason" => refusal.why,
                 "client" => client, "request" => request);
         }
         // A client is not to blame where the server has no room.

@@ -49,13 +49,13 @@ impl Loop {
             }
         }
         if cut > NAMED {
-            warn!(self.shared.log, "requests cut"; "more" => cut - NAMED, "because" => because);
+            warn!(self.shared.log, "requests cut"; "more" => cut - NAMED, "reason" => because);
         }
     }
 
     fn name_cut(&self, line: &str, address: Option<SocketAddr>, because: &str) {
         let client = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
-        warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "because" => because);
+        warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "reason" => because);
     }
 
     /// Cuts a request that the application has. Returns its request line.

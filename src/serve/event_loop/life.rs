@@ -179,7 +179,7 @@ impl Loop {
     /// Tells the master, once, that this worker should be replaced.
     pub(super) fn ask_replacement(&mut self, why: Recycle) {
         if self.recycling.ask() {
-            info!(self.shared.log, "replacement asked for"; "why" => ?why);
+            info!(self.shared.log, "replacement asked for"; "reason" => ?why);
             self.tell(FromWorker::Replace(why));
         }
     }

@@ -64,7 +64,7 @@ impl Loop {
         };
         backlog.outbox.give_up(Gone::GivenUp);
         if self.client_lines.admit(self.clock.now) {
-            info!(shared.log, "response cut"; "why" => why, "client" => &client.address, "request" => request,
+            info!(shared.log, "response cut"; "reason" => why, "client" => &client.address, "request" => request,
                 "taken" => backlog.taken(), "left" => backlog.outbox.left());
         }
         if call_over {

@@ -222,7 +222,7 @@ impl Intake {
             true => ("open files (ulimit -n)", shared.store.open_files()),
             false => ("--worker-connections", configured.into()),
         };
-        warn!(shared.log, "accepting paused"; "why" => why, "limit" => limit, "value" => value,
+        warn!(shared.log, "accepting paused"; "reason" => why, "limit" => limit, "value" => value,
             "connections" => connections, "spool_files" => shared.store.files());
     }
 

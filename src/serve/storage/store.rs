@@ -177,7 +177,7 @@ impl Store {
             Shortage::Descriptors => ("open files (ulimit -n)", self.open_files()),
             Shortage::Disk(_) | Shortage::Failed(_) => ("size of the file system", self.file_system_size()),
         };
-        warn!(log, "no room to spool"; "why" => %shortage, "directory" => %self.directory.display(), "limit" => limit,
+        warn!(log, "no room to spool"; "reason" => %shortage, "directory" => %self.directory.display(), "limit" => limit,
             "value" => value, "request" => request, "held" => self.held.load(Relaxed), "files" => self.files.load(Relaxed));
     }
 
