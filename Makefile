@@ -128,7 +128,7 @@ uninstall:
 ifdef GLIBC
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 wheel: tools
-	@$(CARGO) zigbuild --version >/dev/null || { echo 'cargo-zigbuild is missing: pip install cargo-zigbuild ziglang'; exit 1; }
+	@$(CARGO) zigbuild --help >/dev/null 2>&1 || { echo 'cargo-zigbuild is missing: pip install cargo-zigbuild ziglang'; exit 1; }
 	$(CARGO) zigbuild --locked --release -p ostler -p ostler-engine --target $(HOST).$(GLIBC)
 	@$(PYTHON) packaging/wheel.py target/$(HOST)/release dist
 else

@@ -23,7 +23,9 @@ from pathlib import Path
 import notices
 
 ROOT = Path(__file__).parents[1]
-VERSION = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+MANIFEST = (ROOT / "Cargo.toml").read_text()
+VERSION = re.search(r'^version = "(.+)"', MANIFEST, re.MULTILINE)[1]
+RUST = re.search(r'^rust-version = "(.+)"', MANIFEST, re.MULTILINE)[1]
 NAME = f"ostler-{VERSION}"
 LICENCES = ("LICENSE-APACHE", "LICENSE-MIT")
 METADATA = f"""\
@@ -53,7 +55,7 @@ MACHINES = {62: "x86_64", 183: "aarch64"}
 def build_wheel(directory, config_settings=None, metadata_directory=None):
     """PEP 517: builds, then packs."""
     if not shutil.which("cargo"):
-        sys.exit("cargo is missing: install Rust 1.91 or later")
+        sys.exit(f"cargo is missing: install Rust {RUST} or later")
     command = ["cargo", "build", "--release", "--locked", "-p", "ostler", "-p", "ostler-engine"]
     subprocess.run(command, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
