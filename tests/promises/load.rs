@@ -27,7 +27,7 @@ const CLIENTS: usize = 8;
 /// site waits for idle connections.
 const THOUGHTS: [u64; 4] = [1, 20, 300, 1100];
 
-/// Two workers of it.
+/// A site of two workers, which tells each request on standard output.
 pub fn rig() -> Rig {
     Rig::with_source(SOURCE).workers(2).option("--access-logfile", "-")
 }

@@ -80,9 +80,10 @@ impl Proxy {
         let file = folder.write("conf", &text.replace("FOLDER", &folder.path().display().to_string()));
         let mut command = Command::new(program);
         command.args(options).arg(file).current_dir(folder.path()).env("HOME", folder.path());
-        let process = Process::start(&mut command, &folder.path().display().to_string());
+        let mut process = Process::start(&mut command, &folder.path().display().to_string());
         let address = format!("127.0.0.1:{port}");
         while Client::try_connect(&address).is_err() {
+            assert!(!process.has_ended(), "the proxy does not run with\n{text}\n{}", process.log.whole());
             thread::yield_now();
         }
         Some(Proxy { process, folder, address })
