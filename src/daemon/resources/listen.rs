@@ -245,9 +245,9 @@ impl Bound {
 }
 
 impl Bound {
-    /// Whether it ends with us. One that was passed to us lives on, and so do the clients in its queue.
+    /// Whether it ends with us. One that was passed to us, or of which systemd has a copy, lives on, and so do the clients in its queue.
     pub fn is_ours(&self) -> bool {
-        !matches!(self.address, Address::Inherited(_))
+        !matches!(self.address, Address::Inherited(_)) && !self.stored
     }
 
     /// Whether it still listens, and where we have bound it: a socket that was shut down can be bound or connected elsewhere.
