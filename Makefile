@@ -71,7 +71,7 @@ test-pythons: tools
 	$(CARGO) build --locked --workspace
 	.ci/pythons
 
-# Boots Debian in containers; SUITES="bookworm trixie" names others.
+# SUITES="bookworm trixie" boots one Debian after the other; without it, it is bookworm.
 test-systemd: tools
 	$(CARGO) build --locked -p ostler -p ostler-engine
 	$(PYTHON) tests/systemd/run $(addprefix --suite=,$(SUITES)) target/debug

@@ -1,6 +1,6 @@
 //! The master replaces its own executable and keeps its process id, sockets, workers and files; no client notices.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use nix::sys::signal::Signal::SIGUSR2;
 use ostler_tests::Rig;
@@ -40,4 +40,27 @@ fn an_executable_that_does_not_work_changes_nothing() {
     fs::rename(&good, &daemon).expect("a private folder is writable");
     assert_eq!(site.control(&["upgrade"]).code, 0);
     assert_eq!(site.get("/").text(), "one");
+}
+
+#[test]
+fn a_reload_says_that_a_new_version_is_installed() {
+    const SENTENCE: &str = "; a new version is installed: run `ostler upgrade`";
+    let site = Rig::with_source(&page("one")).installed().start();
+    let (daemon, engine) = (site.folder().join("bin/ostler"), site.folder().join("lib/ostler/libostler_engine.so"));
+    let replace = |file: &Path, with: &Path| {
+        let new = file.with_extension("new");
+        fs::copy(with, &new).expect("a private folder is writable");
+        fs::rename(new, file).expect("a private folder is writable");
+    };
+    let old = engine.with_extension("old");
+    fs::copy(&engine, &old).expect("a private folder is writable");
+    replace(&daemon, &daemon);
+    assert_eq!(site.control(&["reload"]).output, format!("generation 2 serves with 1 worker{SENTENCE}"));
+    site.log("new version installed");
+    // What the new engine says need not be understood.
+    replace(&engine, Path::new("/bin/true"));
+    site.control(&["reload"]).says(13, &["generation 3 was discarded: ", SENTENCE]);
+    assert_eq!(site.get("/").text(), "one");
+    replace(&engine, &old);
+    assert_eq!(site.control(&["upgrade"]).output, "generation 4 serves with 1 worker");
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ostler_tests::{PATIENCE, Rig};
+use ostler_tests::{Client, PATIENCE, Rig};
 
 use crate::pages::page;
 
@@ -144,4 +144,22 @@ fn a_passed_socket_that_nobody_names_is_said() {
     let (rig, _) = passed(Rig::with_source(&page("one")), "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=front");
     let site = rig.bind("127.0.0.1:0").start();
     assert_eq!(site.log("passed socket not used").key("reason"), Some("no --bind names front, which is fd://3"));
+}
+
+#[test]
+fn a_socket_that_was_kept_is_served_again() {
+    let kept = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
+    let address = kept.local_addr().expect("bound").to_string();
+    // Nobody has accepted yet: the client was not refused, and waits.
+    let mut client = Client::connect(&format!("http://{address}"));
+    client.ask("/");
+    let (manager, name) = manager("kept");
+    let rig = Rig::with_source(&page("one")).env("NOTIFY_SOCKET", &name).env("FDSTORE", "8");
+    let variables = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=ostler-listener-7";
+    let rig = rig.without_bind().bind(&address).bind("127.0.0.1:0");
+    let site = rig.input(kept.into()).limited(&format!("exec 3<&0 </dev/null; export {variables}")).start_on(2);
+    assert_eq!(client.answer().text(), "one");
+    // The other address is new, and the first one is in the store.
+    assert_eq!(hear_of(&manager, "FDSTORE"), "FDSTORE=1\nFDNAME=ostler-listener-8");
+    assert_eq!(site.addresses()[0], format!("http://{address}"));
 }

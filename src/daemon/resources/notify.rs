@@ -246,3 +246,24 @@ fn first_line(text: &str) -> String {
 fn microseconds() -> u128 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_micros())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_not_fed_while_no_worker_answers() {
+        let period = Duration::from_secs(2);
+        let at = |seconds: u64| Moment(1000 * seconds);
+        let watchdog = Watchdog { period, next: at(0), answered: at(0), answering: true };
+        let mut notify = Notify { watchdog: Some(watchdog), ..Notify::default() };
+        let mut silent = |seconds, answering| notify.alive(at(seconds), answering);
+        assert!(!silent(0, true));
+        // All have frozen since the last turn of the loop: they have answered until then.
+        assert!(!silent(1, false));
+        assert!(!silent(2, false));
+        assert!(silent(4, false), "systemd has heard of it 2 s ago, and waits for 2 s more");
+        assert!(!silent(5, true));
+        assert!(!silent(6, false));
+    }
+}
