@@ -61,7 +61,7 @@ const COUNT: &str = "count";
 /// Makes the logger of a process. Its form is what the place of the log calls for now.
 pub fn logger(process: Process, level: Level) -> Logger {
     // Before an application can change the environment.
-    terminal::is_wanted();
+    terminal::colours_are_wanted();
     let records = Records { process, pid: std::process::id(), form: Form::of(place()), level, zone: zone().clone() };
     Logger::root(records.filter_level(level).ignore_res(), o!())
 }

@@ -35,7 +35,7 @@ const FAILED: u8 = 2;
 
 /// Whether colours are wanted: not where NO_COLOR is set (no-color.org), nor on a terminal that has none. Read once: an application may
 /// change the environment while other threads run.
-pub(super) fn is_wanted() -> bool {
+pub(super) fn colours_are_wanted() -> bool {
     static WANTED: OnceLock<bool> = OnceLock::new();
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     *WANTED.get_or_init(|| set("NO_COLOR").is_none() && set("TERM").is_none_or(|terminal| terminal != "dumb"))
@@ -43,7 +43,7 @@ pub(super) fn is_wanted() -> bool {
 
 /// Whether what is written there may be in colours.
 pub fn is_coloured(place: BorrowedFd) -> bool {
-    is_wanted() && place.is_terminal()
+    colours_are_wanted() && place.is_terminal()
 }
 
 /// The colour of an access log's line; empty for none.
@@ -100,5 +100,5 @@ fn of_start(entry: &Entry) -> Option<String> {
 }
 
 fn in_colour(colour: &str, text: &str) -> String {
-    if is_wanted() { format!("{colour}{text}{PLAIN}") } else { text.into() }
+    if colours_are_wanted() { format!("{colour}{text}{PLAIN}") } else { text.into() }
 }
