@@ -147,6 +147,20 @@ fn a_passed_socket_that_nobody_names_is_said() {
 }
 
 #[test]
+fn a_reload_may_take_a_passed_socket_and_give_it_back() {
+    let rig = Rig::with_source(&page("one")).file("ostler.toml", "bind = '127.0.0.1:0'\n");
+    let (rig, address) = passed(rig, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=front");
+    let site = rig.start_on(1);
+    for (bind, taken) in [("systemd:front", true), ("127.0.0.1:0", false), ("systemd", true)] {
+        site.folder().write("ostler.toml", &format!("bind = '{bind}'\n"));
+        assert_eq!(site.control(&["reload"]).code, 0, "{bind}");
+        let status = site.control(&["status"]).output;
+        assert_eq!(status.lines().next().expect("a line").contains(&address), taken, "{status}");
+    }
+    assert_eq!(Client::connect(&address).get("/").text(), "one");
+}
+
+#[test]
 fn a_socket_that_was_kept_is_served_again() {
     let kept = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
     let address = kept.local_addr().expect("bound").to_string();

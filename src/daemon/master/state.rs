@@ -239,7 +239,9 @@ impl State {
     fn discard(&mut self, number: Number, failure: Failure, decision: &mut Decision) {
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.stage = Stage::Draining;
-        let failure = Failure { message: format!("{}{}", failure.message, generation.hint()), ..failure };
+        // An engine of another release says the same itself.
+        let hint = if failure.message.contains("`ostler upgrade`") { "" } else { generation.hint() };
+        let failure = Failure { message: format!("{}{hint}", failure.message), ..failure };
         let mut waiting = std::mem::take(&mut generation.waiting);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         decision.note(Note::Discarded(number, failure.clone()));

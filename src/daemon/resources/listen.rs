@@ -32,6 +32,10 @@ pub struct Listeners {
     bound: Vec<Bound>,
     /// Came back from systemd's store, and nobody has asked for them yet.
     stored: Vec<Stored>,
+    /// Were passed by systemd, by their numbers then, and no address names them at present.
+    spare: Vec<(i32, OwnedFd)>,
+    /// The numbers of all that it passed: it holds them as well, so that nobody is refused while they are spare.
+    passed: Vec<i32>,
     next: u32,
 }
 
@@ -65,7 +69,7 @@ impl Listeners {
     /// Those that were bound before an upgrade.
     pub fn reclaimed(bound: Vec<Bound>) -> Listeners {
         let next = bound.iter().map(|bound| bound.id.0 + 1).max().unwrap_or(0);
-        Listeners { bound, stored: Vec::new(), next }
+        Listeners { bound, next, ..Listeners::default() }
     }
 
     /// Takes what was inherited out of the way of the descriptors that mean something to us.
@@ -79,7 +83,12 @@ impl Listeners {
         }
         let addresses = settings.addresses()?;
         let mut inherited = addresses.iter().filter(|address| matches!(address, Address::Inherited(_)));
-        inherited.try_for_each(|address| self.open_one(address, settings).map(drop))
+        inherited.try_for_each(|address| self.open_one(address, settings).map(drop))?;
+        self.passed = settings.passed.sockets.iter().map(|&(number, _)| number).collect();
+        let named = |number: i32| addresses.contains(&Address::Inherited(number));
+        let spare = self.passed.iter().copied().filter(|&number| !named(number));
+        self.spare = spare.filter_map(|number| Some((number, descriptors::inherited_listener(number).ok()?))).collect();
+        Ok(())
     }
 
     /// Binds what is not bound yet. All or nothing.
@@ -111,7 +120,10 @@ impl Listeners {
             }
             Address::Unix(path) => bind_unix(path, settings)?,
             Address::Abstract(name) => bind_abstract(name, settings.backlog)?,
-            Address::Inherited(number) => adopt(*number)?,
+            Address::Inherited(number) => {
+                let spare = self.spare.iter().position(|(spare, _)| spare == number);
+                adopt(*number, spare.map(|place| self.spare.remove(place).1))?
+            }
             Address::Passed(_) => unreachable!("Settings::addresses has put numbers in its place"),
         };
         let id = ListenerId(self.next);
@@ -206,8 +218,14 @@ impl Listeners {
     pub fn keep(&mut self, for_good: bool, used: impl Fn(ListenerId) -> bool) -> Vec<ListenerId> {
         let mut given_up = Vec::new();
         self.bound.retain_mut(|bound| {
-            if !used(bound.id) && for_good && std::mem::take(&mut bound.stored) {
-                given_up.push(bound.id);
+            if !used(bound.id) && for_good {
+                given_up.extend(std::mem::take(&mut bound.stored).then_some(bound.id));
+                // A later reload may name it again.
+                if let (Address::Inherited(number), Ok(copy)) = (&bound.address, bound.socket.try_clone())
+                    && self.passed.contains(number)
+                {
+                    self.spare.push((*number, copy));
+                }
             }
             used(bound.id)
         });
@@ -365,12 +383,12 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Opened, Failure> {
     Ok((socket.into(), Listener::http(format!("unix:{name}"), name, None), Some(file)))
 }
 
-fn adopt(number: i32) -> Result<Opened, Failure> {
+fn adopt(number: i32, spare: Option<OwnedFd>) -> Result<Opened, Failure> {
     let failed = |error: io::Error| {
         let text = format!("could not listen on fd://{number}: {}", words(&error));
         Failure::new(Exit::Bind, text)
     };
-    let socket = descriptors::inherited_listener(number).map_err(failed)?;
+    let socket = spare.map_or_else(|| descriptors::inherited_listener(number), Ok).map_err(failed)?;
     descriptors::nonblocking(socket.as_fd()).map_err(failed)?;
     let told = tell(socket.as_fd()).map_err(failed)?;
     Ok((socket, told, None))
