@@ -374,14 +374,107 @@ def the_unit_is_confined(machine):
     assert float(re.search(r"[\d.]+", figure.rsplit(":", 1)[1]).group()) <= 1.5, figure
 
 
+def entries(machine, *words):
+    """Entries of the journal, as programs read them."""
+    return [json.loads(line) for line in machine.journal("--output=json", "--all", "--unit=ostler", *words).splitlines()]
+
+
+def invocation(machine):
+    return "_SYSTEMD_INVOCATION_ID=" + machine.show("ostler", "InvocationID")
+
+
 @check
 def the_journal_is_quiet_and_finds_errors(machine):
     site(machine)
     start(machine)
     machine.run("systemctl", "reload", "ostler")
     machine.run("systemctl", "restart", "ostler")
-    since = machine.shell("systemctl show ostler --property=InvocationID --value").stdout.strip()
-    assert machine.journal("-p", "warning", f"_SYSTEMD_INVOCATION_ID={since}") == ""
+    since = invocation(machine)
+    assert machine.journal("-p", "warning", since) == ""
     site(machine, before="raise KeyError('on purpose')\n")
     machine.run("systemctl", "reload", "ostler", check=False)
-    assert "on purpose" in machine.journal("-p", "err", f"_SYSTEMD_INVOCATION_ID={since}")
+    assert "on purpose" in machine.journal("-p", "err", since)
+
+
+@check
+def a_record_is_one_entry_with_fields(machine):
+    raising = "def broken(environ):\n    raise RuntimeError('on purpose')\n"
+    site(machine, before=raising, settings='access-logfile = "-"\ncapture-output = true\n')
+    page = "/srv/site/page.py"
+    machine.shell(f"sed -i \"s/^    start_response/    broken(environ) if environ['PATH_INFO'] == '\\/broken' else print('a print')\\n&/\" {page}")
+    start(machine)
+    since = invocation(machine)
+    ask = "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1:8000'); c.request('GET', sys.argv[1]); print(c.getresponse().status)"
+    assert machine.run("python3", "-c", ask, "/").stdout == "200\n"
+    assert machine.run("python3", "-c", ask, "/broken").stdout == "500\n"
+    found = lambda: entries(machine, "-p", "err", since)
+    wait_for("the traceback", found)
+    (raised,) = found()
+    message = raised["MESSAGE"].splitlines()
+    assert message[0].endswith('application raised request="GET /broken"') and message[1].startswith("Traceback"), message
+    assert message[-1] == "RuntimeError: on purpose", message
+    expected = {"PRIORITY": "3", "SYSLOG_IDENTIFIER": "ostler", "OSTLER_PHRASE": "application raised", "OSTLER_GENERATION": "1",
+                "OSTLER_REQUEST": "GET /broken", "_TRANSPORT": "journal", "_SYSTEMD_UNIT": "ostler.service"}
+    assert {key: raised.get(key) for key in expected} == expected, raised
+    assert raised["OSTLER_SLOT"] in "01" and raised["CODE_FILE"].endswith(".rs"), raised
+    assert int(raised["_PID"]) in {int(entry["_PID"]) for entry in entries(machine, since, f"OSTLER_PROCESS=worker g1.{raised['OSTLER_SLOT']}")}
+    # What is no record of ostler's: the access log and what the application prints.
+    wait_for("the access log", lambda: "GET /broken HTTP/1.1" in machine.journal(since, "_TRANSPORT=stdout", "-p", "6..6"))
+    assert "a print" in machine.journal(since, "_TRANSPORT=stdout", "-p", "6..6")
+
+
+@check
+def why_a_start_failed_is_an_error_in_the_journal(machine):
+    site(machine, settings="worker = 2\n")
+    machine.run("systemctl", "start", "ostler", check=False)
+    wait_for("the reason", lambda: any("worker" in entry["MESSAGE"] for entry in entries(machine, "-p", "err", "_TRANSPORT=journal")))
+
+
+@check
+def a_journal_that_stands_still_holds_up_nobody(machine):
+    broken = "import itertools\ncount = itertools.count()\n"
+    site(machine, before=broken + APP.format(text="one", length=3).replace("    start_response", "    environ['wsgi.errors'].write('one more line\\n')\n    start_response"))
+    machine.shell("sed -i '/^def app/,$ { /return/q }' /srv/site/page.py")
+    start(machine)
+    since = invocation(machine)
+    journald = main_pid(machine, "systemd-journald")
+    send(machine, "STOP", journald)
+    try:
+        with machine.load(TCP) as load:
+            wait_for("answers", lambda: int(json.loads(machine.run("ostler", "status", "--json").stdout)["metrics"]["ostler_requests_total"]) > 3000)
+    finally:
+        send(machine, "CONT", journald)
+    assert not lost(load.outcome), load.outcome
+    wait_for("what was lost", lambda: entries(machine, since, "OSTLER_PHRASE=log lines lost"))
+
+
+@check
+def a_group_may_ask_for_status(machine):
+    drop_in(machine, "[Service]\nSupplementaryGroups=adm\n")
+    site(machine, settings='control-group = "adm"\n')
+    assert machine.run("systemctl", "start", "ostler", check=False).returncode != 0
+    assert "needs SystemCallFilter=@chown" in status_text(machine), status_text(machine)
+    guide = (HERE.parent.parent / "docs/operating.md").read_text()
+    drop_in(machine, re.search(r"(?s)```ini\n(.*?)```", guide).group(1))
+    start(machine)
+    ask = lambda group, word: machine.run("setpriv", "--reuid=nobody", f"--regid={group}", "--clear-groups", "ostler", word, check=False)
+    assert "generation 1 serving" in ask("adm", "status").stdout, ask("adm", "status")
+    assert ask("adm", "stop").returncode == 9 and "others may ask for status" in ask("adm", "stop").stderr
+    assert ask("nogroup", "status").returncode == 14, ask("nogroup", "status")
+
+
+@check
+def a_log_shipper_reads_the_access_log_of_a_group(machine):
+    drop_in(machine, "[Service]\nDynamicUser=no\nUser=site\nLogsDirectory=\nReadWritePaths=/var/log/site\nUMask=0027\n")
+    machine.shell("useradd --system site; install -d -o site -g adm -m 2750 /var/log/site")
+    site(machine, settings='access-logfile = "/var/log/site/access.log"\n')
+    start(machine)
+    with machine.load(TCP):
+        machine.shell("mv /var/log/site/access.log /var/log/site/access.log.1")
+        machine.run("ostler", "reopen")
+    for name in ("access.log", "access.log.1"):
+        assert machine.shell(f"stat -c '%U:%G %a' /var/log/site/{name}").stdout == "site:adm 640\n"
+    read = machine.run("setpriv", "--reuid=nobody", "--regid=adm", "--clear-groups", "cat", "/var/log/site/access.log.1")
+    assert "GET / HTTP/1.1" in read.stdout
+    machine.run("systemctl", "stop", "ostler")
+    machine.shell("userdel site; rm -r /var/log/site")

@@ -180,7 +180,7 @@ impl<'a> Performer<'a> {
         }
         self.control.open = None;
         match wanted.map(|(path, access)| Open::bind(path, chosen, access)).transpose() {
-            Err(failure) if chosen => return Err(failure),
+            Err(failure) if chosen || access.is_shared() => return Err(failure),
             Err(failure) => warn!(self.log, "no control socket"; "reason" => %failure),
             Ok(open) => self.control.open = open,
         }

@@ -169,7 +169,12 @@ impl Open {
         };
         let directory = make_directory(path, chosen, access).map_err(failed)?;
         let (mask, owner) = (Mode::from_bits_truncate(!access.mode & 0o777), (None, access.group));
-        let (socket, file) = unix_socket::bind(path, Type::SEQPACKET, 16, mask, owner).map_err(failed)?;
+        let (socket, file) = unix_socket::bind(path, Type::SEQPACKET, 16, mask, owner).map_err(|why| {
+            let hint =
+                ". A unit of systemd that excludes @privileged needs SystemCallFilter=@chown for --control-group.";
+            let forbidden = access.group.is_some() && why == words(&Errno::EPERM.into());
+            failed(why + if forbidden { hint } else { "" })
+        })?;
         descriptors::refuse_descriptors(socket.as_fd());
         Ok(Open { path: path.to_owned(), socket, file, directory, access })
     }
