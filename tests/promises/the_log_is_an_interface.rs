@@ -1,6 +1,9 @@
 //! The error log is an interface of stable phrases and keys; the access log is gunicorn's.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use nix::sys::signal::Signal::SIGUSR1;
 use ostler_tests::Rig;
@@ -123,23 +126,45 @@ fn the_atoms_of_the_access_log_are_honoured() {
 }
 
 #[test]
-fn no_line_of_the_access_log_is_lost_when_it_is_rotated() {
-    let mut site = Rig::new("corners.py").workers(2).option("--access-logfile", "access.log").start();
-    let mut client = site.connect();
-    for number in 0..200 {
-        assert_eq!(client.get(&format!("/hello?{number}")).text(), "hello\n");
-        if number == 100 {
-            fs::rename(site.folder().join("access.log"), site.folder().join("access.log.1")).expect("the log is there");
+fn no_line_is_lost_when_logs_are_rotated_under_load() {
+    const ROTATIONS: usize = 20;
+    let rig = Rig::new("corners.py").workers(2).option("--access-logfile", "access.log");
+    let socket = format!("unix:{}", rig.folder().join("site.sock").display());
+    let mut site = rig.option("--error-logfile", "error.log").bind(&socket).start_silently();
+    let rotated = AtomicBool::new(false);
+    let requests: usize = std::thread::scope(|scope| {
+        let ask = || {
+            let (mut client, mut asked) = (site.connect(), 0);
+            while !rotated.load(Relaxed) {
+                assert_eq!(client.get("/raising").status, 500);
+                asked += 1;
+            }
+            asked
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        for number in 0..ROTATIONS {
+            for name in ["access.log", "error.log"] {
+                let log = site.folder().join(name);
+                fs::rename(&log, log.with_extension(number.to_string())).expect("the log is there");
+            }
             site.signal(SIGUSR1);
+            site.folder().wait_for("error.log");
             site.folder().wait_for("access.log");
         }
-    }
+        rotated.store(true, Relaxed);
+        clients.into_iter().map(|client| client.join().expect("each request is answered")).sum()
+    });
     site.stop();
-    let both = site.folder().read("access.log.1") + &site.folder().read("access.log");
-    for number in 0..200 {
-        assert_eq!(both.matches(&format!("/hello?{number} ")).count(), 1, "request {number}");
-    }
-    assert_eq!(both.lines().count(), 200);
+    let count = |name: &str, phrase: &str| {
+        let mut files: Vec<String> = (0..ROTATIONS).map(|number| format!("{name}.{number}")).collect();
+        files.push(format!("{name}.log"));
+        files.iter().map(|file| site.folder().read(file).matches(phrase).count()).sum::<usize>()
+    };
+    assert!(requests > ROTATIONS, "{requests}");
+    assert_eq!(
+        (count("access", "\"GET /raising HTTP/1.1\" 500 "), count("error", "application raised")),
+        (requests, requests)
+    );
 }
 
 #[test]
