@@ -16,6 +16,10 @@ def app(environ, start_response):
 SETTINGS = 'app = "page:app"\nchdir = "/srv/site"\nworkers = 2\n'
 
 
+class NotHere(Exception):
+    """What a check is about cannot be on this machine; the reason."""
+
+
 def check(promise):
     """Registers a check, in the order in which they stand here."""
     ALL.append(promise)
@@ -173,7 +177,7 @@ def a_reload_of_broken_code_fails_with_the_reason(machine):
 @check
 def a_unit_of_type_notify_reload_reloads_as_well(machine):
     if machine.systemd < 253:
-        return print(f"NOT TESTED: Type=notify-reload, which systemd {machine.systemd} does not have")
+        raise NotHere(f"systemd {machine.systemd} does not have Type=notify-reload")
     drop_in(machine, "[Service]\nType=notify-reload\nExecReload=\n")
     site(machine)
     start(machine)
@@ -195,6 +199,7 @@ def a_restart_refuses_nobody(machine):
     with machine.load(TCP) as load:
         for _ in range(3):
             machine.run("systemctl", "restart", "ostler")
+    print(f"        {sum(load.outcome.values())} requests; the longest has waited for {load.longest:.1f} s")
     assert not lost(load.outcome), load.outcome
 
 
@@ -211,6 +216,7 @@ def a_master_that_is_killed_refuses_nobody(machine):
     refused = [what for what in load.outcome if what.startswith("refused")]
     # Requests that were under way in the workers, which systemd kills with the master.
     cut = sum(count for what, count in lost(load.outcome).items())
+    print(f"        {cut} of {sum(load.outcome.values())} requests cut; the longest has waited for {load.longest:.1f} s")
     assert not refused and cut <= 3 * 4 and load.outcome["200 one"], load.outcome
 
 

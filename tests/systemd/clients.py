@@ -1,4 +1,5 @@
-"""usage: clients.py ADDRESS COUNT. Clients who ask again and again until standard input ends, and count what becomes of each request."""
+"""usage: clients.py ADDRESS COUNT. Clients who ask again and again until standard input ends, and count what becomes of each request. Prints the
+counts, and for how many seconds the most patient client has waited."""
 
 import collections
 import json
@@ -6,6 +7,7 @@ import re
 import socket
 import sys
 import threading
+import time
 
 # A client that waits for the site to come back waits for this long.
 PATIENCE = 90
@@ -43,8 +45,9 @@ def receive(connection, data, enough):
     return data
 
 
-def client(address, kept, counts):
+def client(address, kept, counts, waited):
     connection = None
+    asked = time.monotonic()
     while not over.is_set():
         try:
             used = connection is not None
@@ -57,6 +60,8 @@ def client(address, kept, counts):
             connection.sendall(REQUEST % (b"" if kept else b"Connection: close\r\n"))
             answer, more = read(connection)
             counts[answer] += 1
+            waited.append(time.monotonic() - asked)
+            asked = time.monotonic()
         except (OSError, EOFError) as error:
             # A server may close a connection that idles at the very moment at which a client asks again (RFC 9112, 9.3.1).
             counts["asked anew" if used else f"cut: {error!r}"] += 1
@@ -68,7 +73,8 @@ def client(address, kept, counts):
 
 def main(address, count):
     counts = [collections.Counter() for _ in range(count)]
-    threads = [threading.Thread(target=client, args=(address, place % 2 == 1, counts[place])) for place in range(count)]
+    waited = []
+    threads = [threading.Thread(target=client, args=(address, place % 2 == 1, counts[place], waited)) for place in range(count)]
     for thread in threads:
         thread.start()
     print("asking", flush=True)
@@ -76,7 +82,7 @@ def main(address, count):
     over.set()
     for thread in threads:
         thread.join()
-    print(json.dumps(sum(counts, collections.Counter())))
+    print(json.dumps([sum(counts, collections.Counter()), max(waited, default=0)]))
 
 
 main(sys.argv[1], int(sys.argv[2]))

@@ -116,7 +116,8 @@ class Machine:
 
 
 class Load:
-    """Clients in the machine who ask all the time, until the end of the block; then `outcome` tells what became of their requests."""
+    """Clients in the machine who ask all the time, until the end of the block. Then `outcome` tells what became of their
+    requests, and `longest` for how many seconds one of them has waited for an answer."""
 
     def __init__(self, machine, address, clients):
         self.command = machine.command("python3", "/tests/clients.py", address, str(clients))
@@ -129,7 +130,7 @@ class Load:
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        self.outcome = json.loads(self.process.stdout.read())
+        self.outcome, self.longest = json.loads(self.process.stdout.read())
         self.process.wait()
 
 
