@@ -89,6 +89,7 @@ impl From<BootFailure> for Failure {
     fn from(BootFailure { kind, message, traceback }: BootFailure) -> Failure {
         let exit = match kind {
             BootFailureKind::Interpreter => Exit::Interpreter,
+            BootFailureKind::Settings => Exit::Usage,
             BootFailureKind::Import => Exit::Import,
             BootFailureKind::Application => Exit::Application,
         };

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::options::{Invocation, USUAL_FILE};
+use crate::options::{Invocation, usual_file};
 
 /// A new folder, removed with all that it holds when dropped.
 pub struct Folder(PathBuf);
@@ -61,9 +61,11 @@ impl Folder {
         Invocation {
             arguments: arguments.iter().map(Into::into).collect(),
             directory: self.0.clone(),
-            usual_file: Some(self.0.join(USUAL_FILE)).filter(|path| path.exists()),
+            usual_file: usual_file(&self.0),
             process: process::id(),
             environment: given.chain([(crate::options::ENGINE_VARIABLE.into(), engine)]).collect(),
+            gunicorn_args: None,
+            as_gunicorn: false,
         }
     }
 }

@@ -35,7 +35,7 @@ mod units;
 use cli::{Task, Typed, View};
 use exit::{Exit, Failure};
 use master::upgrade::{self, SavedMaster, UpgradeRole};
-use options::{Invocation, Options, Texts};
+use options::{GUNICORN_ARGS, Invocation, Options, Texts};
 use resources::{control::Command, notify::Notify};
 use settings::Settings;
 use sys::{descriptors, signals};
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         eprintln!("ostler: could not ignore SIGXFSZ: {error}");
     }
     let ended = match UpgradeRole::from_environment() {
-        None => here().and_then(|invocation| run(&invocation)).map(ExitCode::from),
+        None => here().inspect_err(tell_systemd).and_then(|invocation| run(&invocation)).map(ExitCode::from),
         Some(UpgradeRole::Prove(state)) => upgrade::prove(state).map(ExitCode::from),
         Some(UpgradeRole::Take(state)) => go_on(state).map(ExitCode::from),
     };
@@ -60,8 +60,12 @@ fn main() -> ExitCode {
 }
 
 fn here() -> Result<Invocation, Failure> {
-    Invocation::here()
-        .map_err(|error| Failure::new(Exit::System, format!("the working directory is gone: {}", exit::words(&error))))
+    let mut invocation = Invocation::here().map_err(|error| {
+        Failure::new(Exit::System, format!("the working directory is gone: {}", exit::words(&error)))
+    })?;
+    invocation.gunicorn_args =
+        invocation.variable(GUNICORN_ARGS).map(cli::gunicorn_args).transpose()?.map(|typed| typed.texts);
+    Ok(invocation)
 }
 
 /// An upgrade has put us into a running master's process.
@@ -73,15 +77,17 @@ fn go_on(state: RawFd) -> Result<Exit, Failure> {
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let Typed { task, texts } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
+    let Typed { task, texts, needless, suspicious } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
     if let Task::Print(text) = task {
         return report::print(&text);
     }
     let mut options = match &task {
         Task::Control { .. } if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
-        Task::Serve => Options::gather(invocation, &texts).inspect_err(tell_systemd)?,
-        _ => Options::gather(invocation, &texts)?,
+        Task::Serve => settings::gather(invocation, &texts).inspect_err(tell_systemd)?,
+        _ => settings::gather(invocation, &texts)?,
     };
+    options.needless.extend(needless);
+    options.suspicious.extend(suspicious);
     match task {
         Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
             eprint!("{}", cli::short_help());
@@ -134,6 +140,6 @@ fn names_a_socket(texts: &Texts) -> bool {
 /// What a reload does: everything is looked at afresh.
 fn reread(invocation: &Invocation, executable: &Path) -> Result<Settings, Failure> {
     let Typed { texts, .. } = cli::parse(&invocation.arguments)?;
-    let settings = Settings::resolve(invocation, &mut Options::gather(invocation, &texts)?)?;
+    let settings = Settings::resolve(invocation, &mut settings::gather(invocation, &texts)?)?;
     Ok(Settings { new_version: upgrade::is_replaced(executable), ..settings })
 }

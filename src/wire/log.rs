@@ -226,12 +226,15 @@ pub enum Process {
     Template(Option<u32>),
     /// `worker g1.0`: that of a generation and a slot.
     Worker(u32, u16),
+    /// `hooks`: it calls the hooks of gunicorn's master.
+    Hooks,
 }
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Process::Master => f.write_str("master"),
+            Process::Hooks => f.write_str("hooks"),
             Process::Template(None) => f.write_str("template"),
             Process::Template(Some(generation)) => write!(f, "template g{generation}"),
             Process::Worker(generation, slot) => write!(f, "worker g{generation}.{slot}"),

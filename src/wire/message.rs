@@ -28,6 +28,44 @@ pub enum ToTemplate {
     Inherit,
     /// End. Workers that it forked are not its children any more and live on.
     Quit,
+    /// The first message to an interpreter that becomes no template, but calls the hooks of gunicorn's master: the settings to begin with,
+    /// or, later, those of a reload.
+    Hooks(Box<Boot>),
+    /// To that one: a hook's moment has come.
+    Hook(MasterHook),
+}
+
+/// When a hook of gunicorn's master is called. Workers are named by what gunicorn calls their age, which here is the slot and one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MasterHook {
+    /// `when_ready(server)`: the addresses are bound, and no worker is forked yet.
+    WhenReady,
+    /// `pre_fork(server, worker)`
+    PreFork {
+        /// The worker's.
+        age: u32,
+    },
+    /// No hook's: this worker was forked.
+    Forked {
+        /// The worker's.
+        age: u32,
+        /// Its process.
+        pid: i32,
+    },
+    /// `child_exit(server, worker)`: it has ended.
+    ChildExit {
+        /// Its process.
+        pid: i32,
+    },
+    /// `nworkers_changed(server, new, old)`
+    WorkersChanged {
+        /// How many there are to be.
+        new: u16,
+        /// How many there were to be.
+        old: Option<u16>,
+    },
+    /// `on_exit(server)`; the process ends after it.
+    OnExit,
 }
 
 /// From a template to the master.
@@ -107,6 +145,8 @@ impl BootFailure {
 pub enum BootFailureKind {
     /// The interpreter or the engine did not come up.
     Interpreter,
+    /// The settings file, if that is a program.
+    Settings,
     /// The import raised an exception.
     Import,
     /// The module has no such attribute, or it is not callable, or the factory failed.

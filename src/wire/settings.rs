@@ -44,6 +44,9 @@ pub struct Boot {
     pub process_name: String,
     /// One of slog's short names, lower case: `info`.
     pub log_level: String,
+    /// What gunicorn's configuration tells template and workers, where that is in force.
+    #[serde(default)]
+    pub gunicorn: Option<Gunicorn>,
     /// What every worker obeys.
     pub worker: WorkerSettings,
 }
@@ -66,9 +69,30 @@ impl Default for Boot {
             listeners: Vec::new(),
             process_name: "ostler".into(),
             log_level: "info".into(),
+            gunicorn: None,
             worker: WorkerSettings::default(),
         }
     }
+}
+
+/// gunicorn's configuration. Template and workers run its file, and the workers call its hooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gunicorn {
+    /// The file, if there is one.
+    pub source: Option<ProgramSource>,
+    /// Where ostler was started: first on `sys.path`, and the working directory while it runs.
+    pub directory: PathBuf,
+    /// The settings in force by gunicorn's names, for `cfg`; as they would be typed.
+    pub settings: Vec<(String, Vec<String>)>,
+}
+
+/// Where the code of a settings file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProgramSource {
+    /// A file, by its absolute path.
+    File(PathBuf),
+    /// A module, as it is imported.
+    Module(String),
 }
 
 /// A bound socket.

@@ -31,6 +31,7 @@ mod a_proxy_is_trusted_for_what_it_sets;
 mod cases_hold_under_each_pair_of_options;
 mod connections_from_proxies;
 mod error_pages_tell_nothing_of_the_server;
+mod gunicorn_s_configuration_is_obeyed;
 mod http_and_wsgi;
 mod no_broken_body_is_taken_for_whole;
 mod only_clean_requests_reach_the_application;

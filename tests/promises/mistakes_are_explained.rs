@@ -91,7 +91,7 @@ fn a_value_of_the_wrong_kind() {
         ("--workers", "0"),
         ("--threads", "0"),
         ("--timeout", "soon"),
-        ("--worker-class", "gevent"),
+        ("--worker-class", "tornado"),
         ("--umask", "0999"),
         ("--user", "no-such-user"),
         ("--group", "no-such-group"),

@@ -6,7 +6,7 @@ use clap::{
 };
 
 use crate::{
-    options::{GROUPS, Kind, Preset, SETTINGS, Setting},
+    options::{FOREIGN, Foreign, Form, GROUPS, Kind, Preset, SETTINGS, Setting},
     resources::control::Change,
 };
 
@@ -17,6 +17,9 @@ pub const EXAMPLES: [(&str, &str); 4] = [
     ("ostler --python .venv mysite.wsgi", "with the packages of a virtual environment"),
     ("ostler reload", "new code and settings; no request is lost"),
 ];
+
+/// The id of what stands behind the application.
+pub const REST: &str = "rest";
 
 /// The short help: no headings and no list of commands, so that it fits a screen.
 const BRIEF: &str = "{about}\n\n{usage-heading} {usage}\n\n{positionals}\n\n{options}{after-help}";
@@ -41,7 +44,7 @@ fn examples() -> String {
 
 /// The whole command line as clap knows it.
 pub fn command() -> Command {
-    let settings = || SETTINGS.iter().flat_map(arguments_of);
+    let settings = || SETTINGS.iter().flat_map(arguments_of).chain(FOREIGN.iter().filter_map(foreign)).chain([rest()]);
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: JSON");
     let ready = Arg::new("ready")
         .long("ready")
@@ -132,6 +135,25 @@ fn control(name: &'static str, about: &'static str) -> Command {
     let finds = |setting: &&Setting| ["config", "chdir", "name", "control"].contains(&setting.name);
     let shown = |arg: Arg| arg.hide_short_help(false).help_heading(None::<&str>);
     Command::new(name).about(about).args(SETTINGS.iter().filter(finds).flat_map(arguments_of).map(shown))
+}
+
+/// One of gunicorn's settings that ostler has not; the parser says what becomes of it.
+fn foreign(foreign: &'static Foreign) -> Option<Arg> {
+    let (first, others) = foreign.flags().split_first()?;
+    let arg = Arg::new(foreign.key).long(*first).aliases(others).hide(true);
+    let arg = match foreign.short {
+        Some(letter) => arg.short(letter),
+        None => arg,
+    };
+    Some(match foreign.form {
+        Form::Flag => arg.action(ArgAction::SetTrue),
+        Form::Value | Form::FileOnly => arg.action(ArgAction::Append).allow_hyphen_values(true),
+    })
+}
+
+/// More than one application: gunicorn passes over all but the first.
+fn rest() -> Arg {
+    Arg::new(REST).num_args(0..).hide(true)
 }
 
 /// The argument of a setting; two, if it is on by default: `--no-sendfile` for people, `--sendfile=…` for scripts.

@@ -25,9 +25,9 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
     Err(Failure::usage(match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(error.to_string()),
         ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => {
-            one_too_many(if word.is_empty() { &flag } else { &word }, arguments)
+            takes_no(if word.is_empty() { &flag } else { &word }, arguments)
         }
-        ErrorKind::UnknownArgument if !flag.starts_with('-') => one_too_many(&flag, arguments),
+        ErrorKind::UnknownArgument if !flag.starts_with('-') => takes_no(&flag, arguments),
         ErrorKind::UnknownArgument => unknown_flag(&flag),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", name_of(&flag)),
         ErrorKind::InvalidValue => {
@@ -45,22 +45,28 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
     }))
 }
 
-/// A second positional argument: `ostler --preload off site:app`, `ostler -w 2 check`, `ostler a b`.
-fn one_too_many(word: &str, arguments: &[OsString]) -> String {
+/// A second positional argument that is not merely one too many: `ostler --preload off site:app`, `ostler -w 2 a check`.
+pub fn one_too_many(word: &str, arguments: &[OsString]) -> Result<(), Failure> {
     let separate = arguments.windows(2).find_map(|pair| {
         let (flag, value) = (pair[0].to_str()?, pair[1].to_str()?);
         let setting = SETTINGS.iter().find(|setting| flag.strip_prefix("--") == Some(setting.name))?;
         (takes_value_after_equals(setting) && !value.starts_with('-')).then_some((flag, value))
     });
-    let first = arguments.first().and_then(|word| word.to_str()).unwrap_or_default();
-    if command().find_subcommand(first).is_some() && !["check", "settings"].contains(&first) {
-        return format!("`ostler {first}` does not take {word:?}");
+    let refuse = |hint| Err(Failure::usage(format!("ostler serves one application; {word:?} is one too many. {hint}")));
+    match separate {
+        Some((flag, value)) => refuse(format!("If {value:?} belongs to {flag}, say {flag}={value}.")),
+        None if command().find_subcommand(word).is_some() => refuse("Commands stand first.".into()),
+        None => Ok(()),
     }
-    let hint = match separate {
-        Some((flag, value)) => format!("If {value:?} belongs to {flag}, say {flag}={value}."),
-        None => "Commands stand first.".into(),
-    };
-    format!("ostler serves one application; {word:?} is one too many. {hint}")
+}
+
+/// `ostler reload now`
+fn takes_no(word: &str, arguments: &[OsString]) -> String {
+    let first = arguments.first().and_then(|word| word.to_str()).unwrap_or_default();
+    match command().find_subcommand(first) {
+        Some(_) => format!("`ostler {first}` does not take {word:?}"),
+        None => format!("ostler serves one application; {word:?} is one too many. Commands stand first."),
+    }
 }
 
 /// `ostler --control PATH stop` means the command; serving an application of that name instead would help nobody.
@@ -149,8 +155,11 @@ mod tests {
             ("-w", "--workers needs a value"),
             ("--preload=perhaps x", "--preload: \"perhaps\": expected one of auto, on, off"),
             ("--no-sendfile=on x", "--no-sendfile takes no such value: \"on\""),
-            ("a b", "ostler serves one application; \"b\" is one too many. Commands stand first."),
-            ("-w 2 check x", "ostler serves one application; \"x\" is one too many. Commands stand first."),
+            ("a check", "ostler serves one application; \"check\" is one too many. Commands stand first."),
+            (
+                "-w 2 check x",
+                "\"check\" is a command, and commands stand before options. An application of that name is served as check:application.",
+            ),
             (
                 "--preload off x",
                 "ostler serves one application; \"x\" is one too many. If \"off\" belongs to --preload, say --preload=off.",
@@ -173,8 +182,7 @@ mod tests {
 
     #[test]
     fn what_only_gunicorn_has_is_explained() {
-        for word in ["--reload", "--check-config", "--certfile=x", "-R", "--worker-tmp-dir=/dev/shm", "--statsd-host=x"]
-        {
+        for word in ["--reload", "--certfile=x", "--spew", "--statsd-host=x", "--dirty-app=x"] {
             let flag = word.split('=').next().unwrap();
             assert!(refusal(&format!("{word} x")).starts_with(&format!("ostler has no {flag}: ")), "{word}");
         }

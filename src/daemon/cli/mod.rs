@@ -13,4 +13,4 @@ pub use ask::ask;
 pub use grammar::short_help;
 pub use instances::{answering, list};
 pub use mistakes::misspelt_command;
-pub use parser::{Task, Typed, View, parse};
+pub use parser::{Task, Typed, View, gunicorn_args, parse};

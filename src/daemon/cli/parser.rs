@@ -5,19 +5,20 @@ use std::ffi::OsString;
 use clap::ArgMatches;
 
 use super::{
-    grammar::{command, short_help},
+    grammar::{REST, command, short_help},
     manual, mistakes, reference, topics,
 };
 use crate::{
     exit::Failure,
-    options::{SETTINGS, Setting, Texts},
+    options::{FOREIGN, Fate, Form, GUNICORN_ARGS, SETTINGS, Setting, Texts, setting},
     resources::control::Command,
 };
 
 /// What the program is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Task {
     /// `ostler APP`
+    #[default]
     Serve,
     /// `ostler check`
     Check,
@@ -49,17 +50,21 @@ pub enum View {
 }
 
 /// The command line, read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Typed {
     /// What to do.
     pub task: Task,
     /// The settings that stand on it.
     pub texts: Texts,
+    /// See [`crate::options::Options::needless`].
+    pub needless: Vec<String>,
+    /// See [`crate::options::Options::suspicious`].
+    pub suspicious: Vec<String>,
 }
 
 /// Reads the command line, without the program's own name.
 pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
-    let print = |text| Typed { task: Task::Print(text), texts: Texts::new() };
+    let print = |text| Typed { task: Task::Print(text), ..Typed::default() };
     let arguments = with_dashes(arguments);
     let program = OsString::from("ostler");
     let mut matches = match command().try_get_matches_from(std::iter::once(&program).chain(&arguments)) {
@@ -70,12 +75,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         return Ok(print(short_help()));
     }
     let Some((name, mut inner)) = matches.remove_subcommand() else {
-        let texts = texts(&matches);
-        mistakes::command_behind_options(&texts)?;
-        return Ok(Typed { task: Task::Serve, texts });
+        let mut typed = Typed { texts: texts(&matches), ..Typed::default() };
+        mistakes::command_behind_options(&typed.texts)?;
+        typed.read_foreign(&matches, &arguments)?;
+        return Ok(typed);
     };
-    let texts = texts(&inner);
-    let task = match name.as_str() {
+    let mut typed = Typed { texts: texts(&inner), ..Typed::default() };
+    typed.read_foreign(&inner, &arguments)?;
+    typed.task = match name.as_str() {
         "check" => Task::Check,
         "settings" => Task::Settings { json: inner.get_flag("json") },
         "help" => Task::Print(topics::help(inner.get_one::<String>("topic").map(String::as_str))?),
@@ -84,7 +91,57 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
         name => Task::Control { command: control(name, &inner), view: view(&inner) },
     };
-    Ok(Typed { task, texts })
+    Ok(typed)
+}
+
+/// What GUNICORN_CMD_ARGS says; it is read as a shell would read it.
+pub fn gunicorn_args(text: &str) -> Result<Typed, Failure> {
+    let words = shlex::split(text)
+        .ok_or_else(|| Failure::usage(format!("{GUNICORN_ARGS}: {text:?}: a quotation mark is not closed")))?;
+    let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    let typed = parse(&words).map_err(|failure| failure.after(GUNICORN_ARGS))?;
+    match typed.task {
+        Task::Serve => Ok(typed),
+        _ => Err(Failure::usage(format!("{GUNICORN_ARGS}: {text:?}: expected options"))),
+    }
+}
+
+impl Typed {
+    /// What is not ours is passed over, means one of our settings, or is refused.
+    fn read_foreign(&mut self, matches: &ArgMatches, arguments: &[OsString]) -> Result<(), Failure> {
+        for foreign in FOREIGN {
+            let value = match foreign.form {
+                Form::FileOnly => continue,
+                Form::Flag => match matches.try_get_one::<bool>(foreign.key) {
+                    Ok(Some(true)) => "on".to_owned(),
+                    _ => continue,
+                },
+                Form::Value => match matches.try_get_many::<String>(foreign.key) {
+                    Ok(Some(values)) => values.cloned().collect::<Vec<_>>().join(","),
+                    _ => continue,
+                },
+            };
+            let flag = foreign.flags()[0];
+            match (foreign.key, foreign.says(&value)) {
+                ("check-config", _) => self.task = Task::Check,
+                ("print-config", _) => self.task = Task::Settings { json: false },
+                (_, None | Some(Fate::Hook | Fate::MasterHook)) => {}
+                (_, Some(Fate::Needless(why))) => self.needless.push(format!("--{flag} has no effect: {why}")),
+                (_, Some(Fate::Means(name, text))) => {
+                    self.texts.insert(setting(name).name, vec![text.into()]);
+                }
+                (_, Some(Fate::Refused(why))) => {
+                    return Err(Failure::usage(format!("ostler has no --{flag}: {why}")));
+                }
+            }
+        }
+        let rest = matches.try_get_many::<String>(REST).ok().flatten().into_iter().flatten();
+        for word in rest {
+            mistakes::one_too_many(word, arguments)?;
+            self.suspicious.push(format!("{word:?} is ignored: ostler serves one application"));
+        }
+        Ok(())
+    }
 }
 
 /// Which command to a running master it is.

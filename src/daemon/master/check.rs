@@ -37,7 +37,8 @@ pub fn check(mut settings: Settings) -> Result<Exit, Failure> {
     settings.access_log = None;
     settings.boot.check_only = true;
     settings.boot.access_log = false;
-    for why in &settings.out_of_reach {
+    let told = settings.understood.iter().chain(&settings.needless).chain(&settings.suspicious);
+    for why in told.chain(&settings.out_of_reach) {
         eprintln!("ostler: {}", report::safe(why));
     }
     if let Some(path) = &settings.pid_file

@@ -34,6 +34,7 @@ mod check;
 mod commands;
 mod event;
 mod generation;
+mod hooks;
 mod mending;
 mod metrics;
 mod notes;
@@ -337,6 +338,7 @@ impl<'a> Master<'a> {
             self.hear_everybody();
             let Some(exit) = process::bury(pid) else { break };
             self.performer.children.remove(&pid);
+            self.performer.tell_hooks(pid);
             let exit = self.performer.oom_kills.judge(exit);
             match self.performer.errand_ended(pid) {
                 None => self.handle(Event::Exited { pid, exit }),

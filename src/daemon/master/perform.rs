@@ -8,6 +8,7 @@ use slog::{Logger, error, info, warn};
 use super::{
     event::{Action, Event, Number},
     generation::Backoff,
+    hooks::Hooks,
     oom::OomKills,
     sampling::Sampling,
     stacks_request::StacksRequest,
@@ -90,6 +91,8 @@ pub struct Performer<'a> {
     pub stopped_listeners: Vec<(u64, String)>,
     /// How much longer workers accept at the stop, once that is known.
     pub silence: Option<Duration>,
+    /// Calls the hooks of gunicorn's master.
+    pub hooks: Option<Hooks>,
     /// The process that waits for the first generation (`--daemon`).
     pub announce: Option<Announce>,
     /// What the master was started with.
@@ -165,6 +168,7 @@ impl<'a> Performer<'a> {
             mending: Backoff::NONE,
             stopped_listeners: Vec::new(),
             silence: None,
+            hooks: None,
             announce: None,
             standard,
             log,
@@ -308,6 +312,9 @@ impl<'a> Performer<'a> {
 
     fn exit(&mut self, result: Result<(), Failure>) {
         self.teams.clear();
+        if let Some(hooks) = self.hooks.take() {
+            hooks.exit(&self.log);
+        }
         self.end_strays();
         self.close_unused();
         self.pid_file = None;
@@ -322,6 +329,13 @@ impl<'a> Performer<'a> {
         self.reading = None;
         info!(self.log, "stopped");
         self.ended = Some(result);
+    }
+
+    /// A child has ended.
+    pub fn tell_hooks(&mut self, pid: i32) {
+        if self.hooks.as_mut().is_some_and(|hooks| hooks.ended(pid, &self.log)) {
+            self.hooks = None;
+        }
     }
 
     fn kill(&mut self, pid: i32) {

@@ -13,13 +13,6 @@ use crate::{exit::Failure, sys::names::Place};
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Texts, Failure> {
-    let named = path.file_name().unwrap_or_default().to_string_lossy();
-    if named.ends_with(".py") || named.starts_with("python:") {
-        return Err(Failure::usage(format!(
-            "{} is Python, and ostler runs none for its settings. Write them as TOML: workers = 4",
-            path.display()
-        )));
-    }
     let fail = |why: String| Failure::usage(format!("could not read {}: {why}", path.display()));
     let mut text = String::new();
     // To open a FIFO, or to read one, is to wait for its writer.
@@ -198,13 +191,5 @@ mod tests {
         let path = folder.file("latin.toml", "");
         std::fs::write(&path, b"chdir = \"/srv/caf\xe9\"\n").unwrap();
         assert!(read(&path).unwrap_err().message.ends_with("latin.toml: it is not a text in UTF-8"));
-    }
-
-    #[test]
-    fn python_is_refused() {
-        for name in ["gunicorn.conf.py", "python:site.conf", "file:/etc/gunicorn.py"] {
-            let refusal = read(&Path::new("/srv").join(name)).unwrap_err().message;
-            assert!(refusal.contains("is Python") && refusal.contains("TOML"), "{refusal}");
-        }
     }
 }

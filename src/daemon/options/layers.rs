@@ -1,9 +1,12 @@
 //! Lays the layers over each other: command line, environment, file, variables that others set too, defaults.
 
 use std::{
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
 };
+
+use ostler_wire::ProgramSource;
 
 use super::{
     ENGINE_VARIABLE, Given, HANDOVER_VARIABLE, Invocation, Kind, Layer, Options, Preset, SETTINGS, Setting, Texts,
@@ -11,8 +14,29 @@ use super::{
 };
 use crate::exit::Failure;
 
-/// Read if it lies in the directory of the start and no other is named.
-pub const USUAL_FILE: &str = "ostler.toml";
+/// Read if one lies in the directory of the start and no other is named; the first that is there.
+const USUAL_FILES: [&str; 2] = ["ostler.toml", "gunicorn.conf.py"];
+/// gunicorn's variable for options.
+pub const GUNICORN_ARGS: &str = "GUNICORN_CMD_ARGS";
+
+/// What a settings file says.
+#[derive(Debug, Clone, Default)]
+pub struct FileTexts {
+    /// The file.
+    pub path: PathBuf,
+    /// The settings in it.
+    pub texts: Texts,
+    /// In which line each stands, where that can be told.
+    pub lines: BTreeMap<&'static str, u32>,
+    /// See [`Options::master_hooks`].
+    pub master_hooks: bool,
+    /// See [`Options::patched`].
+    pub patched: Option<String>,
+    /// See [`Options::needless`].
+    pub needless: Vec<String>,
+    /// See [`Options::suspicious`].
+    pub suspicious: Vec<String>,
+}
 
 impl Invocation {
     /// This process's own.
@@ -20,10 +44,14 @@ impl Invocation {
         let directory = start_directory()?;
         Ok(Invocation {
             arguments: env::args_os().skip(1).collect(),
-            usual_file: Some(directory.join(USUAL_FILE)).filter(|path| path.exists()),
+            usual_file: usual_file(&directory),
             directory,
             process: std::process::id(),
             environment: env::vars_os().filter(|(key, _)| key != HANDOVER_VARIABLE).collect(),
+            gunicorn_args: None,
+            as_gunicorn: env::args_os()
+                .next()
+                .is_some_and(|name| Path::new(&name).file_name() == Some("gunicorn".as_ref())),
         })
     }
 
@@ -34,6 +62,11 @@ impl Invocation {
     }
 }
 
+/// The settings file that is read if none is named.
+pub fn usual_file(directory: &Path) -> Option<PathBuf> {
+    USUAL_FILES.map(|name| directory.join(name)).into_iter().find(|path| path.exists())
+}
+
 /// `PWD`, if it is where we are: it knows the symbolic links that led there.
 fn start_directory() -> std::io::Result<PathBuf> {
     let physical = env::current_dir()?;
@@ -41,58 +74,114 @@ fn start_directory() -> std::io::Result<PathBuf> {
     Ok(logical.filter(|path| path.canonicalize().is_ok_and(|path| path == physical)).unwrap_or(physical))
 }
 
+/// The settings file, if it is a program, and how it was named.
+pub fn program(invocation: &Invocation, typed: &Texts) -> Option<(ProgramSource, Given)> {
+    let config = config_file(invocation, typed)?;
+    let text = &config.texts[0];
+    let program = match (text.strip_prefix("python:"), text.strip_prefix("file:")) {
+        (Some(module), _) => ProgramSource::Module(module.into()),
+        (None, Some(path)) => ProgramSource::File(invocation.directory.join(path)),
+        (None, None) if text.ends_with(".py") => ProgramSource::File(invocation.directory.join(text)),
+        (None, None) => return None,
+    };
+    Some((program, config))
+}
+
 impl Options {
-    /// Reads environment and file, and lays the command line over them.
+    /// Reads environment and file, and lays the command line over them. The file is none that [`program`] names.
     pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure> {
         let Some(config) = config_file(invocation, typed) else { return Options::without_file(invocation, typed) };
         let path = invocation.directory.join(&config.texts[0]);
-        let mut options = Options::lay(invocation, typed, &file::read(&path)?, &path)?;
-        options.given.insert("config", config);
-        Ok(options)
+        let texts = file::read(&path)?;
+        Options::with_file(invocation, typed, config, FileTexts { path, texts, ..FileTexts::default() })
     }
 
     /// The same with no settings file.
     pub fn without_file(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure> {
-        Options::lay(invocation, typed, &Texts::new(), Path::new(""))
+        Options::lay(invocation, typed, &FileTexts::default(), gunicorn_started(invocation))
     }
 
-    fn lay(invocation: &Invocation, typed: &Texts, file: &Texts, path: &Path) -> Result<Options, Failure> {
+    /// The same with a program as settings file.
+    pub fn with_program(
+        invocation: &Invocation,
+        typed: &Texts,
+        config: Given,
+        program: ProgramSource,
+        said: FileTexts,
+    ) -> Result<Options, Failure> {
+        let gunicorn = said.path.file_name().map(|name| name.to_string_lossy().into());
+        let mut options = Options::lay(invocation, typed, &said, gunicorn)?;
+        options.given.insert("config", config);
+        options.program = Some(program);
+        options.patched = said.patched;
+        options.master_hooks = said.master_hooks;
+        options.needless.extend(said.needless);
+        options.suspicious = said.suspicious;
+        Ok(options)
+    }
+
+    fn with_file(invocation: &Invocation, typed: &Texts, config: Given, said: FileTexts) -> Result<Options, Failure> {
+        let mut options = Options::lay(invocation, typed, &said, gunicorn_started(invocation))?;
+        options.given.insert("config", config);
+        Ok(options)
+    }
+
+    fn lay(
+        invocation: &Invocation,
+        typed: &Texts,
+        file: &FileTexts,
+        gunicorn: Option<String>,
+    ) -> Result<Options, Failure> {
         refuse_misspelt_variables(invocation)?;
-        let given = |setting: &'static Setting| (setting.name, strongest(setting, invocation, typed, file, path));
-        Ok(Options { given: SETTINGS.iter().map(given).collect() })
+        let given = |setting: &'static Setting| {
+            let preset = || preset(setting, gunicorn.is_some());
+            (setting.name, strongest(setting, invocation, typed, file).unwrap_or_else(preset))
+        };
+        let given = SETTINGS.iter().map(given).collect();
+        let path = Some(file.path.clone()).filter(|path| !path.as_os_str().is_empty());
+        Ok(Options { given, file: path, gunicorn, ..Options::default() })
+    }
+}
+
+/// Without one of gunicorn's files: whether the start was one of gunicorn's.
+fn gunicorn_started(invocation: &Invocation) -> Option<String> {
+    match (&invocation.gunicorn_args, invocation.as_gunicorn) {
+        (Some(_), _) => Some(GUNICORN_ARGS.into()),
+        (None, true) => Some("gunicorn's command line".into()),
+        (None, false) => None,
     }
 }
 
 fn config_file(invocation: &Invocation, typed: &Texts) -> Option<Given> {
-    let named = strongest(setting("config"), invocation, typed, &Texts::new(), Path::new(""));
-    if !named.texts.is_empty() {
-        return Some(named);
-    }
-    let usual = invocation.usual_file.as_ref()?;
-    Some(Given { texts: vec![usual.to_string_lossy().into()], layer: Layer::Default })
+    let named = strongest(setting("config"), invocation, typed, &FileTexts::default());
+    let usual = || {
+        let usual = invocation.usual_file.as_ref()?;
+        Some(Given { texts: vec![usual.to_string_lossy().into()], layer: Layer::Default })
+    };
+    named.filter(|given| !given.texts.is_empty()).or_else(usual)
 }
 
-fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, file: &Texts, path: &Path) -> Given {
-    let from = |texts: &Texts, layer| texts.get(setting.name).map(|texts| Given { texts: texts.clone(), layer });
-    let typed = || {
-        let given = from(typed, Layer::CommandLine)?;
-        match setting.kind {
-            Kind::Many => {
-                Some(Given { texts: given.texts.iter().flat_map(|t| Kind::Many.split(t)).collect(), ..given })
-            }
-            _ => Some(given),
-        }
+fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, file: &FileTexts) -> Option<Given> {
+    let words = |texts: &Texts, layer| {
+        let texts = texts.get(setting.name)?;
+        let split =
+            |text: &String| if setting.kind == Kind::Many { Kind::Many.split(text) } else { vec![text.clone()] };
+        Some(Given { texts: texts.iter().flat_map(split).collect(), layer })
     };
     let environment = |name: &str| {
         let text = invocation.variable(name)?;
         let texts = setting.kind.split(&foreign_text(name, text));
         Some(Given { texts, layer: Layer::Environment(name.into()) })
     };
-    typed()
+    let from_file = || {
+        let layer = Layer::File(file.path.clone(), file.lines.get(setting.name).copied());
+        Some(Given { texts: file.texts.get(setting.name)?.clone(), layer })
+    };
+    words(typed, Layer::CommandLine)
         .or_else(|| environment(&setting.variable()))
-        .or_else(|| from(file, Layer::File(path.into())))
+        .or_else(|| words(invocation.gunicorn_args.as_ref()?, Layer::Environment(GUNICORN_ARGS.into())))
+        .or_else(from_file)
         .or_else(|| setting.foreign.and_then(environment))
-        .unwrap_or_else(|| preset(setting))
 }
 
 /// A platform that sets PORT means every address.
@@ -103,8 +192,10 @@ fn foreign_text(name: &str, text: &str) -> String {
     }
 }
 
-fn preset(setting: &Setting) -> Given {
+/// gunicorn has one worker unless told otherwise: what a module keeps in memory would not be shared by two.
+fn preset(setting: &Setting, gunicorn: bool) -> Given {
     let texts = match setting.default {
+        _ if gunicorn && setting.name == "workers" => vec!["1".into()],
         Preset::Is(text) => setting.kind.split(text),
         Preset::Found(_) | Preset::None => Vec::new(),
     };
@@ -154,7 +245,7 @@ mod tests {
         let environment = |name: &str| Layer::Environment(name.into());
         assert_eq!(workers(&["-w", "6", "-c", "site.toml"], &[ours, theirs]), ("6".into(), Layer::CommandLine));
         assert_eq!(workers(&["-c", "site.toml"], &[ours, theirs]), ("5".into(), environment("OSTLER_WORKERS")));
-        assert_eq!(workers(&["-c", "site.toml"], &[theirs]), ("4".into(), Layer::File(file)));
+        assert_eq!(workers(&["-c", "site.toml"], &[theirs]), ("4".into(), Layer::File(file, None)));
         assert_eq!(workers(&[], &[theirs]), ("3".into(), environment("WEB_CONCURRENCY")));
         assert_eq!(workers(&[], &[]), (String::new(), Layer::Default));
         assert_eq!(workers(&[], &[("OSTLER_WORKERS", ""), theirs]).0, "3", "an empty variable says nothing");

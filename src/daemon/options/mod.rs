@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
+use ostler_wire::ProgramSource;
+
 use crate::exit::Failure;
 
 mod file;
@@ -12,9 +14,10 @@ mod gunicorn;
 mod layers;
 mod table;
 
-pub use gunicorn::{not_here, worker_class};
+pub use gunicorn::{FOREIGN, Fate, Foreign, Form, WorkerClass, foreign, nearest_key, not_here, worker_class};
 #[cfg(test)]
-pub use layers::USUAL_FILE;
+pub use layers::usual_file;
+pub use layers::{FileTexts, GUNICORN_ARGS, program};
 pub use table::{GROUPS, SETTINGS, setting};
 
 /// Where a test says that the engine is.
@@ -82,8 +85,8 @@ pub enum Layer {
     CommandLine,
     /// This variable.
     Environment(String),
-    /// This file.
-    File(PathBuf),
+    /// This file, and the line if it can be told.
+    File(PathBuf, Option<u32>),
     /// The table, or found out at start.
     Default,
 }
@@ -110,15 +113,35 @@ pub struct Invocation {
     pub process: u32,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// What GUNICORN_CMD_ARGS says, read as a command line below ours.
+    pub gunicorn_args: Option<Texts>,
+    /// Whether the program was started under the name `gunicorn`.
+    pub as_gunicorn: bool,
 }
 
 /// What one layer says, by the names of the settings.
 pub type Texts = BTreeMap<&'static str, Vec<String>>;
 
 /// What was typed, all layers laid over each other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     given: BTreeMap<&'static str, Given>,
+    /// Whether the settings file has hooks for the master.
+    pub master_hooks: bool,
+    /// Which library has replaced Python's threads in the settings file, if one has.
+    pub patched: Option<String>,
+    /// What is to be said first of how the settings were understood; a sentence each.
+    pub understood: Vec<String>,
+    /// What of gunicorn's configuration is in force; the defaults are gunicorn's then, where an application can see them.
+    pub gunicorn: Option<String>,
+    /// The settings file.
+    pub file: Option<PathBuf>,
+    /// The same, if it is a program.
+    pub program: Option<ProgramSource>,
+    /// What is to be said of settings that were taken and have no meaning here.
+    pub needless: Vec<String>,
+    /// What looks like a mistake in a settings file, and was passed over as gunicorn does.
+    pub suspicious: Vec<String>,
 }
 
 impl Setting {
@@ -166,7 +189,8 @@ impl Layer {
         match self {
             Layer::CommandLine | Layer::Default => setting.flag(),
             Layer::Environment(variable) => variable.clone(),
-            Layer::File(path) => format!("{} in {}", setting.name, path.display()),
+            Layer::File(path, None) => format!("{} in {}", setting.name, path.display()),
+            Layer::File(path, Some(line)) => format!("{} in {}, line {line}", setting.name, path.display()),
         }
     }
 }
@@ -176,7 +200,8 @@ impl fmt::Display for Layer {
         match self {
             Layer::CommandLine => f.write_str("command line"),
             Layer::Environment(variable) => write!(f, "environment ({variable})"),
-            Layer::File(path) => write!(f, "{}", path.display()),
+            Layer::File(path, None) => write!(f, "{}", path.display()),
+            Layer::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
             Layer::Default => f.write_str("default"),
         }
     }

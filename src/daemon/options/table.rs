@@ -27,16 +27,17 @@ pub static SETTINGS: &[Setting] = &[
              may have literal arguments, as in shop:make_app('production', debug=False). Without an attribute, \
              `application` is tried and then `app`. A file is written with its path: deploy/shop.py:app.",
         ),
-    one(BASICS, "config", "FILE", "Read settings from this TOML file")
+    one(BASICS, "config", "FILE", "Read settings from this file: TOML, or Python as gunicorn has it")
         .short('c')
-        .found("ostler.toml in the directory of the start, if there is one")
+        .found("ostler.toml in the directory of the start, or else gunicorn.conf.py there")
         .common()
         .more(
             "Keys are the long options without their dashes, `-` or `_` as you like: graceful-timeout = \"2m\". \
              Options that may be repeated take an array. The command line is stronger than the environment (OSTLER_…), \
              the environment is stronger than the file. A reload reads the file again; what happens without an operator, such as \
              the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
-             is not read. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
+             is not read. A file that ends in .py, `file:PATH` and `python:MODULE` are Python programs, with gunicorn's keys and hooks: the site's \
+             interpreter runs them. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
         ),
     many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd")
         .short('b')
@@ -88,11 +89,13 @@ pub static SETTINGS: &[Setting] = &[
          its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \
          http://shop.example.com/. Not asked where each worker imports for itself (see --preload).",
     ),
-    one(PROCESSES, "worker-class", "WORD", "Taken for gunicorn's users: sync or gthread, which mean the same")
+    one(PROCESSES, "worker-class", "WORD", "Taken for gunicorn's users: sync and gthread mean the same, gevent means many threads")
         .short('k')
         .preset("gthread")
         .more(
-            "There is one kind of worker. It has as many threads as --threads says, and slow clients hold none of them.",
+            "There is one kind of worker. It has as many threads as --threads says, and slow clients hold none of them. gevent, \
+             gevent_pywsgi and eventlet ask for 64 threads, but for no more than --worker-connections, unless --threads says otherwise. \
+             Classes for ASGI are refused.",
         ),
     one(PROCESSES, "boot-timeout", "TIME", "How long an import, and then each worker's start, may take")
         .preset("2m")

@@ -7,8 +7,11 @@ use ostler_wire as wire;
 use super::{directory, log_level, name, parse, path};
 use crate::{
     exit::Failure,
-    options::{Options, worker_class},
+    options::{Options, WorkerClass, worker_class},
 };
+
+/// As many requests of one worker may wait at a time where green threads were asked for.
+const GREEN_THREADS: u32 = 64;
 
 /// What a template is told; the master fills in what only it knows.
 pub fn boot(
@@ -49,10 +52,10 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
     if !options.is_given("spool-directory") {
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
-    options.value("worker-class", worker_class)?;
+    let threads = threads(options)?;
     let any = || parse::count(0..=u64::MAX);
     Ok(wire::WorkerSettings {
-        threads: options.value("threads", parse::count(1..=1024))?,
+        threads,
         timeout: options.value("timeout", parse::duration)?,
         slow_request: options.value("slow-request", parse::duration)?,
         keep_alive: options.value("keep-alive", parse::duration)?,
@@ -87,6 +90,27 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,
     })
+}
+
+/// What users of green workers want is that many requests can wait at a time: each has a thread.
+fn threads(options: &mut Options) -> Result<u16, Failure> {
+    if let Some(library) = options.patched.clone() {
+        options.found("threads", "1");
+        options.understood.push(format!(
+            "{library} has replaced Python's threads (monkey patching): each worker serves one request at a time. \
+             Without it, the same code is served by many threads."
+        ));
+        return Ok(1);
+    }
+    let green = options.value("worker-class", worker_class)? == WorkerClass::Green;
+    if green && !options.is_given("threads") {
+        let class = options.given("worker-class").texts[0].clone();
+        let bound = options.value("worker-connections", parse::count(0..=u32::MAX.into()))?;
+        let threads = if bound == 0 { GREEN_THREADS } else { GREEN_THREADS.min(bound) };
+        options.found("threads", threads.to_string());
+        options.understood.push(format!("worker class {class}: each worker serves with {threads} threads"));
+    }
+    options.value("threads", parse::count(1..=1024))
 }
 
 /// The head is held in memory until it is whole, so this is the one limit that cannot be off.

@@ -158,7 +158,7 @@ pub fn instances(invocation: &Invocation) -> Vec<(String, PathBuf)> {
 /// A command of root's that goes to another master than root thinks does harm.
 fn refuse_weak_file(options: &Options) -> Result<(), Failure> {
     let from_file = |name| match &options.given(name).layer {
-        Layer::File(path) => Some(path),
+        Layer::File(path, _) => Some(path),
         _ => None,
     };
     let Some(file) = ["control", "name"].into_iter().find_map(from_file) else { return Ok(()) };

@@ -29,6 +29,7 @@ mod identity;
 mod interpreter;
 mod parse;
 mod passed;
+mod program;
 mod python;
 mod room;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub use control::{Access, find as find_control, instances};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
 pub use passed::{Passed, STORED};
+pub use program::gather;
+use python::Interpreter;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,6 +108,18 @@ pub struct Settings {
     /// The executable is not the one that is installed now.
     #[serde(default)]
     pub new_version: bool,
+    /// Whether gunicorn's configuration has hooks for the master.
+    #[serde(default)]
+    pub master_hooks: bool,
+    /// How the settings were understood, where that is not plain; a sentence each.
+    #[serde(default)]
+    pub understood: Vec<String>,
+    /// Settings that were taken and have no effect here, and why nothing is lost; a sentence each.
+    #[serde(default)]
+    pub needless: Vec<String>,
+    /// What looks like a mistake and was passed over, as gunicorn does; a sentence each.
+    #[serde(default)]
+    pub suspicious: Vec<String>,
     /// What the peers of each listener are believed.
     #[serde(default)]
     pub trust: wire::Trust,
@@ -134,6 +149,18 @@ impl Settings {
         Settings::for_application(application, invocation, options).map(drop)
     }
 
+    /// The interpreter, as far as the layers above a settings file tell.
+    fn interpreter(
+        invocation: &Invocation,
+        options: &mut Options,
+        surroundings: Surroundings,
+    ) -> Result<Interpreter, Failure> {
+        let chdir = working_directory(invocation, options)?;
+        let application = if options.is_given("app") { application(options)? } else { String::new() };
+        let boot = wire::Boot { application, chdir, ..wire::Boot::default() };
+        interpreter(invocation, options, &boot, surroundings)
+    }
+
     fn for_application(
         application: String,
         invocation: &Invocation,
@@ -152,11 +179,12 @@ impl Settings {
         let trust = boot::trust(options)?;
         let mut boot = boot::boot(options, application, &chdir, workers)?;
         boot.access_log = access_log.is_some();
+        boot.gunicorn = program::for_workers(invocation, options);
         let guise = Guise { identity: identity.as_ref(), new_privileges, directory: &chdir };
         let surroundings = Surroundings { environment: &environment, guise };
         let python = interpreter(invocation, options, &boot, surroundings)?;
         let mut settings = Settings {
-            file: options.optional("config", |text| path(&invocation.directory, text))?,
+            file: options.file.clone(),
             binds,
             passed,
             hosts: Vec::new(),
@@ -184,6 +212,15 @@ impl Settings {
             keep_previous: options.switch("keep-previous")?,
             out_of_reach: Vec::new(),
             new_version: false,
+            master_hooks: options.master_hooks,
+            understood: options
+                .gunicorn
+                .iter()
+                .map(|from| in_force(from, workers, options))
+                .chain(options.understood.iter().cloned())
+                .collect(),
+            needless: options.needless.clone(),
+            suspicious: options.suspicious.clone(),
             trust,
             boot,
         };
@@ -274,13 +311,25 @@ fn from_platform(options: &Options) -> bool {
 }
 
 fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
-    if !options.is_given("workers") {
+    if !options.is_given("workers") && options.gunicorn.is_none() {
         // Knows the affinity mask and the quotas of cgroups, version 1 and 2.
         let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, MOST_WORKERS.into()));
         options.found("workers", cpus.to_string());
     }
     let count: u16 = options.value("workers", parse::count(1..=MOST_WORKERS.into()))?;
     Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
+}
+
+/// `gunicorn.conf.py in force: workers=1 (gunicorn's default; 4 processors here)`
+fn in_force(from: &str, workers: NonZeroU16, options: &Options) -> String {
+    let why = match options.is_given("workers") {
+        true => String::new(),
+        false => match std::thread::available_parallelism().map_or(1, usize::from) {
+            1 => " (gunicorn's default; 1 processor here)".into(),
+            count => format!(" (gunicorn's default; {count} processors here)"),
+        },
+    };
+    format!("{from} in force: workers={workers}{why}")
 }
 
 fn logs(options: &Options, chdir: &Path) -> Result<(LogTarget, Option<LogTarget>), Failure> {

@@ -50,7 +50,7 @@ pub fn ask(path: &Path, surroundings: Surroundings) -> Result<Interpreter, Failu
     base_is_there(path)?;
     let asked = AnswerKey::of(path, surroundings).map_err(|error| could_not_run(path, &words(&error)))?;
     let known = asked.answer();
-    let answer = known.clone().map_or_else(|| run(path, surroundings, PATIENCE), Ok)?;
+    let answer = known.clone().map_or_else(|| run(path, &["-c", QUESTION], surroundings, PATIENCE), Ok)?;
     let mut lines = answer.rsplit("ostler asks\n").next().unwrap_or_default().lines();
     let mut line = || lines.next().unwrap_or_default();
     let [implementation, version, flags, executable, prefix, base_prefix] = [(); 6].map(|()| line());
@@ -109,9 +109,10 @@ fn first_two(version: &str) -> [u32; 2] {
     [(); 2].map(|()| parts.next().unwrap_or(0))
 }
 
-fn run(path: &Path, surroundings: Surroundings, patience: Duration) -> Result<String, Failure> {
+/// What an interpreter writes to its standard output, up to the word `end` on a line of its own.
+pub fn run(path: &Path, arguments: &[&str], surroundings: Surroundings, patience: Duration) -> Result<String, Failure> {
     let mut command = Command::new(path);
-    command.args(["-c", QUESTION]);
+    command.args(arguments);
     command.env_clear().envs(surroundings.environment.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let spawned = process::disguise(&mut command, surroundings.guise).and_then(|()| {
@@ -153,7 +154,7 @@ fn listen(child: &mut Child, patience: Duration) -> io::Result<[Vec<u8>; 2]> {
         let mut polled = [PollFd::new(output.as_fd(), wanted[0]), PollFd::new(errors.as_fd(), wanted[1])];
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::other(format!("it did not say who it is within {} s", patience.as_secs_f32())));
+            return Err(io::Error::other(format!("it gave no answer within {} s", patience.as_secs_f32())));
         }
         poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).or_else(interrupted)?;
         let ready = polled.map(|fd| fd.any() == Some(true));
@@ -330,7 +331,7 @@ mod tests {
     fn an_interpreter_that_hangs_is_given_up() {
         let folder = Folder::new();
         let hung = folder.program("hung", "exec tail -f /dev/null");
-        let failure = run(&hung, here(&folder), Duration::from_millis(20)).unwrap_err();
-        assert!(failure.message.ends_with("/hung: it did not say who it is within 0.02 s"), "{failure}");
+        let failure = run(&hung, &[], here(&folder), Duration::from_millis(20)).unwrap_err();
+        assert!(failure.message.ends_with("/hung: it gave no answer within 0.02 s"), "{failure}");
     }
 }

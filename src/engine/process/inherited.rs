@@ -11,9 +11,10 @@ use ostler_wire::{
     log::{self, Process},
     scoreboard::Scoreboard,
 };
+use pyo3::Python;
 use slog::{Level, Logger};
 
-use super::fork;
+use super::{fork, hooks};
 
 /// The settings of a generation, and the descriptors that its workers use.
 pub struct Inherited {
@@ -27,8 +28,9 @@ pub struct Inherited {
 
 impl Inherited {
     /// Waits for the master's first message.
-    pub fn receive(channel: &Channel) -> Result<Inherited, BootFailure> {
+    pub fn receive(py: Python<'_>, channel: &Channel) -> Result<Inherited, BootFailure> {
         match channel.receive() {
+            Ok(Some((ToTemplate::Hooks(boot), _))) => hooks::serve(py, channel, *boot),
             Ok(Some((ToTemplate::Boot(boot), descriptors))) => Inherited::new(*boot, descriptors),
             Ok(Some(_)) => Err(broken("boot", &io::Error::other("the first message was another"))),
             Ok(None) => fork::exit(0),

@@ -10,11 +10,15 @@ use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
 use super::{LEAVING, fork, import::traceback};
+use crate::wsgi::site::Site;
 
 /// Waits for the application's non-daemon threads, runs its atexit functions and flushes its streams, but not beyond
 /// the deadline. The interpreter is not finalized: that may hang, and the kernel frees everything anyway.
-pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static impl Application, log: Logger) -> ! {
-    let LoopEnd::Drained { deadline } = ending else { fork::exit(0) };
+pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static Site, log: Logger) -> ! {
+    let LoopEnd::Drained { deadline } = ending else {
+        application.ends(py, true);
+        fork::exit(0)
+    };
     let watch = log.clone();
     let started = thread::Builder::new().name("ostler-deadline".into()).spawn(move || {
         thread::sleep(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
@@ -25,6 +29,7 @@ pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static impl Applica
         error!(log, "worker ends unwatched"; "reason" => error.to_string());
         fork::exit(1)
     }
+    application.ends(py, false);
     if let Err(error) = LEAVING.import(py).and_then(|leaving| leaving.call_method0("leave")) {
         error!(log, "application raised at exit"; "traceback" => traceback(py, &error));
     }

@@ -3,6 +3,8 @@
 
 pub mod children;
 pub mod fork;
+pub mod gunicorn;
+mod hooks;
 pub mod import;
 mod inherited;
 mod leave;

@@ -14,6 +14,7 @@ use slog::{Level, Logger, error};
 use super::{
     LEAVING,
     fork::{self, Side},
+    gunicorn,
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
     restart::{self, Execution, RestartState},
@@ -63,7 +64,7 @@ fn boot(
     restart::close_on_exec(CHANNEL_FD, true).map_err(|error| broken("keep its channel", &error))?;
     let origin = Execution::note().map_err(|error| broken("read how it was started", &error))?;
     let (inherited, earlier) = match restarted {
-        None => (Inherited::receive(channel)?, None),
+        None => (Inherited::receive(py, channel)?, None),
         Some(note) => {
             let (state, descriptors) =
                 RestartState::read(note).map_err(|error| broken("read what it had kept", &error))?;
@@ -79,6 +80,9 @@ fn boot(
     prepare_interpreter(py, &inherited.boot)
         .and_then(|()| stacks::arm(py, CHANNEL_FD))
         .map_err(|error| unexpected(py, &error))?;
+    gunicorn::make_loggers(py, &inherited.boot, &inherited.template_logger())
+        .map_err(|error| unexpected(py, &error))?;
+    gunicorn::run(py, &inherited.boot)?;
     let import = match earlier {
         Some(import) => import,
         None => match import(py, channel, &inherited, origin) {
@@ -94,7 +98,7 @@ fn boot(
 }
 
 /// Sets sys.argv and sys.path as for a program that runs the application.
-fn prepare_interpreter(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+pub fn prepare_interpreter(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     sys.setattr("argv", [&boot.application])?;
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
@@ -154,7 +158,9 @@ impl Template {
                 Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),
                 Ok(Some((ToTemplate::Inherit, descriptors))) => self.inherited.renew(descriptors),
                 Ok(Some((ToTemplate::Quit, _)) | None) => fork::exit(0),
-                Ok(Some((ToTemplate::Boot(_), _))) => error!(self.log, "told to boot twice"),
+                Ok(Some((ToTemplate::Boot(_) | ToTemplate::Hooks(_) | ToTemplate::Hook(_), _))) => {
+                    error!(self.log, "told to boot twice")
+                }
                 Err(error) => {
                     error!(self.log, "master not understood"; "reason" => error.to_string());
                     fork::exit(1)

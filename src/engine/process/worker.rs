@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use slog::{Logger, error};
 
 use super::{
-    children, fork,
+    children, fork, gunicorn,
     import::{self, unexpected},
     inherited::Inherited,
     leave::leave,
@@ -50,7 +50,7 @@ pub fn run(
     log::count_in(&record.lines_lost);
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(WorkerState::Booting);
-    let site: &Site = match site(py, &inherited, &channel, application, &log) {
+    let site: &Site = match site(py, &inherited, &channel, application, slot, &log) {
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
     };
@@ -69,9 +69,11 @@ fn site(
     inherited: &Inherited,
     channel: &Channel,
     application: Option<Py<PyAny>>,
+    slot: u16,
     log: &Logger,
 ) -> Result<Site, BootFailure> {
     stacks::arm(py, channel.as_fd().as_raw_fd()).map_err(|error| unexpected(py, &error))?;
+    gunicorn::forked(py, &inherited.boot, slot, log)?;
     let application = match application {
         Some(application) => application.into_bound(py),
         None => {
@@ -81,8 +83,10 @@ fn site(
             application
         }
     };
+    gunicorn::settle(py, &inherited.boot).map_err(|error| unexpected(py, &error))?;
+    let hooks = gunicorn::initialised(py, &inherited.boot, log);
     let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;
-    Site::new(py, application, &inherited.boot, stacks, log.clone()).map_err(|error| unexpected(py, &error))
+    Site::new(py, application, &inherited.boot, hooks, stacks, log.clone()).map_err(|error| unexpected(py, &error))
 }
 
 fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {

@@ -20,7 +20,11 @@ use super::{
     start_response::{WsgiResponse, held},
 };
 use crate::{
-    process::{children, fork, import::traceback},
+    process::{
+        children, fork,
+        gunicorn::{self, RequestHooks},
+        import::traceback,
+    },
     python::{
         lock::Lock,
         object::{self, KeptBytes},
@@ -36,6 +40,7 @@ pub struct Site {
     kinds: Kinds,
     constant: Py<PyDict>,
     boot: Boot,
+    hooks: Option<RequestHooks>,
     stacks: Stacks,
     log: Logger,
 }
@@ -57,12 +62,13 @@ impl Site {
         py: Python<'_>,
         application: Bound<'_, PyAny>,
         boot: &Boot,
+        hooks: Option<RequestHooks>,
         stacks: Stacks,
         log: Logger,
     ) -> PyResult<Site> {
         let serving = SERVING.import(py)?;
         let constant = PyDict::new(py);
-        constant.set_item("SERVER_SOFTWARE", concat!("ostler/", env!("CARGO_PKG_VERSION")))?;
+        constant.set_item("SERVER_SOFTWARE", gunicorn::server_software(boot))?;
         constant.set_item("wsgi.version", (1, 0))?;
         let errors = (wrap_pyfunction!(write_to_log, py)?, log::place().as_raw_fd());
         constant.set_item("wsgi.errors", serving.call_method1("error_stream", errors)?)?;
@@ -77,6 +83,7 @@ impl Site {
             kinds: Kinds::new(&serving, boot.worker.sendfile)?,
             constant: constant.unbind(),
             boot: boot.clone(),
+            hooks,
             stacks,
             log,
         })
@@ -106,6 +113,7 @@ impl Site {
         start_response: &Bound<'_, PyAny>,
         line: Line,
     ) {
+        let hooks = self.hooks.as_ref().and_then(|hooks| Some((hooks, self.hook(hooks.before(environ), line)?)));
         match object::call(self.application.bind(reply.py()), environ, start_response) {
             Ok(result) => {
                 if let Err(fault) = deliver(&self.kinds, reply, &result) {
@@ -115,9 +123,24 @@ impl Site {
             }
             Err(error) => self.explain(reply, line, Fault::Raised(error)),
         }
+        if let Some((hooks, seen)) = hooks
+            && let Some((status, fields, sent)) = held(reply).ok().map(|mut reply| reply.described())
+        {
+            self.hook(hooks.after(seen, environ, status, fields, sent), line);
+        }
         if let Ok(mut reply) = held(reply) {
             reply.note_environ(environ);
         }
+    }
+
+    /// What a hook returned. One that raised is logged where it was called; this is the rest.
+    fn hook<T>(&self, called: PyResult<T>, line: Line) -> Option<T> {
+        called.inspect_err(|error| Python::attach(|py| self.log_exception(py, line, error))).ok()
+    }
+
+    /// The worker ends; `at_once`: without waiting for requests.
+    pub fn ends(&self, py: Python<'_>, at_once: bool) {
+        gunicorn::ends(py, &self.boot, at_once, &self.log);
     }
 
     /// Ends an incomplete response so that the client notices, and logs why.
@@ -221,6 +244,7 @@ impl Application for Site {
     }
 
     fn abandon(&self, code: i32) -> ! {
+        gunicorn::aborts();
         // Nothing is flushed: standard output and wsgi.errors are line-buffered, so only unfinished lines are lost.
         fork::exit(code)
     }

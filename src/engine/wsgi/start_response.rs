@@ -251,6 +251,17 @@ impl WsgiResponse {
         }
     }
 
+    /// Status, fields and the bytes of the body that were sent, for hooks. Without a head of the application's, what the server answered.
+    pub fn described(&mut self) -> (String, Vec<(String, String)>, u64) {
+        let text = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
+        let status = match self.head.begun() {
+            true => format!("{} {}", self.head.status(), text(self.head.phrase())),
+            false => "500 Internal Server Error".to_owned(),
+        };
+        let fields = self.head.fields().map(|(name, value)| (text(name), text(value))).collect();
+        (status, fields, self.response().map_or(0, |response| response.body_sent()))
+    }
+
     /// After an exception: the server's own 500, or a cut that the client notices.
     pub fn fail(&mut self) {
         if let Ok(response) = self.response() {

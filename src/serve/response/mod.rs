@@ -245,6 +245,11 @@ impl Response<'_> {
         let _ = self.whole(&answer.head, &answer.body, &mut |wait| wait());
     }
 
+    /// The bytes of the body that were sent, or handed over to be sent.
+    pub fn body_sent(&self) -> u64 {
+        self.out.body_sent()
+    }
+
     /// The keys of the environ that the access log shows.
     pub fn logged_environ(&self) -> &[String] {
         &self.out.shared.logged_environ

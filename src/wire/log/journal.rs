@@ -64,7 +64,7 @@ pub fn record(entry: &Entry) -> Vec<u8> {
     fields.add("OSTLER_PROCESS", &entry.process.to_string());
     fields.add("OSTLER_PHRASE", &entry.phrase);
     let (generation, slot) = match entry.process {
-        Process::Master => (None, None),
+        Process::Master | Process::Hooks => (None, None),
         Process::Template(generation) => (generation, None),
         Process::Worker(generation, slot) => (Some(generation), Some(slot)),
     };

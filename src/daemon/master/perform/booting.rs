@@ -6,19 +6,20 @@ use ostler_wire::{
     self as wire, FromTemplate, Listener, ToTemplate,
     scoreboard::{MOST_SLOTS, Scoreboard},
 };
-use slog::{error, info, warn};
+use slog::{debug, error, info, warn};
 
 use super::{Performer, system};
 use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::{Event, Number, Plan},
+        hooks::Hooks,
         spawn,
         team::{Crashes, Team},
     },
     resources::{
         line::Line,
-        listen::{self, ListenerId},
+        listen::{self, Bound, ListenerId},
         logs::Logs,
     },
     settings::Settings,
@@ -32,13 +33,25 @@ const LITTLE_MORE: Duration = Duration::from_secs(5);
 /// What no bound means: a century.
 const FOREVER: Duration = Duration::from_secs(3_155_760_000);
 
+/// Where a generation's settings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Another generation has them.
+    InForce,
+    /// They were read for this one.
+    Read,
+}
+
 impl Performer<'_> {
     /// With the settings of another generation, with those that main has read, or with what there is to be read now: that may take its
     /// time, so that a child does it.
     pub(super) fn boot(&mut self, generation: Number, like: Option<Number>) -> Option<Event> {
         let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
-        if let Some(settings) = in_force.or_else(|| self.first.take()) {
-            return Some(self.boot_with(generation, settings));
+        if let Some(settings) = in_force {
+            return Some(self.boot_with(generation, settings, Origin::InForce));
+        }
+        if let Some(settings) = self.first.take() {
+            return Some(self.boot_with(generation, settings, Origin::Read));
         }
         match Errand::begin(READING, || self.read_settings()) {
             Ok(errand) => {
@@ -64,7 +77,7 @@ impl Performer<'_> {
             Err(Failure::new(Exit::System, format!("the settings could not be read within {within} s")))
         });
         Some(Some(match read {
-            Ok(settings) => self.boot_with(generation, settings),
+            Ok(settings) => self.boot_with(generation, settings, Origin::Read),
             Err(failure) => Event::Unbootable { generation, failure },
         }))
     }
@@ -77,8 +90,8 @@ impl Performer<'_> {
         }
     }
 
-    pub(super) fn boot_with(&mut self, generation: Number, settings: Settings) -> Event {
-        match self.try_boot(generation, settings) {
+    pub(super) fn boot_with(&mut self, generation: Number, settings: Settings, origin: Origin) -> Event {
+        match self.try_boot(generation, settings, origin) {
             Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
             Err(failure) => {
                 self.close_unused();
@@ -87,11 +100,20 @@ impl Performer<'_> {
         }
     }
 
-    pub(super) fn try_boot(&mut self, generation: Number, settings: Settings) -> Result<(i32, Plan), Failure> {
+    pub(super) fn try_boot(
+        &mut self,
+        generation: Number,
+        settings: Settings,
+        origin: Origin,
+    ) -> Result<(i32, Plan), Failure> {
         let plan = self.plan(&settings)?;
         let logs = Logs::open(&settings, &self.standard)?;
         let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
             .map_err(|error| system("make a scoreboard", error))?;
+        if origin == Origin::Read {
+            let boot = self.boot_of(generation, &plan, &settings, &logs);
+            self.hooks = Hooks::begin(self.hooks.take(), &settings, &logs, &boot, &self.log);
+        }
         let (pid, held, line) = spawn::template(&settings, &logs)?;
         self.children.insert(pid, held);
         let mut team = Team {
@@ -125,8 +147,15 @@ impl Performer<'_> {
         for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
             info!(self.log, "listening"; "address" => &bound.told.name);
         }
+        settings.understood.iter().for_each(|told| info!(self.log, "{told}"));
         for why in settings.passed_over() {
             warn!(self.log, "passed socket not used"; "reason" => why);
+        }
+        for why in &settings.needless {
+            debug!(self.log, "setting without effect"; "reason" => why);
+        }
+        for why in &settings.suspicious {
+            warn!(self.log, "setting passed over"; "reason" => why);
         }
         for why in &settings.out_of_reach {
             warn!(self.log, "setting out of reach"; "reason" => why);
@@ -151,16 +180,23 @@ impl Performer<'_> {
         })
     }
 
+    fn boot_of(&self, generation: Number, plan: &Plan, settings: &Settings, logs: &Logs) -> wire::Boot {
+        let bound = plan.listeners.iter().filter_map(|&id| self.listeners.at(id));
+        let listener = |bound: &Bound| Listener { trust: settings.trust.clone(), ..bound.told.clone() };
+        wire::Boot {
+            generation: generation.0,
+            slots: plan.slots,
+            workers: plan.workers,
+            access_log: logs.access().is_some(),
+            listeners: bound.map(listener).collect(),
+            ..settings.boot.clone()
+        }
+    }
+
     /// A template that is dead already will be noticed by its exit.
     pub(super) fn send_boot(&self, generation: Number, plan: &Plan, team: &mut Team) {
         let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
-        let mut boot = team.settings.boot.clone();
-        boot.generation = generation.0;
-        boot.slots = plan.slots;
-        boot.workers = plan.workers;
-        boot.access_log = team.logs.access().is_some();
-        let trust = &team.settings.trust;
-        boot.listeners = bound.iter().map(|bound| Listener { trust: trust.clone(), ..bound.told.clone() }).collect();
+        let boot = self.boot_of(generation, plan, &team.settings, &team.logs);
         let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
         carried.extend(team.logs.access());
         carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
@@ -186,6 +222,9 @@ impl Performer<'_> {
         team.scoreboard.clear(slot);
         team.workers.insert(slot, ours);
         team.tell_reach();
+        if let Some(hooks) = &mut self.hooks {
+            hooks.forking(slot, &self.log);
+        }
         let template = team.template.as_mut().ok_or_else(gone)?;
         template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])
     }

@@ -42,6 +42,9 @@ impl Performer<'_> {
         match PidFd::of_child(pid) {
             Ok(held) => {
                 self.children.insert(pid, held);
+                if let Some(hooks) = &mut self.hooks {
+                    hooks.forked(slot, pid, &self.log);
+                }
                 Event::Template { generation, says: FromTemplate::Forked { slot, pid } }
             }
             Err(_) => Event::Alleged { generation, slot, pid },

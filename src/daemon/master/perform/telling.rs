@@ -38,6 +38,11 @@ impl Performer<'_> {
             Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
             _ => {}
         }
+        if let Note::Scaled(count) = note
+            && let Some(hooks) = &mut self.hooks
+        {
+            hooks.count_is(*count, &self.log);
+        }
         let cause = match note {
             Note::Replacing(_, why) => Some(why.to_string()),
             Note::WorkerLost { exit, .. } => Some(exit.to_string()),
@@ -89,6 +94,9 @@ impl Performer<'_> {
             }
             if let Some(template) = &mut team.template {
                 let _ = template.send(&ToTemplate::Reopen, &carried);
+            }
+            if let Some(hooks) = self.hooks.as_mut().filter(|_| Some(*number) == serving) {
+                hooks.reopen(&team.logs);
             }
             if Some(*number) == serving
                 && let Err(error) = wire::log::replace(team.logs.error(), &[2])

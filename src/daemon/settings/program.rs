@@ -1,0 +1,225 @@
+//! Settings files that are Python programs: gunicorn.conf.py. The interpreter of the site runs the program and says what it set.
+//!
+//! It runs with the rights of `--user`, if that stands on the command line or in the environment, and with our own if not. In the first
+//! case it may be code of the site's user, and does not say which files root opens.
+
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf, time::Duration};
+
+use ostler_wire::{Gunicorn, ProgramSource};
+use serde::Deserialize;
+
+use super::{Settings, environment::Surroundings, identity, python};
+use crate::{
+    exit::{Exit, Failure},
+    options::{self, Fate, FileTexts, Invocation, Options, SETTINGS, Setting, Texts},
+    sys::process::Guise,
+};
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The package that stands in for gunicorn's, and the code that runs the file.
+const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
+
+/// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
+const KEYS: [&str; 40] = [
+    "access_log_format",
+    "accesslog",
+    "backlog",
+    "bind",
+    "capture_output",
+    "chdir",
+    "control_socket",
+    "control_socket_mode",
+    "daemon",
+    "errorlog",
+    "forwarded_allow_ips",
+    "graceful_timeout",
+    "group",
+    "header_map",
+    "keepalive",
+    "limit_request_field_size",
+    "limit_request_fields",
+    "limit_request_line",
+    "loglevel",
+    "max_requests",
+    "max_requests_jitter",
+    "pidfile",
+    "preload_app",
+    "proc_name",
+    "proxy_allow_ips",
+    "proxy_protocol",
+    "pythonpath",
+    "raw_env",
+    "root_path",
+    "sendfile",
+    "server_header",
+    "threads",
+    "timeout",
+    "tmp_upload_dir",
+    "umask",
+    "user",
+    "worker_class",
+    "worker_connections",
+    "workers",
+    "wsgi_app",
+];
+
+/// What only root may say of what root does.
+const ROOTS: [&str; 7] = ["user", "group", "chdir", "pidfile", "errorlog", "accesslog", "control_socket"];
+
+/// What the program answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Failed {
+        path: String,
+        line: Option<u32>,
+        reason: String,
+        traceback: String,
+    },
+    #[serde(untagged)]
+    Said {
+        path: PathBuf,
+        said: BTreeMap<String, Value>,
+        patched: Option<String>,
+    },
+}
+
+/// What one variable of it holds.
+#[derive(Deserialize)]
+struct Value {
+    /// As they would be typed; none for None.
+    texts: Vec<String>,
+    line: Option<u32>,
+    /// Of a value that cannot be typed.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    callable: bool,
+}
+
+/// Lays all layers over each other, and runs the settings file if it is a program.
+pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure> {
+    let Some((program, config)) = options::program(invocation, typed) else {
+        return Options::gather(invocation, typed);
+    };
+    let mut below = Options::without_file(invocation, typed)?;
+    let identity = identity::identity(&below)?;
+    let guise = Guise { identity: identity.as_ref(), new_privileges: false, directory: &invocation.directory };
+    let environment = super::environment::environment(invocation, &below, identity.as_ref())?;
+    let surroundings = Surroundings { environment: &environment, guise };
+    let python = Settings::interpreter(invocation, &mut below, surroundings)?.executable;
+    let (kind, name) = match &program {
+        ProgramSource::File(path) => ("file", path.to_string_lossy()),
+        ProgramSource::Module(module) => ("module", module.into()),
+    };
+    if let ProgramSource::File(path) = &program
+        && let Err(error) = std::fs::File::open(path)
+    {
+        let (path, why) = (path.display(), crate::exit::words(&error));
+        return Err(Failure::usage(format!("could not read {path}: {why}")));
+    }
+    let directory = invocation.directory.to_string_lossy();
+    let output = python::run(&python, &["-c", CODE, kind, &name, &directory], surroundings, PATIENCE)
+        .map_err(|failure| Failure { exit: Exit::Usage, ..failure.after(&format!("could not run {name}")) })?;
+    let answer = output.rsplit("ostler runs\n").next().unwrap_or_default().trim_end_matches("\nend");
+    let answer = serde_json::from_str(answer).map_err(|error| Failure::usage(format!("{name}: no answer: {error}")))?;
+    let said = match answer {
+        Answer::Said { path, said, patched } => FileTexts { patched, ..read(path, said, identity.is_some())? },
+        Answer::Failed { path, line, reason, traceback } => {
+            let mut message = path;
+            if let Some(line) = line {
+                let _ = write!(message, ", line {line}");
+            }
+            return Err(Failure { traceback, ..Failure::usage(format!("{message}: {reason}")) });
+        }
+    };
+    Options::with_program(invocation, typed, config, program, said)
+}
+
+/// What template and workers are told of gunicorn's configuration, where that is in force.
+pub fn for_workers(invocation: &Invocation, options: &Options) -> Option<Gunicorn> {
+    let value = |key: &str| {
+        let setting = ours(key).expect("a test looks up every key");
+        (key.to_owned(), options.given(setting.name).texts.clone())
+    };
+    options.gunicorn.as_ref().map(|_| Gunicorn {
+        source: options.program.clone(),
+        directory: invocation.directory.clone(),
+        settings: KEYS.iter().map(|key| value(key)).collect(),
+    })
+}
+
+/// The settings among the variables. With `weak`, it may be the site's user who speaks.
+fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<FileTexts, Failure> {
+    let mut file = FileTexts { path, ..FileTexts::default() };
+    for (key, value) in said {
+        let place = match value.line {
+            Some(line) => format!("{}, line {line}: {key}", file.path.display()),
+            None => format!("{}: {key}", file.path.display()),
+        };
+        let refuse = |why: &str| Err(Failure::usage(format!("{place}: {why}")));
+        if let Some(setting) = ours(&key) {
+            if value.texts.iter().all(String::is_empty) && value.kind.is_none() {
+                continue;
+            }
+            if let Some(kind) = &value.kind {
+                return refuse(&format!("expected {}, found {kind}", setting.value));
+            }
+            let makes_socket = key == "bind" && value.texts.iter().any(|text| text.contains("unix:"));
+            if weak && (ROOTS.contains(&key.as_str()) || makes_socket) && value.texts != ["-"] {
+                let flag = setting.flag();
+                return refuse(&format!(
+                    "the file runs as the user of --user, who does not say what root does. Say {flag} on the command line."
+                ));
+            }
+            file.texts.insert(setting.name, texts(setting, value.texts));
+            value.line.map(|line| file.lines.insert(setting.name, line));
+        } else if let Some(foreign) = options::foreign(&key).filter(|foreign| foreign.key.replace('-', "_") == key) {
+            match foreign.says(&value.texts.join(",")) {
+                None => {}
+                Some(Fate::Hook) if value.callable => {}
+                Some(Fate::MasterHook) if value.callable => file.master_hooks = true,
+                Some(Fate::Hook | Fate::MasterHook) => return refuse("expected a function"),
+                Some(Fate::Needless(why)) => file.needless.push(format!("{place} has no effect: {why}")),
+                Some(Fate::Means(name, text)) => {
+                    file.texts.insert(options::setting(name).name, vec![text.to_owned()]);
+                }
+                Some(Fate::Refused(why)) => return refuse(&format!("ostler has no such setting: {why}")),
+            }
+        } else if let Some(near) = options::nearest_key(&key.replace('_', "-")).filter(|_| !value.callable) {
+            let near = near.replace('-', "_");
+            file.suspicious.push(format!("{place} is no setting of gunicorn's, and is ignored; the nearest is {near}"));
+        }
+    }
+    Ok(file)
+}
+
+fn ours(key: &str) -> Option<&'static Setting> {
+    let name = KEYS.contains(&key).then(|| key.replace('_', "-"))?;
+    SETTINGS.iter().find(|setting| setting.name == name || setting.aliases.contains(&name.as_str()))
+}
+
+/// gunicorn tells versions of the PROXY header apart; here each is taken.
+fn texts(setting: &Setting, texts: Vec<String>) -> Vec<String> {
+    match (setting.name, texts.as_slice()) {
+        ("proxy-protocol", [text]) if ["on", "true", "v1", "v2"].contains(&text.to_ascii_lowercase().as_str()) => {
+            vec!["auto".into()]
+        }
+        (_, [text]) => setting.kind.split(text),
+        _ => texts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_one_of_a_setting() {
+        for key in KEYS {
+            assert!(ours(key).is_some(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+"""What programs import from gunicorn, where gunicorn itself is not installed: its names, with ostler behind them."""
+
+import sys
+
+VERSION = (27, 0, 1)
+
+# Every setting that is no hook, with gunicorn's default.
+DEFAULTS = {
+    "access_log_format": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"',
+    "accesslog": None,
+    "backlog": 2048,
+    "bind": ["127.0.0.1:8000"],
+    "ca_certs": None,
+    "capture_output": False,
+    "cert_reqs": 0,
+    "certfile": None,
+    "chdir": ".",
+    "check_config": False,
+    "ciphers": None,
+    "config": "./gunicorn.conf.py",
+    "control_socket": None,
+    "daemon": False,
+    "default_proc_name": "gunicorn",
+    "disable_redirect_access_to_syslog": False,
+    "dogstatsd_tags": "",
+    "enable_stdio_inheritance": False,
+    "errorlog": "-",
+    "forwarded_allow_ips": "127.0.0.1,::1",
+    "forwarder_headers": ["SCRIPT_NAME", "PATH_INFO"],
+    "graceful_timeout": 30,
+    "group": None,
+    "header_map": "drop",
+    "keepalive": 2,
+    "keyfile": None,
+    "limit_request_field_size": 8190,
+    "limit_request_fields": 100,
+    "limit_request_line": 4094,
+    "logconfig": None,
+    "logconfig_dict": {},
+    "logconfig_json": None,
+    "logger_class": "gunicorn.glogging.Logger",
+    "loglevel": "info",
+    "max_requests": 0,
+    "max_requests_jitter": 0,
+    "paste": None,
+    "pidfile": None,
+    "preload_app": False,
+    "print_config": False,
+    "proc_name": "gunicorn",
+    "proxy_allow_ips": "127.0.0.1,::1",
+    "proxy_protocol": False,
+    "pythonpath": None,
+    "raw_env": [],
+    "reload": False,
+    "reload_engine": "auto",
+    "reload_extra_files": [],
+    "reuse_port": False,
+    "secure_scheme_headers": {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
+    "sendfile": None,
+    "spew": False,
+    "statsd_host": None,
+    "statsd_prefix": "",
+    "syslog": False,
+    "syslog_addr": "udp://localhost:514",
+    "syslog_facility": "user",
+    "syslog_prefix": None,
+    "threads": 1,
+    "timeout": 30,
+    "tmp_upload_dir": None,
+    "umask": 0,
+    "user": None,
+    "worker_class": "sync",
+    "worker_connections": 1000,
+    "worker_tmp_dir": None,
+    "workers": 1,
+    "wsgi_app": None,
+}
+
+
+def fill_gunicorn(module):
+    module.version_info = VERSION
+    module.__version__ = ".".join(map(str, VERSION))
+    module.SERVER = "gunicorn"
+    module.SERVER_SOFTWARE = f"gunicorn/{module.__version__}"
+
+
+def fill_config(module):
+    class Setting:
+        """One entry of `Config.settings`."""
+
+        name = value = default = section = cli = validator = type = meta = action = short = desc = None
+
+        def __init__(self, name=None, value=None):
+            self.name, self.value = name or self.name, value
+
+        def get(self):
+            return self.value
+
+        def set(self, value):
+            self.value = value
+
+        def copy(self):
+            return Setting(self.name, self.value)
+
+    class Config:
+        """`cfg`: settings by name."""
+
+        def __init__(self, usage=None, prog=None):
+            made = {name: Setting(name, value) for name, value in DEFAULTS.items()}
+            self.__dict__.update(settings=made, usage=usage, prog=prog, env_orig={}, is_ssl=False, address=[], said={})
+
+        def __getattr__(self, name):
+            try:
+                return self.__dict__["settings"][name].get()
+            except KeyError:
+                raise AttributeError(f"No configuration setting for: {name}") from None
+
+        def __setattr__(self, name, value):
+            self.set(name, value)
+
+        def set(self, name, value):
+            self.said[name] = value
+            self.settings.setdefault(name, Setting(name)).set(value)
+
+        @property
+        def worker_class_str(self):
+            return str(self.worker_class)
+
+    def validate_callable(arity):
+        def validate(value):
+            if not callable(value):
+                raise TypeError("Value is not callable: %s" % value)
+            return value
+
+        return validate
+
+    module.Setting, module.Config, module.validate_callable = Setting, Config, validate_callable
+    module.make_settings = lambda ignore=None: {name: Setting(name, value) for name, value in DEFAULTS.items()}
+    module.KNOWN_SETTINGS = []
+    for name in ("bool", "string", "list_string", "pos_int", "dict", "class", "file_exists"):
+        setattr(module, f"validate_{name}", lambda value: value)
+
+
+def config():
+    """A new `cfg`, whatever gunicorn is installed."""
+    made = type(sys)("config")
+    fill_config(made)
+    return made.Config()
+
+
+def fill_glogging(module):
+    import datetime
+    import json
+    import logging
+    import logging.config
+    import os
+    import time
+    import traceback
+
+    module.CONFIG_DEFAULTS = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "root": {"level": "INFO", "handlers": ["console"]},
+        "loggers": {
+            "gunicorn.error": {"level": "INFO", "handlers": ["error_console"], "propagate": True, "qualname": "gunicorn.error"},
+            "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": True, "qualname": "gunicorn.access"},
+        },
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stdout"},
+            "error_console": {"class": "logging.StreamHandler", "formatter": "generic", "stream": "ext://sys.stderr"},
+        },
+        "formatters": {
+            "generic": {
+                "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+                "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+                "class": "logging.Formatter",
+            }
+        },
+    }
+
+    class SafeAtoms(dict):
+        """The atoms of an access log line: quotation marks are escaped, and what is missing is `-`."""
+
+        def __init__(self, atoms):
+            super().__init__()
+            for key, value in atoms.items():
+                self[key] = value.replace('"', '\\"') if isinstance(value, str) else value
+
+        def __getitem__(self, key):
+            if key.startswith("{"):
+                key = key.lower()
+            return super().__getitem__(key) if key in self else "-"
+
+    class Logger:
+        """Writes the error log, and the access log where a configuration of `logging` or a class of its own asks for that."""
+
+        LOG_LEVELS = {name: getattr(logging, name.upper()) for name in ("critical", "error", "warning", "info", "debug")}
+        loglevel = logging.INFO
+        error_fmt = r"%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+        datefmt = r"[%Y-%m-%d %H:%M:%S %z]"
+        access_fmt = "%(message)s"
+        syslog_fmt = "[%(process)d] %(message)s"
+        atoms_wrapper_class = SafeAtoms
+
+        def __init__(self, cfg):
+            self.error_log = logging.getLogger("gunicorn.error")
+            self.access_log = logging.getLogger("gunicorn.access")
+            self.error_handlers, self.access_handlers, self.logfile, self.cfg = [], [], None, cfg
+            self.setup(cfg)
+
+        def setup(self, cfg):
+            self.loglevel = self.LOG_LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
+            self.error_log.setLevel(self.loglevel)
+            self.access_log.setLevel(logging.INFO)
+            if cfg.logconfig_dict or cfg.logconfig_json:
+                config = dict(module.CONFIG_DEFAULTS)
+                if cfg.logconfig_dict:
+                    config.update(cfg.logconfig_dict)
+                else:
+                    with open(cfg.logconfig_json, encoding="utf-8") as file:
+                        config.update(json.load(file))
+                self.forget_handlers()
+                logging.config.dictConfig(config)
+            elif cfg.logconfig:
+                self.forget_handlers()
+                defaults = {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
+                logging.config.fileConfig(cfg.logconfig, defaults=defaults, disable_existing_loggers=False)
+
+        def forget_handlers(self):
+            for logger in (self.error_log, self.access_log):
+                for handler in list(logger.handlers):
+                    logger.removeHandler(handler)
+                logger.propagate = True
+
+        def critical(self, msg, *args, **kwargs):
+            self.error_log.critical(msg, *args, **kwargs)
+
+        def error(self, msg, *args, **kwargs):
+            self.error_log.error(msg, *args, **kwargs)
+
+        def warning(self, msg, *args, **kwargs):
+            self.error_log.warning(msg, *args, **kwargs)
+
+        def info(self, msg, *args, **kwargs):
+            self.error_log.info(msg, *args, **kwargs)
+
+        def debug(self, msg, *args, **kwargs):
+            self.error_log.debug(msg, *args, **kwargs)
+
+        def exception(self, msg, *args, **kwargs):
+            self.error_log.exception(msg, *args, **kwargs)
+
+        def log(self, lvl, msg, *args, **kwargs):
+            if isinstance(lvl, str):
+                lvl = self.LOG_LEVELS.get(lvl.lower(), logging.INFO)
+            self.error_log.log(lvl, msg, *args, **kwargs)
+
+        def atoms(self, resp, req, environ, request_time):
+            status = resp.status if isinstance(resp.status, str) else str(resp.status)
+            status = status.split(None, 1)[0]
+            microseconds = request_time.seconds * 1_000_000 + request_time.microseconds
+            atoms = {
+                "h": environ.get("REMOTE_ADDR", "-"),
+                "l": "-",
+                "u": self._get_user(environ) or "-",
+                "t": self.now(),
+                "r": "%s %s %s" % (environ["REQUEST_METHOD"], environ.get("RAW_URI", ""), environ["SERVER_PROTOCOL"]),
+                "s": status,
+                "m": environ.get("REQUEST_METHOD"),
+                "U": environ.get("PATH_INFO"),
+                "q": environ.get("QUERY_STRING"),
+                "H": environ.get("SERVER_PROTOCOL"),
+                "b": str(resp.sent) if getattr(resp, "sent", None) is not None else "-",
+                "B": getattr(resp, "sent", None),
+                "f": environ.get("HTTP_REFERER", "-"),
+                "a": environ.get("HTTP_USER_AGENT", "-"),
+                "T": request_time.seconds,
+                "D": microseconds,
+                "M": microseconds // 1000,
+                "L": "%d.%06d" % (request_time.seconds, request_time.microseconds),
+                "p": "<%s>" % os.getpid(),
+            }
+            for pairs, letter in ((req.headers, "i"), (resp.headers, "o"), (environ.items(), "e")):
+                pairs = pairs.items() if hasattr(pairs, "items") else pairs
+                atoms.update({"{%s}%s" % (name.lower(), letter): value for name, value in pairs})
+            return atoms
+
+        def access(self, resp, req, environ, request_time):
+            safe = self.atoms_wrapper_class(self.atoms(resp, req, environ, request_time))
+            try:
+                self.access_log.info(self.cfg.access_log_format, safe)
+            except Exception:
+                self.error(traceback.format_exc())
+
+        def now(self):
+            return time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
+
+        def reopen_files(self):
+            pass
+
+        def close_on_exec(self):
+            pass
+
+        def _get_user(self, environ):
+            scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+            if scheme.lower() != "basic":
+                return None
+            import base64
+
+            try:
+                return base64.b64decode(value.strip()).decode("utf-8").partition(":")[0]
+            except ValueError:
+                return None
+
+    module.SafeAtoms, module.Logger, module.logging, module.datetime = SafeAtoms, Logger, logging, datetime
+    module.loggers = lambda: [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+
+
+def fill_app(module):
+    module.__path__ = []
+
+
+def fill_workers(module):
+    module.__path__ = []
+    module.SUPPORTED_WORKERS = {name: name for name in ("sync", "gthread", "gevent", "eventlet")}
+
+
+def fill_worker_base(module):
+    module.Worker = type("Worker", (), {"__doc__": "gunicorn's kinds of workers have no meaning for ostler."})
+
+
+def fill_worker(module):
+    from gunicorn.workers.base import Worker
+
+    for name in {"sync": ["SyncWorker"], "gthread": ["ThreadWorker"], "ggevent": ["GeventWorker", "GeventPyWSGIWorker"]}[
+        module.__name__.rpartition(".")[2]
+    ]:
+        setattr(module, name, type(name, (Worker,), {"__module__": module.__name__}))
+
+
+def fill_arbiter(module):
+    module.Arbiter = type("Arbiter", (), {"__doc__": "ostler's master runs no Python."})
+
+
+def fill_util(module):
+    import importlib
+
+    module.import_app = lambda name: getattr(importlib.import_module(name.partition(":")[0]), name.partition(":")[2] or "application")
+
+
+MODULES = {
+    "gunicorn": fill_gunicorn,
+    "gunicorn.arbiter": fill_arbiter,
+    "gunicorn.config": fill_config,
+    "gunicorn.glogging": fill_glogging,
+    "gunicorn.util": fill_util,
+    "gunicorn.workers": fill_workers,
+    "gunicorn.workers.base": fill_worker_base,
+    "gunicorn.workers.ggevent": fill_worker,
+    "gunicorn.workers.gthread": fill_worker,
+    "gunicorn.workers.sync": fill_worker,
+}
+
+
+class Finder:
+    """Stands behind all others, so that an installed gunicorn is found first."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name not in MODULES:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, Finder, origin="ostler", is_package=name in ("gunicorn", "gunicorn.workers"))
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        MODULES[module.__name__](module)
+
+
+sys.meta_path.append(Finder)

@@ -1,0 +1,251 @@
+//! Who replaces the word `gunicorn` by `ostler` keeps his configuration: gunicorn.conf.py, GUNICORN_CMD_ARGS, the options, and the
+//! hooks of the workers.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use ostler_tests::{Python, Refused, Rig};
+
+const APP: &str = "
+import logging, os
+logger = logging.getLogger('gunicorn.error')
+logger.info('imported at level %s', logger.level)
+def application(environ, start_response):
+    logger.warning('asked for %s', environ['PATH_INFO'])
+    if environ['PATH_INFO'] == '/hang':
+        import time
+        time.sleep(3600)
+    start_response('201 Created', [('Content-Type', 'text/plain'), ('X-One', '1')])
+    return [' '.join([os.environ.get('FROM_FILE', '-'), environ['SERVER_SOFTWARE'].partition('/')[0]]).encode()]
+";
+
+/// A site with this gunicorn.conf.py, of whose workers nothing is said.
+fn rig(configuration: &str) -> Rig {
+    Rig::with_source(APP).without_workers().file("gunicorn.conf.py", configuration)
+}
+
+fn check(rig: &Rig) -> Refused {
+    rig.run(&["check"])
+}
+
+#[test]
+fn the_file_of_the_start_directory_is_in_force() {
+    for python in Python::every() {
+        let site = rig("import os, gunicorn\n\
+                        from gunicorn.glogging import Logger\n\
+                        os.environ['FROM_FILE'] = f\"{'from'} file\"\n\
+                        threads = '2'\nmax_requests = None\nhelper = lambda: 1\nport = 1\nBIND = 'nowhere'\n")
+        .python(python)
+        .start();
+        let line = site.log("gunicorn.conf.py in force: workers=1 (gunicorn's default; ");
+        assert!(line.text().contains(" here)"), "{line:?}");
+        assert_eq!(site.get("/").text(), "from file gunicorn", "on CPython {}", python.version);
+    }
+}
+
+#[test]
+fn a_site_without_gunicorn_s_configuration_has_its_loggers_and_not_its_name() {
+    let site = Rig::with_source(APP).start();
+    site.log("imported at level 20");
+    assert_eq!(site.get("/here").text(), "- ostler");
+    assert!(site.log("asked for /here").text().contains(" warning "));
+}
+
+#[test]
+fn each_setting_says_where_it_comes_from() {
+    let rig = rig("import os\n\nbind = [':1', 'unix:x']\nif True:\n    timeout = 7\nworkers = int('3')\n")
+        .env("GUNICORN_CMD_ARGS", "--workers 5 '--access-logformat=%(h)s x'")
+        .option("--graceful-timeout", "9");
+    let settings = rig.run(&["settings"]).output;
+    let line = |name: &str| {
+        let line = settings.lines().find(|line| line.split_whitespace().next() == Some(name)).expect("every setting");
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    let here = |line: u32| format!("{}:{line}", rig.folder().join("gunicorn.conf.py").display());
+    assert_eq!(line("bind"), format!(":1, unix:x {}", here(3)));
+    assert_eq!(line("timeout"), format!("7 {}", here(5)));
+    assert_eq!(line("workers"), "5 environment (GUNICORN_CMD_ARGS)");
+    assert_eq!(line("access-logformat"), "%(h)s x environment (GUNICORN_CMD_ARGS)");
+    assert_eq!(line("graceful-timeout"), "9 command line");
+}
+
+#[test]
+fn the_file_is_named_in_each_of_gunicorn_s_ways() {
+    let rig = Rig::with_source(APP).file("conf/site.py", "threads = 3\n").file("conf/other", "threads = 4\n");
+    for (config, expected) in [("conf/site.py", "3"), ("file:conf/other", "4"), ("python:conf.site", "3")] {
+        let settings = Refused { ..rig.run(&["settings", "-c", config]) };
+        let threads = settings.output.lines().find(|line| line.starts_with("threads ")).map(str::to_owned);
+        let threads = threads.unwrap_or_else(|| panic!("{config}: {}", settings.error));
+        assert_eq!(threads.split_whitespace().nth(1), Some(expected), "{config}");
+    }
+}
+
+#[test]
+fn what_has_no_meaning_here_is_taken_and_what_cannot_be_had_is_refused() {
+    let taken =
+        rig("worker_tmp_dir = '/dev/shm'\nreuse_port = True\nspew = False\nmax_request = 5\nhttp_protocols = 'h1'\n")
+            .flag("--enable-stdio-inheritance");
+    let said = check(&taken);
+    assert_eq!(said.code, 0, "{}", said.error);
+    for phrase in [
+        "gunicorn.conf.py, line 1: worker_tmp_dir has no effect: its workers have no heartbeat file",
+        "line 2: reuse_port has no effect",
+        "--enable-stdio-inheritance has no effect",
+        "line 4: max_request is no setting of gunicorn's, and is ignored; the nearest is max_requests",
+    ] {
+        assert!(said.error.contains(phrase), "{phrase:?} is not in\n{}", said.error);
+    }
+    assert!(!said.error.contains("spew") && !said.error.contains("http_protocols"), "{}", said.error);
+    check(&rig("spew = True\n")).says(2, &["gunicorn.conf.py, line 1: spew: ostler has no such setting"]);
+    check(&rig("workers = []\ntimeout = 'soon'\n")).says(2, &["timeout in ", "gunicorn.conf.py, line 2: \"soon\""]);
+    check(&rig("timeout = object()\n")).says(2, &["line 1: timeout: expected TIME, found object"]);
+    check(&rig("").option("-k", "uvicorn.workers.UvicornWorker")).says(2, &["it is for ASGI"]);
+    check(&rig("").env("GUNICORN_CMD_ARGS", "--bind ':1")).says(2, &["GUNICORN_CMD_ARGS: ", "is not closed"]);
+}
+
+#[test]
+fn a_file_that_fails_is_explained_and_a_reload_by_it_changes_nothing() {
+    let broken = "import os\ndef ask():\n    return os.environ['NOT_THERE_AT_ALL']\nworkers = ask()\n";
+    check(&rig(broken)).says(2, &["gunicorn.conf.py, line 3: KeyError: 'NOT_THERE_AT_ALL'", "workers = ask()"]);
+    check(&rig("workers = (\n")).says(2, &["gunicorn.conf.py, line 1: SyntaxError: "]);
+    check(&rig("raise SystemExit('no')\n")).says(2, &["gunicorn.conf.py, line 1: SystemExit: no"]);
+    let site = rig("").start();
+    site.folder().write("gunicorn.conf.py", broken);
+    site.control(&["reload"]).says(2, &["gunicorn.conf.py, line 3: KeyError: 'NOT_THERE_AT_ALL'"]);
+    assert_eq!(site.get("/").status, 201);
+    site.folder().write("gunicorn.conf.py", "import os\nos.environ['FROM_FILE'] = 'second'\n");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(site.get("/").text(), "second gunicorn");
+}
+
+#[test]
+fn workers_call_their_hooks() {
+    let mut site = rig("\
+def post_fork(server, worker):
+    worker.asked = 0
+    server.log.info('post_fork %s %s', worker.age, server.cfg.workers)
+def post_worker_init(worker):
+    worker.log.info('post_worker_init %s', worker.asked)
+def pre_request(worker, req):
+    req.number = worker.asked = worker.asked + 1
+def post_request(worker, req, environ, resp):
+    worker.log.info('%s %s %s %s %s', req.number, req.method, req.path, resp.status, dict(resp.headers)['X-One'])
+    raise ValueError('from a hook')
+def worker_exit(server, worker):
+    server.log.error('worker_exit %s', worker.asked)
+")
+    .start();
+    site.log("post_fork 1 1");
+    site.log("post_worker_init 0");
+    assert_eq!(site.get("/a?b=c").text(), "- gunicorn");
+    site.log("1 GET /a 201 Created 1");
+    site.log("hook post_request raised");
+    site.log("ValueError: from a hook");
+    assert_eq!(site.get("/again").status, 201);
+    site.log("2 GET /again 201 Created 1");
+    site.stop();
+    assert!(site.log("worker_exit 2").text().contains(" error "));
+}
+
+#[test]
+fn a_request_that_takes_too_long_calls_worker_abort() {
+    let site = rig("\
+import sys
+timeout = 1
+def worker_abort(worker):
+    names = {frame.f_code.co_name for frame in sys._current_frames().values()}
+    worker.log.error('aborted %s %s', worker.aborted, 'worker_abort' in names)
+def worker_exit(server, worker):
+    worker.log.info('exited')
+")
+    .start();
+    assert_eq!(site.get("/hang").status, 504);
+    site.log("aborted True True");
+    site.log("exited");
+}
+
+#[test]
+fn green_workers_become_threads() {
+    let threads = |rig: &Rig| {
+        let settings = rig.run(&["settings"]);
+        let line = settings.output.lines().find(|line| line.starts_with("threads ")).expect("every setting").to_owned();
+        line.split_whitespace().nth(1).expect("a value").to_owned()
+    };
+    assert_eq!(threads(&rig("worker_class = 'gevent'\n")), "64");
+    assert_eq!(threads(&rig("worker_class = 'eventlet'\nworker_connections = 10\n")), "10");
+    assert_eq!(threads(&rig("worker_class = 'gevent'\nthreads = 3\n")), "3");
+    let patched = rig("from gevent import monkey\nmonkey.patch_all()\nworker_class = 'gevent'\n")
+        .file("gevent/__init__.py", "")
+        .file("gevent/monkey.py", "def patch_all(): pass\ndef is_module_patched(name): return True\n");
+    assert_eq!(threads(&patched), "1");
+    check(&patched).says(0, &["gevent has replaced Python's threads"]);
+}
+
+#[test]
+fn a_file_that_runs_as_another_user_does_not_say_what_root_opens() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can start a site for another user");
+        return;
+    }
+    let rig = |configuration: &str| rig(configuration).installed().interpreter("/usr/bin/python3");
+    for configuration in ["errorlog = 'x'", "user = 'root'", "chdir = '/'", "bind = 'unix:x'", "pidfile = 'x'"] {
+        let rig = rig(configuration).option("--user", "nobody");
+        check(&rig).says(2, &["the file runs as the user of --user, who does not say what root does"]);
+    }
+    let whose = "import os\nerrorlog = '-'\nraw_env = ['WHO=%d' % os.getuid()]\n";
+    let settings =
+        |rig: &Rig| rig.run(&["settings"]).output.lines().find(|line| line.starts_with("env ")).map(str::to_owned);
+    assert!(settings(&rig(whose).option("--user", "65534").option("--group", "65534")).unwrap().contains("WHO=65534"));
+    assert!(settings(&rig(whose)).unwrap().contains("WHO=0"));
+    let weak = rig("user = 'nobody'\n");
+    let file = weak.folder().join("gunicorn.conf.py");
+    std::os::unix::fs::chown(&file, Some(65534), None).expect("root gives files away");
+    check(&weak).says(14, &["the application could change what ", "has root do"]);
+}
+
+#[test]
+fn the_hooks_of_the_master_have_a_process_of_their_own() {
+    let mut site = rig("\
+import os, threading
+def on_starting(server):
+    server.kept = 'kept'
+    server.log.info('on_starting %s', server.pid == os.getppid())
+def when_ready(server):
+    never = threading.Event()
+    threading.Thread(target=never.wait, daemon=True).start()
+    server.log.info('when_ready with %s threads', threading.active_count())
+def pre_fork(server, worker):
+    server.log.info('pre_fork %s', worker.age)
+def child_exit(server, worker):
+    server.log.info('child_exit %s', worker.pid)
+def nworkers_changed(server, new, old):
+    server.log.info('from %s to %s', old, new)
+def on_reload(server):
+    server.log.info('on_reload %s', server.kept)
+    raise ValueError('from a hook')
+def on_exit(server):
+    server.log.info('on_exit')
+")
+    .start();
+    for phrase in ["from None to 1", "on_starting True", "when_ready with 2 threads", "pre_fork 1"] {
+        site.log(phrase);
+    }
+    let first = site.log("worker ready").number("pid");
+    assert_eq!(site.control(&["scale", "+1"]).code, 0);
+    site.log("from 1 to 2");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    let reloaded = site.log("on_reload kept");
+    site.log("hook on_reload raised");
+    site.log(&format!("child_exit {first}"));
+    assert_eq!(site.get("/").status, 201);
+    let hooks = reloaded.text().split("hooks[").nth(1).and_then(|rest| rest.split(']').next()).expect("a process id");
+    let hooks = hooks.parse().expect("a number");
+    kill(Pid::from_raw(hooks), Signal::SIGKILL).expect("it lives");
+    site.log("hooks lost");
+    assert_eq!(site.get("/").status, 201);
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.log("on_starting True");
+    site.stop();
+    site.log("on_exit");
+}
