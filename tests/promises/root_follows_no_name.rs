@@ -40,6 +40,13 @@ fn for_nobody(rig: Rig) -> Option<Rig> {
 }
 
 #[test]
+fn a_spool_directory_that_the_application_may_not_write_to_is_named() {
+    let Some(rig) = for_nobody(Rig::new("corners.py").option("--spool-directory", "spool")) else { return };
+    fs::create_dir(rig.folder().join("spool")).expect("a private folder is writable");
+    assert_eq!(rig.start().logged("spool directory not writable"), 1);
+}
+
+#[test]
 fn members_of_the_control_group_may_look_and_do_nothing() {
     const ADM: u32 = 4;
     let Some(rig) = for_nobody(Rig::new("corners.py")) else { return };

@@ -74,6 +74,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "A --worker-connections or --max-memory that was given is more than a limit of the system allows, and that limit.",
     ),
     ("application imported", "How long it took, by which python, and whether the workers share it (preloaded)."),
+    (
+        "spool directory not writable",
+        "Of the application's user, in --spool-directory: bodies that do not stay in memory will be answered with 503.",
+    ),
     ("not warmed up", "The page of --warm-up raised an exception; the workers are forked nevertheless."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::unistd::{AccessFlags, access};
 use ostler_wire::{
     Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
     channel::fit_sentence,
@@ -9,7 +10,7 @@ use ostler_wire::{
     log::{self, Process},
 };
 use pyo3::{prelude::*, types::PyList};
-use slog::{Level, Logger, error};
+use slog::{Level, Logger, error, warn};
 
 use super::{
     LEAVING,
@@ -118,6 +119,10 @@ impl Template {
     /// Tells the master that workers can be forked.
     fn new(py: Python<'_>, channel: Channel, inherited: Inherited, import: Import, title: Option<Title>) -> Template {
         let log = inherited.template_logger();
+        let spool = &inherited.boot.worker.spool_directory;
+        if let Err(error) = access(spool, AccessFlags::W_OK | AccessFlags::X_OK) {
+            warn!(log, "spool directory not writable"; "directory" => %spool.display(), "reason" => error.desc());
+        }
         let version = py.version_info();
         let loaded = Loaded {
             wire: VERSION,
