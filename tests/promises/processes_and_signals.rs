@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal::*, kill},
     unistd::Pid,
 };
-use ostler_tests::{Ending, Gate, PATIENCE, Process, Python, Rig, application, built, ends_within};
+use ostler_tests::{Client, Ending, Folder, Gate, PATIENCE, Process, Python, Rig, application, built, ends_within};
 
 const ONE: &str = "
 def app(environ, start_response):
@@ -78,6 +78,58 @@ fn a_site_that_cannot_be_imported_exits_with_the_whole_traceback() {
     let refused = Rig::with_source("def deep():\n    import no_such_module\n\ndeep()\n").refuse();
     refused.says(10, &["Traceback (most recent call last)", "in deep", "No module named 'no_such_module'"]);
     assert!(!refused.error.contains("boot.py"), "the traceback shows frames of ostler:\n{}", refused.error);
+}
+
+#[test]
+fn a_start_in_the_background_is_over_when_the_site_serves_or_cannot() {
+    let folder = Folder::new();
+    folder.write("app.py", ONE);
+    let start = |name: &str| {
+        let mut command = Command::new(built("ostler"));
+        command.args([
+            "--daemon",
+            "--bind",
+            "unix:site.sock",
+            "--control",
+            "control.sock",
+            "--pid",
+            "site.pid",
+            "--workers",
+            "1",
+        ]);
+        command
+            .args(["--name", "shop", "--error-logfile", name, "--python"])
+            .arg(&Python::usual().environment().python);
+        command.arg("./app.py").current_dir(folder.path());
+        let mut process = Process::start(&mut command, &folder.path().display().to_string());
+        (process.wait().code(), process)
+    };
+    let (code, site) = start("error.log");
+    assert_eq!(code, Some(0), "{}", site.log.whole());
+    let address = format!("unix:{}", folder.join("site.sock").display());
+    assert_eq!(Client::connect(&address).get("/").text(), "one");
+    let names: Vec<String> = site.descendants().iter().map(|pid| title(*pid)).collect();
+    for name in ["ostler: template g1 [shop]", "ostler: worker g1.0 [shop]"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    let (code, second) = start("second.log");
+    let said = second.log.whole();
+    assert!(code == Some(12) && said.contains("another process answers there"), "{said}");
+    let mut stop = Command::new(built("ostler"));
+    stop.args(["stop", "--control"]).arg(folder.join("control.sock"));
+    assert!(stop.output().expect("it runs").status.success());
+    assert!((site.descendants(), folder.leavings()) == (vec![], vec![]), "something is left");
+    folder.write("app.py", "raise OSError('no database')\n");
+    let (code, third) = start("third.log");
+    let said = third.log.whole();
+    assert!(code == Some(10) && said.contains("OSError: no database"), "{said}");
+    assert!((third.descendants(), folder.leavings()) == (vec![], vec![]), "something is left");
+}
+
+/// What `ps` shows.
+fn title(pid: i32) -> String {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.trim_end_matches('\0').to_owned()
 }
 
 #[test]
