@@ -1,6 +1,6 @@
 //! The typed messages between master, template and worker.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,13 @@ pub enum FromWorker {
     Drained,
     /// The answer to [`ToWorker::Stacks`].
     Stacks(String),
+    /// `--reload`: a file has changed.
+    Changed {
+        /// Which.
+        path: PathBuf,
+        /// Tells this change from another one of the same file.
+        stamp: i64,
+    },
     /// The worker has something to do, and the master does not look (see [`crate::scoreboard::Slot::watched`]).
     AtWork,
 }

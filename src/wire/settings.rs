@@ -44,6 +44,9 @@ pub struct Boot {
     pub process_name: String,
     /// One of slog's short names, lower case: `info`.
     pub log_level: String,
+    /// `--reload`: workers look whether their files change.
+    #[serde(default)]
+    pub reload: Option<FilesWatched>,
     /// What gunicorn's configuration tells template and workers, where that is in force.
     #[serde(default)]
     pub gunicorn: Option<Gunicorn>,
@@ -69,10 +72,20 @@ impl Default for Boot {
             listeners: Vec::new(),
             process_name: "ostler".into(),
             log_level: "info".into(),
+            reload: None,
             gunicorn: None,
             worker: WorkerSettings::default(),
         }
     }
+}
+
+/// Which files workers look at, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesWatched {
+    /// `--reload-engine=poll`: only look, and do not have the kernel tell of changes (inotify(7)).
+    pub poll: bool,
+    /// `--reload-extra-file`: files and patterns beside the modules; absolute.
+    pub extra: Vec<String>,
 }
 
 /// gunicorn's configuration. Template and workers run its file, and the workers call its hooks.

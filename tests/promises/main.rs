@@ -26,6 +26,7 @@ mod slow_and_greedy_clients_are_refused;
 mod the_queue_is_seen;
 
 // The application sees exactly PEP 3333.
+mod a_changed_file_reloads_the_site;
 mod a_client_is_not_trusted;
 mod a_proxy_is_trusted_for_what_it_sets;
 mod cases_hold_under_each_pair_of_options;

@@ -62,6 +62,7 @@ pub const LOG: &str = "Each line of the error log holds a time, a level, a proce
 /// The log's phrases that tell how a site fares, and what they mean.
 pub const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
+    ("file changed", "With --reload: which file. A reload follows."),
     ("hooks lost", "The process that calls the hooks of gunicorn's master has ended. A reload starts it again."),
     ("hook hangs", "A hook of gunicorn's configuration takes longer than 10 s."),
     ("setting passed over", "Something in gunicorn's configuration looks like a mistake; gunicorn ignores it, too."),

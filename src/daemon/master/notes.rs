@@ -1,6 +1,6 @@
 //! What the log is told: the notes, and a stable phrase and keys for each.
 
-use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{fmt, path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::{
     Loaded, Recycle,
@@ -21,6 +21,8 @@ const MOST_LEFTOVERS: usize = 32;
 /// What the log is told.
 #[derive(Debug, Clone)]
 pub enum Note {
+    /// `--reload`: this file of the site has changed, and a reload follows.
+    FileChanged(PathBuf),
     /// A reload begins.
     ReloadAsked,
     /// A reload waits for the one under way.
@@ -152,6 +154,7 @@ impl fmt::Display for Why {
 /// process ended.
 pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &str) {
     match note {
+        Note::FileChanged(path) => info!(log, "file changed"; "path" => %path.display()),
         Note::ReloadAsked => info!(log, "reload asked for"),
         Note::ReloadQueued => info!(log, "reload queued"),
         Note::RollbackAsked(generation) => info!(log, "rollback asked for"; "generation" => generation.0),

@@ -4,6 +4,8 @@
 //! boots takes over only when all of it is ready: before that moment anything that goes wrong with it discards it
 //! whole, and the one that serves goes on. If the very first is discarded, no other serves, and the master ends.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,6 +29,9 @@ mod upgrading;
 use commands::refuse;
 use upgrading::Upgrade;
 
+/// So many changes of files are remembered; workers tell of each within a second or two.
+const MOST_CHANGED: usize = 1024;
+
 /// All that the master knows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -43,6 +48,9 @@ pub struct State {
     recovery: Backoff,
     /// The commands that wait for the end.
     stopping: Vec<Asker>,
+    /// The changes of files that were heard of (`--reload`).
+    #[serde(default)]
+    changed: BTreeMap<PathBuf, i64>,
 }
 
 /// The life of the master.
@@ -77,6 +85,7 @@ impl State {
             strangers: Vec::new(),
             recovery: Backoff::NONE,
             stopping: Vec::new(),
+            changed: BTreeMap::new(),
         }
     }
 

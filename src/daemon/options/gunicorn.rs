@@ -150,12 +150,6 @@ pub const FOREIGN: &[Foreign] = &[
     key("default-proc-name", Fate::Needless("--name says what the processes are called")),
     flag("check-config", Fate::Refused("say `ostler check`")),
     flag("print-config", Fate::Refused("say `ostler settings`")),
-    flag(
-        "reload",
-        Fate::Refused("it does not watch files. `ostler reload`, or HUP, brings new code without losing a request."),
-    ),
-    Foreign { defaults: &["auto"], ..value("reload-engine", Fate::Needless("it does not watch files")) },
-    Foreign { flags: &["reload-extra-file"], ..value("reload-extra-files", Fate::Needless("it does not watch files")) },
     flag("spew", Fate::Refused("it does not trace. `ostler stacks` shows what the workers do.")),
     value("asgi-loop", ASGI),
     value("asgi-lifespan", ASGI),

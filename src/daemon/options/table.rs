@@ -97,6 +97,15 @@ pub static SETTINGS: &[Setting] = &[
              gevent_pywsgi and eventlet ask for 64 threads, but for no more than --worker-connections, unless --threads says otherwise. \
              Classes for ASGI are refused.",
         ),
+    switch(PROCESSES, "reload", "off", "Reload when a file of the site changes, for development").more(
+        "Each worker looks at the files of the modules that it has imported, and at those of --reload-extra-file. A change is a reload like \
+         any other: if the new code does not come up, the log says why, and the old code serves on.",
+    ),
+    choice(PROCESSES, "reload-engine", &["auto", "inotify", "poll"], None, "How --reload learns of changes")
+        .preset("auto")
+        .more("`auto` and `inotify` have the kernel tell of them, and look once a second as well, because not every file system tells; `poll` only looks."),
+    many(PROCESSES, "reload-extra-file", "FILES", "Files or patterns that --reload looks at beside the modules")
+        .alias(&["reload-extra-files"]),
     one(PROCESSES, "boot-timeout", "TIME", "How long an import, and then each worker's start, may take")
         .preset("2m")
         .more("A reload that takes longer is given up, and the running generation goes on. 0 for no bound."),

@@ -30,6 +30,7 @@ pub fn boot(
             _ => wire::Preload::Auto,
         },
         warm_up: options.optional("warm-up", page)?,
+        reload: reload(options, chdir)?,
         workers: workers.get(),
         process_name: options.value("name", name)?,
         log_level: log_level(options)?.as_str().to_ascii_lowercase(),
@@ -90,6 +91,18 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,
     })
+}
+
+/// `--reload` and what goes with it. The word `inotify` says what `auto` does.
+fn reload(options: &Options, chdir: &Path) -> Result<Option<wire::FilesWatched>, Failure> {
+    let extra = options.list("reload-extra-file", |text| path(chdir, text))?;
+    let literal = |file: &&std::path::PathBuf| !file.to_string_lossy().contains(['*', '?', '[']);
+    if let Some(missing) = extra.iter().filter(literal).find(|file| !file.exists()) {
+        return Err(options.failure("reload-extra-file", &missing.to_string_lossy(), "there is no such file"));
+    }
+    let extra = extra.iter().map(|file| file.to_string_lossy().into()).collect();
+    let poll = options.choice("reload-engine")? == "poll";
+    Ok(options.switch("reload")?.then_some(wire::FilesWatched { poll, extra }))
 }
 
 /// What users of green workers want is that many requests can wait at a time: each has a thread.

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 40] = [
+const KEYS: [&str; 43] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -51,6 +51,9 @@ const KEYS: [&str; 40] = [
     "proxy_protocol",
     "pythonpath",
     "raw_env",
+    "reload",
+    "reload_engine",
+    "reload_extra_files",
     "root_path",
     "sendfile",
     "server_header",

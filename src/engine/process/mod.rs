@@ -12,6 +12,7 @@ mod restart;
 mod signals;
 pub mod template;
 mod title;
+mod watching;
 mod worker;
 
 use crate::python::embedded::{Embedded, embedded};

@@ -22,6 +22,7 @@ use super::{
     leave::leave,
     signals,
     title::Title,
+    watching,
 };
 use crate::{
     python::stacks::{self, Stacks},
@@ -105,6 +106,7 @@ fn serve(
     site: &Site,
     log: &Logger,
 ) -> io::Result<LoopEnd> {
+    watching::start(&inherited.boot, &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
     let setup = Setup {

@@ -62,6 +62,14 @@ impl Performer<'_> {
                 if matches!(says, FromWorker::AtWork) && self.watch.begin((generation, slot), Moment::now()) {
                     line.allow_one_more();
                 }
+                if let FromWorker::Changed { .. } = &says {
+                    if team.settings.boot.reload.is_none() {
+                        self.close_worker(generation, slot);
+                        let why = "it tells of files that it is not to look at".to_owned();
+                        return Some(Event::WorkerNonsense { generation, slot, why });
+                    }
+                    line.allow_one_more();
+                }
                 if let FromWorker::Stacks(stacks) = &says {
                     self.stacks_requests
                         .iter_mut()

@@ -1,8 +1,10 @@
 //! What templates and workers say, what is not believed, and how they end.
 
+use std::path::PathBuf;
+
 use ostler_wire::{BootStep, FromTemplate, FromWorker, scoreboard::MOST_SLOTS};
 
-use super::{State, Upgrade};
+use super::{MOST_CHANGED, Phase, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
@@ -90,6 +92,9 @@ impl State {
     }
 
     pub(super) fn worker_says(&mut self, number: Number, slot: u16, says: FromWorker, decision: &mut Decision) {
+        if let FromWorker::Changed { path, stamp } = says {
+            return self.file_changed(number, path, stamp, decision);
+        }
         let Some(generation) = self.at(number) else { return };
         match says {
             FromWorker::Ready => generation.ready(slot, decision),
@@ -109,8 +114,21 @@ impl State {
                     self.discard(number, failure, decision);
                 }
             }
-            // The performer looks from now on.
-            FromWorker::AtWork => {}
+            // The performer looks from now on; the change of a file is handled above.
+            FromWorker::AtWork | FromWorker::Changed { .. } => {}
+        }
+    }
+
+    /// `--reload`. Each worker tells of the same change; the first is heard, and only of the generation that serves.
+    fn file_changed(&mut self, number: Number, path: PathBuf, stamp: i64, decision: &mut Decision) {
+        let serves = self.serving().is_some_and(|serving| serving.number == number);
+        if matches!(self.phase, Phase::Serving) && serves && self.changed.get(&path) != Some(&stamp) {
+            decision.note(Note::FileChanged(path.clone()));
+            if self.changed.len() >= MOST_CHANGED {
+                self.changed.clear();
+            }
+            self.changed.insert(path, stamp);
+            self.queue_reload(None, decision);
         }
     }
 

@@ -1,0 +1,124 @@
+//! `--reload`: a worker's thread looks at the files of the modules that it has imported, and tells the master of a change. The master
+//! reloads, as for HUP.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use ostler_wire::{Boot, Channel, FromWorker};
+use pyo3::prelude::*;
+use slog::{Logger, debug, warn};
+
+use crate::python::embedded::{Embedded, embedded};
+
+const WATCHING: Embedded = embedded!("watching");
+
+/// How often all files are looked at, and the modules counted: not every file system tells of changes.
+const EACH: Duration = Duration::from_secs(1);
+/// An editor or a checkout writes several files; they count as one change.
+const SETTLES: Duration = Duration::from_millis(100);
+
+/// When a file was changed, and which it is; none if it is not there.
+type Mark = Option<(i64, i64, u64)>;
+
+/// Starts the thread, if the settings ask for it. `channel` is the worker's own, of which it holds a copy.
+pub fn start(boot: &Boot, channel: &Channel, log: &Logger) {
+    let Some(reload) = boot.reload.clone() else { return };
+    let log_of_thread = log.clone();
+    let started = channel.as_fd().try_clone_to_owned().and_then(|channel| {
+        let channel = Channel::from(channel);
+        let watch = move || {
+            let told = Watcher::new(reload.poll).watch(&reload.extra, &channel, &log_of_thread);
+            debug!(log_of_thread, "files not watched any more"; "reason" => told.to_string());
+        };
+        thread::Builder::new().name("ostler-reload".into()).spawn(watch)
+    });
+    if let Err(error) = started {
+        warn!(log, "files not watched"; "reason" => error.to_string());
+    }
+}
+
+struct Watcher {
+    /// None where files are only looked at.
+    inotify: Option<Inotify>,
+    directories: Vec<PathBuf>,
+    marks: BTreeMap<PathBuf, Mark>,
+}
+
+impl Watcher {
+    fn new(only_look: bool) -> Watcher {
+        let inotify = || Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        Watcher { inotify: if only_look { None } else { inotify() }, directories: Vec::new(), marks: BTreeMap::new() }
+    }
+
+    /// Ends with the channel.
+    fn watch(&mut self, extra: &[String], channel: &Channel, log: &Logger) -> std::io::Error {
+        let mut changed = self.look(files(extra));
+        debug!(log, "files looked at"; "files" => self.marks.len());
+        loop {
+            if let Some(path) = changed {
+                let stamp = self.marks[&path].map_or(0, |(seconds, nanoseconds, _)| seconds ^ nanoseconds);
+                if let Err(error) = channel.send_now(&FromWorker::Changed { path, stamp }) {
+                    return error;
+                }
+            }
+            self.wait();
+            changed = self.look(files(extra));
+        }
+    }
+
+    /// Looks at each file; one that has changed since it was looked at, if any has.
+    fn look(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
+        let mut changed = None;
+        for file in files {
+            let mark = fs::metadata(&file).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.ino()));
+            self.watch_directory(&file);
+            let before = self.marks.insert(file.clone(), mark);
+            if before.is_some_and(|before| before != mark) {
+                changed = Some(file);
+            }
+        }
+        changed
+    }
+
+    fn watch_directory(&mut self, file: &std::path::Path) {
+        let (Some(inotify), Some(directory)) = (&self.inotify, file.parent()) else { return };
+        if !self.directories.iter().any(|known| known == directory) {
+            let events = AddWatchFlags::IN_CLOSE_WRITE
+                | AddWatchFlags::IN_MOVED_TO
+                | AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_DELETE;
+            // A directory that is not told of is looked at.
+            let _ = inotify.add_watch(directory, events);
+            self.directories.push(directory.into());
+        }
+    }
+
+    /// Until something has changed and has come to rest, or it is time to look.
+    fn wait(&mut self) {
+        let Some(inotify) = &self.inotify else { return thread::sleep(EACH) };
+        let mut within = EACH;
+        loop {
+            let mut polled = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, PollTimeout::try_from(within).expect("less than a day")) {
+                Ok(count) if count > 0 => drop(inotify.read_events()),
+                _ => return,
+            }
+            within = SETTLES;
+        }
+    }
+}
+
+/// The files of all modules, and those that the settings name.
+fn files(extra: &[String]) -> Vec<PathBuf> {
+    Python::attach(|py| WATCHING.import(py)?.call_method1("files", (extra,))?.extract()).unwrap_or_default()
+}
