@@ -14,6 +14,9 @@ TREES = HERE.parent.parent / "target" / "machines"
 PACKAGES = "systemd,systemd-sysv,python3,python3-flask,adduser"
 # Whatever is waited for comes sooner, unless it never comes.
 PATIENCE = 60
+# Where control groups of version 2 may be, and systemd's of version 1 beside them.
+GROUPS = [place for place in map(pathlib.Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"))
+          if (place / "cgroup.procs").exists()]
 
 
 class NotPossible(Exception):
@@ -46,10 +49,18 @@ class Machine:
     """One that runs. What is written in it lies in memory and ends with it. It has a network of its own: a loopback."""
 
     def __init__(self, suite, package):
-        # Ends with this process, however that ends; and the machine ends with it.
+        whole = tree(suite)
+        # Its control groups lie below those of systemd-nspawn, and so those of each machine need a place of their own.
+        self.groups = [directory / f"ostler-{os.getpid()}" for directory in GROUPS]
+        for place in self.groups:
+            place.mkdir()
+        enter = "".join(f"echo $$ >{place}/cgroup.procs; " for place in self.groups)
+        # systemd-nspawn does not end its machine when it is killed. All that runs in a process namespace ends with its first process,
+        # which ends with unshare, which ends with this process, however that ends.
         self.nspawn = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--directory", tree(suite), "--volatile=overlay",
-             "--boot", "--private-network", "--register=no", "--keep-unit", "--console=pipe", f"--machine=ostler-{os.getpid()}",
+            ["sh", "-ec", enter + 'exec "$@"', "sh", "setpriv", "--pdeathsig", "KILL",
+             "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "systemd-nspawn", "--quiet",
+             "--directory", whole, "--volatile=overlay", "--boot", "--private-network", "--register=no", "--keep-unit", "--console=pipe", f"--machine=ostler-{os.getpid()}",
              "--kill-signal=SIGRTMIN+14", f"--bind-ro={HERE}:/tests", f"--bind-ro={package.parent}:/package"],
             # systemd 256 and later do not boot on control groups of version 1, which this computer may have.
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
@@ -67,8 +78,8 @@ class Machine:
     def _leader(self):
         if self.nspawn.poll() is not None:
             raise NotPossible(f"systemd-nspawn ended: {self.nspawn.stdout.read().decode().strip()}")
-        children = pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
-        return next((int(child) for child in children if pathlib.Path(f"/proc/{child}/comm").read_text() == "systemd\n"), None)
+        below = [child for own in children(self.nspawn.pid) for child in children(own)]
+        return next((pid for pid in below if pathlib.Path(f"/proc/{pid}/comm").read_text() == "systemd\n"), None)
 
     def _runs(self):
         if self.nspawn.poll() is not None:
@@ -113,6 +124,8 @@ class Machine:
         atexit.unregister(self.end)
         self.nspawn.kill()
         self.nspawn.wait()
+        for place in self.groups:
+            wait_for(f"the end of all in {place}", lambda: removed(place))
 
 
 class Load:
@@ -132,6 +145,20 @@ class Load:
         self.process.stdin.close()
         self.outcome, self.longest = json.loads(self.process.stdout.read())
         self.process.wait()
+
+
+def children(pid):
+    return map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+def removed(group):
+    """Whether a control group is gone, those below it first. Processes of the machine may still be about to end."""
+    try:
+        for place, _, _ in os.walk(group, topdown=False):
+            os.rmdir(place)
+    except OSError:
+        return False
+    return True
 
 
 def wait_for(what, look, within=PATIENCE):
