@@ -131,6 +131,11 @@ fn identity(descriptor: BorrowedFd) -> Option<(u64, u64)> {
     fstat(descriptor).ok().map(|status| (status.st_dev, status.st_ino))
 }
 
+/// Whether what is written there goes to the journal, which takes `<6>` in front of a line for the line's level (sd-daemon(3)).
+pub fn leads_to_journal(place: BorrowedFd) -> bool {
+    journal::stream().is_some_and(|stream| identity(place) == Some(stream))
+}
+
 /// How many lines were lost and not yet told.
 pub fn lost() -> u32 {
     untold().load(Relaxed)
@@ -255,9 +260,9 @@ enum Form {
 
 impl Form {
     fn of(place: BorrowedFd) -> Form {
-        match identity(place) {
-            Some(found) if Some(found) == journal::stream() => Form::Journal,
-            _ if place.is_terminal() => Form::Terminal,
+        match place {
+            place if leads_to_journal(place) => Form::Journal,
+            place if place.is_terminal() => Form::Terminal,
             _ => Form::Text,
         }
     }

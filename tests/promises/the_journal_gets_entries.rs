@@ -192,3 +192,15 @@ fn a_journal_that_is_full_stops_nothing_and_what_was_lost_is_counted() {
     }
     assert_eq!((told + lost, lost > 0), (requests, true));
 }
+
+/// journald takes `<0>` at the begin of a line for its level, and shows lines of that level on every terminal of the machine.
+#[test]
+fn no_client_can_give_a_line_of_the_access_log_another_level() {
+    let rig = Rig::with_source("def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n")
+        .option("--access-logfile", "-")
+        .option("--access-logformat", "%({x-level}i)s %(U)s");
+    let site = rig.limited("{ export JOURNAL_STREAM=$(stat -Lc %d:%i /dev/fd/3); } 3>&1").start();
+    let forged = "GET /forged HTTP/1.1\r\nHost: a\r\nX-Level: <0>\r\n\r\n";
+    assert_eq!(site.connect().send(forged).answer().status, 200);
+    assert_eq!(site.output("/forged").text(), "<6><0> /forged");
+}

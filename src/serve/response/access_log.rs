@@ -30,6 +30,8 @@ pub(crate) struct AccessLog {
     kind: FileKind,
     /// A terminal shows lines in colours, by their status.
     coloured: bool,
+    /// What each line begins with.
+    level: &'static str,
     batch: Vec<u8>,
     /// The file ends with half a line, and the batch does not begin with its other half.
     torn: bool,
@@ -53,6 +55,7 @@ impl AccessLog {
             file: None,
             kind: FileKind::Device,
             coloured: false,
+            level: "",
             batch: Vec::new(),
             torn: false,
             log,
@@ -72,6 +75,9 @@ impl AccessLog {
         self.flush();
         self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
         self.coloured = file.as_ref().is_some_and(|file| terminal::is_coloured(file.as_fd()));
+        // Or else a line that begins with what a client has sent could have any level.
+        let to_journal = file.as_ref().is_some_and(|file| ostler_wire::log::leads_to_journal(file.as_fd()));
+        self.level = if to_journal { "<6>" } else { "" };
         self.file = file;
     }
 
@@ -103,6 +109,7 @@ impl AccessLog {
         let line_start = self.batch.len();
         let mut batch = std::mem::take(&mut self.batch);
         let colour = if self.coloured { terminal::colour_of(outgoing.status) } else { "" };
+        batch.extend_from_slice(self.level.as_bytes());
         batch.extend_from_slice(colour.as_bytes());
         // The response's fields come first, then those of environ.
         let noted = |index: usize| outgoing.noted[index].as_deref();
