@@ -368,6 +368,21 @@ def an_upgrade_that_fails_is_over_for_systemd(machine):
 
 
 @check
+def a_package_whose_program_does_not_run_says_so(machine):
+    site(machine)
+    start(machine)
+    machine.shell("dpkg-deb --raw-extract /package/ostler_*.deb /root/package; printf '#!/bin/sh\\nexit 3\\n' >/root/package/usr/bin/ostler;"
+                  "dpkg-deb -Znone --build /root/package /root/broken.deb")
+    pid = main_pid(machine)
+    with machine.load(TCP) as load:
+        said = machine.run("dpkg", "--install", "/root/broken.deb").stderr
+        assert "/usr/bin/ostler does not run" in said and "not every site could be upgraded" in said, said
+        machine.shell("dpkg --install /package/ostler_*.deb")
+        says(machine, "serving generation 2, 2 workers")
+    assert not lost(load.outcome) and main_pid(machine) == pid, load.outcome
+
+
+@check
 def the_unit_is_confined(machine):
     machine.write("/srv/site/page.py", (HERE.parent.parent / "examples/flask_site.py").read_text())
     machine.write("/etc/ostler.toml", SETTINGS)
