@@ -50,7 +50,9 @@ impl Passed {
         }
         let mut passed = Passed::default();
         for (number, name) in (FIRST..).zip(names).take(count.into()) {
-            match name.strip_prefix(STORED).and_then(|number| number.parse().ok()) {
+            // What is bound from now on has higher numbers, of which there have to be some.
+            let listener = name.strip_prefix(STORED).and_then(|number| number.parse().ok());
+            match listener.filter(|&listener| listener < u32::MAX / 2) {
                 Some(listener) => passed.stored.push((number, listener)),
                 None => passed.sockets.push((number, name.into())),
             }
@@ -121,6 +123,9 @@ mod tests {
         let passed = read(&[("LISTEN_PID", "4711"), ("LISTEN_FDS", "3"), ("LISTEN_FDNAMES", names)]).unwrap();
         assert_eq!(passed.sockets, [(3, "site.socket".into()), (5, "admin".into())]);
         assert_eq!(passed.stored, [(4, 7)]);
+        let last =
+            read(&[("LISTEN_PID", "4711"), ("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "ostler-listener-4294967295")]);
+        assert_eq!(last.unwrap().stored, []);
         let nameless = read(&[("LISTEN_PID", "4711"), ("LISTEN_FDS", "1")]).unwrap();
         assert_eq!(nameless.sockets, [(3, "unknown".into())]);
     }

@@ -9,7 +9,7 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
     getsockopt_impl, setsockopt_impl, sockopt_impl,
-    sys::socket::{getsockopt, setsockopt, sockopt},
+    sys::socket::{SockType, getsockopt, setsockopt, sockopt},
 };
 use ostler_wire::CHANNEL_FD;
 
@@ -62,8 +62,9 @@ pub fn reserve_channel_place() -> io::Result<()> {
 /// A copy of a listening socket that this process was started with, out of the way and close-on-exec.
 pub fn inherited_listener(number: RawFd) -> io::Result<OwnedFd> {
     let copy = inherited(number)?;
-    if !getsockopt(&copy, sockopt::AcceptConn)? {
-        return Err(io::Error::other("it is not a listening socket"));
+    let is_stream = getsockopt(&copy, sockopt::SockType)? == SockType::Stream;
+    if !is_stream || !getsockopt(&copy, sockopt::AcceptConn)? {
+        return Err(io::Error::other("it is not a listening stream socket"));
     }
     set_inheritable(number, false)?;
     Ok(copy)
@@ -173,4 +174,22 @@ pub fn set_nonblocking(descriptor: BorrowedFd, set: bool) -> io::Result<()> {
     flags.set(OFlag::O_NONBLOCK, set);
     fcntl(descriptor, FcntlArg::F_SETFL(flags))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn only_a_stream_is_a_listener() {
+        for (kind, taken) in [(Type::STREAM, true), (Type::SEQPACKET, false)] {
+            let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
+            let name = format!("\0ostler-descriptors-{}-{taken}", std::process::id());
+            socket.bind(&SockAddr::unix(name).unwrap()).unwrap();
+            socket.listen(1).unwrap();
+            assert_eq!(inherited_listener(socket.as_raw_fd()).is_ok(), taken);
+        }
+    }
 }
