@@ -108,21 +108,21 @@ man: build
 install uninstall: ROOT = $(DESTDIR)$(PREFIX)
 install:
 	@test -x $(BUILT)/ostler && test -f $(BUILT)/libostler_engine.so || { echo 'there is nothing to install in $(BUILT): say `make build$(if $(filter-out release,$(PROFILE)), PROFILE=$(PROFILE))` first'; exit 1; }
-	@install -d $(addprefix $(ROOT)/,$(sort $(dir $(INSTALLED))))
-	@install -m 755 $(BUILT)/ostler $(ROOT)/bin/ostler
-	@install -m 644 $(BUILT)/libostler_engine.so $(ROOT)/lib/ostler/libostler_engine.so
-	@install -m 644 man/ostler.1 $(ROOT)/share/man/man1/ostler.1
-	@install -m 644 systemd/* $(ROOT)/lib/systemd/system
-	@sed -i 's|=ostler |=$(PREFIX)/bin/ostler |' $(ROOT)/lib/systemd/system/ostler*.service
-	@$(BUILT)/ostler completions bash >$(ROOT)/share/bash-completion/completions/ostler
-	@$(BUILT)/ostler completions zsh >$(ROOT)/share/zsh/site-functions/_ostler
-	@$(BUILT)/ostler completions fish >$(ROOT)/share/fish/vendor_completions.d/ostler.fish
-	@chmod 644 $(addprefix $(ROOT)/,$(filter share/%,$(INSTALLED)))
-	@printf 'installed %s\n' $(addprefix $(ROOT)/,$(INSTALLED))
+	@for folder in $(sort $(dir $(INSTALLED))); do install -d '$(ROOT)'/$$folder || exit; done
+	@install -m 755 $(BUILT)/ostler '$(ROOT)/bin/ostler'
+	@install -m 644 $(BUILT)/libostler_engine.so '$(ROOT)/lib/ostler/libostler_engine.so'
+	@install -m 644 man/ostler.1 '$(ROOT)/share/man/man1/ostler.1'
+	@install -m 644 systemd/* '$(ROOT)/lib/systemd/system'
+	@sed -i 's|=ostler |=$(PREFIX)/bin/ostler |' '$(ROOT)'/lib/systemd/system/ostler*.service
+	@$(BUILT)/ostler completions bash >'$(ROOT)/share/bash-completion/completions/ostler'
+	@$(BUILT)/ostler completions zsh >'$(ROOT)/share/zsh/site-functions/_ostler'
+	@$(BUILT)/ostler completions fish >'$(ROOT)/share/fish/vendor_completions.d/ostler.fish'
+	@cd '$(ROOT)' && chmod 644 $(filter share/%,$(INSTALLED))
+	@printf 'installed $(ROOT)/%s\n' $(INSTALLED)
 	@echo 'next: systemctl $(if $(filter /usr /usr/local,$(PREFIX)),daemon-reload,link $(ROOT)/lib/systemd/system/*), then settings as in packaging/example.toml and man ostler'
 
 uninstall:
-	rm -f $(addprefix $(ROOT)/,$(INSTALLED))
+	cd '$(ROOT)' && rm -f $(INSTALLED)
 
 # `make wheel GLIBC=2.28` aims at systems as old as that.
 ifdef GLIBC

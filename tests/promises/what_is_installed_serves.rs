@@ -12,17 +12,18 @@ use crate::two_commands_are_enough::make;
 
 #[test]
 fn make_install_leaves_a_program_that_serves_and_uninstall_takes_it_away() {
-    let root = Folder::new();
-    let staged = format!("DESTDIR={}", root.path().display());
+    let folder = Folder::new();
+    let root = folder.join("a b");
+    let staged = format!("DESTDIR={}", root.display());
     // As under sudo, whose PATH has no cargo.
     let words = ["PROFILE=dev", "CARGO=/no/cargo", "PREFIX=/opt/o", &staged];
     let mut process = Process::start(&mut make(&[&["install"], &words[..]].concat()), "make install");
     assert!(process.wait().success(), "{}", process.log.whole());
     let said = process.output.whole();
     let installed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("installed ")).map(Path::new).collect();
-    assert_eq!(installed.len(), files(root.path()), "{said}");
+    assert_eq!(installed.len(), files(&root), "{said}");
     assert!(installed.iter().all(|file| file.is_file()), "{said}");
-    let unit = root.read("opt/o/lib/systemd/system/ostler.service");
+    let unit = fs::read_to_string(root.join("opt/o/lib/systemd/system/ostler.service")).unwrap();
     assert!(unit.contains("\nExecStart=/opt/o/bin/ostler --config"), "{unit}");
     assert!(unit.contains("\nExecReload=/opt/o/bin/ostler reload"), "{unit}");
 
@@ -31,7 +32,7 @@ fn make_install_leaves_a_program_that_serves_and_uninstall_takes_it_away() {
     drop(site);
     let mut process = Process::start(&mut make(&[&["uninstall"], &words[..]].concat()), "make uninstall");
     assert!(process.wait().success(), "{}", process.log.whole());
-    assert_eq!(files(root.path()), 0);
+    assert_eq!(files(&root), 0);
 }
 
 #[test]
