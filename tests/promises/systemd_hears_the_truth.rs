@@ -123,8 +123,9 @@ fn a_reload_keeps_the_sockets_that_were_passed() {
 fn a_site_that_expects_a_socket_does_not_start_elsewhere() {
     Rig::with_source(&page("one"))
         .bind("systemd")
+        .option("--name", "shop")
         .refuse()
-        .says(12, &["could not bind systemd: systemd has passed no socket."]);
+        .says(12, &["could not bind systemd: systemd has passed no socket. Enable and start ostler@shop.socket."]);
     for (variables, code, why) in [
         ("LISTEN_PID=1 LISTEN_FDS=1", 12, "LISTEN_PID is 1, and this process is "),
         ("LISTEN_PID=$$ LISTEN_FDS=one", 2, "LISTEN_FDS: \"one\": expected how many sockets were passed"),

@@ -86,7 +86,14 @@ impl Settings {
                 let others: Vec<&str> = sockets.iter().map(|(_, name)| name.as_str()).collect();
                 format!("systemd has passed no socket called {name}, but {}", others.join(", "))
             }
-            (None, _) => "systemd has passed no socket. Enable and start ostler.socket.".into(),
+            // As the units are called that name the site.
+            (None, _) => {
+                let unit = match self.boot.process_name.as_str() {
+                    "ostler" => "ostler".into(),
+                    name => format!("ostler@{name}"),
+                };
+                format!("systemd has passed no socket. Enable and start {unit}.socket.")
+            }
         };
         Err(Failure::new(Exit::Bind, format!("could not bind {expected}: {why}")))
     }

@@ -113,7 +113,12 @@ def import_target(target):
             return import_file(target)
         return importlib.import_module(target)
     except BaseException as error:
-        raise NotLoaded("Import", f"could not import {target}: {last_line(error)}", traceback_of(error)) from None
+        raise NotLoaded("Import", f"could not import {target}: {last_line(error)}{whose(error)}", traceback_of(error)) from None
+
+
+def whose(error):
+    """A package that is not there is most often another interpreter's."""
+    return f", looked for with {sys.executable}" if isinstance(error, ModuleNotFoundError) else ""
 
 
 def import_file(path):
@@ -170,6 +175,8 @@ def run_factory(named, factory, arguments, keywords):
 def traceback_of(error):
     """As Python prints it, without the frames of this file and of the import system above the application's own.
 
+    Empty if it is no more than the last line, which the sentence tells.
+
     An exception is the application's: showing it may run its code, which may raise again, and the chain of its causes may be
     too long to follow.
     """
@@ -178,7 +185,8 @@ def traceback_of(error):
         first = first.tb_next
     for chain in (True, False):
         try:
-            return "".join(traceback.format_exception(type(error), error, first, limit=-MOST_FRAMES, chain=chain))
+            lines = list(traceback.format_exception(type(error), error, first, limit=-MOST_FRAMES, chain=chain))
+            return "".join(lines) if len(lines) > 1 else ""
         except BaseException:
             pass
     return "".join(traceback.format_tb(first, limit=-MOST_FRAMES)) + last_line(error)
