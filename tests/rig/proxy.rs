@@ -33,7 +33,7 @@ impl Proxy {
         let server = |site: &&str| format!("server {} fail_timeout=1s;", site.trim_start_matches("http://"));
         let servers = sites.iter().map(server).collect::<Vec<_>>().join("\n");
         let without_tls = [
-            ("server unix:/run/ostler/site.sock fail_timeout=1s;", servers.as_str()),
+            ("server unix:/run/ostler-site.sock fail_timeout=1s;", servers.as_str()),
             ("listen 443 ssl;", "listen 127.0.0.1:PORT;"),
             ("ssl_certificate /etc/ssl/site.pem;", ""),
             ("ssl_certificate_key /etc/ssl/site.key;", ""),
@@ -66,7 +66,7 @@ impl Proxy {
         let addresses = sites.iter().map(address).collect::<Vec<_>>().join(" ");
         let without_tls = [
             ("site.example {", "{\n\tadmin off\n}\nhttp://:PORT {\n\tbind 127.0.0.1"),
-            ("reverse_proxy unix//run/ostler/site.sock", &format!("reverse_proxy {addresses}")),
+            ("reverse_proxy unix//run/ostler-site.sock", &format!("reverse_proxy {addresses}")),
         ];
         let text = example("Caddyfile", &[&without_tls, changes].concat());
         Proxy::start("caddy", &text, &["run", "--adapter", "caddyfile", "--config"])

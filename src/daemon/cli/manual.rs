@@ -256,7 +256,7 @@ const ENVIRONMENT: [(&str, &str); 11] = [
     ("FDSTORE", "That systemd keeps the sockets that ostler binds (FileDescriptorStoreMax=), for the next start."),
     (
         "WATCHDOG_USEC, WATCHDOG_PID",
-        "How often the same socket is told that the site lives: that the master turns, and that a worker answers or none is to.",
+        "How often the same socket is told that the site lives: that its loop goes on, and that a worker answers or none is to.",
     ),
 ];
 
