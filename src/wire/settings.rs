@@ -91,6 +91,8 @@ pub struct FilesWatched {
 /// gunicorn's configuration. Template and workers run its file, and the workers call its hooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gunicorn {
+    /// Whether it is in force, or only its words for logging are used.
+    pub in_force: bool,
     /// The file, if there is one.
     pub source: Option<ProgramSource>,
     /// Where ostler was started: first on `sys.path`, and the working directory while it runs.

@@ -249,3 +249,62 @@ def on_exit(server):
     site.stop();
     site.log("on_exit");
 }
+
+#[test]
+fn a_variable_alone_and_the_name_gunicorn_are_configuration_enough() {
+    let site = Rig::with_source(APP).without_workers().env("GUNICORN_CMD_ARGS", "--timeout 20").start();
+    site.log("GUNICORN_CMD_ARGS in force: workers=1 (gunicorn's default; ");
+    assert_eq!(site.get("/").text(), "- gunicorn");
+    let rig = Rig::with_source(APP).without_workers().installed();
+    let link = rig.folder().join("bin/gunicorn");
+    std::os::unix::fs::symlink("ostler", &link).expect("a private folder is writable");
+    let site = rig.executable(link).start();
+    site.log("gunicorn's command line in force: workers=1 (gunicorn's default; ");
+    assert_eq!(site.get("/").text(), "- gunicorn");
+}
+
+#[test]
+fn a_configuration_of_logging_is_used_for_both_logs() {
+    let logging = r#"{"version": 1, "disable_existing_loggers": false,
+        "formatters": {"f": {"format": "as configured %(levelname)s %(message)s"}},
+        "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f", "stream": "ext://sys.stdout"}},
+        "root": {"handlers": ["h"]}, "loggers": {"gunicorn.error": {"handlers": ["h"]}, "gunicorn.access": {"handlers": ["h"]}}}"#;
+    let in_file = "import json\naccesslog = '-'\nlogconfig_dict = json.load(open('logging.json'))\n";
+    let rigs = [rig(in_file), rig("").option("--log-config-json", "logging.json")];
+    for rig in rigs {
+        let site = rig.file("logging.json", logging).start();
+        assert_eq!(site.get("/seen").status, 201);
+        site.output("as configured WARNING asked for /seen");
+        let line = site.output("GET /seen HTTP/1.1");
+        assert!(line.text().starts_with("as configured INFO 127.0.0.1 - - ["), "{line:?}");
+        assert_eq!(site.logged("GET /seen"), 0);
+    }
+    let missing = rig("").option("--log-config-json", "missing.json");
+    check(&missing).says(2, &["the configuration of logging: ", "missing.json"]);
+}
+
+#[test]
+fn a_logger_of_the_site_s_own_writes_both_logs() {
+    let site = rig("\
+import logging
+from gunicorn.glogging import Logger
+accesslog = 'access.log'
+access_log_format = '%(m)s %(U)s %(s)s %(extra)s'
+class Mine(Logger):
+    def setup(self, cfg):
+        super().setup(cfg)
+        self.error_log.handlers[0].setFormatter(logging.Formatter('mine %(levelname)s %(message)s'))
+    def atoms(self, resp, req, environ, request_time):
+        return {**super().atoms(resp, req, environ, request_time), 'extra': request_time.days}
+    def access(self, resp, req, environ, request_time):
+        if req.path != '/health':
+            super().access(resp, req, environ, request_time)
+logger_class = Mine
+")
+    .start();
+    site.log("mine INFO imported at level 20");
+    assert_eq!([site.get("/health").status, site.get("/seen").status], [201, 201]);
+    site.log("mine WARNING asked for /seen");
+    site.control(&["stop"]);
+    assert_eq!(site.folder().read("access.log"), "GET /seen 201 0\n");
+}

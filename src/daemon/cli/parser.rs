@@ -125,7 +125,7 @@ impl Typed {
             match (foreign.key, foreign.says(&value)) {
                 ("check-config", _) => self.task = Task::Check,
                 ("print-config", _) => self.task = Task::Settings { json: false },
-                (_, None | Some(Fate::Hook | Fate::MasterHook)) => {}
+                (_, None | Some(Fate::InWorkers | Fate::Hook | Fate::MasterHook)) => {}
                 (_, Some(Fate::Needless(why))) => self.needless.push(format!("--{flag} has no effect: {why}")),
                 (_, Some(Fate::Means(name, text))) => {
                     self.texts.insert(setting(name).name, vec![text.into()]);

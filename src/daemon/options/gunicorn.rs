@@ -37,6 +37,8 @@ pub enum Fate {
     Needless(&'static str),
     /// It is this value of one of our settings.
     Means(&'static str, &'static str),
+    /// Python's: workers find it in the file.
+    InWorkers,
     /// A hook of the workers: a function of the file, which they call.
     Hook,
     /// A hook of the master: a function of the file, which a process beside it calls.
@@ -77,7 +79,7 @@ pub fn foreign(name: &str) -> Option<&'static Foreign> {
 pub fn not_here(name: &str) -> Option<&'static str> {
     match foreign(name)?.fate {
         Fate::Refused(why) | Fate::Needless(why) => Some(why),
-        Fate::Means(..) | Fate::Hook | Fate::MasterHook => None,
+        Fate::Means(..) | Fate::InWorkers | Fate::Hook | Fate::MasterHook => None,
     }
 }
 
@@ -197,10 +199,7 @@ pub const FOREIGN: &[Foreign] = &[
     ),
     // Logs and metrics.
     flag("disable-redirect-access-to-syslog", Fate::Needless("the access log goes where --access-logfile says")),
-    Foreign { defaults: &["gunicorn.glogging.Logger"], ..value("logger-class", LOGS) },
-    Foreign { flags: &["log-config"], ..value("logconfig", LOGS) },
-    key("logconfig-dict", LOGS),
-    Foreign { flags: &["log-config-json"], ..value("logconfig-json", LOGS) },
+    key("logconfig-dict", Fate::InWorkers),
     Foreign { flags: &["log-syslog"], ..flag("syslog", LOGS) },
     Foreign { flags: &["log-syslog-to"], ..value("syslog-addr", Fate::Needless("it changes nothing without syslog")) },
     Foreign {

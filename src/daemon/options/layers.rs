@@ -30,6 +30,8 @@ pub struct FileTexts {
     pub lines: BTreeMap<&'static str, u32>,
     /// See [`Options::master_hooks`].
     pub master_hooks: bool,
+    /// See [`Options::configures_logging`].
+    pub configures_logging: bool,
     /// See [`Options::patched`].
     pub patched: Option<String>,
     /// See [`Options::needless`].
@@ -113,6 +115,7 @@ impl Options {
         let mut options = Options::lay(invocation, typed, &said, gunicorn)?;
         options.given.insert("config", config);
         options.program = Some(program);
+        options.configures_logging = said.configures_logging;
         options.patched = said.patched;
         options.master_hooks = said.master_hooks;
         options.needless.extend(said.needless);

@@ -128,6 +128,8 @@ pub struct Options {
     given: BTreeMap<&'static str, Given>,
     /// Whether the settings file has hooks for the master.
     pub master_hooks: bool,
+    /// Whether the settings file configures Python's logging, so that Python writes the access log.
+    pub configures_logging: bool,
     /// Which library has replaced Python's threads in the settings file, if one has.
     pub patched: Option<String>,
     /// What is to be said first of how the settings were understood; a sentence each.

@@ -249,6 +249,16 @@ pub static SETTINGS: &[Setting] = &[
         ),
     switch(LOGS, "capture-output", "off", "Send what the application prints to the error log")
         .more("That is its standard output; its standard error is the error log with or without this."),
+    one(LOGS, "log-config", "FILE", "Configure Python's logging by this file, as gunicorn does")
+        .alias(&["logconfig"])
+        .more(
+            "In the form of logging.config.fileConfig. Its loggers gunicorn.error and gunicorn.access are configured there; the access log is \
+             written by Python then, in each worker.",
+        ),
+    one(LOGS, "log-config-json", "FILE", "The same by a file in the form of logging.config.dictConfig, as JSON").alias(&["logconfig-json"]),
+    one(LOGS, "logger-class", "CLASS", "A class of gunicorn's kind that writes both logs, as module.Class")
+        .preset("gunicorn.glogging.Logger")
+        .more("A class that is derived from gunicorn.glogging.Logger. It costs each request some microseconds; the default costs nothing."),
     one(NAMES, "name", "NAME", "What the processes and the control socket are called")
         .short('n')
         .alias(&["proc-name"])

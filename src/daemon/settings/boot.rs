@@ -4,7 +4,7 @@ use std::{env, num::NonZeroU16, path::Path};
 
 use ostler_wire as wire;
 
-use super::{directory, log_level, name, parse, path};
+use super::{directory, log_level, name, parse, path, program::python_logs};
 use crate::{
     exit::Failure,
     options::{Options, WorkerClass, worker_class},
@@ -86,7 +86,10 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
             "dangerous" => wire::HeaderMap::Dangerous,
             _ => wire::HeaderMap::Drop,
         },
-        access_log_format: options.value("access-logformat", str::parse)?,
+        access_log_format: match python_logs(options) {
+            true => wire::access_format::AccessFormat::default(),
+            false => options.value("access-logformat", str::parse)?,
+        },
         server_header: options.value("server-header", header_value)?,
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,

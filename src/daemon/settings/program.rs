@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 43] = [
+const KEYS: [&str; 46] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -41,6 +41,9 @@ const KEYS: [&str; 43] = [
     "limit_request_field_size",
     "limit_request_fields",
     "limit_request_line",
+    "logconfig",
+    "logconfig_json",
+    "logger_class",
     "loglevel",
     "max_requests",
     "max_requests_jitter",
@@ -147,11 +150,21 @@ pub fn for_workers(invocation: &Invocation, options: &Options) -> Option<Gunicor
         let setting = ours(key).expect("a test looks up every key");
         (key.to_owned(), options.given(setting.name).texts.clone())
     };
-    options.gunicorn.as_ref().map(|_| Gunicorn {
+    (options.gunicorn.is_some() || python_logs(options)).then(|| Gunicorn {
+        in_force: options.gunicorn.is_some(),
         source: options.program.clone(),
         directory: invocation.directory.clone(),
         settings: KEYS.iter().map(|key| value(key)).collect(),
     })
+}
+
+/// Whether Python writes the access log, with a format of its own.
+pub fn python_logs(options: &Options) -> bool {
+    let class = &options.given("logger-class").texts;
+    options.configures_logging
+        || options.is_given("log-config")
+        || options.is_given("log-config-json")
+        || !matches!(class.as_slice(), [class] if class == "gunicorn.glogging.Logger" || class == "simple")
 }
 
 /// The settings among the variables. With `weak`, it may be the site's user who speaks.
@@ -182,6 +195,7 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
         } else if let Some(foreign) = options::foreign(&key).filter(|foreign| foreign.key.replace('-', "_") == key) {
             match foreign.says(&value.texts.join(",")) {
                 None => {}
+                Some(Fate::InWorkers) => file.configures_logging = true,
                 Some(Fate::Hook) if value.callable => {}
                 Some(Fate::MasterHook) if value.callable => file.master_hooks = true,
                 Some(Fate::Hook | Fate::MasterHook) => return refuse("expected a function"),

@@ -45,6 +45,8 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "preload" => ("off", &[]),
         "warm-up" => ("/first", &[]),
         "header-map" => ("refuse", &[]),
+        "log-config" | "log-config-json" => ("logs", &[]),
+        "logger-class" => ("logs.Logger", &[]),
         "reload-engine" => ("poll", &["--reload"]),
         "reload-extra-file" => ("*.html", &["--reload"]),
         "proxy-protocol" => ("auto", &[]),

@@ -1,10 +1,12 @@
 """gunicorn's configuration file in templates and workers: runs it, and calls its hooks with the objects that they know."""
 
+import datetime
 import functools
 import logging
 import os
 import signal
 import sys
+import time
 
 # Called in the worker.
 WORKERS = ("post_fork", "post_worker_init", "pre_request", "post_request", "worker_int", "worker_abort", "worker_exit")
@@ -15,6 +17,8 @@ server = None
 worker = None
 # The hook that runs, in the process of the master's hooks.
 calling = None
+# An object of gunicorn's Logger or of a class of the site's own, where the settings ask for one.
+logger = None
 
 
 class Log:
@@ -35,7 +39,7 @@ class Server:
     """`server`: what hooks read of gunicorn's Arbiter."""
 
     def __init__(self, pid, address):
-        self.cfg, self.log, self.pid, self.address = cfg, Log(), pid, address
+        self.cfg, self.log, self.pid, self.address = cfg, logger or Log(), pid, address
         self.num_workers, self.worker_age, self.proc_name = cfg.workers, 0, cfg.proc_name
         self.WORKERS, self.LISTENERS = {}, []
 
@@ -45,7 +49,7 @@ class Worker:
 
     def __init__(self, pid, ppid, age):
         self.pid, self.ppid, self.age, self.nr = pid, ppid, age, 0
-        self.cfg, self.log = cfg, Log()
+        self.cfg, self.log = cfg, logger or Log()
         self.alive, self.booted, self.aborted = True, False, False
         self.timeout, self.sockets, self.app, self.tmp = cfg.timeout, [], None, None
 
@@ -120,11 +124,29 @@ def read(texts):
         return text
 
 
+def set_up_logging(standard):
+    """Makes the logger that the settings ask for, before the application is imported: what that configures comes later and counts."""
+    global logger
+    wanted = cfg.logger_class
+    if isinstance(wanted, str) and wanted in ("gunicorn.glogging.Logger", "simple"):
+        wanted = standard if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json else None
+    if isinstance(wanted, str):
+        from importlib import import_module
+
+        name, _, attribute = wanted.rpartition(".")
+        wanted = getattr(import_module(name), attribute)
+    if wanted is not None:
+        for name in ("gunicorn.error", "gunicorn.access"):
+            # A Logger has handlers of its own.
+            logging.getLogger(name).handlers.clear()
+        server.log = logger = wanted(cfg)
+
+
 def prepare(config, values, pid, address):
     """Makes `cfg` and `server`. `values` are the settings in force, which the command line may have changed."""
     global cfg, server
     cfg = config()
-    for name, value in vars(module).items():
+    for name, value in vars(module).items() if module else ():
         if name in cfg.settings or callable(value) and not name.startswith("_"):
             cfg.set(name, value)
     for name, texts in values:
@@ -132,6 +154,9 @@ def prepare(config, values, pid, address):
         if name in ("bind", "raw_env", "forwarder_headers"):
             value = value if isinstance(value, list) else [] if value is None else [value]
         cfg.set(name, value)
+    # By now this process is whose it is to be.
+    cfg.set("user", os.geteuid())
+    cfg.set("group", os.getegid())
     before, server = server, Server(pid, address)
     if before is not None:
         # Hooks keep what they like on it.
@@ -262,21 +287,33 @@ def positional(function):
 
 
 def watches_requests():
-    """Whether the file has a hook for requests."""
-    return bool(hook("pre_request") or hook("post_request"))
+    """Whether the file has a hook for requests, or a logger writes the access log."""
+    return bool(hook("pre_request") or hook("post_request") or logger)
+
+
+def logs_access():
+    """Whether a logger writes the access log."""
+    return logger is not None
 
 
 def before(environ):
     """A request begins; what `after` needs of it."""
     worker.nr += 1
     request = Request(environ)
+    request._began = time.monotonic()
     call("pre_request", worker, request)
     return request
 
 
 def after(request, environ, status, headers, sent):
     """It ends."""
+    response = Response(request, status, headers, sent)
     found = hook("post_request")
     if found is not None:
-        arguments = (worker, request, environ, Response(request, status, headers, sent))
-        call("post_request", *arguments[: positional(found)])
+        call("post_request", *(worker, request, environ, response)[: positional(found)])
+    if logger is not None:
+        took = datetime.timedelta(seconds=time.monotonic() - request._began)
+        try:
+            logger.access(response, request, environ, took)
+        except Exception:
+            server.log.exception("access log not written")

@@ -89,23 +89,30 @@ pub fn run(py: Python<'_>, boot: &Boot) -> Result<(), BootFailure> {
     py.import("os")
         .and_then(|os| os.getattr("environ")?.set_item("SERVER_SOFTWARE", server_software(boot)))
         .map_err(|error| unexpected(py, &error))?;
-    let Some(source) = source else { return Ok(()) };
-    let (is_module, name) = match source {
+    let program = source.as_ref().map(|source| match source {
         ProgramSource::File(path) => (false, path.to_string_lossy()),
         ProgramSource::Module(name) => (true, name.into()),
-    };
-    let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
-    module.call_method1("run", (is_module, &*name, directory.as_os_str())).map(drop).map_err(|error| {
+    });
+    let failed = |name: &str, error: PyErr| {
         let message = format!("{name}: {}", error.value(py));
         BootFailure::new(BootFailureKind::Settings, &message, &traceback(py, &error))
-    })
+    };
+    let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
+    if let Some((is_module, name)) = &program {
+        module.call_method1("run", (is_module, &**name, directory.as_os_str())).map_err(|error| failed(name, error))?;
+    }
+    let logger = || {
+        let standard = PACKAGE.import(py)?.call_method0("logger")?;
+        prepare(py, boot)?.call_method1("set_up_logging", (standard,)).map(drop)
+    };
+    logger().map_err(|error| failed("the configuration of logging", error))
 }
 
 /// SERVER_SOFTWARE of the environ (RFC 3875 section 4.1.17). Applications look for gunicorn's name where they expect gunicorn.
 pub fn server_software(boot: &Boot) -> &'static str {
-    match boot.gunicorn {
-        Some(_) => concat!("gunicorn/27.0.1 ostler/", env!("CARGO_PKG_VERSION")),
-        None => concat!("ostler/", env!("CARGO_PKG_VERSION")),
+    match &boot.gunicorn {
+        Some(gunicorn) if gunicorn.in_force => concat!("gunicorn/27.0.1 ostler/", env!("CARGO_PKG_VERSION")),
+        _ => concat!("ostler/", env!("CARGO_PKG_VERSION")),
     }
 }
 
@@ -146,6 +153,12 @@ pub fn initialised(py: Python<'_>, boot: &Boot, log: &Logger) -> Option<RequestH
         error!(log, "hooks not called"; "traceback" => traceback(py, &error));
         None
     })
+}
+
+/// Whether Python writes the access log.
+pub fn logs_access(py: Python<'_>, boot: &Boot) -> bool {
+    let asks = || GUNICORN.import(py)?.call_method0("logs_access")?.is_truthy();
+    boot.gunicorn.is_some() && asks().unwrap_or(false)
 }
 
 /// The worker ends: worker_int if it was told to end at once, then worker_exit.

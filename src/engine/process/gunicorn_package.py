@@ -148,11 +148,19 @@ def config():
     return made.Config()
 
 
+def logger():
+    """The Logger that is used where a configuration of `logging` is given, whatever gunicorn is installed."""
+    made = type(sys)("glogging")
+    fill_glogging(made)
+    return made.Logger
+
+
 def fill_glogging(module):
     import datetime
     import json
     import logging
     import logging.config
+    import logging.handlers
     import os
     import time
     import traceback
@@ -212,6 +220,14 @@ def fill_glogging(module):
             self.loglevel = self.LOG_LEVELS.get(str(cfg.loglevel).lower(), logging.INFO)
             self.error_log.setLevel(self.loglevel)
             self.access_log.setLevel(logging.INFO)
+            self.access_log.propagate = self.error_log.propagate = False
+            self.add_handler(self.error_log, logging.StreamHandler(), logging.Formatter(self.error_fmt, self.datefmt))
+            if cfg.accesslog == "-":
+                self.add_handler(self.access_log, logging.StreamHandler(sys.stdout), logging.Formatter(self.access_fmt))
+            elif cfg.accesslog:
+                # It opens the file again by itself, once that is another one.
+                file = logging.handlers.WatchedFileHandler(os.path.join(cfg.chdir, cfg.accesslog))
+                self.add_handler(self.access_log, file, logging.Formatter(self.access_fmt))
             if cfg.logconfig_dict or cfg.logconfig_json:
                 config = dict(module.CONFIG_DEFAULTS)
                 if cfg.logconfig_dict:
@@ -219,18 +235,14 @@ def fill_glogging(module):
                 else:
                     with open(cfg.logconfig_json, encoding="utf-8") as file:
                         config.update(json.load(file))
-                self.forget_handlers()
                 logging.config.dictConfig(config)
             elif cfg.logconfig:
-                self.forget_handlers()
                 defaults = {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
                 logging.config.fileConfig(cfg.logconfig, defaults=defaults, disable_existing_loggers=False)
 
-        def forget_handlers(self):
-            for logger in (self.error_log, self.access_log):
-                for handler in list(logger.handlers):
-                    logger.removeHandler(handler)
-                logger.propagate = True
+        def add_handler(self, logger, handler, formatter):
+            handler.setFormatter(formatter)
+            logger.addHandler(handler)
 
         def critical(self, msg, *args, **kwargs):
             self.error_log.critical(msg, *args, **kwargs)
@@ -286,6 +298,9 @@ def fill_glogging(module):
             return atoms
 
         def access(self, resp, req, environ, request_time):
+            cfg = self.cfg
+            if not (cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json):
+                return
             safe = self.atoms_wrapper_class(self.atoms(resp, req, environ, request_time))
             try:
                 self.access_log.info(self.cfg.access_log_format, safe)

@@ -109,6 +109,7 @@ fn serve(
     watching::start(&inherited.boot, &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
+    let access_log = inherited.access_log.filter(|_| !gunicorn::logs_access(py, &inherited.boot));
     let setup = Setup {
         boot: inherited.boot,
         slot,
@@ -116,7 +117,7 @@ fn serve(
         listeners: inherited.listeners,
         exchange_give: inherited.exchange_give,
         exchange_take: inherited.exchange_take,
-        access_log: inherited.access_log,
+        access_log,
         scoreboard: inherited.scoreboard,
         terminated,
         log: log.clone(),
