@@ -67,7 +67,7 @@ fn members_of_the_control_group_may_look_and_do_nothing() {
         assert!(code == Some(9) && text.contains("others may ask for status"), "{word}: {text}");
     }
     let (code, text) = ask("status", NOBODY);
-    assert!(code == Some(14) && text.contains("permission denied"), "{text}");
+    assert!(code == Some(14) && text.contains("permission denied. Commands are for root"), "{text}");
 }
 
 fn give_to_nobody(path: &Path) {

@@ -26,6 +26,8 @@ use crate::{
     sys::names::Place,
 };
 
+const WHO_MAY: &str = "Commands are for root and the user of the site; --control-group lets a group ask for status.";
+
 /// Sends a command and prints what comes of it. `named`: somebody has named the socket.
 pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<Exit, Failure> {
     let (text, channel) = outcome(socket, named, &command)?;
@@ -90,6 +92,7 @@ fn connect(path: &Path, named: bool) -> Result<Channel, Failure> {
     });
     let socket = connected.map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => nobody("nobody answers at"),
+        ErrorKind::PermissionDenied => failed(format!("{}. {WHO_MAY}", words(&error))),
         _ => failed(words(&error)),
     })?;
     let peer = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| failed(words(&error.into())))?;
