@@ -12,7 +12,7 @@ pub fn help(topic: Option<&str>) -> Result<String, Failure> {
     let Some(topic) = topic else { return Ok(all.render_long_help().to_string()) };
     let name = topic.trim_start_matches('-').replace('_', "-").to_lowercase();
     all.build();
-    if let Some(command) = all.find_subcommand_mut(&name).filter(|command| !command.is_hide_set()) {
+    if let Some(command) = all.find_subcommand_mut(&name) {
         return Ok(command.render_long_help().to_string());
     }
     if let Some(setting) = SETTINGS.iter().find(|setting| is_called(setting, topic, &name)) {
@@ -25,7 +25,8 @@ pub fn help(topic: Option<&str>) -> Result<String, Failure> {
     if let Some(why) = options::not_here(&name) {
         return Err(Failure::usage(format!("ostler has no {topic}: {why}")));
     }
-    let commands: Vec<&str> = all.get_subcommands().map(|command| command.get_name()).collect();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set());
+    let commands: Vec<&str> = shown.map(|command| command.get_name()).collect();
     let known = SETTINGS.iter().map(|setting| setting.name).chain(commands);
     let hint = match nearest(&name, known) {
         Some(near) => format!("the nearest topic is {near}"),
@@ -77,6 +78,7 @@ mod tests {
         assert!(help("pidfile").starts_with("-p, --pid FILE\n"));
         assert!(help("sendfile").starts_with("--no-sendfile\n"));
         assert!(help("reload").contains("Usage: ostler reload"), "{}", help("reload"));
+        assert!(help("completions").contains("Usage: ostler completions"), "{}", help("completions"));
         assert!(help("Logs").contains("--access-logformat FORMAT"));
         assert!(super::help(None).unwrap().contains("--graceful-timeout"));
         for setting in SETTINGS {
