@@ -39,11 +39,11 @@ form { margin: .5rem 0 }
 
 <h2>Change the site while you look</h2>
 <p>Edit <code>COLOUR</code> or <code>GREETING</code> in <code>{{ file }}</code>, then load the new code:</p>
-<pre><code>ostler reload --name example</code></pre>
+<pre><code>target/release/ostler reload --name example</code></pre>
 <p>The next generation of workers takes over when all of it is ready. No answer is lost.</p>
 <p>Then break it: write <code>raise RuntimeError("oh no")</code> below the imports, and reload. The command prints the traceback and fails;
-the old code goes on answering. <code>ostler rollback --name example</code> goes back a generation, and
-<code>ostler status --name example</code> shows the workers.</p>
+the old code goes on answering. <code>target/release/ostler rollback --name example</code> goes back a generation, and
+<code>target/release/ostler status --name example</code> shows the workers.</p>
 
 <h2>Every kind of page</h2>
 <ul>
