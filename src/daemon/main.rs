@@ -98,6 +98,11 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             signals::hold_back()
                 .map_err(|error| Failure::new(Exit::System, format!("could not start: {}", exit::words(&error))))?;
             let settings = Settings::resolve(invocation, &mut options).inspect_err(tell_systemd)?;
+            if settings.daemon && settings.error_log == settings::LogTarget::Standard {
+                report::complain(
+                    "nobody will see the error log of the daemon, as with gunicorn. Say --error-logfile FILE.",
+                );
+            }
             let announce = settings.daemon.then(background::enter).transpose()?;
             let executable = upgrade::executable(&invocation.directory);
             let reread = || reread(invocation, &executable);

@@ -1,11 +1,13 @@
 //! Who replaces the word `gunicorn` by `ostler` keeps his configuration: gunicorn.conf.py, GUNICORN_CMD_ARGS, the options, and the
 //! hooks of the workers.
 
+use std::process::Command;
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ostler_tests::{Python, Refused, Rig};
+use ostler_tests::{Client, Folder, Process, Python, Refused, Rig, built};
 
 const APP: &str = "
 import logging, os
@@ -307,4 +309,23 @@ logger_class = Mine
     site.log("mine WARNING asked for /seen");
     site.control(&["stop"]);
     assert_eq!(site.folder().read("access.log"), "GET /seen 201 0\n");
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_sees_starts_and_says_so() {
+    let folder = Folder::new();
+    folder.write("app.py", APP);
+    folder.write("gunicorn.conf.py", "daemon = True\nbind = 'unix:site.sock'\nproxy_protocol = 'off'\n");
+    let mut command = Command::new(built("ostler"));
+    command.args(["--control", "control.sock", "--python"]).arg(&Python::usual().environment().python);
+    let mut start =
+        Process::start(command.arg("./app.py").current_dir(folder.path()), &folder.path().display().to_string());
+    assert_eq!(start.wait().code(), Some(0), "{}", start.log.whole());
+    start.log.find("nobody will see the error log of the daemon, as with gunicorn");
+    let address = format!("unix:{}", folder.join("site.sock").display());
+    assert_eq!(Client::connect(&address).get("/").text(), "- gunicorn");
+    let mut stop = Command::new(built("ostler"));
+    stop.args(["stop", "--control"]).arg(folder.join("control.sock"));
+    assert!(stop.output().expect("it runs").status.success());
+    assert!(start.descendants().is_empty(), "{:?}", start.descendants());
 }

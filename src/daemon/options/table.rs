@@ -206,9 +206,9 @@ pub static SETTINGS: &[Setting] = &[
              path; from such a proxy it reaches the application all the same, which may have a setting for it (Django's \
              USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application.",
         ),
-    choice(PROXIES, "proxy-protocol", &["off", "auto"], Some("auto"), "Expect a PROXY header, version 1 or 2")
+    choice(PROXIES, "proxy-protocol", &["off", "auto", "v1", "v2"], Some("auto"), "Expect a PROXY header, version 1 or 2")
         .preset("off")
-        .more("From the peers of --proxy-allow-from, who must then send one; from nobody else."),
+        .more("From the peers of --proxy-allow-from, who must then send one; from nobody else. `auto`, `v1` and `v2` mean the same."),
     many(PROXIES, "proxy-allow-from", "PEERS", "Who sends the PROXY header")
         .alias(&["proxy-allow-ips"])
         .preset("127.0.0.1,::1")

@@ -44,7 +44,7 @@ pub fn trust(options: &mut Options) -> Result<wire::Trust, Failure> {
     Ok(wire::Trust {
         forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
         forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
-        proxy_protocol: options.choice("proxy-protocol")? == "auto",
+        proxy_protocol: options.choice("proxy-protocol")? != "off",
         proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
     })
 }

@@ -80,6 +80,9 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     /// `--daemon`
     pub daemon: bool,
+    /// A daemon whose logs go to standard error is no mistake: gunicorn's users have that, and see none of them.
+    #[serde(default)]
+    pub logs_unseen: bool,
     /// `--error-logfile`
     pub error_log: LogTarget,
     /// `--access-logfile`; `Standard` is standard output.
@@ -200,6 +203,7 @@ impl Settings {
             umask,
             pid_file: options.optional("pid", |text| path(&chdir, text))?,
             daemon: options.switch("daemon")?,
+            logs_unseen: options.gunicorn.is_some(),
             error_log,
             access_log,
             capture_output: options.switch("capture-output")?,
@@ -260,10 +264,10 @@ impl Settings {
         if worker.max_requests == 0 && worker.max_requests_jitter > 0 {
             return refuse("max-requests-jitter", "it is added to --max-requests, which is off");
         }
-        if self.daemon && self.error_log == LogTarget::Standard {
+        if self.daemon && !self.logs_unseen && self.error_log == LogTarget::Standard {
             return refuse("daemon", "nobody would see the error log. Say --error-logfile FILE.");
         }
-        if self.daemon && self.access_log == Some(LogTarget::Standard) {
+        if self.daemon && !self.logs_unseen && self.access_log == Some(LogTarget::Standard) {
             return refuse("daemon", "nobody would see the access log. Say --access-logfile FILE.");
         }
         if self.control.is_none() && self.control_access.is_shared() {

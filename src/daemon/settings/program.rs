@@ -218,10 +218,10 @@ fn ours(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name || setting.aliases.contains(&name.as_str()))
 }
 
-/// gunicorn tells versions of the PROXY header apart; here each is taken.
+/// gunicorn takes True for the PROXY header of either version.
 fn texts(setting: &Setting, texts: Vec<String>) -> Vec<String> {
     match (setting.name, texts.as_slice()) {
-        ("proxy-protocol", [text]) if ["on", "true", "v1", "v2"].contains(&text.to_ascii_lowercase().as_str()) => {
+        ("proxy-protocol", [text]) if ["on", "true"].contains(&text.to_ascii_lowercase().as_str()) => {
             vec!["auto".into()]
         }
         (_, [text]) => setting.kind.split(text),
