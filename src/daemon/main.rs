@@ -24,6 +24,7 @@ mod exit;
 #[cfg(test)]
 mod fixture;
 mod master;
+mod migrate;
 mod options;
 mod report;
 mod resources;
@@ -81,6 +82,9 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     if let Task::Print(text) = task {
         return report::print(&text);
     }
+    if let Task::Migrate(file) = task {
+        return report::print(&migrate::migrate(invocation, &file)?);
+    }
     let mut options = match &task {
         Task::Control { .. } if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
         Task::Serve => settings::gather(invocation, &texts).inspect_err(tell_systemd)?,
@@ -128,7 +132,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             let socket = settings::find_control(invocation, &options)?;
             cli::ask(&socket, options.is_given("control"), command, view)
         }
-        Task::Print(_) => unreachable!("printed above"),
+        Task::Print(_) | Task::Migrate(_) => unreachable!("printed above"),
     }
 }
 

@@ -74,6 +74,17 @@ pub fn command() -> Command {
                 .args(settings())
                 .arg(json()),
         )
+        .subcommand(
+            Command::new("migrate")
+                .about("Print an ostler.toml made from a uwsgi.ini (or its YAML or JSON) or a gunicorn.conf.py")
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .value_hint(ValueHint::FilePath)
+                        .help("Which; FILE:SECTION for another section than [uwsgi]"),
+                ),
+        )
         .subcommand(control("status", "Show generations, workers and what each does now").arg(json()).arg(ready))
         .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))

@@ -20,7 +20,7 @@ const DESCRIPTION: [&str; 4] = [
      unambiguous.",
 ];
 
-const CONTROL: &str = "All but check, settings and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. The number that \
+const CONTROL: &str = "All but check, settings, migrate and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. The number that \
                        scale sets, at most 512, holds until a reload or an upgrade, which take --workers again.";
 
 const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \

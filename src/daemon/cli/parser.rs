@@ -27,6 +27,8 @@ pub enum Task {
         /// For programs.
         json: bool,
     },
+    /// `ostler migrate FILE`
+    Migrate(String),
     /// One of the commands to a running master.
     Control {
         /// Which.
@@ -85,6 +87,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
     typed.task = match name.as_str() {
         "check" => Task::Check,
         "settings" => Task::Settings { json: inner.get_flag("json") },
+        "migrate" => Task::Migrate(inner.remove_one("file").expect("the file is required")),
         "help" => Task::Print(topics::help(inner.get_one::<String>("topic").map(String::as_str))?),
         "man" => Task::Print(manual::page()),
         "reference" => Task::Print(reference(&inner.remove_one::<String>("page").expect("the page is required"))),
@@ -289,6 +292,7 @@ mod tests {
             ("check -w 2 site:app", Task::Check),
             ("settings", Task::Settings { json: false }),
             ("settings --json site:app", Task::Settings { json: true }),
+            ("migrate uwsgi.ini", Task::Migrate("uwsgi.ini".into())),
             ("status --json", Task::Control { command: Command::Status, view: View::Json }),
             ("status --ready", Task::Control { command: Command::Status, view: View::Ready }),
             ("reload -n site", control(Command::Reload)),

@@ -13,7 +13,12 @@ use crate::{exit::Failure, sys::names::Place};
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Texts, Failure> {
-    let fail = |why: String| Failure::usage(format!("could not read {}: {why}", path.display()));
+    parse(&text_of(path)?).map_err(|why| could_not_read(path, &why))
+}
+
+/// The text of a file that holds settings.
+pub fn text_of(path: &Path) -> Result<String, Failure> {
+    let fail = |why: String| could_not_read(path, &why);
     let mut text = String::new();
     // To open a FIFO, or to read one, is to wait for its writer.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
@@ -25,10 +30,15 @@ pub fn read(path: &Path) -> Result<Texts, Failure> {
         ErrorKind::InvalidData => fail("it is not a text in UTF-8".to_owned()),
         _ => fail(crate::exit::words(&error)),
     })?;
-    parse(&text).map_err(fail)
+    Ok(text)
 }
 
-fn parse(text: &str) -> Result<Texts, String> {
+fn could_not_read(path: &Path, why: &str) -> Failure {
+    Failure::usage(format!("could not read {}: {why}", path.display()))
+}
+
+/// Reads the text of a settings file.
+pub fn parse(text: &str) -> Result<Texts, String> {
     let table: Table = toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
         format!("line {}: {}", before.matches('\n').count() + 1, error.message())

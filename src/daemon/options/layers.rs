@@ -32,6 +32,10 @@ pub struct FileTexts {
     pub master_hooks: bool,
     /// See [`Options::configures_logging`].
     pub configures_logging: bool,
+    /// What needs the program itself: its hooks, and what workers do with its logging.
+    pub hooks: Vec<String>,
+    /// What it asks for and cannot have, a sentence each. No site starts with it.
+    pub refused: Vec<String>,
     /// See [`Options::patched`].
     pub patched: Option<String>,
     /// See [`Options::needless`].

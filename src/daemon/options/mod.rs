@@ -14,6 +14,9 @@ mod gunicorn;
 mod layers;
 mod table;
 
+#[cfg(test)]
+pub use file::parse as read_text;
+pub use file::text_of;
 pub use gunicorn::{FOREIGN, Fate, Foreign, Form, WorkerClass, foreign, nearest_key, not_here, worker_class};
 #[cfg(test)]
 pub use layers::usual_file;

@@ -110,17 +110,31 @@ pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure
     let Some((program, config)) = options::program(invocation, typed) else {
         return Options::gather(invocation, typed);
     };
+    let said = run(invocation, typed, &program)?;
+    match said.refused.first() {
+        Some(why) => Err(Failure::usage(why.clone())),
+        None => Options::with_program(invocation, typed, config, program, said),
+    }
+}
+
+/// What the settings file says, which is a program.
+pub fn says(invocation: &Invocation, typed: &Texts) -> Result<FileTexts, Failure> {
+    let (program, _) = options::program(invocation, typed).expect("the caller names one");
+    run(invocation, typed, &program)
+}
+
+fn run(invocation: &Invocation, typed: &Texts, program: &ProgramSource) -> Result<FileTexts, Failure> {
     let mut below = Options::without_file(invocation, typed)?;
     let identity = identity::identity(&below)?;
     let guise = Guise { identity: identity.as_ref(), new_privileges: false, directory: &invocation.directory };
     let environment = super::environment::environment(invocation, &below, identity.as_ref())?;
     let surroundings = Surroundings { environment: &environment, guise };
     let python = Settings::interpreter(invocation, &mut below, surroundings)?.executable;
-    let (kind, name) = match &program {
+    let (kind, name) = match program {
         ProgramSource::File(path) => ("file", path.to_string_lossy()),
         ProgramSource::Module(module) => ("module", module.into()),
     };
-    if let ProgramSource::File(path) = &program
+    if let ProgramSource::File(path) = program
         && let Err(error) = std::fs::File::open(path)
     {
         let (path, why) = (path.display(), crate::exit::words(&error));
@@ -131,17 +145,16 @@ pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure
         .map_err(|failure| Failure { exit: Exit::Usage, ..failure.after(&format!("could not run {name}")) })?;
     let answer = output.rsplit("ostler runs\n").next().unwrap_or_default().trim_end_matches("\nend");
     let answer = serde_json::from_str(answer).map_err(|error| Failure::usage(format!("{name}: no answer: {error}")))?;
-    let said = match answer {
-        Answer::Said { path, said, patched } => FileTexts { patched, ..read(path, said, identity.is_some())? },
+    match answer {
+        Answer::Said { path, said, patched } => Ok(FileTexts { patched, ..read(path, said, identity.is_some())? }),
         Answer::Failed { path, line, reason, traceback } => {
             let mut message = path;
             if let Some(line) = line {
                 let _ = write!(message, ", line {line}");
             }
-            return Err(Failure { traceback, ..Failure::usage(format!("{message}: {reason}")) });
+            Err(Failure { traceback, ..Failure::usage(format!("{message}: {reason}")) })
         }
-    };
-    Options::with_program(invocation, typed, config, program, said)
+    }
 }
 
 /// What template and workers are told of gunicorn's configuration, where that is in force.
@@ -195,15 +208,20 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
         } else if let Some(foreign) = options::foreign(&key).filter(|foreign| foreign.key.replace('-', "_") == key) {
             match foreign.says(&value.texts.join(",")) {
                 None => {}
-                Some(Fate::InWorkers) => file.configures_logging = true,
-                Some(Fate::Hook) if value.callable => {}
-                Some(Fate::MasterHook) if value.callable => file.master_hooks = true,
+                Some(Fate::InWorkers) => {
+                    file.configures_logging = true;
+                    file.hooks.push(key);
+                }
+                Some(fate @ (Fate::Hook | Fate::MasterHook)) if value.callable => {
+                    file.master_hooks |= fate == Fate::MasterHook;
+                    file.hooks.push(key);
+                }
                 Some(Fate::Hook | Fate::MasterHook) => return refuse("expected a function"),
                 Some(Fate::Needless(why)) => file.needless.push(format!("{place} has no effect: {why}")),
                 Some(Fate::Means(name, text)) => {
                     file.texts.insert(options::setting(name).name, vec![text.to_owned()]);
                 }
-                Some(Fate::Refused(why)) => return refuse(&format!("ostler has no such setting: {why}")),
+                Some(Fate::Refused(why)) => file.refused.push(format!("{place}: ostler has no such setting: {why}")),
             }
         } else if let Some(near) = options::nearest_key(&key.replace('_', "-")).filter(|_| !value.callable) {
             let near = near.replace('-', "_");
