@@ -49,11 +49,13 @@ build: tools
 	@echo 'building ostler ($(PROFILE)); the first time takes a few minutes'
 	@$(BUILD)
 
+# Another make may be at it at this moment: who waited for the lock finds it done.
 .venv/holds: examples/requirements.txt | tools
-	@echo 'preparing .venv with Flask, Django and Pyramid'
-	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r examples/requirements.txt
-	@touch $@
+	@mkdir -p target; flock target/venv.lock sh -ec 'test $@ -nt $< && exit; \
+	 echo "preparing .venv with Flask, Django and Pyramid"; \
+	 $(PYTHON) -m venv --clear .venv; \
+	 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<; \
+	 touch $@'
 
 # What to try next is said by a child that waits until the master, which takes the place of this shell, serves.
 serve: build .venv/holds

@@ -32,6 +32,8 @@ fn make_serve_says_where_and_what_next_once_it_serves() {
     let reloaded =
         Command::new(repository(words[0])).args(&words[1..]).output().expect("what was printed is a program");
     assert!(reloaded.status.success(), "{reload}");
+    // Until then a worker of the first generation may answer.
+    make.log.find("generation kept");
     let worker = Client::connect(&address).get("/worker");
     assert!(worker.text().contains("\"worker\":\"ostler g2."), "{}", worker.text());
     assert!(make.log.text().contains("Finished `dev` profile"), "cargo shows what it does");
