@@ -118,6 +118,7 @@ fn a_start_in_the_background_is_over_when_the_site_serves_or_cannot() {
     let mut stop = Command::new(built("ostler"));
     stop.args(["stop", "--control"]).arg(folder.join("control.sock"));
     assert!(stop.output().expect("it runs").status.success());
+    assert!(site.descendants().into_iter().all(|pid| ends_within(pid, PATIENCE)));
     assert!((site.descendants(), folder.leavings()) == (vec![], vec![]), "something is left");
     folder.write("app.py", "raise OSError('no database')\n");
     let (code, third) = start("third.log");

@@ -94,7 +94,7 @@ impl Hooks {
         self.say(&ToTemplate::Hook(MasterHook::OnExit), log);
         let mut polled = [PollFd::new(self.held.as_fd(), PollFlags::POLLIN)];
         if poll(&mut polled, PollTimeout::from(LAST_HOOK)) == Ok(0) {
-            warn!(log, "hook hangs"; "hook" => "on_exit");
+            warn!(log, "hook hangs"; "hint" => "the master ends without on_exit");
         }
     }
 

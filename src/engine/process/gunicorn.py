@@ -171,15 +171,17 @@ def hook(name):
 
 
 def call(name, *arguments):
-    """Calls a hook. One that raises does not hurt the site."""
+    """Calls a hook. One that raises does not hurt the site; one that exits before the worker serves keeps it from serving."""
     global calling
     found = hook(name)
     if found is not None:
         calling = name
         try:
             found(*arguments)
-        except Exception:
+        except BaseException as error:
             server.log.exception("hook %s raised", name)
+            if isinstance(error, SystemExit) and name in ("post_fork", "post_worker_init"):
+                raise
         finally:
             calling = None
 
