@@ -113,7 +113,13 @@ def import_target(target):
             return import_file(target)
         return importlib.import_module(target)
     except BaseException as error:
-        raise NotLoaded("Import", f"could not import {target}: {last_line(error)}{whose(error)}", traceback_of(error)) from None
+        raise NotLoaded("Import", f"could not import {target}: {last_line(error)}{whose(error)}", beyond_last_line(error)) from None
+
+
+def beyond_last_line(error):
+    """The traceback, or nothing if it is no more than the last line."""
+    text = traceback_of(error)
+    return text if "\n" in text.strip() else ""
 
 
 def whose(error):
@@ -175,8 +181,6 @@ def run_factory(named, factory, arguments, keywords):
 def traceback_of(error):
     """As Python prints it, without the frames of this file and of the import system above the application's own.
 
-    Empty if it is no more than the last line, which the sentence tells.
-
     An exception is the application's: showing it may run its code, which may raise again, and the chain of its causes may be
     too long to follow.
     """
@@ -185,8 +189,7 @@ def traceback_of(error):
         first = first.tb_next
     for chain in (True, False):
         try:
-            lines = list(traceback.format_exception(type(error), error, first, limit=-MOST_FRAMES, chain=chain))
-            return "".join(lines) if len(lines) > 1 else ""
+            return "".join(traceback.format_exception(type(error), error, first, limit=-MOST_FRAMES, chain=chain))
         except BaseException:
             pass
     return "".join(traceback.format_tb(first, limit=-MOST_FRAMES)) + last_line(error)
