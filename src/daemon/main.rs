@@ -86,7 +86,14 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         return report::print(&migrate::migrate(invocation, &file)?);
     }
     let mut options = match &task {
-        Task::Control { .. } if names_a_socket(&texts) => Options::without_file(invocation, &texts)?,
+        Task::Control { .. } if names_a_socket(&texts) || options::program(invocation, &texts).is_some() => {
+            // A program that lies in the directory is not run for the sake of a command, which may be root's.
+            Options::without_file(invocation, &texts)?
+        }
+        Task::Settings { .. } => {
+            settings::refuse_weak_program(invocation, &texts)?;
+            settings::gather(invocation, &texts)?
+        }
         Task::Serve => settings::gather(invocation, &texts).inspect_err(tell_systemd)?,
         _ => settings::gather(invocation, &texts)?,
     };

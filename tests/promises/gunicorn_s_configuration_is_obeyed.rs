@@ -329,3 +329,25 @@ fn a_daemon_whose_log_nobody_sees_starts_and_says_so() {
     assert!(stop.output().expect("it runs").status.success());
     assert!(start.descendants().into_iter().all(|pid| ends_within(pid, PATIENCE)));
 }
+
+#[test]
+fn a_command_runs_no_program_that_lies_in_the_directory() {
+    let configuration = "open('ran', 'w').close()\nproc_name = 'elsewhere'\n";
+    let bare = Rig::bare().file("gunicorn.conf.py", configuration);
+    for command in ["status", "reload", "stop"] {
+        let said = bare.run(&[command, "--name", "nobody-has-this-name"]);
+        assert_eq!(said.code, 7, "{command}: {}", said.error);
+    }
+    assert!(!bare.folder().join("ran").exists(), "a command has run the file");
+    let rig = rig(configuration);
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT TESTED: whether root looks at settings that somebody else could have written");
+        return;
+    }
+    std::os::unix::fs::chown(rig.folder().join("gunicorn.conf.py"), Some(65534), None).expect("root gives files away");
+    rig.run(&["settings"])
+        .says(14, &["root does not run ", "gunicorn.conf.py, which was not named", "--config names it"]);
+    assert!(!rig.folder().join("ran").exists(), "root has run the file");
+    assert_eq!(rig.run(&["settings", "-c", "gunicorn.conf.py"]).code, 0);
+    assert!(rig.folder().join("ran").exists());
+}

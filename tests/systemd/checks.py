@@ -359,23 +359,23 @@ def an_upgrade_keeps_the_main_process(machine):
 def an_upgrade_that_fails_is_over_for_systemd(machine):
     site(machine)
     start(machine)
-    machine.shell("cp /usr/bin/ostler /root/ostler && cp /bin/true /usr/bin/ostler.new && mv /usr/bin/ostler.new /usr/bin/ostler")
+    machine.shell("cp /usr/bin/ostler /var/tmp/ostler && cp /bin/true /usr/bin/ostler.new && mv /usr/bin/ostler.new /usr/bin/ostler")
     pid = main_pid(machine)
-    machine.run("/root/ostler", "upgrade", check=False)
+    machine.run("/var/tmp/ostler", "upgrade", check=False)
     assert status_text(machine).startswith("serving generation 1, 2 workers; upgrade failed: "), status_text(machine)
     assert machine.show("ostler", "ActiveState", "MainPID") == ["active", str(pid)]
-    machine.shell("mv /root/ostler /usr/bin/ostler")
+    machine.shell("mv /var/tmp/ostler /usr/bin/ostler")
 
 
 @check
 def a_package_whose_program_does_not_run_says_so(machine):
     site(machine)
     start(machine)
-    machine.shell("dpkg-deb --raw-extract /package/ostler_*.deb /root/package; printf '#!/bin/sh\\nexit 3\\n' >/root/package/usr/bin/ostler;"
-                  "dpkg-deb -Znone --build /root/package /root/broken.deb")
+    machine.shell("dpkg-deb --raw-extract /package/ostler_*.deb /var/tmp/package; printf '#!/bin/sh\\nexit 3\\n' >/var/tmp/package/usr/bin/ostler;"
+                  "dpkg-deb -Znone --build /var/tmp/package /var/tmp/broken.deb")
     pid = main_pid(machine)
     with machine.load(TCP) as load:
-        said = machine.run("dpkg", "--install", "/root/broken.deb").stderr
+        said = machine.run("dpkg", "--install", "/var/tmp/broken.deb").stderr
         assert "/usr/bin/ostler does not run" in said and "not every site could be upgraded" in said, said
         machine.shell("dpkg --install /package/ostler_*.deb")
         says(machine, "serving generation 2, 2 workers")

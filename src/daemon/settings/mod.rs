@@ -40,7 +40,7 @@ pub use control::{Access, find as find_control, instances};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
 pub use passed::{Passed, STORED};
-pub use program::{gather, says as program_says};
+pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.

@@ -5,14 +5,18 @@
 
 use std::{collections::BTreeMap, fmt::Write, path::PathBuf, time::Duration};
 
+use nix::unistd::geteuid;
 use ostler_wire::{Gunicorn, ProgramSource};
 use serde::Deserialize;
 
 use super::{Settings, environment::Surroundings, identity, python};
 use crate::{
     exit::{Exit, Failure},
-    options::{self, Fate, FileTexts, Invocation, Options, SETTINGS, Setting, Texts},
-    sys::process::Guise,
+    options::{self, Fate, FileTexts, Invocation, Layer, Options, SETTINGS, Setting, Texts},
+    sys::{
+        names::{self, Others, Place},
+        process::Guise,
+    },
 };
 
 /// How long it may take.
@@ -115,6 +119,21 @@ pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure
         Some(why) => Err(Failure::usage(why.clone())),
         None => Options::with_program(invocation, typed, config, program, said),
     }
+}
+
+/// Root, who only looks at settings, does not run a program that was found where it looked and that somebody else could have put there.
+pub fn refuse_weak_program(invocation: &Invocation, typed: &Texts) -> Result<(), Failure> {
+    let Some((ProgramSource::File(path), config)) = options::program(invocation, typed) else { return Ok(()) };
+    if config.layer != Layer::Default || !geteuid().is_root() {
+        return Ok(());
+    }
+    let weaknesses = Place::anywhere(&path).map(|place| place.weaknesses(Others::All)).unwrap_or_default();
+    if weaknesses.is_empty() {
+        return Ok(());
+    }
+    let what = format!("root does not run {}, which was not named", path.display());
+    let mend = names::mended(&weaknesses);
+    Err(Failure::new(Exit::System, format!("{what}: {mend} --config names it.")))
 }
 
 /// What the settings file says, which is a program.

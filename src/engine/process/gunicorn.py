@@ -8,15 +8,10 @@ import signal
 import sys
 import time
 
-# Called in the worker.
-WORKERS = ("post_fork", "post_worker_init", "pre_request", "post_request", "worker_int", "worker_abort", "worker_exit")
-
 module = None
 cfg = None
 server = None
 worker = None
-# The hook that runs, in the process of the master's hooks.
-calling = None
 # An object of gunicorn's Logger or of a class of the site's own, where the settings ask for one.
 logger = None
 
@@ -172,18 +167,14 @@ def hook(name):
 
 def call(name, *arguments):
     """Calls a hook. One that raises does not hurt the site; one that exits before the worker serves keeps it from serving."""
-    global calling
     found = hook(name)
     if found is not None:
-        calling = name
         try:
             found(*arguments)
         except BaseException as error:
             server.log.exception("hook %s raised", name)
             if isinstance(error, SystemExit) and name in ("post_fork", "post_worker_init"):
                 raise
-        finally:
-            calling = None
 
 
 def begun():

@@ -18,7 +18,7 @@ pub const GUNICORN: Embedded = embedded!("gunicorn");
 const LOGGERS: Embedded = embedded!("loggers");
 const PACKAGE: Embedded = embedded!("gunicorn_package");
 
-/// How long the hooks of a worker that ends may take.
+/// How long worker_abort may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Whether there is a hook for requests that take too long.

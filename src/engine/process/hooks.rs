@@ -16,27 +16,30 @@ use super::{
     fork,
     gunicorn::{self, GUNICORN},
     import::unexpected,
+    inherited::title_of,
     title::Title,
 };
 
 /// A hook that takes longer is named in the log.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Since when a message is dealt with.
-type Since = Arc<Mutex<Option<Instant>>>;
+/// The hook that is called, and since when.
+type Called = Arc<Mutex<Option<(Instant, &'static str)>>>;
 
 /// Calls hooks until the master has ended, and does not return.
 pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
     let log = log::logger(log::Process::Hooks, log::level(&boot.log_level).unwrap_or(slog::Level::Info));
     if let Some(mut title) = Title::find() {
-        title.set(&format!("ostler: hooks [{}]", boot.process_name), "ostler hooks");
+        title.set(&title_of(&boot, log::Process::Hooks), "ostler hooks");
     }
-    let since = Since::default();
-    if let Err(error) = watch(since.clone(), log.clone()) {
+    let called = Called::default();
+    if let Err(error) = watch(called.clone(), log.clone()) {
         warn!(log, "hooks not watched"; "reason" => %error);
     }
-    let busy = |now| *since.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    busy(Some(Instant::now()));
+    let busy = |hook: Option<&'static str>| {
+        *called.lock().unwrap_or_else(PoisonError::into_inner) = hook.map(|hook| (Instant::now(), hook));
+    };
+    busy(Some("on_starting"));
     let mut result = begin(py, &boot, &log, "begun");
     loop {
         if let Err(failure) = result {
@@ -44,7 +47,7 @@ pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
         }
         busy(None);
         let message = py.detach(|| channel.receive());
-        busy(Some(Instant::now()));
+        busy(message.as_ref().ok().and_then(Option::as_ref).and_then(|(message, _)| hook_of(message)));
         result = match message {
             Ok(Some((ToTemplate::Hooks(boot), _))) => begin(py, &boot, &log, "reloaded"),
             Ok(Some((ToTemplate::Hook(MasterHook::OnExit), _))) => {
@@ -94,17 +97,30 @@ fn call(py: Python<'_>, moment: MasterHook) -> PyResult<()> {
     .map(drop)
 }
 
+/// Which hook a message calls for. The file itself runs before on_reload.
+fn hook_of(message: &ToTemplate) -> Option<&'static str> {
+    match message {
+        ToTemplate::Hooks(_) => Some("on_reload"),
+        ToTemplate::Hook(MasterHook::WhenReady) => Some("when_ready"),
+        ToTemplate::Hook(MasterHook::PreFork { .. }) => Some("pre_fork"),
+        ToTemplate::Hook(MasterHook::ChildExit { .. }) => Some("child_exit"),
+        ToTemplate::Hook(MasterHook::WorkersChanged { .. }) => Some("nworkers_changed"),
+        ToTemplate::Hook(MasterHook::OnExit) => Some("on_exit"),
+        _ => None,
+    }
+}
+
 /// Names a hook that hangs, once. It needs no lock of the interpreter, which the hook may hold.
-fn watch(since: Since, log: Logger) -> std::io::Result<()> {
+fn watch(called: Called, log: Logger) -> std::io::Result<()> {
     let look = move || {
         let mut named = None;
         loop {
             thread::sleep(PATIENCE / 4);
-            let now = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = *called.lock().unwrap_or_else(PoisonError::into_inner);
             if now != named
-                && let Some(began) = now.filter(|began| began.elapsed() >= PATIENCE)
+                && let Some((began, hook)) = now.filter(|(began, _)| began.elapsed() >= PATIENCE)
             {
-                warn!(log, "hook hangs"; "seconds" => began.elapsed().as_secs());
+                warn!(log, "hook hangs"; "hook" => hook, "seconds" => began.elapsed().as_secs());
                 named = now;
             }
         }

@@ -66,7 +66,9 @@ impl Watcher {
         debug!(log, "files looked at"; "files" => self.marks.len());
         loop {
             if let Some(path) = changed {
-                let stamp = self.marks[&path].map_or(0, |(seconds, nanoseconds, _)| seconds ^ nanoseconds);
+                let stamp = self.marks[&path].map_or(0, |(seconds, nanoseconds, _)| {
+                    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
+                });
                 if let Err(error) = channel.send_now(&FromWorker::Changed { path, stamp }) {
                     return error;
                 }
@@ -97,7 +99,7 @@ impl Watcher {
                 | AddWatchFlags::IN_MOVED_TO
                 | AddWatchFlags::IN_CREATE
                 | AddWatchFlags::IN_DELETE;
-            // A directory that is not told of is looked at.
+            // Where this fails, the files are still looked at each second.
             let _ = inotify.add_watch(directory, events);
             self.directories.push(directory.into());
         }

@@ -123,7 +123,7 @@ impl Site {
             }
             Err(error) => self.explain(reply, line, Fault::Raised(error)),
         }
-        if let Some((hooks, seen)) = hooks
+        if let Some((hooks, seen)) = hooks.filter(|_| !children::is_one())
             && let Some((status, fields, sent)) = held(reply).ok().map(|mut reply| reply.described())
         {
             self.hook(hooks.after(seen, environ, status, fields, sent), line);

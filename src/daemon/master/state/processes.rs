@@ -122,7 +122,8 @@ impl State {
     /// `--reload`. Each worker tells of the same change; the first is heard, and only of the generation that serves.
     fn file_changed(&mut self, number: Number, path: PathBuf, stamp: i64, decision: &mut Decision) {
         let serves = self.serving().is_some_and(|serving| serving.number == number);
-        if matches!(self.phase, Phase::Serving) && serves && self.changed.get(&path) != Some(&stamp) {
+        let is_path = path.as_os_str().len() < nix::libc::PATH_MAX as usize;
+        if matches!(self.phase, Phase::Serving) && serves && is_path && self.changed.get(&path) != Some(&stamp) {
             decision.note(Note::FileChanged(path.clone()));
             if self.changed.len() >= MOST_CHANGED {
                 self.changed.clear();
