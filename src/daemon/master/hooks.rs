@@ -92,6 +92,8 @@ impl Hooks {
     /// The master is about to end, and nothing is left to do: on_exit is waited for.
     pub fn exit(mut self, log: &Logger) {
         self.say(&ToTemplate::Hook(MasterHook::OnExit), log);
+        // A process that a signal has stopped would not hear it.
+        let _ = self.held.signal(nix::libc::SIGCONT);
         let mut polled = [PollFd::new(self.held.as_fd(), PollFlags::POLLIN)];
         if poll(&mut polled, PollTimeout::from(LAST_HOOK)) == Ok(0) {
             warn!(log, "hook hangs"; "hint" => "the master ends without on_exit");
