@@ -283,8 +283,9 @@ impl Loop {
         connection.reported(flags);
         let gone = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         match &connection.phase {
-            // Nobody would read the answer.
-            Phase::Head | Phase::Body(..) | Phase::Writing(..) | Phase::Lingering(_) if gone => self.close(token),
+            // Nobody would read the answer. A connection that lingers has both directions shut, which looks the same: to close it before it
+            // was read to its end would reset a client on a Unix socket, who has yet to read the answer.
+            Phase::Head | Phase::Body(..) | Phase::Writing(..) if gone => self.close(token),
             Phase::Ready(_) if gone || flags.contains(EpollFlags::EPOLLRDHUP) => self.close(token),
             Phase::Ready(_) => {}
             Phase::Head | Phase::Body(..) | Phase::Called(..) | Phase::Writing(..) | Phase::Lingering(_) => {
