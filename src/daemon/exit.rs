@@ -2,7 +2,10 @@
 
 use std::{fmt, process::ExitCode};
 
-use ostler_wire::{BootFailure, BootFailureKind};
+use ostler_wire::{
+    BootFailure, BootFailureKind, FailedCode, SeenFile,
+    channel::{fit, fit_sentence},
+};
 use serde::{Deserialize, Serialize};
 
 /// What the shell, systemd or a deploy script learns from the end of the program. systemd prints a name of its own beside the codes
@@ -66,12 +69,15 @@ pub struct Failure {
     pub message: String,
     /// The Python traceback, or empty.
     pub traceback: String,
+    /// With `--reload`: whose change may mend it.
+    #[serde(default)]
+    pub files: Vec<SeenFile>,
 }
 
 impl Failure {
     /// One without a traceback.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), traceback: String::new() }
+        Failure { exit, message: message.into(), traceback: String::new(), files: Vec::new() }
     }
 
     /// Something typed that cannot be.
@@ -86,14 +92,20 @@ impl Failure {
 }
 
 impl From<BootFailure> for Failure {
-    fn from(BootFailure { kind, message, traceback }: BootFailure) -> Failure {
+    fn from(BootFailure { kind, message, traceback, files }: BootFailure) -> Failure {
         let exit = match kind {
             BootFailureKind::Interpreter => Exit::Interpreter,
             BootFailureKind::Settings => Exit::Usage,
             BootFailureKind::Import => Exit::Import,
             BootFailureKind::Application => Exit::Application,
         };
-        Failure { exit, message, traceback }
+        Failure { exit, message, traceback, files }
+    }
+}
+
+impl From<Failure> for FailedCode {
+    fn from(Failure { message, traceback, files, .. }: Failure) -> FailedCode {
+        FailedCode { message: fit_sentence(&message), traceback: fit(&traceback), files }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The interface between the loop and an application. The engine's application is Python; the tests' is a script in Rust.
 
 use ostler_http::RequestHead;
+use ostler_wire::FailedCode;
 
 use crate::{request::peer::Client, response::Response, storage::body::Body};
 
@@ -27,6 +28,9 @@ pub trait Application: Sync {
     /// The Python stacks of all threads, as text for the log. Called from any thread, without the interpreter lock, which another
     /// thread may never release.
     fn stacks(&self) -> String;
+
+    /// `--reload`: newer code does not come up, and browsers are to be shown why.
+    fn show(&self, _failed: FailedCode) {}
 
     /// Ends the process with this exit code, at once: another thread is stuck in the application, so an orderly exit would never end.
     /// Standard streams are flushed if that is possible without waiting.

@@ -120,6 +120,9 @@ pub struct Loaded {
     pub unsafe_to_fork: Vec<String>,
     /// How long the import took.
     pub import: Duration,
+    /// With `--reload`: it came to nothing, and that is what the workers show.
+    #[serde(default)]
+    pub failed: bool,
 }
 
 /// Why a template or a worker could not boot.
@@ -131,12 +134,44 @@ pub struct BootFailure {
     pub message: String,
     /// The Python traceback, or empty.
     pub traceback: String,
+    /// With `--reload`: whose change may mend it.
+    #[serde(default)]
+    pub files: Vec<SeenFile>,
 }
 
 impl BootFailure {
     /// A failure whose texts are cut to fit a packet.
     pub fn new(kind: BootFailureKind, message: &str, traceback: &str) -> BootFailure {
-        BootFailure { kind, message: fit_sentence(message), traceback: fit(traceback) }
+        BootFailure { kind, message: fit_sentence(message), traceback: fit(traceback), files: Vec::new() }
+    }
+}
+
+/// A file or directory as it was at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// None if it was not there.
+    pub mark: Option<FileMark>,
+}
+
+/// Differs after a change. Of a file: when it was changed in seconds and nanoseconds, and which it is. Of a directory: its names.
+pub type FileMark = (i64, i64, u64);
+
+/// Code that does not come up, as `--reload` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedCode {
+    /// One sentence: what, which, why.
+    pub message: String,
+    /// The Python traceback, or empty.
+    pub traceback: String,
+    /// Whose change may mend it.
+    pub files: Vec<SeenFile>,
+}
+
+impl From<BootFailure> for FailedCode {
+    fn from(BootFailure { message, traceback, files, .. }: BootFailure) -> FailedCode {
+        FailedCode { message, traceback, files }
     }
 }
 
@@ -177,6 +212,8 @@ pub enum ToWorker {
     Reopen,
     /// Send back the Python stacks of all threads.
     Stacks,
+    /// `--reload`: newer code does not come up. Show it to browsers, and serve on.
+    Show(Box<FailedCode>),
     /// As [`ToTemplate::Inherit`], with the same descriptors.
     Inherit,
     /// The loop has made no turn for a while. Its answer is the next turn, which the scoreboard counts.

@@ -86,6 +86,9 @@ pub struct FilesWatched {
     pub poll: bool,
     /// `--reload-extra-file`: files and patterns beside the modules; absolute.
     pub extra: Vec<String>,
+    /// No generation serves yet: code that does not come up is shown by workers that have nothing else to serve.
+    #[serde(default)]
+    pub shows_failure: bool,
 }
 
 /// gunicorn's configuration. Template and workers run its file, and the workers call its hooks.

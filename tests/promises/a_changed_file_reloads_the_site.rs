@@ -1,6 +1,8 @@
 //! With --reload, a change of a file of the site is a reload like any other: new code is served, and broken code is named and is not.
 
-use ostler_tests::{Rig, Site};
+use std::time::Instant;
+
+use ostler_tests::{Answer, PATIENCE, Rig, Site};
 
 const APP: &str = "\
 import part
@@ -69,4 +71,79 @@ fn without_the_option_nothing_is_looked_at() {
     site.folder().write("part.py", "TEXT = b'second'\n");
     assert_eq!(site.get("/").text(), "one");
     assert_eq!(site.logged("files looked at"), 0);
+}
+
+/// As a browser asks for a page.
+fn page(site: &Site, method: &str) -> Answer {
+    let mut browser = site.connect();
+    browser.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept: text/html,*/*;q=0.8\r\n\r\n"));
+    if method == "HEAD" { browser.answer_to_head() } else { browser.answer() }
+}
+
+/// The page as soon as it is as it should be: a worker shows what failed when it has read the message.
+fn page_that(site: &Site, is: impl Fn(&Answer) -> bool) -> Answer {
+    let started = Instant::now();
+    loop {
+        let page = page(site, "GET");
+        if is(&page) {
+            return page;
+        }
+        assert!(started.elapsed() < PATIENCE, "{page:?}");
+    }
+}
+
+#[test]
+fn browsers_are_shown_code_that_does_not_come_up() {
+    let site = site(rig());
+    site.log("files looked at");
+    site.log("files looked at");
+    site.folder().write("part.py", "import missing  # <script>\n");
+    site.log("generation discarded");
+    let shown = page_that(&site, |page| page.status == 500);
+    assert_eq!(shown.field("Content-Type"), Some("text/html; charset=utf-8"));
+    assert_eq!(shown.field("Cache-Control"), Some("no-store"));
+    assert!(shown.text().contains("No module named &#x27;missing&#x27;") && shown.text().contains("part.py"));
+    assert!(shown.text().contains("&lt;script&gt;") && !shown.text().contains("# <script>"), "{}", shown.text());
+    let head = page(&site, "HEAD");
+    assert_eq!((head.status, head.field("Content-Length")), (500, shown.field("Content-Length")));
+    assert_eq!(site.get("/").text(), "one", "everything but page loads is the old code's");
+    assert_eq!(site.connect().post("/", "text/html", b"a=b").text(), "one");
+    // A worker that comes later shows it, too.
+    assert_eq!(site.control(&["recycle"]).code, 0);
+    page_that(&site, |page| page.status == 500);
+    // The file that was missing, which the old code does not know.
+    site.folder().write("missing.py", "raise KeyError('next')\n");
+    site.log("generation discarded");
+    page_that(&site, |page| page.text().contains("KeyError"));
+    site.folder().write("missing.py", "");
+    site.folder().write("part.py", "TEXT = b'mended'\n");
+    site.log("generation kept");
+    assert_eq!(page(&site, "GET").text(), "mended");
+}
+
+#[test]
+fn a_start_with_code_that_does_not_come_up_waits_for_a_change() {
+    for (preload, broken) in [("on", "TEXT = (\n"), ("off", "1 / 0\n"), ("auto", "import sys; sys.exit('<b>')\n")] {
+        let site = rig().file("part.py", broken).flag(&format!("--preload={preload}")).start();
+        let named = site.log("application not loaded");
+        let reason = named.key("reason").expect("it says why").to_owned();
+        assert_eq!(page(&site, "GET").status, 500);
+        let plain = site.get("/");
+        assert_eq!((plain.status, plain.field("Content-Type")), (500, Some("text/plain; charset=utf-8")));
+        assert!(plain.text().contains(&reason), "{}", plain.text());
+        site.folder().write("part.py", "TEXT = b'mended'\n");
+        site.log("generation kept");
+        assert_eq!(page(&site, "GET").text(), "mended");
+    }
+}
+
+#[test]
+fn without_the_option_broken_code_is_shown_to_nobody() {
+    let site = Rig::with_source(APP).file("part.py", "TEXT = b'one'\n").start();
+    site.folder().write("part.py", "TEXT = (\n");
+    assert_eq!(site.control(&["reload"]).code, 10);
+    assert_eq!(page(&site, "GET").text(), "one");
+    Rig::with_source(APP).file("part.py", "TEXT = (\n").refuse().says(10, &["SyntaxError"]);
+    let broken = rig().file("part.py", "TEXT = (\n");
+    broken.run(&["check"]).says(10, &["SyntaxError"]);
 }

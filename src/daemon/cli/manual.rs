@@ -63,6 +63,10 @@ pub const LOG: &str = "Each line of the error log holds a time, a level, a proce
 pub const PHRASES: &[(&str, &str)] = &[
     ("generation booting", "A start or a reload begins."),
     ("file changed", "With --reload: which file. A reload follows."),
+    (
+        "application not loaded",
+        "With --reload, at the start: why. Browsers are shown the same, and a change of a file loads it again.",
+    ),
     ("hooks lost", "The process that calls the hooks of gunicorn's master has ended. A reload starts it again."),
     ("hook hangs", "A hook of gunicorn's configuration takes longer than 10 s."),
     ("setting passed over", "Something in gunicorn's configuration looks like a mistake; gunicorn ignores it, too."),

@@ -219,6 +219,8 @@ pub enum Action {
     TryUpgrade,
     /// Execute the new executable in this process; answered by UpgradeFailed, or by Upgraded over there.
     Execute,
+    /// Newer code does not come up: have this generation show it, if its settings say so (`--reload`).
+    Show(Number, Failure),
     /// Tell somebody what came of what they asked for.
     Answer(Asker, Result<String, Failure>),
     /// Write to the log.
@@ -242,6 +244,7 @@ impl Action {
             Action::TakeOver(_) => "take over",
             Action::StopListening | Action::Forget(_) => "close what is not used",
             Action::TryUpgrade | Action::Execute => "upgrade",
+            Action::Show(..) => "show what failed",
             Action::Answer(..) => "answer",
             Action::Note(_) => "log",
             Action::AskStacks(_) => "ask for stacks",

@@ -167,6 +167,8 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
             error!(log, "worker hangs in its boot";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "stacks" => stacks);
         }
+        // The template has said why.
+        Note::Loaded(_, Loaded { failed: true, .. }) => {}
         Note::Loaded(generation, loaded) => {
             info!(log, "application imported";
                 "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,

@@ -197,7 +197,7 @@ impl<'a> Performer<'a> {
         match action {
             Action::Boot { generation, like } => return self.boot(generation, like),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
-            Action::Admit { generation, slot } => self.tell(generation, slot, &ToWorker::Serve),
+            Action::Admit { generation, slot } => self.admit(generation, slot),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay } => {
                 let closes = if hand_over { Vec::new() } else { self.own_listeners(generation) };
@@ -223,6 +223,7 @@ impl<'a> Performer<'a> {
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade => self.upgrade = Some(UpgradeStep::Try),
             Action::Execute => self.upgrade = Some(UpgradeStep::Execute),
+            Action::Show(generation, failure) => self.show(generation, failure),
             Action::Answer(asker, outcome) => self.control.answer(asker, outcome),
             Action::Note(note) => self.note(&note),
             Action::Exit(result) => self.exit(result),
@@ -267,7 +268,8 @@ impl<'a> Performer<'a> {
     /// The new generation's files are the master's, too.
     fn take_over(&mut self, generation: Number) {
         self.use_log_of(generation);
-        let Some(team) = self.teams.get(&generation) else { return };
+        let Some(team) = self.teams.get_mut(&generation) else { return };
+        team.failed_code = None;
         self.served_exchange = team.exchange;
         let pid_file = team.settings.pid_file.as_deref();
         if pid_file != self.pid_file.as_ref().map(PidFile::path) {

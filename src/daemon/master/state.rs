@@ -251,9 +251,14 @@ impl State {
         // An engine of another release says the same itself.
         let hint = if failure.message.contains("`ostler upgrade`") { "" } else { generation.hint() };
         let failure = Failure { message: format!("{}{hint}", failure.message), ..failure };
+        let shown = failure.clone();
+        let failure = Failure { files: Vec::new(), ..failure };
         let mut waiting = std::mem::take(&mut generation.waiting);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         decision.note(Note::Discarded(number, failure.clone()));
+        if let Some(serving) = self.serving() {
+            decision.act(Action::Show(serving.number, shown));
+        }
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
             self.refuse_waiting(decision);

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use ostler_wire::{Channel, EXCHANGE_VERSION, channel, scoreboard::Scoreboard};
+use ostler_wire::{Channel, EXCHANGE_VERSION, ToWorker, channel, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,6 +34,8 @@ pub struct Team {
     pub crashes: Crashes,
     /// [`Exchange::version`] of its exchange.
     pub exchange: u16,
+    /// What its workers show of newer code ([`ToWorker::Show`]).
+    pub failed_code: Option<ToWorker>,
 }
 
 impl Team {

@@ -99,7 +99,9 @@ pub static SETTINGS: &[Setting] = &[
         ),
     switch(PROCESSES, "reload", "off", "Reload when a file of the site changes, for development").more(
         "Each worker looks at the files of the modules that it has imported, and at those of --reload-extra-file. A change is a reload like \
-         any other: if the new code does not come up, the log says why, and the old code serves on.",
+         any other: if the new code does not come up, the log says why, and the old code serves on, but for page loads (GET or HEAD whose \
+         Accept names text/html): these are answered 500 with the traceback, until a change mends it. A start with code that does not come \
+         up waits for that change, and answers everything so. Whoever reaches the site reads those tracebacks.",
     ),
     choice(PROCESSES, "reload-engine", &["auto", "inotify", "poll"], None, "How --reload learns of changes")
         .preset("auto")

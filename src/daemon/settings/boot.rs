@@ -105,7 +105,7 @@ fn reload(options: &Options, chdir: &Path) -> Result<Option<wire::FilesWatched>,
     }
     let extra = extra.iter().map(|file| file.to_string_lossy().into()).collect();
     let poll = options.choice("reload-engine")? == "poll";
-    Ok(options.switch("reload")?.then_some(wire::FilesWatched { poll, extra }))
+    Ok(options.switch("reload")?.then_some(wire::FilesWatched { poll, extra, shows_failure: false }))
 }
 
 /// What users of green workers want is that many requests can wait at a time: each has a thread.

@@ -7,14 +7,14 @@ use std::{
 };
 
 use ostler_wire::{
-    BootFailure, BootFailureKind, BootStep, CHANNEL_FD, Channel, FromTemplate, Preload,
+    Boot, BootFailure, BootFailureKind, BootStep, CHANNEL_FD, Channel, FromTemplate, Preload,
     channel::{fit, fit_sentence},
 };
 use pyo3::{prelude::*, types::PyTuple};
 use slog::{Logger, error, info, warn};
 
 use super::{
-    children, fork,
+    children, failing, fork,
     inherited::{Inherited, broken},
     restart::{Execution, RestartState},
     signals,
@@ -39,6 +39,8 @@ const WARMING: Embedded = embedded!("warming");
 #[derive(Default)]
 pub struct Import {
     pub application: Option<Py<PyAny>>,
+    /// What stands there shows why it could not be imported (`--reload`).
+    pub failed: bool,
     pub unsafe_to_fork: Vec<String>,
     pub took: Duration,
 }
@@ -63,9 +65,11 @@ pub fn import(
         |step| channel.send(&FromTemplate::Begins(step), &[]).map_err(|error| broken("tell what it does", &error));
     begins(BootStep::Import)?;
     let started = Instant::now();
-    let application = load(py, &boot.application, inherited.descriptors().into_iter().chain([CHANNEL_FD]))?;
+    let application =
+        load(py, boot, inherited.descriptors().into_iter().chain([CHANNEL_FD]), &inherited.template_logger())?;
     let took = started.elapsed();
-    if let Some(url) = &boot.warm_up {
+    let failed = failing::of(&application, boot).map_err(unexpected)?.is_some_and(|failed| failed.get().is());
+    if let Some(url) = boot.warm_up.as_ref().filter(|_| !failed) {
         begins(BootStep::WarmUp)?;
         warm_up(&application, url, inherited);
     }
@@ -78,7 +82,7 @@ pub fn import(
         unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);
     }
     if unsafe_to_fork.is_empty() || boot.check_only {
-        return Ok(Import { application, unsafe_to_fork, took });
+        return Ok(Import { application, failed, unsafe_to_fork, took });
     }
     let state = RestartState { boot: boot.clone(), descriptors: inherited.descriptors(), unsafe_to_fork, import: took };
     Err(broken("execute itself again", &origin.execute(&executable, &state)))
@@ -108,12 +112,15 @@ pub fn executable(py: Python<'_>) -> PyResult<String> {
     py.import("sys")?.getattr("executable")?.extract()
 }
 
-/// Imports the application. It is an error if the import closes one of these descriptors.
+/// Imports the application, or what shows why that was not possible (`--reload`). It is an error if the import closes one of these
+/// descriptors.
 pub fn load<'py>(
     py: Python<'py>,
-    named: &str,
+    boot: &Boot,
     descriptors: impl IntoIterator<Item = RawFd>,
+    log: &Logger,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
+    let named = &boot.application;
     let loading = LOADING.import(py).map_err(|error| unexpected(py, &error))?;
     let known = KnownDescriptors::note(descriptors).map_err(|error| unexpected(py, &error.into()))?;
     let process = std::process::id();
@@ -126,7 +133,11 @@ pub fn load<'py>(
         let message = format!("the import of {named} has closed descriptors that it had not opened: {lost:?}");
         return Err(BootFailure::new(BootFailureKind::Import, &message, ""));
     }
-    loaded.map_err(|error| failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error)))
+    let loaded = loaded.map_err(|error| {
+        let failure = failure(&loading, &error).unwrap_or_else(|_| unexpected(py, &error));
+        if boot.reload.is_some() { failing::with_files(failure, &error, py) } else { failure }
+    });
+    failing::shown(py, boot, loaded, log)
 }
 
 /// Collects the import's garbage, which no collection has done yet, and exempts all that is left from later collections (gc.freeze).

@@ -2,6 +2,7 @@
 //! called from the file of that moment.
 
 pub mod children;
+pub mod failing;
 pub mod fork;
 pub mod gunicorn;
 mod hooks;

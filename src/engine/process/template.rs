@@ -69,7 +69,7 @@ fn boot(
         Some(note) => {
             let (state, descriptors) =
                 RestartState::read(note).map_err(|error| broken("read what it had kept", &error))?;
-            let import = Import { application: None, unsafe_to_fork: state.unsafe_to_fork, took: state.import };
+            let import = Import { unsafe_to_fork: state.unsafe_to_fork, took: state.import, ..Import::default() };
             (Inherited::new(state.boot, descriptors)?, Some(import))
         }
     };
@@ -131,6 +131,7 @@ impl Template {
             preloaded: import.application.is_some() && import.unsafe_to_fork.is_empty(),
             unsafe_to_fork: import.unsafe_to_fork,
             import: import.took,
+            failed: import.failed,
         };
         // Garbage would be copied into every worker.
         import::freeze(py, &log);

@@ -2,10 +2,11 @@
 //! reloads, as for HUP.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -14,10 +15,11 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
-use ostler_wire::{Boot, Channel, FromWorker};
+use ostler_wire::{Boot, Channel, FileMark, FromWorker, SeenFile};
 use pyo3::prelude::*;
 use slog::{Logger, debug, warn};
 
+use super::failing::Failed;
 use crate::python::embedded::{Embedded, embedded};
 
 const WATCHING: Embedded = embedded!("watching");
@@ -26,18 +28,17 @@ const WATCHING: Embedded = embedded!("watching");
 const EACH: Duration = Duration::from_secs(1);
 /// An editor or a checkout writes several files; they count as one change.
 const SETTLES: Duration = Duration::from_millis(100);
-
-/// When a file was changed, and which it is; none if it is not there.
-type Mark = Option<(i64, i64, u64)>;
+/// Bytes of paths that a message of a failure carries.
+const MOST_NAMES: usize = 16 * 1024;
 
 /// Starts the thread, if the settings ask for it. `channel` is the worker's own, of which it holds a copy.
-pub fn start(boot: &Boot, channel: &Channel, log: &Logger) {
-    let Some(reload) = boot.reload.clone() else { return };
+pub fn start(boot: &Boot, failed: Option<&'static Py<Failed>>, channel: &Channel, log: &Logger) {
+    let Some((reload, failed)) = boot.reload.clone().zip(failed) else { return };
     let log_of_thread = log.clone();
     let started = channel.as_fd().try_clone_to_owned().and_then(|channel| {
         let channel = Channel::from(channel);
         let watch = move || {
-            let told = Watcher::new(reload.poll).watch(&reload.extra, &channel, &log_of_thread);
+            let told = Watcher::new(reload.poll).watch(&reload.extra, failed.get(), &channel, &log_of_thread);
             debug!(log_of_thread, "files not watched any more"; "reason" => told.to_string());
         };
         thread::Builder::new().name("ostler-reload".into()).spawn(watch)
@@ -51,7 +52,7 @@ struct Watcher {
     /// None where files are only looked at.
     inotify: Option<Inotify>,
     directories: Vec<PathBuf>,
-    marks: BTreeMap<PathBuf, Mark>,
+    marks: BTreeMap<PathBuf, Option<FileMark>>,
 }
 
 impl Watcher {
@@ -61,8 +62,8 @@ impl Watcher {
     }
 
     /// Ends with the channel.
-    fn watch(&mut self, extra: &[String], channel: &Channel, log: &Logger) -> std::io::Error {
-        let mut changed = self.look(files(extra));
+    fn watch(&mut self, extra: &[String], failed: &Failed, channel: &Channel, log: &Logger) -> std::io::Error {
+        let mut changed = self.look_at_all(extra, failed);
         debug!(log, "files looked at"; "files" => self.marks.len());
         loop {
             if let Some(path) = changed {
@@ -74,15 +75,25 @@ impl Watcher {
                 }
             }
             self.wait();
-            changed = self.look(files(extra));
+            changed = self.look_at_all(extra, failed);
         }
     }
 
+    /// What failed may have been changed since it was read.
+    fn look_at_all(&mut self, extra: &[String], failed: &Failed) -> Option<PathBuf> {
+        for SeenFile { path, mark } in failed.files() {
+            self.marks.entry(path).or_insert(mark);
+        }
+        let known = self.marks.keys().cloned();
+        let files = files(extra).into_iter().chain(known).collect();
+        self.look(files)
+    }
+
     /// Looks at each file; one that has changed since it was looked at, if any has.
-    fn look(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
+    fn look(&mut self, files: BTreeSet<PathBuf>) -> Option<PathBuf> {
         let mut changed = None;
         for file in files {
-            let mark = fs::metadata(&file).ok().map(|file| (file.mtime(), file.mtime_nsec(), file.ino()));
+            let mark = mark(&file);
             self.watch_directory(&file);
             let before = self.marks.insert(file.clone(), mark);
             if before.is_some_and(|before| before != mark) {
@@ -118,6 +129,32 @@ impl Watcher {
             within = SETTLES;
         }
     }
+}
+
+/// As it is now; none if it is not there.
+fn mark(path: &Path) -> Option<FileMark> {
+    let metadata = fs::metadata(path).ok()?;
+    if !metadata.is_dir() {
+        return Some((metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
+    }
+    let names = fs::read_dir(path).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let may_be_imported = |name: &String| name.ends_with(".py") || !name.contains('.') && !name.starts_with('_');
+    let names: BTreeSet<String> = names.filter(may_be_imported).collect();
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    Some((hasher.finish() as i64, 0, 0))
+}
+
+/// What a change may mend a failed import in.
+pub fn touched(py: Python<'_>, error: &PyErr) -> Vec<SeenFile> {
+    let named = || WATCHING.import(py)?.call_method1("touched", (error.value(py),))?.extract::<Vec<String>>();
+    let mut room = MOST_NAMES;
+    let fits = |path: &String| {
+        room = room.saturating_sub(path.len());
+        room > 0
+    };
+    let paths = named().unwrap_or_default().into_iter().take_while(fits);
+    paths.map(|path| SeenFile { mark: mark(Path::new(&path)), path: path.into() }).collect()
 }
 
 /// The files of all modules, and those that the settings name.

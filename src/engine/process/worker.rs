@@ -51,7 +51,7 @@ pub fn run(
     log::count_in(&record.lines_lost);
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(WorkerState::Booting);
-    let site: &Site = match site(py, &inherited, &channel, application, slot, &log) {
+    let site: &'static Site = match site(py, &inherited, &channel, application, slot, &log) {
         Ok(site) => Box::leak(Box::new(site)),
         Err(failure) => give_up(&channel, failure, &log),
     };
@@ -79,7 +79,7 @@ fn site(
         Some(application) => application.into_bound(py),
         None => {
             let descriptors = inherited.descriptors().into_iter().chain([channel.as_fd().as_raw_fd()]);
-            let application = import::load(py, &inherited.boot.application, descriptors)?;
+            let application = import::load(py, &inherited.boot, descriptors, log)?;
             import::freeze(py, log);
             application
         }
@@ -103,10 +103,10 @@ fn serve(
     inherited: Inherited,
     slot: u16,
     channel: Channel,
-    site: &Site,
+    site: &'static Site,
     log: &Logger,
 ) -> io::Result<LoopEnd> {
-    watching::start(&inherited.boot, &channel, log);
+    watching::start(&inherited.boot, site.failed.as_ref(), &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
     let access_log = inherited.access_log.filter(|_| !gunicorn::logs_access(py, &inherited.boot));

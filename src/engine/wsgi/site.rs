@@ -4,7 +4,7 @@ use std::{os::fd::AsRawFd, sync::Arc};
 
 use ostler_http::RequestHead;
 use ostler_serve::{Application, Gone, Request, Response};
-use ostler_wire::{Boot, channel::fit, log};
+use ostler_wire::{Boot, FailedCode, channel::fit, log};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,
@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     process::{
-        children, fork,
+        children,
+        failing::{self, Failed},
+        fork,
         gunicorn::{self, RequestHooks},
         import::traceback,
     },
@@ -42,6 +44,8 @@ pub struct Site {
     boot: Boot,
     hooks: Option<RequestHooks>,
     stacks: Stacks,
+    /// With `--reload`.
+    pub failed: Option<Py<Failed>>,
     log: Logger,
 }
 
@@ -77,6 +81,7 @@ impl Site {
         constant.set_item("wsgi.run_once", false)?;
         constant.set_item("wsgi.input_terminated", true)?;
         constant.set_item("wsgi.file_wrapper", serving.getattr("FileWrapper")?)?;
+        let failed = failing::of(&application, boot)?;
         Ok(Site {
             application: application.unbind(),
             rules: Arc::new(Rules::new(boot.worker.strict_application, log.clone())),
@@ -85,6 +90,7 @@ impl Site {
             boot: boot.clone(),
             hooks,
             stacks,
+            failed,
             log,
         })
     }
@@ -241,6 +247,12 @@ impl Application for Site {
 
     fn stacks(&self) -> String {
         self.stacks.dump()
+    }
+
+    fn show(&self, failed: FailedCode) {
+        if let Some(shown) = &self.failed {
+            shown.get().note(failed);
+        }
     }
 
     fn abandon(&self, code: i32) -> ! {

@@ -235,6 +235,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     return None;
                 }
                 Step::Explain(seat, what) => self.explain(seat, what),
+                Step::Show(failed) => self.application.show(*failed),
                 Step::Stacks => event_loop.answer_stacks(self.application.stacks()),
                 Step::Abandon(code) => {
                     event_loop.ending();

@@ -49,6 +49,7 @@ impl Loop {
             }
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
+            Ok(Some((ToWorker::Show(failed), _))) => self.steps.push_back(Step::Show(failed)),
             // The master only waits for a turn of the loop, and this is one.
             Ok(Some((ToWorker::Nudge, _))) => {}
             Ok(Some((ToWorker::Inherit, descriptors))) => self.inherit(descriptors),

@@ -44,7 +44,7 @@ use std::{
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::h1::Limits;
-use ostler_wire::{Channel, FromWorker, scoreboard::WorkerState};
+use ostler_wire::{Channel, FailedCode, FromWorker, scoreboard::WorkerState};
 use slog::{debug, error};
 
 use self::setup::Setup;
@@ -80,6 +80,8 @@ enum Step {
     Explain(u16, &'static str),
     /// Answer the master's question for stacks.
     Stacks,
+    /// Tell the application of newer code that does not come up.
+    Show(Box<FailedCode>),
     /// End the process with this code; a thread is stuck in the application.
     Abandon(i32),
     /// The loop has ended.

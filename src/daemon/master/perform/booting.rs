@@ -125,6 +125,7 @@ impl Performer<'_> {
             settings,
             crashes: Crashes::default(),
             exchange: self.exchange.version,
+            failed_code: None,
         };
         self.send_boot(generation, &plan, &mut team);
         self.teams.insert(generation, team);
@@ -183,7 +184,9 @@ impl Performer<'_> {
     fn boot_of(&self, generation: Number, plan: &Plan, settings: &Settings, logs: &Logs) -> wire::Boot {
         let bound = plan.listeners.iter().filter_map(|&id| self.listeners.at(id));
         let listener = |bound: &Bound| Listener { trust: settings.trust.clone(), ..bound.told.clone() };
+        let shows_failure = self.teams.is_empty();
         wire::Boot {
+            reload: settings.boot.reload.clone().map(|watched| wire::FilesWatched { shows_failure, ..watched }),
             generation: generation.0,
             slots: plan.slots,
             workers: plan.workers,

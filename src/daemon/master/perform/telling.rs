@@ -75,6 +75,26 @@ impl Performer<'_> {
         notes::write(&self.log, note, scoreboard, &hint);
     }
 
+    /// Workers of the generation that serves show what has failed, those that it will have, too.
+    pub(super) fn show(&mut self, generation: Number, failure: Failure) {
+        let Some(team) = self.teams.get_mut(&generation).filter(|team| team.settings.boot.reload.is_some()) else {
+            return;
+        };
+        let slots: Vec<u16> = team.workers.keys().copied().collect();
+        let shown = ToWorker::Show(Box::new(failure.into()));
+        for &slot in &slots {
+            self.tell(generation, slot, &shown);
+        }
+        self.teams.entry(generation).and_modify(|team| team.failed_code = Some(shown));
+    }
+
+    pub(super) fn admit(&mut self, generation: Number, slot: u16) {
+        self.tell(generation, slot, &ToWorker::Serve);
+        if let Some(shown) = self.teams.get(&generation).and_then(|team| team.failed_code.clone()) {
+            self.tell(generation, slot, &shown);
+        }
+    }
+
     /// A first start that fails says why where it was started, too, if the log is elsewhere.
     pub(super) fn tell_who_started(&self, failure: &Failure) {
         let terminal = self.standard.error.as_fd();

@@ -74,6 +74,9 @@ impl World {
                 let waited = self.waiting.remove(&asker);
                 self.ensure(waited, "somebody is answered who does not wait");
             }
+            Action::Show(generation, _) => {
+                assert!(self.state.serving().is_some_and(|serving| serving.number == generation))
+            }
             Action::Note(note) => self.note(note),
             Action::Exit(result) => self.exit(result),
         }
@@ -477,7 +480,7 @@ impl World {
 }
 
 fn failed() -> BootFailure {
-    BootFailure { kind: BootFailureKind::Import, message: "no".into(), traceback: "line 1\nline 2".into() }
+    BootFailure::new(BootFailureKind::Import, "no", "line 1\nline 2")
 }
 
 fn loaded() -> Loaded {
@@ -488,5 +491,6 @@ fn loaded() -> Loaded {
         preloaded: true,
         unsafe_to_fork: Vec::new(),
         import: Duration::ZERO,
+        failed: false,
     }
 }

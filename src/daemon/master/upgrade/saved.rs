@@ -283,6 +283,7 @@ impl SavedTeam {
             settings: self.settings,
             crashes: self.crashes,
             exchange: self.exchange,
+            failed_code: None,
         };
         Ok((self.generation, team))
     }

@@ -340,6 +340,7 @@ fn nothing_loaded() -> Loaded {
         preloaded: false,
         unsafe_to_fork: Vec::new(),
         import: Duration::ZERO,
+        failed: false,
     }
 }
 
