@@ -3,7 +3,8 @@
 Unlike time this does not depend on the machine's other work, so a later change can be compared with it. The server runs under
 valgrind; the process that answers dumps its counts before and after a known number of requests.
 
-Run as a program it compares the count of ostler's loop with the one recorded in instructions.json, and fails if it has grown.
+Run as a program it compares the counts of ostler's loop, without an access log and with one in JSON, with those recorded in
+instructions.json, and fails if one has grown.
 A change that is worth its instructions records the new count: `make instructions ARGS=--record`.
 """
 
@@ -39,13 +40,13 @@ def measure_all(servers):
     return {name: count(name) for name in COUNTED if name in servers}
 
 
-def count(name):
+def count(name, *words):
     site = Site("plain:hello", processes.free_port())
     with tempfile.TemporaryDirectory() as folder:
         # In the environment, not among the arguments: those are overwritten by a server that sets a title for `ps`.
         options = f"--trace-children=yes --callgrind:callgrind-out-file={folder}/%p"
         environment = {"PYTHONPATH": str(measure.HERE / "apps"), "VALGRIND_OPTS": options}
-        command = ["valgrind", "--tool=callgrind", *SERVERS[name](site)]
+        command = ["valgrind", "--tool=callgrind", *SERVERS[name](site), *words]
         output = measure.TARGET / "bench" / f"{name}.log"
         try:
             with processes.running(command, site.port, output, environment=environment) as process:
@@ -59,7 +60,7 @@ def count(name):
             said = output.read_text(errors="replace")
             # Its master holds processes by pidfd_open(2), which valgrind knows from 3.21 on.
             return "left out: it needs valgrind 3.21 or later" if "not implemented" in said.lower() else f"failed: {why}"
-    print(f"  {name:17} {result:9.0f}", file=sys.stderr, flush=True)
+    print(f"  {' '.join([name, *words]):17} {result:9.0f}", file=sys.stderr, flush=True)
     return result
 
 
@@ -91,16 +92,18 @@ def main():
         return print("LEFT OUT: valgrind is not installed and could not be")
     install.comparisons()
     (measure.TARGET / "bench").mkdir(parents=True, exist_ok=True)
-    counted = count("loop")
-    if isinstance(counted, str):
-        sys.exit(f"loop: {counted}")
+    counted = {"loop": count("loop"), "json": count("loop", "json")}
+    for name, figure in counted.items():
+        if isinstance(figure, str):
+            sys.exit(f"{name}: {figure}")
     if "--record" in sys.argv[1:]:
-        RECORDED.write_text(json.dumps({"rust": compiler, "loop": round(counted)}) + "\n")
+        RECORDED.write_text(json.dumps({"rust": compiler} | {name: round(figure) for name, figure in counted.items()}) + "\n")
     recorded = json.loads(RECORDED.read_text())
     if recorded["rust"] != compiler:
-        return print(f"LEFT OUT: the count was recorded with Rust {recorded['rust']}, and this is {compiler}")
-    if counted > recorded["loop"] * TOLERANCE:
-        sys.exit(f"the loop takes {counted:.0f} instructions per request, {counted / recorded['loop'] - 1:.1%} more than recorded")
+        return print(f"LEFT OUT: the counts were recorded with Rust {recorded['rust']}, and this is {compiler}")
+    for name, figure in counted.items():
+        if figure > recorded[name] * TOLERANCE:
+            sys.exit(f"{name} takes {figure:.0f} instructions per request, {figure / recorded[name] - 1:.1%} more than recorded")
 
 
 if __name__ == "__main__":

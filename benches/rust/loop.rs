@@ -1,8 +1,8 @@
 //! ostler's own loop with an application in Rust in the place of Python: what is left when Python costs nothing.
 //!
-//! Usage: `loop 127.0.0.1:8000`. One worker with the daemon's defaults, without a master.
+//! Usage: `loop 127.0.0.1:8000 [FORMAT]`. With a format it writes an access log, to /dev/null. One worker with the daemon's defaults, without a master.
 
-use std::{env, hint::black_box, io, net::TcpListener, sync::Arc};
+use std::{env, fs::File, hint::black_box, io, net::TcpListener, sync::Arc};
 
 use ostler_http::ResponseHead;
 use ostler_serve::{Application, Request, Response, Setup};
@@ -45,6 +45,7 @@ impl Application for Hello {
 
 fn main() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".into());
+    let format = env::args().nth(2);
     let listener = TcpListener::bind(&address)?;
     listener.set_nonblocking(true)?;
     // Stand for the master, and live as long as the process.
@@ -53,21 +54,25 @@ fn main() -> io::Result<()> {
     let (give, take) = Channel::pair()?;
     master.send(&ToWorker::Serve, &[])?;
     let setup = Setup {
-        boot: boot(&address, listener.local_addr()?.port()),
+        boot: boot(&address, listener.local_addr()?.port(), format.as_deref()),
         slot: 0,
         channel,
         listeners: vec![listener.into()],
         exchange_give: give.into(),
         exchange_take: take.into(),
         terminated,
-        access_log: None,
+        access_log: format.map(|_| File::options().append(true).open("/dev/null")).transpose()?.map(Into::into),
         scoreboard: Arc::new(Scoreboard::new(1, 1)?),
         log: log::logger(log::Process::Worker(1, 0), slog::Level::Info),
     };
     ostler_serve::run(setup, &Hello).map(drop)
 }
 
-fn boot(address: &str, port: u16) -> Boot {
+fn boot(address: &str, port: u16, format: Option<&str>) -> Boot {
     let listener = Listener::http(format!("http://{address}"), "127.0.0.1", Some(port));
-    Boot { listeners: vec![listener], process_name: "loop".into(), ..Boot::default() }
+    let mut boot = Boot { listeners: vec![listener], process_name: "loop".into(), ..Boot::default() };
+    if let Some(format) = format {
+        boot.worker.access_log_format = format.parse().expect("a format of the access log");
+    }
+    boot
 }

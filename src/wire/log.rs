@@ -208,6 +208,12 @@ pub fn now() -> Zoned {
     Timestamp::now().to_zoned(zone().clone())
 }
 
+/// The same of another moment.
+pub fn local(since_1970: Duration) -> Zoned {
+    let moment = Timestamp::from_second(since_1970.as_secs() as i64).unwrap_or_default();
+    moment.to_zoned(zone().clone())
+}
+
 /// Read once: an application may change TZ while other threads write lines, and jiff reads it under a lock.
 fn zone() -> &'static TimeZone {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();

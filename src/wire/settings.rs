@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     VERSION,
-    access_format::{self, AccessFormat},
+    access_format::{self, AccessFilter, AccessFormat},
 };
 
 /// What a template needs to know. Paths are absolute and resolved at this boot.
@@ -242,6 +242,9 @@ pub struct WorkerSettings {
     pub header_map: HeaderMap,
     /// `--access-logformat`, read.
     pub access_log_format: AccessFormat,
+    /// Which requests have no line in the access log.
+    #[serde(default)]
+    pub access_log_filter: AccessFilter,
     /// `Server` field of each response; none when empty.
     pub server_header: String,
     /// `--no-sendfile` was not given.
@@ -282,6 +285,7 @@ impl Default for WorkerSettings {
             root_path: String::new(),
             header_map: HeaderMap::Drop,
             access_log_format: access_format::DEFAULT.parse().expect("a test reads it"),
+            access_log_filter: AccessFilter::default(),
             server_header: "ostler".into(),
             sendfile: true,
             strict_application: false,

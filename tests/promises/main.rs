@@ -51,6 +51,7 @@ mod what_is_shared_stays_whole;
 // Whatever goes wrong is explained.
 mod a_slow_request_is_explained;
 mod a_terminal_is_read_by_people;
+mod access_logs_are_data;
 mod each_command_waits_for_its_outcome;
 mod limits_are_named;
 mod mistakes_are_explained;

@@ -236,7 +236,7 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["accesslog"])
         .common()
         .more("There is none unless it is named. Opened again by USR1 and `ostler reopen`."),
-    one(LOGS, "access-logformat", "FORMAT", "The form of a line of the access log, in gunicorn's atoms")
+    one(LOGS, "access-logformat", "FORMAT", "The form of a line of the access log: gunicorn's atoms, or json")
         .alias(&["access-log-format"])
         .preset(access_format::DEFAULT)
         .more(
@@ -244,11 +244,21 @@ pub static SETTINGS: &[Setting] = &[
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
              %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
              %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
-             of environ. A line is written when the client has its response or gets no more of it. Status 499: the client \
+             of environ. With `json` each line is an object with time, client, method, path, query, status, bytes_in, bytes_out, \
+             queue_time, application_time, total_time, worker, generation, user_agent and referrer; `json:time,status,{x-id}i` \
+             names the fields, in their order: these, host, scheme, protocol, user, pid, and {name}i, {name}o and {name}e as above. \
+             Times are seconds: queue_time from the arrival to the call, application_time in the call, total_time from \
+             the first byte to the end of the response. Bytes are those of the bodies. What there is not is null. A line is written when the client has its response or gets no more of it. Status 499: the client \
              left before the application was called; status -: the worker ended before there was a response. No line stands for \
              a client that left before its connection was accepted, nor for the requests of a worker that was killed or \
              crashed; the error log names those.",
         ),
+    many(LOGS, "access-log-skip", "PATHS", "Leave requests for these paths out of the access log: /health, /static/*").more(
+        "A path as clients send it, without the query; `*` at its end stands for whatever follows. Only what was answered with a status \
+         below 400 is left out: a health check that fails has its line.",
+    ),
+    one(LOGS, "access-log-slow", "TIME", "Leave requests out of the access log that take less than this, from their first byte to the end of their response")
+        .preset("0"),
     switch(LOGS, "capture-output", "off", "Send what the application prints to the error log")
         .more("That is its standard output; its standard error is the error log with or without this."),
     one(LOGS, "log-config", "FILE", "Configure Python's logging by this file, as gunicorn does")

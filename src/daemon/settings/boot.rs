@@ -2,12 +2,15 @@
 
 use std::{env, num::NonZeroU16, path::Path};
 
-use ostler_wire as wire;
+use ostler_wire::{
+    self as wire,
+    access_format::{AccessFormat, Unreadable, json},
+};
 
 use super::{directory, log_level, name, parse, path, program::python_logs};
 use crate::{
     exit::Failure,
-    options::{Options, WorkerClass, worker_class},
+    options::{Options, WorkerClass, nearest, worker_class},
 };
 
 /// As many requests of one worker may wait at a time where green threads were asked for.
@@ -87,12 +90,41 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
             _ => wire::HeaderMap::Drop,
         },
         access_log_format: match python_logs(options) {
-            true => wire::access_format::AccessFormat::default(),
-            false => options.value("access-logformat", str::parse)?,
+            true => AccessFormat::default(),
+            false => options.value("access-logformat", access_format)?,
+        },
+        access_log_filter: wire::access_format::AccessFilter {
+            skip: options.list("access-log-skip", str::parse)?,
+            slow: options.value("access-log-slow", parse::duration)?,
         },
         server_header: options.value("server-header", header_value)?,
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,
+    })
+}
+
+/// Refuses what Python, where it writes the access log, would not obey.
+pub fn access_log_is_ours(options: &Options) -> Result<(), Failure> {
+    let ours = [
+        ("access-log-skip", options.is_given("access-log-skip")),
+        ("access-log-slow", options.is_given("access-log-slow")),
+        ("access-logformat", AccessFormat::is_json(&options.given("access-logformat").texts.concat())),
+    ];
+    match ours.iter().find(|(_, given)| python_logs(options) && *given) {
+        Some((name, _)) => {
+            Err(options.failure(name, "", "Python writes the access log, as --log-config or --logger-class says"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn access_format(text: &str) -> Result<AccessFormat, String> {
+    text.parse().map_err(|unreadable| match &unreadable {
+        Unreadable::Field(name) => match nearest(name, json::FIELDS.iter().map(|(known, _)| *known)) {
+            Some(near) => format!("{unreadable}. Did you mean {near}?"),
+            None => format!("{unreadable}. `ostler --help` lists them."),
+        },
+        Unreadable::Other(why) => why.clone(),
     })
 }
 

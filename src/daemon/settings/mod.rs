@@ -273,6 +273,7 @@ impl Settings {
         if self.control.is_none() && self.control_access.is_shared() {
             return refuse("control-mode", "there is no control socket with --control=off");
         }
+        boot::access_log_is_ours(options)?;
         room::threads_have_room(self).or_else(|why| refuse("threads", &why))
     }
 }

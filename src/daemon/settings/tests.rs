@@ -52,6 +52,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "proxy-protocol" => ("auto", &[]),
         "log-level" => ("debug", &[]),
         "access-logformat" => ("%(s)s", &[]),
+        "access-log-skip" => ("/health", &[]),
         "root-path" => ("/site", &[]),
         "forwarded-allow-ips" | "proxy-allow-from" => ("10.0.0.0/8", &[]),
         "forwarded-fields" => ("forwarded", &[]),
@@ -269,6 +270,31 @@ fn what_nobody_says_is_the_default_of_what_travels() {
     };
     assert_eq!(settings.boot, expected);
     assert_eq!(settings.trust, wire::Trust::default());
+}
+
+#[test]
+fn every_field_of_json_is_in_the_help() {
+    use wire::access_format::json::{FIELDS, USUAL};
+    let help = crate::options::setting("access-logformat").more;
+    let (usual, rest) = help.split_once("With `json`").unwrap().1.split_once(';').unwrap();
+    for (place, (name, _)) in FIELDS.iter().enumerate() {
+        let listed = if place < USUAL { usual } else { rest };
+        assert!(listed.split([' ', ',', ':']).any(|word| word == *name), "{name}");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_told_with_the_nearest() {
+    let told = refusal(&["site:app", "--access-logformat=json:time,statsu"]);
+    assert_eq!(told, "--access-logformat: \"json:time,statsu\": there is no field \"statsu\". Did you mean status?");
+    let told = refusal(&["site:app", "--access-logformat=json:colour"]);
+    assert!(told.ends_with("there is no field \"colour\". `ostler --help` lists them."), "{told}");
+    for option in ["--access-logformat=json", "--access-log-skip=/health", "--access-log-slow=1s"] {
+        assert!(
+            refusal(&["site:app", option, "--log-config=logs"]).contains("Python writes the access log"),
+            "{option}"
+        );
+    }
 }
 
 #[test]

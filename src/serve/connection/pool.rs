@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use super::work::Work;
-use crate::{poll::timers::Token, request::peer::Peer, response::Outgoing, shared::Shared, transport::Transport};
+use crate::{
+    poll::timers::Token,
+    request::{incoming::Arrival, peer::Peer},
+    response::Outgoing,
+    shared::Shared,
+    transport::Transport,
+};
 
 /// About as many requests as a busy worker reads and queues at once.
 const SPARE: usize = 32;
@@ -32,6 +38,7 @@ impl Pool {
         work.outgoing.transport = Some(transport);
         work.incoming.client = peer.client;
         work.incoming.trusted = peer.trusted;
+        work.incoming.arrival = Arrival::at(now);
         work
     }
 

@@ -6,9 +6,9 @@ use ostler_http::h1::ResponseFraming;
 
 use super::{Next, Partial};
 use crate::{
-    poll::clock::took,
+    poll::clock::{Clock, took},
     request::{incoming::Incoming, peer::Peer},
-    response::{Outgoing, Progress, Response},
+    response::{Outgoing, Progress, Response, access_log::Times},
 };
 
 /// One request and its response. Reused, so that its buffers are allocated once.
@@ -19,6 +19,8 @@ pub(crate) struct Work {
     pub ready: Instant,
     /// When the call began.
     pub started: Instant,
+    /// How long it took, once it is over.
+    pub call: Option<Duration>,
     /// Whether it found no Python thread free.
     pub waited: bool,
     /// Whether to measure if the call waits for something, and whether it has waited.
@@ -30,10 +32,11 @@ pub(crate) struct Work {
 impl Work {
     pub fn new(outgoing: Outgoing, peer: Peer, now: Instant) -> Box<Work> {
         Box::new(Work {
-            incoming: Incoming::new(peer),
+            incoming: Incoming::new(peer, now),
             outgoing,
             ready: now,
             started: now,
+            call: None,
             waited: false,
             measured: false,
             slept: false,
@@ -51,8 +54,28 @@ impl Work {
         !bound.is_zero() && took(self.ready, now) > bound
     }
 
+    /// How long it waited for its call.
+    pub fn queue_time(&self) -> Duration {
+        took(self.incoming.arrival.queued, self.started)
+    }
+
+    /// What the access log tells of it when it is over.
+    pub fn times(&self, clock: &Clock) -> Times {
+        let now = clock.now;
+        Times {
+            millisecond: clock.since_1970().subsec_millis(),
+            queue: self.call.map(|_| self.queue_time()),
+            call: self.call,
+            response: took(self.started, now),
+            total: took(self.incoming.arrival.begun, now),
+        }
+    }
+
     /// Goes on with a head that has come in pieces.
     pub fn take_head(&mut self, partial: Partial) {
+        if let Some(since) = partial.since {
+            self.incoming.arrival.begun = since;
+        }
         self.incoming.filled = partial.bytes.len();
         self.incoming.bytes = partial.bytes;
         self.incoming.head = partial.head;
@@ -83,6 +106,7 @@ impl Work {
         self.incoming.reset();
         self.waited = false;
         self.slept = false;
+        self.call = None;
         self.outgoing.reset();
     }
 }

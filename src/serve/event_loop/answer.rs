@@ -64,13 +64,15 @@ impl Loop {
         let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
         let mut work = self.work_for(token)?;
         let incoming = &mut work.incoming;
-        incoming.bytes = self.access_log.take_head(seat);
+        (incoming.bytes, incoming.arrival) = self.access_log.take_kept(seat, self.clock.now);
         incoming.filled = incoming.bytes.len();
         // It was parsed before, without a fault.
         let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &self.limits);
         let _ = incoming.describe(&self.shared);
         let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
-        work.started = self.clock.now.checked_sub(Duration::from_millis(age)).unwrap_or(self.clock.now);
+        let age = Duration::from_millis(age);
+        work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
+        work.call = Some(age);
         Some(work)
     }
 }

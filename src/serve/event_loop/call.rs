@@ -20,7 +20,10 @@ impl Loop {
         if let Some(came) = connection.came.take() {
             work.ready = came;
             work.waited = true;
+            let begun = &mut work.incoming.arrival.begun;
+            *begun = came.min(*begun);
         }
+        work.incoming.arrival.queued = work.ready;
         if work.waited && connection.half_closed {
             // The client has left already: the event that reported its request has reported that, too.
             let since = work.ready;
@@ -109,7 +112,7 @@ impl Loop {
             live.called(self.shared.clone(), seat);
         }
         self.shared.begin_call(seat, work.incoming.line_bytes(), self.clock.milliseconds());
-        self.access_log.keep_head(seat, &work.incoming.bytes[..work.incoming.head.length]);
+        self.access_log.keep(seat, &work.incoming.bytes[..work.incoming.head.length], work.incoming.arrival);
         self.calls.begin();
         self.intake.count_call();
         work.measured = worth_handing_on(self.calls.usual()) || self.threads.expects_waits();

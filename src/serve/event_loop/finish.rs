@@ -28,9 +28,10 @@ impl Loop {
     }
 
     /// Goes on with a connection whose call is over, at once or together with others.
-    pub(super) fn finish(&mut self, work: Box<Work>) {
+    pub(super) fn finish(&mut self, mut work: Box<Work>) {
         self.read_clock();
         let length = took(work.started, self.clock.now);
+        work.call = Some(length);
         self.calls.learn(length);
         self.threads.learn(work.slept && worth_handing_on(length));
         if let Some(seat) = work.outgoing.thread {
@@ -66,8 +67,9 @@ impl Loop {
         }
         self.count_request();
         if let Some(live) = work.outgoing.live.take() {
-            let (complete, behind) = live.take_back();
+            let (complete, received, behind) = live.take_back();
             work.outgoing.keep_alive &= complete;
+            work.incoming.arrival.body = received;
             if let Some(connection) = self.connection(token) {
                 // The rest of the body may still come. A reset would then discard the answer.
                 connection.readable |= !complete;

@@ -169,12 +169,7 @@ impl Loop {
             recycling: Recycling::new(worker, clock.now),
             channel: setup.channel,
             terminated: setup.terminated,
-            access_log: AccessLog::new(
-                worker.access_log_format.clone(),
-                setup.access_log,
-                worker.threads,
-                setup.log.clone(),
-            ),
+            access_log: AccessLog::new(worker, setup.access_log, clock.since_1970(), setup.log.clone()),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
             clock,
@@ -200,7 +195,7 @@ impl Loop {
     /// Looks at the clocks.
     fn read_clock(&mut self) {
         if self.clock.read() {
-            self.access_log.update_time();
+            self.access_log.update_time(self.clock.since_1970());
         }
     }
 

@@ -215,7 +215,9 @@ impl Loop {
     fn body_bytes(&mut self, token: Token, mut work: Box<Work>, mut reader: Box<BodyReader>) {
         let incoming = &mut work.incoming;
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
-        match reader.feed(behind, &self.shared.boot.worker, &self.shared.store) {
+        let fed = reader.feed(behind, &self.shared.boot.worker, &self.shared.store);
+        incoming.arrival.body = reader.received;
+        match fed {
             Ok((consumed, done)) => {
                 incoming.consumed += consumed;
                 if done {
@@ -246,7 +248,7 @@ impl Loop {
         let shared = self.shared.clone();
         let now = self.clock.now;
         let Some(connection) = self.connection(token) else { return };
-        let Phase::Body(work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
+        let Phase::Body(mut work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         if let Some(since) = reader.parked.take() {
             reader.started += took(since, now);
         }
@@ -273,7 +275,9 @@ impl Loop {
                 }
             };
             turn += length;
-            match reader.feed(&scratch[..length], &shared.boot.worker, &shared.store) {
+            let fed = reader.feed(&scratch[..length], &shared.boot.worker, &shared.store);
+            work.incoming.arrival.body = reader.received;
+            match fed {
                 Ok((consumed, true)) => {
                     connection.readable = length == most || connection.half_closed;
                     if consumed < length {

@@ -8,7 +8,7 @@ use super::Loop;
 use crate::{
     connection::{Phase, work::Work},
     life::Life,
-    poll::{clock::took, timers::Token},
+    poll::timers::Token,
 };
 
 /// nginx's status for a client that left before it had an answer.
@@ -18,7 +18,7 @@ impl Loop {
     /// Records a request that is over.
     pub(super) fn record_request(&mut self, work: Box<Work>) {
         if self.access_log.is_on() {
-            self.access_log.record(&work.incoming, &work.outgoing, took(work.started, self.clock.now));
+            self.access_log.record(&work.incoming, &work.outgoing, &work.times(&self.clock));
         }
         self.pool.keep(work);
     }

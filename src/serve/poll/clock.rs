@@ -7,8 +7,8 @@ pub(crate) struct Clock {
     pub now: Instant,
     /// One moment on both clocks: as an `Instant`, and in milliseconds of the scoreboard's clock.
     epoch: (Instant, u64),
-    /// When the wall clock's next second begins.
-    next_second: Instant,
+    /// When the wall clock's next second begins, and which that is, in seconds since 1970.
+    next_second: (Instant, u64),
     /// The wall clock's time, as in a response's Date field (RFC 9110 §6.6.1).
     pub date: [u8; 29],
 }
@@ -16,7 +16,8 @@ pub(crate) struct Clock {
 impl Clock {
     pub fn new() -> Clock {
         let now = Instant::now();
-        let mut clock = Clock { now, epoch: (now, ostler_wire::scoreboard::now()), next_second: now, date: [b' '; 29] };
+        let mut clock =
+            Clock { now, epoch: (now, ostler_wire::scoreboard::now()), next_second: (now, 0), date: [b' '; 29] };
         clock.read();
         clock
     }
@@ -24,14 +25,21 @@ impl Clock {
     /// Reads the clocks. Returns whether a new second of the wall clock has begun.
     pub fn read(&mut self) -> bool {
         self.now = Instant::now();
-        if self.now < self.next_second {
+        if self.now < self.next_second.0 {
             return false;
         }
         let now = SystemTime::now();
-        let into_second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_nanos(1_000_000_000 - u64::from(since_1970.subsec_nanos()));
+        self.next_second = (self.now + left, since_1970.as_secs() + 1);
         self.date.copy_from_slice(httpdate::fmt_http_date(now).as_bytes());
         true
+    }
+
+    /// `now` on the wall clock, since 1970.
+    pub fn since_1970(&self) -> Duration {
+        let (at, second) = self.next_second;
+        Duration::from_secs(second).saturating_sub(at - self.now)
     }
 
     /// `now` in milliseconds of the scoreboard's clock.

@@ -265,14 +265,14 @@ impl LiveHandle {
         }
     }
 
-    /// Ends reading, after the call. Returns whether the body was read to its end, and the bytes behind it.
-    pub fn take_back(&self) -> (bool, Vec<u8>) {
+    /// Ends reading, after the call. Returns whether the body was read to its end, how many bytes of it came, and the bytes behind it.
+    pub fn take_back(&self) -> (bool, u64, Vec<u8>) {
         let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The rest of the body may be in the buffer. An application need not read up to its end.
         let complete = reader.skip_buffered();
         reader.state = LiveState::CallOver;
         let behind = reader.start + reader.data;
-        (complete, std::mem::take(&mut reader.input).split_off(behind))
+        (complete, reader.received, std::mem::take(&mut reader.input).split_off(behind))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request as it was read: its bytes, its head, its body and its client.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use ostler_http::{
     Refusal, RequestHead,
@@ -18,6 +18,23 @@ use crate::{shared::Shared, storage::body::Body};
 /// The size of a buffer that heads are read into.
 const BUFFER: usize = 16 * 1024;
 
+/// When and how much of a request came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// When its first byte came.
+    pub begun: Instant,
+    /// Since when it waits for its call.
+    pub queued: Instant,
+    /// Bytes of its body.
+    pub body: u64,
+}
+
+impl Arrival {
+    pub fn at(now: Instant) -> Arrival {
+        Arrival { begun: now, queued: now, body: 0 }
+    }
+}
+
 /// A request as it was read.
 pub(crate) struct Incoming {
     pub bytes: Vec<u8>,
@@ -33,10 +50,11 @@ pub(crate) struct Incoming {
     /// See [`Peer::trusted`].
     pub trusted: bool,
     pub hidden: Vec<u16>,
+    pub arrival: Arrival,
 }
 
 impl Incoming {
-    pub fn new(peer: Peer) -> Incoming {
+    pub fn new(peer: Peer, now: Instant) -> Incoming {
         Incoming {
             bytes: vec![0; BUFFER],
             filled: 0,
@@ -47,6 +65,7 @@ impl Incoming {
             client: peer.client,
             trusted: peer.trusted,
             hidden: Vec::new(),
+            arrival: Arrival::at(now),
         }
     }
 

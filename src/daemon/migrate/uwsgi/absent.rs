@@ -72,7 +72,7 @@ const LOG: Fate = Absent(
     "it sent or changed lines of the log; ostler writes to files or standard error, and journald, rsyslog or vector take it from there",
 );
 const FILTER: Fate = Absent(
-    "it chose which requests are logged; ostler's access log has all of them or none: filter it by the status, or in nginx (access_log … if=…)",
+    "it chose which requests are logged; ostler's access log has all of them but those of access-log-skip and access-log-slow: filter it by the status, or in nginx (access_log … if=…)",
 );
 const TOUCH: Fate = Absent(
     "it reloaded when a file changed; say `ostler reload` (or HUP) where the file was touched; in development, reload with reload-extra-file watches it",

@@ -1,0 +1,208 @@
+//! The access log: one line for each request, written in batches. The loop never waits for it.
+
+mod atoms;
+mod json;
+mod line;
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use ostler_wire::{
+    WorkerSettings,
+    access_format::AccessFilter,
+    log::terminal,
+    sink::{self, FileKind},
+};
+use slog::{Logger, info, warn};
+
+use self::line::{Finished, Lines};
+use super::Outgoing;
+use crate::request::incoming::{Arrival, Incoming};
+
+/// A batch is written when it is this long, and before the worker sleeps.
+const BATCH: usize = 32 * 1024;
+/// How many bytes wait for a slow reader, or for a full disk. Lines beyond that are lost, and counted.
+const MOST_WAITING: usize = 256 * 1024;
+/// The time between two attempts to write, while there is nothing else to do.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
+/// Writes the lines.
+pub(crate) struct AccessLog {
+    filter: AccessFilter,
+    lines: Lines,
+    file: Option<OwnedFd>,
+    kind: FileKind,
+    batch: Vec<u8>,
+    /// The file ends with half a line, and the batch does not begin with its other half.
+    torn: bool,
+    /// The error log, which tells when lines cannot be written, and when they can be again.
+    log: Logger,
+    /// Something waits to be written.
+    failing: bool,
+    said: bool,
+    /// How many lines were lost.
+    lost: u64,
+    /// For each Python thread, what a line needs of its request, which may have to be recorded while its call still owns it.
+    kept: Vec<Option<(Vec<u8>, Arrival)>>,
+}
+
+/// What a line tells of a request's times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Of the second in which it ended.
+    pub millisecond: u32,
+    /// How long it waited for its call, if there was one.
+    pub queue: Option<Duration>,
+    /// How long that took.
+    pub call: Option<Duration>,
+    /// From the call's beginning to the end of the response.
+    pub response: Duration,
+    /// From the first byte to the same end.
+    pub total: Duration,
+}
+
+impl AccessLog {
+    pub fn new(settings: &WorkerSettings, file: Option<OwnedFd>, since_1970: Duration, log: Logger) -> AccessLog {
+        let mut log = AccessLog {
+            filter: settings.access_log_filter.clone(),
+            lines: Lines::new(settings.access_log_format.clone()),
+            file: None,
+            kind: FileKind::Device,
+            batch: Vec::new(),
+            torn: false,
+            log,
+            failing: false,
+            said: false,
+            lost: 0,
+            kept: vec![None; settings.threads.into()],
+        };
+        log.reopen(file);
+        log.update_time(since_1970);
+        log
+    }
+
+    /// Continues in another file.
+    pub fn reopen(&mut self, file: Option<OwnedFd>) {
+        self.flush();
+        self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
+        let coloured = file.as_ref().is_some_and(|file| terminal::is_coloured(file.as_fd()));
+        let to_journal = file.as_ref().is_some_and(|file| ostler_wire::log::leads_to_journal(file.as_fd()));
+        self.lines.suit(coloured, to_journal);
+        self.file = file;
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// A new second has begun.
+    pub fn update_time(&mut self, since_1970: Duration) {
+        if self.is_on() {
+            self.lines.update_time(since_1970);
+        }
+    }
+
+    /// Keeps what a line needs of the request that a Python thread begins to answer.
+    pub fn keep(&mut self, thread: u16, head: &[u8], arrival: Arrival) {
+        let (place, kept) = self.kept[usize::from(thread)].get_or_insert_with(|| (Vec::new(), arrival));
+        place.clear();
+        place.extend_from_slice(head);
+        *kept = arrival;
+    }
+
+    /// What was kept.
+    pub fn take_kept(&mut self, thread: u16, now: Instant) -> (Vec<u8>, Arrival) {
+        self.kept[usize::from(thread)].take().unwrap_or_else(|| (Vec::new(), Arrival::at(now)))
+    }
+
+    /// Appends the line of a request that is over.
+    pub fn record(&mut self, incoming: &Incoming, outgoing: &Outgoing, times: &Times) {
+        if !self.filter.admits(incoming.head.path.of(&incoming.bytes), outgoing.status, times.total) {
+            return;
+        }
+        let line_start = self.batch.len();
+        self.lines.write(&mut self.batch, Finished { incoming, outgoing, times });
+        if self.batch.len() >= BATCH {
+            self.make_room(line_start);
+        }
+    }
+
+    /// Writes a long batch. If too much still waits, the last line is lost.
+    #[cold]
+    fn make_room(&mut self, line_start: usize) {
+        // While writing fails, it is tried before each sleep, not for each line.
+        if !self.failing {
+            self.flush();
+        }
+        if self.batch.len() > MOST_WAITING {
+            self.batch.truncate(line_start);
+            self.lost += 1;
+        }
+    }
+
+    /// Writes as much of the batch as can be written without waiting.
+    pub fn flush(&mut self) {
+        let Some(file) = &self.file else { return };
+        if self.batch.is_empty() {
+            return;
+        }
+        let (mut written, mut error) = (0, None);
+        if self.torn {
+            error = sink::write(file.as_fd(), self.kind, b"\n").1;
+            self.torn = error.is_some();
+        }
+        if !self.torn {
+            (written, error) = sink::write(file.as_fd(), self.kind, &self.batch);
+        }
+        match error {
+            None => self.all_written(),
+            Some(error) => self.not_written(written, error),
+        }
+    }
+
+    fn all_written(&mut self) {
+        self.batch.clear();
+        if std::mem::take(&mut self.failing) {
+            self.batch.shrink_to(2 * BATCH);
+        }
+        if std::mem::take(&mut self.said) {
+            info!(self.log, "access log written again"; "lost" => std::mem::take(&mut self.lost));
+        }
+    }
+
+    /// A full disk or a reader that is slow, or has left, must not stop the site. One that is slow is only mentioned once lines are lost.
+    #[cold]
+    fn not_written(&mut self, written: usize, error: Errno) {
+        let whole = match self.kind {
+            // Other processes may write behind half a line. So it is ended, and the whole line is written again.
+            FileKind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            FileKind::Pipe | FileKind::Socket | FileKind::Device => written,
+        };
+        self.torn |= whole < written;
+        self.batch.drain(..whole);
+        self.failing = true;
+        if (error != Errno::EAGAIN || self.lost > 0) && !std::mem::replace(&mut self.said, true) {
+            let reason = if error == Errno::EAGAIN { "its reader does not read" } else { error.desc() };
+            warn!(self.log, "access log not written"; "reason" => reason);
+        }
+    }
+
+    /// How long the loop may sleep while something waits to be written.
+    pub fn due(&self) -> Option<Duration> {
+        self.failing.then_some(BETWEEN_TRIES)
+    }
+
+    /// The last attempt. What cannot be written now is lost.
+    pub fn close(&mut self) {
+        self.flush();
+        let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if self.lost + waiting > 0 {
+            warn!(self.log, "access log lines lost"; "lines" => self.lost + waiting);
+        }
+        self.batch.clear();
+        self.lost = 0;
+    }
+}
