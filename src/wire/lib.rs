@@ -31,6 +31,7 @@ pub mod message;
 pub mod scoreboard;
 pub mod settings;
 pub mod sink;
+pub mod title;
 
 pub use channel::Channel;
 pub use message::*;

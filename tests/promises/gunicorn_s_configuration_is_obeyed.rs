@@ -1,13 +1,13 @@
 //! Who replaces the word `gunicorn` by `ostler` keeps his configuration: gunicorn.conf.py, GUNICORN_CMD_ARGS, the options, and the
 //! hooks of the workers.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ostler_tests::{Client, Folder, PATIENCE, Process, Python, Refused, Rig, built, ends_within};
+use ostler_tests::{Client, Folder, PATIENCE, Process, Python, Refused, Rig, Site, built, ends_within};
 
 const APP: &str = "
 import logging, os
@@ -52,6 +52,35 @@ fn a_site_without_gunicorn_s_configuration_has_its_loggers_and_not_its_name() {
     site.log("imported at level 20");
     assert_eq!(site.get("/here").text(), "- ostler");
     assert!(site.log("asked for /here").text().contains(" warning "));
+}
+
+/// What `ps` shows of a process, and the name by which `pgrep` and `killall` find it.
+fn called(pid: i32) -> (String, String) {
+    let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process lives");
+    (of("cmdline").trim_end_matches('\0').to_owned(), of("comm").trim().to_owned())
+}
+
+#[test]
+fn people_s_scripts_find_the_processes_by_gunicorn_s_name() {
+    let names = |site: &Site| -> Vec<(String, String)> {
+        [site.pid()].into_iter().chain(site.descendants()).map(called).collect()
+    };
+    let named = rig("proc_name = 'the shop of the town'\n").env("FROM_FILE", "from outside").start();
+    let all = names(&named);
+    assert!(all.iter().all(|(_, name)| name == "gunicorn"), "{all:?}");
+    let lines = |all: &[(String, String)]| all.iter().map(|(line, _)| line.clone()).collect::<Vec<_>>();
+    for line in ["gunicorn: master [the shop of the town]", "gunicorn: worker [the shop of the town] g1.0"] {
+        assert!(lines(&all).iter().any(|found| found == line), "{all:?}");
+    }
+    // The title lies over the master's arguments and environment, which another executable and other workers are given nevertheless.
+    assert_eq!(named.control(&["upgrade"]).code, 0);
+    assert_eq!(called(named.pid()).0, "gunicorn: master [the shop of the town]");
+    assert_eq!(named.get("/").text(), "from outside gunicorn");
+    let nameless = rig("").start();
+    assert!(lines(&names(&nameless)).contains(&"gunicorn: worker [./app.py] g1.0".to_owned()));
+    let other = Rig::with_source(APP).start();
+    assert!(!lines(&names(&other)).iter().any(|line| line.contains("gunicorn")));
+    assert_eq!(called(other.pid()).1, "ostler");
 }
 
 #[test]

@@ -90,7 +90,10 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     let (state, performer) = saved.take(reread).map_err(system)?;
     let mut master = Master { state, performer, signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
-        master.performer.use_log_of(serving.number);
+        let number = serving.number;
+        master.performer.use_log_of(number);
+        let boot = master.performer.teams.get(&number).map(|team| team.settings.boot.clone());
+        boot.iter().for_each(|boot| master.performer.entitle(boot));
     }
     master.performer.notify.resumed();
     master.handle(Event::Upgraded);

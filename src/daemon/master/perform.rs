@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, os::fd::AsFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits};
+use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits, log::Process, title::Title};
 use slog::{Logger, error, info, warn};
 
 use super::{
@@ -95,6 +95,8 @@ pub struct Performer<'a> {
     pub hooks: Option<Hooks>,
     /// The process that waits for the first generation (`--daemon`).
     pub announce: Option<Announce>,
+    /// What `ps` shows of the master, if that is not its command line.
+    pub title: Option<Title>,
     /// What the master was started with.
     pub standard: Standard,
     /// The master's own.
@@ -132,6 +134,7 @@ impl<'a> Performer<'a> {
             let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
             return Err(failure);
         }
+        performer.entitle(&settings.boot);
         performer.first = Some(settings);
         Ok(performer)
     }
@@ -170,6 +173,7 @@ impl<'a> Performer<'a> {
             silence: None,
             hooks: None,
             announce: None,
+            title: None,
             standard,
             log,
         }
@@ -189,6 +193,16 @@ impl<'a> Performer<'a> {
             Ok(open) => self.control.open = open,
         }
         Ok(())
+    }
+
+    /// Where gunicorn's configuration is in force, the master is called what people look for there. Elsewhere its command line is shown.
+    pub fn entitle(&mut self, boot: &wire::Boot) {
+        if self.title.is_none() && boot.gunicorn.as_ref().is_some_and(|gunicorn| gunicorn.in_force) {
+            self.title = Title::find_with_environment();
+        }
+        if let Some(title) = &mut self.title {
+            title.set(wire::title::of(boot, Process::Master));
+        }
     }
 
     /// Does one thing.
@@ -283,6 +297,7 @@ impl<'a> Performer<'a> {
         if let Err(why) = self.open_control(&settings) {
             error!(self.log, "no control socket"; "reason" => %why);
         }
+        self.entitle(&settings.boot);
         self.notify.ready();
         self.listeners.give_up_stored().into_iter().for_each(|id| self.notify.give_up(id));
         self.store_listeners();

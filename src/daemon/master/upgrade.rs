@@ -16,6 +16,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ostler_wire::title;
+
 use super::event::PROVEN;
 use crate::{
     exit::{Exit, Failure, words},
@@ -52,7 +54,7 @@ impl UpgradeRole {
 pub fn try_out(saved: &SavedMaster, executable: &Path) -> Result<(i32, PidFd), String> {
     let state = saved.seal().map_err(|error| format!("could not write the state: {}", words(&error)))?;
     let mut command = Command::new(executable);
-    command.args(env::args_os().skip(1)).stdin(Stdio::null());
+    command.args(title::arguments().iter().skip(1)).stdin(Stdio::null());
     command.env(HANDOVER_VARIABLE, format!("prove:{}", state.as_raw_fd()));
     let mut inherited = saved.descriptors();
     inherited.push(state.as_raw_fd());
@@ -64,7 +66,7 @@ pub fn execute(saved: &SavedMaster, executable: &Path) -> String {
     let executed = saved.seal().and_then(|state| {
         let mut inherited = saved.descriptors();
         inherited.push(state.as_raw_fd());
-        let arguments = env::args_os().map(text).collect::<io::Result<Vec<_>>>()?;
+        let arguments = title::arguments().iter().cloned().map(text).collect::<io::Result<Vec<_>>>()?;
         process::execute(executable, &arguments, &environment(state.as_raw_fd())?, &inherited)
     });
     match executed {
@@ -91,7 +93,7 @@ fn text(text: OsString) -> io::Result<CString> {
 /// What to execute: the path by which this process was started, so that symbolic links are followed anew.
 pub fn executable(directory: &Path) -> PathBuf {
     let actual = env::current_exe().unwrap_or_default();
-    let name = env::args_os().next().unwrap_or_default();
+    let name = title::arguments().first().cloned().unwrap_or_default();
     let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
         vec![directory.join(&name)]
     } else {

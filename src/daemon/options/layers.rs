@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ostler_wire::ProgramSource;
+use ostler_wire::{ProgramSource, title};
 
 use super::{
     ENGINE_VARIABLE, Given, HANDOVER_VARIABLE, Invocation, Kind, Layer, Options, Preset, SETTINGS, Setting, Texts,
@@ -49,15 +49,15 @@ impl Invocation {
     pub fn here() -> std::io::Result<Invocation> {
         let directory = start_directory()?;
         Ok(Invocation {
-            arguments: env::args_os().skip(1).collect(),
+            arguments: title::arguments().iter().skip(1).cloned().collect(),
             usual_file: usual_file(&directory),
             directory,
             process: std::process::id(),
             environment: env::vars_os().filter(|(key, _)| key != HANDOVER_VARIABLE).collect(),
             gunicorn_args: None,
-            as_gunicorn: env::args_os()
-                .next()
-                .is_some_and(|name| Path::new(&name).file_name() == Some("gunicorn".as_ref())),
+            as_gunicorn: title::arguments()
+                .first()
+                .is_some_and(|name| Path::new(name).file_name() == Some("gunicorn".as_ref())),
         })
     }
 

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_wire::{Boot, BootFailure, Channel, MasterHook, ToTemplate, log};
+use ostler_wire::{
+    Boot, BootFailure, Channel, MasterHook, ToTemplate, log,
+    title::{self, Title},
+};
 use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
@@ -16,8 +19,6 @@ use super::{
     fork,
     gunicorn::{self, GUNICORN},
     import::unexpected,
-    inherited::title_of,
-    title::Title,
 };
 
 /// A hook that takes longer is named in the log.
@@ -30,7 +31,7 @@ type Called = Arc<Mutex<Option<(Instant, &'static str)>>>;
 pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
     let log = log::logger(log::Process::Hooks, log::level(&boot.log_level).unwrap_or(slog::Level::Info));
     if let Some(mut title) = Title::find() {
-        title.set(&title_of(&boot, log::Process::Hooks), "ostler hooks");
+        title.set(title::of(&boot, log::Process::Hooks));
     }
     let called = Called::default();
     if let Err(error) = watch(called.clone(), log.clone()) {

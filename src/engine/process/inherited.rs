@@ -75,11 +75,6 @@ impl Inherited {
         }
     }
 
-    /// What `ps` shows.
-    pub fn title(&self, process: Process) -> String {
-        title_of(&self.boot, process)
-    }
-
     pub fn template_logger(&self) -> Logger {
         self.logger(Process::Template(Some(self.boot.generation)))
     }
@@ -103,12 +98,4 @@ fn another_release(why: &str) -> BootFailure {
 pub fn broken(what: &str, error: &io::Error) -> BootFailure {
     let message = format!("the template could not {what}: {error}");
     BootFailure::new(BootFailureKind::Interpreter, &message, "")
-}
-
-/// What `ps` shows of a process of this site.
-pub fn title_of(boot: &Boot, process: Process) -> String {
-    match &boot.process_name[..] {
-        "ostler" => format!("ostler: {process}"),
-        name => format!("ostler: {process} [{name}]"),
-    }
 }

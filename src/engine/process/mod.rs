@@ -12,7 +12,6 @@ mod leave;
 mod restart;
 mod signals;
 pub mod template;
-mod title;
 mod watching;
 mod worker;
 

@@ -8,6 +8,7 @@ use ostler_wire::{
     channel::fit_sentence,
     limits,
     log::{self, Process},
+    title::{self, Title},
 };
 use pyo3::{prelude::*, types::PyList};
 use slog::{Level, Logger, error, warn};
@@ -19,9 +20,7 @@ use super::{
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
     restart::{self, Execution, RestartState},
-    signals,
-    title::Title,
-    worker,
+    signals, worker,
 };
 use crate::{python::stacks, wsgi::SERVING};
 
@@ -75,8 +74,7 @@ fn boot(
     };
     let mut title = Title::find();
     if let Some(title) = &mut title {
-        let generation = inherited.boot.generation;
-        title.set(&inherited.title(Process::Template(Some(generation))), &format!("ostler g{generation}"));
+        title.set(title::of(&inherited.boot, Process::Template(Some(inherited.boot.generation))));
     }
     prepare_interpreter(py, &inherited.boot)
         .and_then(|()| stacks::arm(py, CHANNEL_FD))

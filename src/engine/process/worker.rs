@@ -11,6 +11,7 @@ use ostler_wire::{
     BootFailure, Channel, FromWorker,
     log::{self, Process},
     scoreboard::{Scoreboard, WorkerState},
+    title::{self, Title},
 };
 use pyo3::prelude::*;
 use slog::{Logger, error};
@@ -20,9 +21,7 @@ use super::{
     import::{self, unexpected},
     inherited::Inherited,
     leave::leave,
-    signals,
-    title::Title,
-    watching,
+    signals, watching,
 };
 use crate::{
     python::stacks::{self, Stacks},
@@ -44,7 +43,7 @@ pub fn run(
     let process = Process::Worker(inherited.boot.generation, slot);
     let log = inherited.logger(process);
     if let Some(mut title) = title {
-        title.set(&inherited.title(process), &format!("ostler g{}.{slot}", inherited.boot.generation));
+        title.set(title::of(&inherited.boot, process));
     }
     let scoreboard: &'static Scoreboard = Box::leak(Box::new(inherited.scoreboard.clone()));
     let record = scoreboard.slot(slot);
