@@ -231,8 +231,8 @@ def forked(pid, ppid, age):
 
 def initialised():
     """It has its application."""
-    worker.booted = True
     call("post_worker_init", worker)
+    worker.booted = True
 
 
 def exited():
