@@ -221,13 +221,9 @@ def fill_glogging(module):
             self.error_log.setLevel(self.loglevel)
             self.access_log.setLevel(logging.INFO)
             self.access_log.propagate = self.error_log.propagate = False
-            self.add_handler(self.error_log, logging.StreamHandler(), logging.Formatter(self.error_fmt, self.datefmt))
-            if cfg.accesslog == "-":
-                self.add_handler(self.access_log, logging.StreamHandler(sys.stdout), logging.Formatter(self.access_fmt))
-            elif cfg.accesslog:
-                # It opens the file again by itself, once that is another one.
-                file = logging.handlers.WatchedFileHandler(os.path.join(cfg.chdir, cfg.accesslog))
-                self.add_handler(self.access_log, file, logging.Formatter(self.access_fmt))
+            # Standard error is the error log.
+            self._set_handler(self.error_log, "-", logging.Formatter(self.error_fmt, self.datefmt))
+            self._set_handler(self.access_log, cfg.accesslog, logging.Formatter(self.access_fmt), sys.stdout)
             if cfg.logconfig_dict or cfg.logconfig_json:
                 config = dict(module.CONFIG_DEFAULTS)
                 if cfg.logconfig_dict:
@@ -240,9 +236,19 @@ def fill_glogging(module):
                 defaults = {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
                 logging.config.fileConfig(cfg.logconfig, defaults=defaults, disable_existing_loggers=False)
 
-        def add_handler(self, logger, handler, formatter):
-            handler.setFormatter(formatter)
-            logger.addHandler(handler)
+        def _set_handler(self, log, output, fmt, stream=None):
+            """Writes a log to a file, to a stream for `-`, or nowhere. Classes of the site's own call it in `setup`."""
+            log.handlers = [handler for handler in log.handlers if not hasattr(handler, "_gunicorn")]
+            if not output:
+                return
+            if output == "-":
+                handler = logging.StreamHandler(stream)
+            else:
+                # It opens the file again by itself, once that is another one.
+                handler = logging.handlers.WatchedFileHandler(os.path.join(self.cfg.chdir, output))
+            handler._gunicorn = True
+            handler.setFormatter(fmt)
+            log.addHandler(handler)
 
         def critical(self, msg, *args, **kwargs):
             self.error_log.critical(msg, *args, **kwargs)
