@@ -249,9 +249,9 @@ impl Options {
 
     /// Whether a switch is on.
     pub fn switch(&self, name: &'static str) -> Result<bool, Failure> {
-        self.value(name, |text| match text.to_ascii_lowercase().as_str() {
-            "on" | "true" | "yes" | "y" | "1" => Ok(true),
-            "off" | "false" | "no" | "n" | "0" => Ok(false),
+        self.value(name, |text| match on_or_off(&text.to_ascii_lowercase()) {
+            "on" => Ok(true),
+            "off" => Ok(false),
             _ => Err("expected on or off".into()),
         })
     }
@@ -261,9 +261,9 @@ impl Options {
         let Kind::Choice(words, _) = setting(name).kind else { unreachable!("only choices are asked for by word") };
         self.value(name, |text| {
             let word = text.to_ascii_lowercase();
-            match words.contains(&word.as_str()) {
-                true => Ok(word),
-                false => Err(format!("expected {}", one_of(words))),
+            match [word.as_str(), on_or_off(&word)].into_iter().find(|word| words.contains(word)) {
+                Some(word) => Ok(word.into()),
+                None => Err(format!("expected {}", one_of(words))),
             }
         })
     }
@@ -280,6 +280,15 @@ impl Options {
     /// Every setting with what was given, in the table's order.
     pub fn all(&self) -> impl Iterator<Item = (&'static Setting, &Given)> {
         SETTINGS.iter().map(|setting| (setting, self.given.get(setting.name).expect("every setting has an entry")))
+    }
+}
+
+/// `on` or `off` for the words that people say instead; other words as they are.
+fn on_or_off(word: &str) -> &str {
+    match word {
+        "true" | "yes" | "y" | "1" => "on",
+        "false" | "no" | "n" | "0" => "off",
+        _ => word,
     }
 }
 
