@@ -310,7 +310,10 @@ pub static SETTINGS: &[Setting] = &[
     one(NAMES, "umask", "OCTAL", "The file mode mask of the application and of Unix sockets")
         .short('m')
         .found("that of the start; everybody may connect to Unix sockets, as far as their directory lets them")
-        .more("Read as octal with or without a leading 0; a string in the file."),
+        .more(
+            "Read as octal with or without a leading 0; a string in the file. Where gunicorn's configuration is in force, it is that of \
+             sockets alone, as there.",
+        ),
     switch(NAMES, "daemon", "off", "Go into the background once the site is being served").short('D'),
 ];
 

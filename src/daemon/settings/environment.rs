@@ -47,9 +47,11 @@ pub fn environment(
 }
 
 /// The mask of files, and the mode of Unix sockets. gunicorn's users expect that a proxy under another user may connect
-/// unless they say otherwise, and that their files are not open to everybody for all that.
+/// unless they say otherwise, and that their files are not open to everybody for all that. In their configuration the umask is that
+/// of sockets alone: many have `umask = 0`.
 pub fn masks(options: &mut Options) -> Result<(u32, u32), Failure> {
     match options.optional("umask", parse::umask)? {
+        Some(mask) if options.gunicorn.is_some() => Ok((own_umask(), 0o777 & !mask)),
         Some(mask) => Ok((mask, 0o777 & !mask)),
         None => {
             let mask = own_umask();
