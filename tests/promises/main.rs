@@ -1,6 +1,7 @@
 //! Each promise of the README, tested from outside, in a module of its own. Its name and its first line say what it tests.
 
 mod cases;
+mod configurations;
 mod load;
 mod pages;
 
@@ -34,6 +35,7 @@ mod cases_hold_under_each_pair_of_options;
 mod connections_from_proxies;
 mod error_pages_tell_nothing_of_the_server;
 mod gunicorn_s_configuration_is_obeyed;
+mod gunicorn_s_users_move_in_one_line;
 mod http_and_wsgi;
 mod no_broken_body_is_taken_for_whole;
 mod only_clean_requests_reach_the_application;

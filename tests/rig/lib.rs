@@ -34,7 +34,7 @@ pub use network::Network;
 pub use nix::sys::signal::Signal;
 pub use peer::Gunicorn;
 pub use process::ends_within;
-pub use process::{Line, Process};
+pub use process::{Line, Lines, Process};
 pub use proxy::{Proxy, example, installed};
 pub use python::{Environment, Python};
 pub use site::{Refused, Rig, Site, UNSET};
