@@ -3,12 +3,15 @@
 //! `ostler status` tells them all. A page of Prometheus will be made from the same entries: `# HELP name help`, `# TYPE name kind`, and
 //! a line for each value of the label.
 //!
-//! To count something new in the workers, add a field to [`Slot`], an entry here, and the line in `serve` that counts. To tell something
+//! To count something new in the workers, add a field to [`Slot`] or [`Meters`], an entry here, and the line in `serve` that counts. To tell something
 //! that the master knows, add a [`Fact`] and an entry here.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{borrow::Cow, sync::atomic::Ordering::Relaxed};
 
-use crate::scoreboard::Slot;
+use crate::{
+    meters::{Histogram, LOGGED, Meters},
+    scoreboard::Slot,
+};
 
 /// One counter or gauge.
 #[derive(Debug)]
@@ -25,13 +28,15 @@ pub struct Metric {
     pub place: MetricSource,
 }
 
-/// How a number changes. Histograms will be a third kind.
+/// How a number changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// It only grows, as long as there is a master; reloads, upgrades and lost workers do not reset it.
     Counter,
     /// It says what is so at the moment.
     Gauge,
+    /// How many times were how long: counters, one for each bound, of all times that are not longer.
+    Histogram,
 }
 
 /// In what a number is told.
@@ -55,6 +60,15 @@ pub enum MetricSource {
         /// Reads it.
         read: fn(&Slot) -> u64,
     },
+    /// Among the meters of each worker: a histogram. The value is the sum over all workers, those that are gone, too.
+    Times {
+        /// The name under which the totals keep it.
+        field: &'static str,
+        /// Reads it.
+        read: fn(&Meters) -> &Histogram,
+    },
+    /// The records of the log that the workers and the master have written, by kind.
+    Logged,
     /// In the master.
     Master {
         /// What tells several numbers of this name from each other; empty where there is only one.
@@ -113,6 +127,20 @@ pub static METRICS: &[Metric] = &[
         slot("waited", |slot| slot.waited.load(Relaxed)),
         "How long requests waited for a Python thread, taken together.",
     ),
+    Metric {
+        name: "ostler_request_queue_seconds",
+        help: "How long requests waited for their calls, from their arrival on.",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        place: MetricSource::Times { field: "queue", read: |meters| &meters.queue },
+    },
+    Metric {
+        name: "ostler_request_duration_seconds",
+        help: "How long requests were in the application.",
+        kind: MetricKind::Histogram,
+        unit: Unit::Seconds,
+        place: MetricSource::Times { field: "duration", read: |meters| &meters.duration },
+    },
     gauge(
         "ostler_requests_queued",
         Unit::None,
@@ -148,6 +176,12 @@ pub static METRICS: &[Metric] = &[
         Unit::None,
         slot("sends", |slot| slot.sends.load(Relaxed)),
         "How often a worker tried to give connections away.",
+    ),
+    counter(
+        "ostler_log_records_total",
+        Unit::None,
+        MetricSource::Logged,
+        "Records of the error log by the workers and the master, by kind.",
     ),
     gauge(
         "ostler_generation",
@@ -202,8 +236,43 @@ const fn master(label: &'static str, fact: Fact) -> MetricSource {
 pub fn in_slots() -> impl Iterator<Item = (MetricKind, &'static str, fn(&Slot) -> u64)> {
     METRICS.iter().filter_map(|metric| match metric.place {
         MetricSource::Slot { field, read } => Some((metric.kind, field, read)),
-        MetricSource::Master { .. } => None,
+        MetricSource::Times { .. } | MetricSource::Logged | MetricSource::Master { .. } => None,
     })
+}
+
+/// All that a worker has counted, by the names under which the totals keep it: `requests`, `duration.250`, `status.404`, `logged.error`.
+pub fn counted<'a>(
+    slot: &'a Slot,
+    meters: Option<&'a Meters>,
+) -> impl Iterator<Item = (Cow<'static, str>, u64)> + use<'a> {
+    let of_slot = in_slots().filter(|(kind, ..)| *kind == MetricKind::Counter);
+    let of_slot = of_slot.map(|(_, field, read)| (field.into(), read(slot)));
+    of_slot.chain(meters.into_iter().flat_map(measured))
+}
+
+fn measured(meters: &Meters) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
+    let times = METRICS.iter().filter_map(|metric| match metric.place {
+        MetricSource::Times { field, read } => Some((field, read)),
+        MetricSource::Slot { .. } | MetricSource::Logged | MetricSource::Master { .. } => None,
+    });
+    let times = times.flat_map(|(field, read)| read(meters).counts().map(move |(name, count)| (field, name, count)));
+    let times = times.filter(|(.., count)| *count > 0);
+    let logged = LOGGED.iter().zip(&meters.logged).map(|(kind, counter)| (logged(kind), counter.load(Relaxed)));
+    let statuses = meters.statuses().map(|(status, count)| (format!("{STATUS}{status}").into(), count));
+    times.map(|(field, name, count)| (bucket(field, name).into(), count)).chain(logged).chain(statuses)
+}
+
+/// Stands before each status in the names of the totals.
+pub const STATUS: &str = "status.";
+
+/// What the totals call the records of a kind.
+pub fn logged(kind: &str) -> Cow<'static, str> {
+    format!("logged.{kind}").into()
+}
+
+/// What the totals call a number of a histogram.
+pub fn bucket(field: &str, name: &str) -> String {
+    format!("{field}.{name}")
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod counters;
 pub mod limits;
 pub mod log;
 pub mod message;
+pub mod meters;
 pub mod scoreboard;
 pub mod settings;
 pub mod sink;

@@ -31,7 +31,10 @@ use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record, warn};
 
 use self::entry::Entry;
 pub use self::entry::{is_unprintable, printable};
-use crate::sink::{self, FileKind};
+use crate::{
+    meters::LOGGED,
+    sink::{self, FileKind},
+};
 
 mod entry;
 mod journal;
@@ -47,6 +50,12 @@ static PLACE: AtomicI32 = AtomicI32::new(2);
 static LOST: AtomicU32 = AtomicU32::new(0);
 /// Where others can read it.
 static COUNTER: OnceLock<&'static AtomicU32> = OnceLock::new();
+/// How many records of each kind of [`LOGGED`] this process has written, unless [`RECORDS_IN`] has those numbers.
+static RECORDS: [AtomicU64; LOGGED.len()] = [const { AtomicU64::new(0) }; LOGGED.len()];
+/// Where others can read them.
+static RECORDS_IN: OnceLock<&'static [AtomicU64; LOGGED.len()]> = OnceLock::new();
+/// The phrase of an exception that has left the application.
+const RAISED: &str = "application raised";
 /// Whether this process's last line was written only in part.
 static TORN: AtomicBool = AtomicBool::new(false);
 
@@ -141,10 +150,30 @@ pub fn lost() -> u32 {
     untold().load(Relaxed)
 }
 
-/// Counts there from now on, so that the number outlives this process.
-pub fn count_in(counter: &'static AtomicU32) {
+/// Counts there from now on, so that the numbers outlive this process: lines that are lost, and records as [`LOGGED`] names them.
+pub fn count_in(counter: &'static AtomicU32, logged: Option<&'static [AtomicU64; LOGGED.len()]>) {
     counter.fetch_add(LOST.swap(0, Relaxed), Relaxed);
     let _ = COUNTER.set(counter);
+    if let Some(logged) = logged {
+        let _ = RECORDS_IN.set(logged);
+    }
+}
+
+/// How many bad records this process has written since it was last asked, unless they are counted elsewhere.
+pub fn take_logged() -> [u64; LOGGED.len()] {
+    RECORDS.each_ref().map(|counter| counter.swap(0, Relaxed))
+}
+
+/// gunicorn counts an exception of the application by that name only.
+fn count_record(level: Level, phrase: &str) {
+    let place = match level {
+        Level::Error if phrase == RAISED => 3,
+        Level::Critical => 0,
+        Level::Error => 1,
+        Level::Warning => 2,
+        Level::Info | Level::Debug | Level::Trace => return,
+    };
+    RECORDS_IN.get().copied().unwrap_or(&RECORDS)[place].fetch_add(1, Relaxed);
 }
 
 /// Takes over what a process that is gone has not told.
@@ -288,6 +317,7 @@ impl Drain for Records {
 
     fn log(&self, record: &Record, values: &OwnedKVList) -> std::io::Result<()> {
         let entry = Entry::of(record, values, self.process).map_err(std::io::Error::other)?;
+        count_record(entry.level, &entry.phrase);
         let is_count = record.tag() == COUNT;
         let lost = untold().swap(0, Relaxed);
         let counted = match lost {

@@ -25,6 +25,8 @@ use nix::{
     unistd::ftruncate,
 };
 
+use crate::meters::{self, Meters};
+
 /// The number of slots of a generation. Those that are never used cost address space, but no memory.
 pub const MOST_SLOTS: u16 = 1024;
 /// The largest number of workers of a generation: half of the slots are for those that come while others go.
@@ -43,6 +45,8 @@ pub struct Scoreboard {
     descriptor: OwnedFd,
     slots: u16,
     threads: u16,
+    /// Whether it holds [`Meters`]. Those of earlier releases do not.
+    metered: bool,
 }
 
 /// A worker's counters. Times are milliseconds of CLOCK_MONOTONIC, so that the master can compare them with its own.
@@ -208,13 +212,16 @@ impl Scoreboard {
         if !SealFlag::from_bits_retain(fcntl(&descriptor, FcntlArg::F_GET_SEALS)?).contains(seals()) {
             return Err(io::Error::other("the scoreboard is not sealed"));
         }
-        if nix::sys::stat::fstat(&descriptor)?.st_size < length.get() as i64 {
+        let there = nix::sys::stat::fstat(&descriptor)?.st_size;
+        if there < end_of_slots(slots, threads) as i64 {
             return Err(io::Error::other("the scoreboard is smaller than its slots"));
         }
+        let metered = there >= length.get() as i64;
+        let length = if metered { length } else { nonzero(end_of_slots(slots, threads)) };
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new shared mapping of a memfd that is at least as long; it aliases nothing of this process.
         let memory = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &descriptor, 0) }?.cast();
-        Ok(Scoreboard { memory, length, descriptor, slots, threads })
+        Ok(Scoreboard { memory, length, descriptor, slots, threads, metered })
     }
 
     /// The number of slots.
@@ -235,6 +242,16 @@ impl Scoreboard {
         let place = unsafe { self.memory.byte_add(offset) };
         // SAFETY: aligned, because the stride is a multiple of 64; and any bytes are a valid Slot, which holds only atomics.
         unsafe { place.cast::<Slot>().as_ref() }
+    }
+
+    /// What else a worker counts, if there is a place for it. Panics where `slot` is not below [`Scoreboard::slots`].
+    pub fn meters(&self, slot: u16) -> Option<&Meters> {
+        assert!(slot < self.slots, "a slot below the number of slots");
+        let offset = end_of_slots(self.slots, self.threads) + usize::from(slot) * meters::ROOM;
+        // SAFETY: in bounds by the assertion, where the memory reaches so far.
+        let place = self.metered.then(|| unsafe { self.memory.byte_add(offset) })?;
+        // SAFETY: aligned, because both sizes are multiples of 64; and any bytes are valid Meters, which hold only atomics.
+        Some(unsafe { place.cast::<Meters>().as_ref() })
     }
 
     /// The slots that siblings of a worker may have. To look at one that was never used would allocate its memory.
@@ -302,6 +319,7 @@ impl Scoreboard {
         for index in 0..self.threads + QUEUE_SHOWN {
             self.record(slot, index).end();
         }
+        self.meters(slot).into_iter().for_each(Meters::clear);
     }
 }
 
@@ -332,8 +350,17 @@ fn seals() -> SealFlag {
     SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
 }
 
+/// Where the slots and their records end. The meters follow.
+fn end_of_slots(slots: u16, threads: u16) -> usize {
+    usize::from(slots) * stride(threads)
+}
+
 fn size(slots: u16, threads: u16) -> NonZeroUsize {
-    NonZeroUsize::new((usize::from(slots) * stride(threads)).max(1)).expect("at least one")
+    nonzero(end_of_slots(slots, threads) + usize::from(slots) * meters::ROOM)
+}
+
+fn nonzero(length: usize) -> NonZeroUsize {
+    NonZeroUsize::new(length.max(1)).expect("at least one")
 }
 
 /// Milliseconds of CLOCK_MONOTONIC, the clock of [`Slot::since`].
@@ -365,6 +392,20 @@ mod tests {
         ours.clear(2);
         assert_eq!(theirs.slot(2).state(), WorkerState::Empty);
         assert_eq!(theirs.waiting(2, 7).current(), None);
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_made_holds_no_meters() {
+        let board = Scoreboard::new(3, 2).unwrap();
+        board.meters(2).unwrap().count(200, 1, 1);
+        board.clear(2);
+        assert_eq!(board.meters(2).unwrap().statuses().count(), 0);
+        let earlier = memfd_create("earlier", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&earlier, end_of_slots(3, 2) as i64).unwrap();
+        fcntl(&earlier, FcntlArg::F_ADD_SEALS(seals())).unwrap();
+        let earlier = Scoreboard::open(earlier, 3, 2).unwrap();
+        assert!(earlier.meters(2).is_none());
+        earlier.clear(2);
     }
 
     #[test]

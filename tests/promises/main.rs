@@ -57,6 +57,7 @@ mod access_logs_are_data;
 mod each_command_waits_for_its_outcome;
 mod limits_are_named;
 mod mistakes_are_explained;
+mod numbers_reach_a_statsd;
 mod systemd_hears_the_truth;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;

@@ -218,6 +218,11 @@ pub const PHRASES: &[(&str, &str)] = &[
         "How many lines of these two kinds were left out: only the first of a second are written.",
     ),
     (
+        "metrics not sent",
+        "The statsd of --statsd-host is not there: why; said once, until it has taken some again. What happens meanwhile is lost.",
+    ),
+    ("metrics sent again", "It takes them."),
+    (
         "master was slow",
         "The master did not look at its events for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
     ),

@@ -82,7 +82,8 @@ pub fn metrics() -> String {
     let row = |metric: &Metric| {
         let label = match metric.place {
             MetricSource::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
-            _ => String::new(),
+            MetricSource::Logged => "{kind=…}".into(),
+            MetricSource::Times { .. } | MetricSource::Slot { .. } | MetricSource::Master { .. } => String::new(),
         };
         format!("| `{}{label}` | {} | {} |\n", metric.name, format!("{:?}", metric.kind).to_lowercase(), metric.help)
     };

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ostler_wire::counters::{Fact, METRICS, Metric, MetricKind, MetricSource, Unit};
+use ostler_wire::{
+    counters::{self, Fact, METRICS, Metric, MetricKind, MetricSource, Unit},
+    meters::{BOUNDS, LOGGED, Times},
+};
 use serde_json::Number;
 
 use super::{
@@ -13,26 +16,60 @@ use super::{
 /// Numbers by name and label, as Prometheus writes them: `ostler_workers{state="idle"}`.
 pub type Series = BTreeMap<String, Number>;
 
+/// One number of an entry.
+pub struct Sample {
+    /// What follows the entry's name: `_bucket` of a histogram.
+    pub suffix: &'static str,
+    /// The name of its label and the value, if it has one.
+    pub label: Option<(&'static str, String)>,
+    pub number: Number,
+}
+
 /// All of them.
 pub fn series(status: &Status, totals: &Totals) -> Series {
     let series = |metric: &'static Metric| {
-        let numbers = numbers(metric, status, totals).into_iter();
-        numbers.map(|(label, number)| (name(metric, &label), in_unit(metric.unit, number)))
+        samples(metric, status, totals).into_iter().map(|sample| (sample.name(metric), sample.number))
     };
     METRICS.iter().flat_map(series).collect()
 }
 
-/// The numbers of one entry, by the value of its label.
-fn numbers(metric: &Metric, status: &Status, totals: &Totals) -> Vec<(String, u64)> {
+/// The numbers of one entry.
+pub fn samples(metric: &Metric, status: &Status, totals: &Totals) -> Vec<Sample> {
+    let one = |number| vec![Sample::new(None, in_unit(metric.unit, number))];
     match (metric.place, metric.kind) {
-        (MetricSource::Slot { field, .. }, MetricKind::Counter) => vec![(String::new(), totals.of(field))],
+        (MetricSource::Times { field, .. }, _) => of_histogram(&totals.times(field)),
+        (MetricSource::Logged, _) => {
+            let sample = |kind: &&str| {
+                let label = ("kind", (*kind).to_owned());
+                Sample::new(Some(label), totals.of(&counters::logged(kind)).into())
+            };
+            LOGGED.iter().map(sample).collect()
+        }
         (MetricSource::Slot { field, .. }, MetricKind::Gauge) => {
             let workers = status.generations.iter().flat_map(|generation| &generation.workers);
-            let sum = workers.map(|worker| worker.count(field)).fold(0, u64::saturating_add);
-            vec![(String::new(), sum)]
+            one(workers.map(|worker| worker.count(field)).fold(0, u64::saturating_add))
         }
-        (MetricSource::Master { fact, .. }, _) => known(fact, status),
+        (MetricSource::Slot { field, .. }, _) => one(totals.of(field)),
+        (MetricSource::Master { label, fact }, _) => {
+            let label = |value| Some((label, value)).filter(|(label, _)| !label.is_empty());
+            let known = known(fact, status).into_iter();
+            known.map(|(value, number)| Sample::new(label(value), in_unit(metric.unit, number))).collect()
+        }
     }
+}
+
+/// Each bucket has all that is not longer than its bound.
+fn of_histogram(times: &Times) -> Vec<Sample> {
+    let bounds = BOUNDS.iter().map(|bound| in_unit(Unit::Seconds, *bound).to_string()).chain(["+Inf".into()]);
+    let sums = times.buckets.iter().scan(0u64, |sum, count| {
+        *sum = sum.saturating_add(*count);
+        Some(*sum)
+    });
+    let bucket =
+        |(bound, sum): (String, u64)| Sample { suffix: "_bucket", ..Sample::new(Some(("le", bound)), sum.into()) };
+    let sum = Sample { suffix: "_sum", ..Sample::new(None, in_unit(Unit::Seconds, times.sum)) };
+    let count = Sample { suffix: "_count", ..Sample::new(None, times.count().into()) };
+    bounds.zip(sums).map(bucket).chain([sum, count]).collect()
 }
 
 fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
@@ -58,13 +95,21 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
     }
 }
 
-fn name(metric: &Metric, label: &str) -> String {
-    match metric.place {
-        MetricSource::Master { label: key, .. } if !key.is_empty() => {
-            let value = label.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
-            format!("{}{{{key}=\"{value}\"}}", metric.name)
+impl Sample {
+    fn new(label: Option<(&'static str, String)>, number: Number) -> Sample {
+        Sample { suffix: "", label, number }
+    }
+
+    /// As Prometheus writes it.
+    pub fn name(&self, metric: &Metric) -> String {
+        let (name, suffix) = (metric.name, self.suffix);
+        match &self.label {
+            Some((key, value)) => {
+                let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+                format!("{name}{suffix}{{{key}=\"{value}\"}}")
+            }
+            None => format!("{name}{suffix}"),
         }
-        _ => metric.name.into(),
     }
 }
 

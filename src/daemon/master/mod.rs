@@ -47,6 +47,7 @@ mod slots;
 mod spawn;
 mod stacks_request;
 mod state;
+mod statsd;
 pub mod status;
 mod team;
 mod totals;
@@ -94,6 +95,7 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
         master.performer.use_log_of(number);
         let boot = master.performer.teams.get(&number).map(|team| team.settings.boot.clone());
         boot.iter().for_each(|boot| master.performer.entitle(boot));
+        master.performer.use_statsd_of(number);
     }
     master.performer.notify.resumed();
     master.handle(Event::Upgraded);
@@ -160,6 +162,7 @@ impl<'a> Master<'a> {
     fn turn(mut self) -> Exit {
         loop {
             if let Some(result) = self.performer.ended.take() {
+                self.performer.tell_statsd(&self.state);
                 return result.map_or_else(|failure| failure.exit, |()| Exit::Success);
             }
             let ready = self.wait();
@@ -187,6 +190,9 @@ impl<'a> Master<'a> {
             self.tell_systemd(Moment::now());
             log::tell_lost(&self.performer.log);
             self.watch(Moment::now());
+            if self.performer.statsd.as_ref().is_some_and(|statsd| statsd.next <= Moment::now()) {
+                self.performer.tell_statsd(&self.state);
+            }
             self.handle(Event::Tick);
             let performer = &mut self.performer;
             performer.turns.end(&performer.log);
@@ -239,6 +245,7 @@ impl<'a> Master<'a> {
             lost,
             self.performer.watch.next,
             self.performer.mends_at(now),
+            self.performer.statsd.as_ref().map(|statsd| statsd.next),
         ];
         let deadlines = own.into_iter().chain([self.state.deadline(now)]);
         let deadline = deadlines.flatten().min();
@@ -302,6 +309,7 @@ impl<'a> Master<'a> {
             UpgradeStep::Execute => {
                 self.answer_status(Moment(u64::MAX));
                 self.performer.finish_conversations();
+                self.performer.tell_statsd(&self.state);
                 Event::UpgradeFailed(upgrade::execute(&saved(self), &self.executable))
             }
         }

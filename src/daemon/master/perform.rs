@@ -13,6 +13,7 @@ use super::{
     sampling::Sampling,
     stacks_request::StacksRequest,
     state::State,
+    statsd::Statsd,
     team::{Exchange, Team},
     totals::Totals,
     turns::Turns,
@@ -83,6 +84,8 @@ pub struct Performer<'a> {
     pub restarts: BTreeMap<String, u64>,
     /// What the workers have counted.
     pub totals: Totals,
+    /// Who else is told what they have counted.
+    pub statsd: Option<Statsd>,
     /// Whether the workers make progress.
     pub watch: Watch,
     /// When something shared may be made anew, after an application has broken it again and again.
@@ -167,6 +170,7 @@ impl<'a> Performer<'a> {
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
             totals: Totals::default(),
+            statsd: None,
             watch: Watch::new(Moment::now()),
             mending: Backoff::NONE,
             stopped_listeners: Vec::new(),
@@ -282,6 +286,7 @@ impl<'a> Performer<'a> {
     /// The new generation's files are the master's, too.
     fn take_over(&mut self, generation: Number) {
         self.use_log_of(generation);
+        self.use_statsd_of(generation);
         let Some(team) = self.teams.get_mut(&generation) else { return };
         team.failed_code = None;
         self.served_exchange = team.exchange;
@@ -373,7 +378,7 @@ impl<'a> Performer<'a> {
         self.close_worker(generation, slot);
         if let Some(team) = self.teams.get(&generation) {
             let record = team.scoreboard.slot(slot);
-            self.totals.fold(generation, slot, record);
+            self.totals.fold(generation, slot, record, team.scoreboard.meters(slot));
             wire::log::take_lost(record.lines_lost.load(Relaxed));
             team.scoreboard.clear(slot);
         }
@@ -384,9 +389,12 @@ impl<'a> Performer<'a> {
         for generation in state.generations() {
             let Some(team) = self.teams.get(&generation.number) else { continue };
             for worker in generation.slots.iter() {
-                self.totals.look(generation.number, worker.slot, team.scoreboard.slot(worker.slot));
+                let board = &team.scoreboard;
+                let (record, meters) = (board.slot(worker.slot), board.meters(worker.slot));
+                self.totals.look(generation.number, worker.slot, record, meters);
             }
         }
+        self.totals.add_logged(wire::log::take_logged());
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {

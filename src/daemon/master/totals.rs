@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use ostler_wire::{
-    counters::{self, MetricKind},
+    counters,
+    meters::{LOGGED, Meters, Times},
     scoreboard::Slot,
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use super::event::Number;
 const MOST: u64 = 1 << 53;
 
 /// Numbers by the names of their fields. An executable that knows more of them, or fewer, can go on from there.
-type Counts = BTreeMap<String, u64>;
+pub type Counts = BTreeMap<String, u64>;
 
 /// The totals, and what of each living worker's counters they hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,26 +37,40 @@ struct Counted {
 
 impl Totals {
     /// Adds what a worker has counted since it was last looked at.
-    pub fn look(&mut self, generation: Number, slot: u16, record: &Slot) {
+    pub fn look(&mut self, generation: Number, slot: u16, record: &Slot, meters: Option<&Meters>) {
         let known = self.workers.iter().position(|of| (of.generation, of.slot) == (generation, slot));
         let known = known.unwrap_or_else(|| {
             self.workers.push(Counted { generation, slot, counts: Counts::new() });
             self.workers.len() - 1
         });
-        for (field, count) in counts(record) {
-            let counted = self.workers[known].counts.entry(field.into()).or_default();
-            let grown = count.saturating_sub(*counted);
+        for (field, count) in counters::counted(record, meters) {
+            let counts = &mut self.workers[known].counts;
+            let counted = counts.get(field.as_ref()).copied().unwrap_or(0);
+            let grown = count.saturating_sub(counted);
             if (1..=MOST).contains(&grown) {
-                *counted = count;
-                let sum = self.sums.entry(field.into()).or_default();
-                *sum = sum.saturating_add(grown);
+                counts.insert(field.to_string(), count);
+                self.add(&field, grown);
             }
         }
     }
 
+    /// What the master has counted itself: records of its log, as [`LOGGED`] names them.
+    pub fn add_logged(&mut self, counts: [u64; LOGGED.len()]) {
+        for (kind, count) in LOGGED.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            self.add(&counters::logged(kind), count);
+        }
+    }
+
+    fn add(&mut self, field: &str, grown: u64) {
+        match self.sums.get_mut(field) {
+            Some(sum) => *sum = sum.saturating_add(grown),
+            None => drop(self.sums.insert(field.into(), grown)),
+        }
+    }
+
     /// A worker is dead: looks at what it has left, for the last time.
-    pub fn fold(&mut self, generation: Number, slot: u16, record: &Slot) {
-        self.look(generation, slot, record);
+    pub fn fold(&mut self, generation: Number, slot: u16, record: &Slot, meters: Option<&Meters>) {
+        self.look(generation, slot, record, meters);
         self.workers.retain(|of| (of.generation, of.slot) != (generation, slot));
     }
 
@@ -63,11 +78,16 @@ impl Totals {
     pub fn of(&self, field: &str) -> u64 {
         self.sums.get(field).copied().unwrap_or(0)
     }
-}
 
-fn counts(record: &Slot) -> impl Iterator<Item = (&'static str, u64)> {
-    let counters = counters::in_slots().filter(|(kind, ..)| *kind == MetricKind::Counter);
-    counters.map(|(_, field, read)| (field, read(record)))
+    /// A histogram, as of the last looks.
+    pub fn times(&self, field: &str) -> Times {
+        Times::read(|name| self.of(&counters::bucket(field, name)))
+    }
+
+    /// All totals by the names of their fields, as of the last looks.
+    pub fn all(&self) -> &Counts {
+        &self.sums
+    }
 }
 
 #[cfg(test)]
@@ -87,12 +107,12 @@ mod tests {
     #[test]
     fn the_dead_count_once_and_their_successors_from_nothing() {
         let mut totals = Totals::default();
-        totals.look(FIRST, 0, &record(3));
-        totals.look(FIRST, 1, &record(10));
-        totals.fold(FIRST, 0, &record(5));
+        totals.look(FIRST, 0, &record(3), None);
+        totals.look(FIRST, 1, &record(10), None);
+        totals.fold(FIRST, 0, &record(5), None);
         assert_eq!(totals.of("requests"), 15);
-        totals.look(FIRST, 0, &record(2));
-        totals.look(Number(2), 0, &record(1));
+        totals.look(FIRST, 0, &record(2), None);
+        totals.look(Number(2), 0, &record(1), None);
         assert_eq!(totals.of("requests"), 18);
     }
 
@@ -100,21 +120,21 @@ mod tests {
     fn nonsense_counts_for_nothing() {
         let mut totals = Totals::default();
         for requests in [7, 0, 5, u64::MAX, 7, 1 << 60, 8] {
-            totals.look(FIRST, 0, &record(requests));
+            totals.look(FIRST, 0, &record(requests), None);
         }
         assert_eq!(totals.of("requests"), 8);
         totals.sums.insert("requests".into(), u64::MAX);
-        totals.look(FIRST, 0, &record(1000));
+        totals.look(FIRST, 0, &record(1000), None);
         assert_eq!(totals.of("requests"), u64::MAX, "it stays at the end");
     }
 
     #[test]
     fn another_executable_goes_on_where_this_one_was() {
         let mut totals = Totals::default();
-        totals.look(FIRST, 0, &record(3));
+        totals.look(FIRST, 0, &record(3), None);
         let mut read: Totals = serde_json::from_str(&serde_json::to_string(&totals).unwrap()).unwrap();
         assert_eq!(read, totals);
-        read.fold(FIRST, 0, &record(4));
+        read.fold(FIRST, 0, &record(4), None);
         assert_eq!(read.of("requests"), 4);
     }
 }

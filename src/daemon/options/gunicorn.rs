@@ -126,7 +126,6 @@ const HTTP2: Fate = Fate::Needless("it is about HTTP/2, which gunicorn does not 
 const STRICT: Fate = Fate::Refused("requests are read as RFC 9112 has them, strictly");
 const DIRTY: Fate = Fate::Refused("it has no dirty arbiters. A task queue such as Celery does such work.");
 const LOGS: Fate = Fate::Refused("it writes to files or standard error. journald and the like take it from there.");
-const STATSD: Fate = Fate::Refused("it sends no metrics. `ostler status --json` has them.");
 const PASTE: Fate = Fate::Refused("name the application as module:attribute");
 const HOOK: Fate =
     Fate::Refused("an upgrade executes the new program in the same process, and runs no Python before it");
@@ -197,7 +196,7 @@ pub const FOREIGN: &[Foreign] = &[
         "secure-scheme-headers",
         Fate::Refused("use --forwarded-fields for what --forwarded-allow-ips are believed about"),
     ),
-    // Logs and metrics.
+    // Logs.
     flag("disable-redirect-access-to-syslog", Fate::Needless("the access log goes where --access-logfile says")),
     key("logconfig-dict", Fate::InWorkers),
     Foreign { flags: &["log-syslog"], ..flag("syslog", LOGS) },
@@ -210,10 +209,6 @@ pub const FOREIGN: &[Foreign] = &[
         flags: &["log-syslog-facility"],
         ..value("syslog-facility", Fate::Needless("it changes nothing without syslog"))
     },
-    value("statsd-host", STATSD),
-    value("statsd-prefix", Fate::Needless("it changes nothing without statsd_host")),
-    value("dogstatsd-tags", Fate::Needless("it changes nothing without statsd_host")),
-    flag("enable-backlog-metric", Fate::Needless("`ostler status` shows the listeners' queues")),
     // Paste.
     Foreign { flags: &["paste", "paster"], ..value("paste", PASTE) },
     Foreign { flags: &["paste-global"], ..value("raw-paste-global-conf", PASTE) },

@@ -5,8 +5,8 @@ use ostler_wire::access_format;
 use super::{Kind, Preset, Setting};
 
 /// The headings of the help.
-pub const GROUPS: [&str; 8] =
-    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "Names, files and users"];
+pub const GROUPS: [&str; 9] =
+    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "Metrics", "Names, files and users"];
 
 const BASICS: usize = 0;
 const PROCESSES: usize = 1;
@@ -15,7 +15,8 @@ const LIMITS: usize = 3;
 const PROXIES: usize = 4;
 const RESPONSES: usize = 5;
 const LOGS: usize = 6;
-const NAMES: usize = 7;
+const METRICS: usize = 7;
+const NAMES: usize = 8;
 
 /// Every setting.
 pub static SETTINGS: &[Setting] = &[
@@ -271,6 +272,19 @@ pub static SETTINGS: &[Setting] = &[
     one(LOGS, "logger-class", "CLASS", "A class of gunicorn's kind that writes both logs, as module.Class")
         .preset("gunicorn.glogging.Logger")
         .more("A class that is derived from gunicorn.glogging.Logger. It costs each request some microseconds; the default costs nothing."),
+    one(METRICS, "statsd-host", "ADDRESS", "Send numbers to a statsd at host:port or unix:path")
+        .more(
+            "With gunicorn's names: gunicorn.requests, gunicorn.request.status.200, gunicorn.request.duration, gunicorn.workers and \
+             gunicorn.log.error among them. The master sends the sums of all workers once a second, in datagrams of at most 1432 bytes. \
+             It looks a name up again every minute. A statsd that is not there costs nothing; the log says so once. Without a \
+             port, 8125.",
+        ),
+    one(METRICS, "statsd-prefix", "TEXT", "Stands before the names that --statsd-host is sent").preset(""),
+    one(METRICS, "dogstatsd-tags", "TAGS", "Tags for each number that --statsd-host is sent, separated by commas")
+        .preset("")
+        .more("In the form of DogStatsD: env:live,site:shop."),
+    switch(METRICS, "enable-backlog-metric", "off", "Send gunicorn.backlog to --statsd-host, too")
+        .more("How many connections wait to be accepted, as a histogram of DogStatsD's."),
     one(NAMES, "name", "NAME", "What the processes and the control socket are called")
         .short('n')
         .alias(&["proc-name"])

@@ -6,4 +6,5 @@ pub mod listen;
 pub mod logs;
 pub mod notify;
 pub mod pidfile;
+pub mod statsd;
 pub mod unix_socket;

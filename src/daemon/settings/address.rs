@@ -30,6 +30,11 @@ pub enum Address {
 impl Address {
     /// Reads an address; the path of a Unix socket counts from `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
+        Address::parse_with_port(text, base, PORT)
+    }
+
+    /// The same with the port of an address that names none.
+    pub fn parse_with_port(text: &str, base: &Path, port: u16) -> Result<Address, String> {
         let expected = || "expected host:port, :port, [v6]:port, unix:path, unix:@name, systemd or fd://N".to_string();
         if text == "systemd" {
             return Ok(Address::Passed(None));
@@ -55,7 +60,7 @@ impl Address {
             Some((host, port)) if !port.contains(']') && !is_v6(text) => {
                 (host, port.parse().map_err(|_| port_is(port))?)
             }
-            _ => (text, PORT),
+            _ => (text, port),
         };
         tcp(host, port).filter(|_| !text.is_empty()).ok_or_else(expected)
     }

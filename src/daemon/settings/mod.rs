@@ -32,6 +32,7 @@ mod passed;
 mod program;
 mod python;
 mod room;
+mod statsd;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use interpreter::{engine, interpreter};
 pub use passed::{Passed, STORED};
 pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;
+pub use statsd::Statsd;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -103,6 +105,9 @@ pub struct Settings {
     pub graceful_timeout: Duration,
     /// `--drain-delay`
     pub drain_delay: Duration,
+    /// `--statsd-host` and what goes with it.
+    #[serde(default)]
+    pub statsd: Option<Statsd>,
     /// `--keep-previous`: keep the last serving generation's template for a rollback.
     pub keep_previous: bool,
     /// What was asked for and is more than the system gives, a sentence each. The site runs nevertheless, with less.
@@ -214,6 +219,7 @@ impl Settings {
             graceful_timeout: boot.worker.graceful_timeout,
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,
+            statsd: statsd::statsd(options, &chdir)?,
             out_of_reach: Vec::new(),
             new_version: false,
             master_hooks: options.master_hooks,

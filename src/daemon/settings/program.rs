@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 46] = [
+const KEYS: [&str; 50] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -36,6 +36,8 @@ const KEYS: [&str; 46] = [
     "control_socket",
     "control_socket_mode",
     "daemon",
+    "dogstatsd_tags",
+    "enable_backlog_metric",
     "errorlog",
     "forwarded_allow_ips",
     "graceful_timeout",
@@ -64,6 +66,8 @@ const KEYS: [&str; 46] = [
     "root_path",
     "sendfile",
     "server_header",
+    "statsd_host",
+    "statsd_prefix",
     "threads",
     "timeout",
     "tmp_upload_dir",
@@ -215,8 +219,9 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
             if let Some(kind) = &value.kind {
                 return refuse(&format!("expected {}, found {kind}", setting.value));
             }
-            let makes_socket = key == "bind" && value.texts.iter().any(|text| text.contains("unix:"));
-            if weak && (ROOTS.contains(&key.as_str()) || makes_socket) && value.texts != ["-"] {
+            let sockets = key == "bind" || key == "statsd_host";
+            let names_socket = sockets && value.texts.iter().any(|text| text.contains("unix:"));
+            if weak && (ROOTS.contains(&key.as_str()) || names_socket) && value.texts != ["-"] {
                 let flag = setting.flag();
                 return refuse(&format!(
                     "the file runs as the user of --user, who does not say what root does. Say {flag} on the command line."

@@ -7,7 +7,10 @@ use ostler_http::{Refusal, h1::RequestReader};
 use slog::info;
 
 use super::Loop;
-use crate::{connection::work::Work, poll::timers::Token};
+use crate::{
+    connection::work::Work,
+    poll::{clock::took, timers::Token},
+};
 
 impl Loop {
     /// Answers a request that the application must not see, and closes its connection.
@@ -49,7 +52,8 @@ impl Loop {
             work.outgoing.date = self.clock.date;
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
-            self.shared.count_answer(status, work.outgoing.body_bytes);
+            let lasted = took(work.started, self.clock.now);
+            self.shared.count_answer(status, work.outgoing.body_bytes, Duration::ZERO, lasted);
             self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {

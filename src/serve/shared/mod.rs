@@ -120,9 +120,13 @@ impl Shared {
         self.scoreboard.activity(self.slot, seat).end();
     }
 
-    /// Counts a request for which the application was called: the status that its client was sent, and the bytes of the body.
-    pub fn count_answer(&self, status: u16, body: u64) {
+    /// Counts a request for which the application was called: the status that its client was sent, the bytes of the body, how long it
+    /// waited for its call, and how long that lasted.
+    pub fn count_answer(&self, status: u16, body: u64, queued: Duration, lasted: Duration) {
         let slot = self.slot();
+        if let Some(meters) = self.scoreboard.meters(self.slot) {
+            meters.count(status, micros(queued), micros(lasted));
+        }
         slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
         slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
         if status >= 500 {
@@ -156,6 +160,11 @@ impl Shared {
     pub fn take_notes(&self) -> Vec<CallNote> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Cheaper than the 128 bits of `as_micros`.
+fn micros(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
 }
 
 /// `--forwarded-fields`, for the parser.

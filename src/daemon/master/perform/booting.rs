@@ -70,6 +70,9 @@ impl Performer<'_> {
         if self.sampling.ended(pid, Moment::now()) {
             return Some(None);
         }
+        if self.statsd.as_mut().is_some_and(|statsd| statsd.ended(pid, &self.log)) {
+            return Some(None);
+        }
         let (generation, errand) = self.reading.take_if(|(_, errand)| errand.pid == pid)?;
         self.turns.doing("boot");
         let read = errand.outcome::<Result<Settings, Failure>>().unwrap_or_else(|| {

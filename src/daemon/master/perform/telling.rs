@@ -11,7 +11,11 @@ use crate::{
     master::{
         event::Number,
         notes::{self, Late, Note},
+        slots::Worker,
+        state::State,
+        statsd::{self, Statsd},
     },
+    sys::{clock::Moment, diag},
 };
 
 impl Performer<'_> {
@@ -22,6 +26,25 @@ impl Performer<'_> {
             error!(self.log, "log not replaced"; "reason" => words(&error));
         }
         self.log = wire::log::logger(wire::log::Process::Master, team.settings.log_level());
+    }
+
+    /// Makes a generation's statsd the master's own.
+    pub fn use_statsd_of(&mut self, generation: Number) {
+        let settings = self.teams.get(&generation).and_then(|team| team.settings.statsd.clone());
+        self.statsd = Statsd::next(self.statsd.take(), settings, &self.totals);
+    }
+
+    /// Tells it what has been counted.
+    pub fn tell_statsd(&mut self, state: &State) {
+        let Some(mut statsd) = self.statsd.take() else { return };
+        self.count(state);
+        let queues = self.listeners.iter().filter_map(|bound| diag::queue(bound.socket.as_fd()));
+        let now = statsd::Now {
+            workers: state.serving().map_or(0, |serving| serving.slots.count(Worker::serves)),
+            backlog: queues.map(|(waiting, _)| u64::from(waiting)).sum(),
+        };
+        statsd.send(&self.totals, now, Moment::now(), &self.log);
+        self.statsd = Some(statsd);
     }
 
     pub(super) fn note(&mut self, note: &Note) {

@@ -45,13 +45,13 @@ impl World {
 
     pub fn fold(&mut self, generation: Number, slot: u16) {
         let record = &self.lines[&(generation, slot)].record;
-        self.totals.fold(generation, slot, record);
+        self.totals.fold(generation, slot, record, None);
         self.tell();
     }
 
     fn look(&mut self) {
         for (&(generation, slot), line) in self.lines.iter().filter(|(_, line)| !line.released) {
-            self.totals.look(generation, slot, &line.record);
+            self.totals.look(generation, slot, &line.record, None);
         }
         self.tell();
     }
