@@ -63,7 +63,7 @@ fn main() -> io::Result<()> {
         terminated,
         access_log: format.map(|_| File::options().append(true).open("/dev/null")).transpose()?.map(Into::into),
         scoreboard: Arc::new(Scoreboard::new(1, 1)?),
-        log: log::logger(log::Process::Worker(1, 0), slog::Level::Info),
+        log: log::logger(log::Process::Worker(1, 0), slog::Level::Info, &Default::default()),
     };
     ostler_serve::run(setup, &Hello).map(drop)
 }

@@ -65,7 +65,7 @@
 //!     terminated: terminated.into(),
 //!     access_log: None,
 //!     scoreboard: Arc::new(Scoreboard::new(1, 1)?),
-//!     log: log::logger(log::Process::Worker(1, 0), slog::Level::Warning),
+//!     log: log::logger(log::Process::Worker(1, 0), slog::Level::Warning, &Default::default()),
 //! };
 //! let worker = thread::spawn(|| ostler_serve::run(setup, &Hello));
 //! master.send(&ToWorker::Serve, &[])?;

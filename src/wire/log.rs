@@ -14,7 +14,7 @@ use std::{
     sync::{
         OnceLock,
         atomic::{
-            AtomicBool, AtomicI32, AtomicU32, AtomicU64,
+            AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -29,15 +29,21 @@ use nix::{
 };
 use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record, warn};
 
-use self::entry::Entry;
 pub use self::entry::{is_unprintable, printable};
+use self::{
+    entry::Entry,
+    syslog::{Outcome, Sender},
+};
 use crate::{
     meters::LOGGED,
+    settings::{LogForm, Logging},
     sink::{self, FileKind},
 };
 
 mod entry;
 mod journal;
+mod json;
+pub mod syslog;
 pub mod terminal;
 mod text;
 
@@ -59,6 +65,9 @@ const RAISED: &str = "application raised";
 /// Whether this process's last line was written only in part.
 static TORN: AtomicBool = AtomicBool::new(false);
 
+/// The [`LogForm`] that was asked for, as a number.
+static FORM: AtomicU8 = AtomicU8::new(LogForm::Text as u8);
+
 /// The file that stands at a place of the log's own, by device and inode.
 static KEPT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// Whether it is just being replaced.
@@ -67,11 +76,14 @@ static CHANGING: AtomicBool = AtomicBool::new(false);
 /// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
 const COUNT: &str = "count";
 
-/// Makes the logger of a process. Its form is what the place of the log calls for now.
-pub fn logger(process: Process, level: Level) -> Logger {
+/// Makes the logger of a process. Its form is what is asked for, or else what the place of the log calls for now.
+pub fn logger(process: Process, level: Level, logging: &Logging) -> Logger {
     // Before an application can change the environment.
     terminal::colours_are_wanted();
-    let records = Records { process, pid: std::process::id(), form: Form::of(place()), level, zone: zone().clone() };
+    FORM.store(logging.form as u8, Relaxed);
+    let syslog = logging.syslog.as_ref().map(|syslog| (Sender::new(syslog, "error"), syslog.only));
+    let form = Form::of(place());
+    let records = Records { process, pid: std::process::id(), form, level, zone: zone().clone(), syslog };
     Logger::root(records.filter_level(level).ignore_res(), o!())
 }
 
@@ -145,6 +157,11 @@ pub fn leads_to_journal(place: BorrowedFd) -> bool {
     journal::stream().is_some_and(|stream| identity(place) == Some(stream))
 }
 
+/// Whether there is a journal on this machine.
+pub fn journal_is_there() -> bool {
+    std::path::Path::new(journal::SOCKET).exists()
+}
+
 /// How many lines were lost and not yet told.
 pub fn lost() -> u32 {
     untold().load(Relaxed)
@@ -193,9 +210,17 @@ pub fn tell_lost(log: &Logger) {
     }
 }
 
-/// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's.
+/// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's, or one
+/// object of JSON.
 pub fn write_text(text: &[u8]) {
     let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
+    if Form::of(place()) == Form::Json {
+        let line = json::text(&String::from_utf8_lossy(text), std::process::id(), &now());
+        if !write(line.as_bytes()) {
+            untold().fetch_add(1, Relaxed);
+        }
+        return;
+    }
     if !entry(place(), Level::Info, &String::from_utf8_lossy(text)).unwrap_or_else(|| write(text)) {
         untold().fetch_add(lines as u32, Relaxed);
     }
@@ -204,7 +229,7 @@ pub fn write_text(text: &[u8]) {
 /// Writes a text as one entry, if `to` leads to the journal. Whether it could be written; none if journald is not there, and the text
 /// is to be written as anywhere else.
 pub fn entry(to: BorrowedFd, level: Level, text: &str) -> Option<bool> {
-    if Form::of(to) != Form::Journal {
+    if !(leads_to_journal(to) || Form::of(to) == Form::Journal && is_at(to)) {
         return None;
     }
     match journal::send(&journal::text(level, text.trim_end())) {
@@ -291,11 +316,15 @@ enum Form {
     Terminal,
     /// An entry of the journal's.
     Journal,
+    /// An object of JSON on a line.
+    Json,
 }
 
 impl Form {
     fn of(place: BorrowedFd) -> Form {
         match place {
+            _ if FORM.load(Relaxed) == LogForm::Json as u8 => Form::Json,
+            _ if FORM.load(Relaxed) == LogForm::Journald as u8 => Form::Journal,
             place if leads_to_journal(place) => Form::Journal,
             place if place.is_terminal() => Form::Terminal,
             _ => Form::Text,
@@ -309,6 +338,8 @@ struct Records {
     form: Form,
     level: Level,
     zone: TimeZone,
+    /// And whether the log has no other place.
+    syslog: Option<(Sender, bool)>,
 }
 
 impl Drain for Records {
@@ -322,13 +353,13 @@ impl Drain for Records {
         let lost = untold().swap(0, Relaxed);
         let counted = match lost {
             0 => true,
-            _ if is_count => self.write(&entry),
-            _ => self.count(lost).is_ok_and(|count| self.write(&count)),
+            _ if is_count => self.deliver(&entry),
+            _ => self.count(lost).is_ok_and(|count| self.deliver(&count)),
         };
         if !counted {
             untold().fetch_add(lost, Relaxed);
         }
-        if !(is_count || counted && self.write(&entry)) {
+        if !(is_count || counted && self.deliver(&entry)) {
             untold().fetch_add(1, Relaxed);
         }
         Ok(())
@@ -345,10 +376,44 @@ impl Records {
         )
     }
 
+    /// Whether it has reached every place.
+    fn deliver(&self, entry: &Entry) -> bool {
+        let Some((sender, only)) = &self.syslog else { return self.write(entry) };
+        let outcome = sender.send(entry.level, &self.now(), &journal::message(entry));
+        match &outcome {
+            Outcome::Lost(Some(why)) => self.tell_of(record!(
+                Level::Warning,
+                "",
+                &format_args!("syslog not reached"),
+                b!("address" => %sender.to(), "reason" => why)
+            )),
+            Outcome::SentAgain(lost) => self.tell_of(record!(
+                Level::Info,
+                "",
+                &format_args!("syslog reached again"),
+                b!("address" => %sender.to(), "lost" => lost)
+            )),
+            Outcome::Lost(None) | Outcome::Sent => {}
+        }
+        if *only { !matches!(outcome, Outcome::Lost(_)) } else { self.write(entry) }
+    }
+
+    /// Says in the log's own place how it stands with the syslog.
+    fn tell_of(&self, record: Record) {
+        if let Ok(entry) = Entry::of(&record, &o!().into(), self.process) {
+            self.write(&entry);
+        }
+    }
+
+    fn now(&self) -> Zoned {
+        Timestamp::now().to_zoned(self.zone.clone())
+    }
+
     /// Whether all of it could be written.
     fn write(&self, entry: &Entry) -> bool {
-        let now = || Timestamp::now().to_zoned(self.zone.clone());
+        let now = || self.now();
         match self.form {
+            Form::Json => write(json::record(entry, self.pid, &now()).as_bytes()),
             Form::Text => write(text::plain(entry, self.pid, &now()).as_bytes()),
             Form::Terminal => write(terminal::lines(entry, self.pid, &now(), self.level).as_bytes()),
             Form::Journal => match journal::send(&journal::record(entry)) {

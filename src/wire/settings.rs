@@ -1,7 +1,8 @@
 //! The settings that travel from the master to templates and workers.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -44,6 +45,9 @@ pub struct Boot {
     pub process_name: String,
     /// One of slog's short names, lower case: `info`.
     pub log_level: String,
+    /// The form of the error log, and a syslog that has both logs.
+    #[serde(default)]
+    pub logging: Logging,
     /// `--reload`: workers look whether their files change.
     #[serde(default)]
     pub reload: Option<FilesWatched>,
@@ -72,9 +76,83 @@ impl Default for Boot {
             listeners: Vec::new(),
             process_name: "ostler".into(),
             log_level: "info".into(),
+            logging: Logging::default(),
             reload: None,
             gunicorn: None,
             worker: WorkerSettings::default(),
+        }
+    }
+}
+
+/// `--log-format`, and `--log-syslog` with what goes with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// How the error log is written where it is a file or standard error.
+    pub form: LogForm,
+    /// Where messages go beside that.
+    pub syslog: Option<Syslog>,
+}
+
+/// The form of the error log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogForm {
+    /// What its place calls for: lines for a file, sentences for a terminal, entries for the journal.
+    #[default]
+    Text,
+    /// An object of JSON on each line.
+    Json,
+    /// Entries of the journal.
+    Journald,
+}
+
+/// A syslog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syslog {
+    /// Where it is.
+    pub to: SyslogTo,
+    /// By its number (RFC 5424 §6.2.1).
+    pub facility: u8,
+    /// The name of what sends, before the log's: `gunicorn.shop`.
+    pub prefix: String,
+    /// Nothing is written to the error log's own place.
+    pub only: bool,
+    /// It gets the access log, too.
+    pub access: bool,
+}
+
+/// Where a syslog is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogTo {
+    /// A Unix socket, for datagrams or for a stream.
+    Unix {
+        /// Its absolute path.
+        path: PathBuf,
+        /// Whether it is a stream.
+        stream: bool,
+    },
+    /// By UDP.
+    Udp(SocketAddr),
+    /// By TCP.
+    Tcp(SocketAddr),
+}
+
+impl SyslogTo {
+    /// Whether messages need an end of their own there.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, SyslogTo::Unix { stream: true, .. } | SyslogTo::Tcp(_))
+    }
+}
+
+/// As it is typed.
+impl fmt::Display for SyslogTo {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            SyslogTo::Unix { path, stream } => {
+                write!(f, "unix://{}{}", path.display(), if *stream { "#stream" } else { "" })
+            }
+            SyslogTo::Udp(address) => write!(f, "udp://{address}"),
+            SyslogTo::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
 }

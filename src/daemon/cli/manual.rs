@@ -57,7 +57,7 @@ pub const TO_WORKERS: &str = "The signals are for the master. A worker that gets
 
 /// How a line of the log is made.
 pub const LOG: &str = "Each line of the error log holds a time, a level, a process with its id (master, template g1, \
-                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable; `reason` is the key of why. In the journal of systemd a record is an entry with PRIORITY, OSTLER_PROCESS, OSTLER_PHRASE and a field for each key, such as OSTLER_SLOT. On a terminal a start is three sentences instead, unless --log-level is debug. The most important phrases:";
+                   worker g1.0, where g1 is generation 1 and 0 the slot), a phrase and keys with values. The phrases and keys are stable; `reason` is the key of why. In the journal of systemd a record is an entry with PRIORITY, OSTLER_PROCESS, OSTLER_PHRASE and a field for each key, such as OSTLER_SLOT. On a terminal a start is three sentences instead, unless --log-level is debug. With --log-format json each line is an object with time, level, process, process_id and phrase, and the keys beside them. The most important phrases:";
 
 /// The log's phrases that tell how a site fares, and what they mean.
 pub const PHRASES: &[(&str, &str)] = &[
@@ -204,6 +204,11 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("access log written again", "Lines can be written again; how many were lost."),
     ("access log lines lost", "A worker ended before lines could be written again; how many were lost."),
+    (
+        "syslog not reached",
+        "The syslog of --log-syslog-to does not take messages, and why; said once by each process. They are lost, and counted.",
+    ),
+    ("syslog reached again", "It takes messages again; how many were lost."),
     ("log lines lost", "The error log could not be written for a while, and nobody waited for it; how many lines."),
     (
         "request refused",

@@ -151,7 +151,7 @@ mod tests {
             ("--no-senfile x", "there is no option --no-senfile; the nearest is --no-sendfile"),
             ("--quux x", "there is no option --quux. `ostler --help` shows every option."),
             ("-Z x", "there is no option -Z. `ostler --help` shows every option."),
-            ("--access x", "--access could be --access-logfile, --access-logformat"),
+            ("--access-logf x", "--access-logf could be --access-logfile, --access-logformat"),
             ("-w", "--workers needs a value"),
             ("--preload=perhaps x", "--preload: \"perhaps\": expected one of auto, on, off"),
             ("--no-sendfile=on x", "--no-sendfile takes no such value: \"on\""),

@@ -124,7 +124,7 @@ impl<'a> Performer<'a> {
         let logs = Logs::open(&settings, &standard)?;
         descriptors::become_standard_error(logs.error()).map_err(|error| system("redirect standard error", error))?;
         wire::log::keep().map_err(|error| system("copy the error log", error))?;
-        let log = wire::log::logger(wire::log::Process::Master, settings.log_level());
+        let log = wire::log::logger(wire::log::Process::Master, settings.log_level(), &settings.boot.logging);
         info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "pid" => std::process::id(),
             "python" => &settings.python_version, "executable" => %settings.python.display());
         for bound in listeners.iter() {

@@ -125,7 +125,6 @@ const ASGI: Fate = Fate::Needless("it is about ASGI, and ostler serves WSGI");
 const HTTP2: Fate = Fate::Needless("it is about HTTP/2, which gunicorn does not speak unless http_protocols says so");
 const STRICT: Fate = Fate::Refused("requests are read as RFC 9112 has them, strictly");
 const DIRTY: Fate = Fate::Refused("it has no dirty arbiters. A task queue such as Celery does such work.");
-const LOGS: Fate = Fate::Refused("it writes to files or standard error. journald and the like take it from there.");
 const PASTE: Fate = Fate::Refused("name the application as module:attribute");
 const HOOK: Fate =
     Fate::Refused("an upgrade executes the new program in the same process, and runs no Python before it");
@@ -197,18 +196,7 @@ pub const FOREIGN: &[Foreign] = &[
         Fate::Refused("use --forwarded-fields for what --forwarded-allow-ips are believed about"),
     ),
     // Logs.
-    flag("disable-redirect-access-to-syslog", Fate::Needless("the access log goes where --access-logfile says")),
     key("logconfig-dict", Fate::InWorkers),
-    Foreign { flags: &["log-syslog"], ..flag("syslog", LOGS) },
-    Foreign { flags: &["log-syslog-to"], ..value("syslog-addr", Fate::Needless("it changes nothing without syslog")) },
-    Foreign {
-        flags: &["log-syslog-prefix"],
-        ..value("syslog-prefix", Fate::Needless("it changes nothing without syslog"))
-    },
-    Foreign {
-        flags: &["log-syslog-facility"],
-        ..value("syslog-facility", Fate::Needless("it changes nothing without syslog"))
-    },
     // Paste.
     Foreign { flags: &["paste", "paster"], ..value("paste", PASTE) },
     Foreign { flags: &["paste-global"], ..value("raw-paste-global-conf", PASTE) },

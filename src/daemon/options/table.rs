@@ -233,6 +233,28 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["loglevel"])
         .preset("info")
         .common(),
+    choice(LOGS, "log-format", &["text", "json", "journald", "syslog"], None, "The form of the error log").preset("text").more(
+        "`text` is what the place calls for: lines for a file, sentences and colours for a terminal, entries for standard error that leads to the \
+         journal. `json` writes an object on each line, with numbers as numbers and a traceback in one value. `journald` sends entries to the \
+         journal wherever standard error leads. `syslog` sends messages to --log-syslog-to and nothing to --error-logfile. What an application \
+         prints stays in --error-logfile as it is.",
+    ),
+    switch(LOGS, "log-syslog", "off", "Send the error log and the access log to --log-syslog-to, too").alias(&["syslog"]).more(
+        "In the form of RFC 5424 by UDP and TCP, where each message has its length in front (RFC 6587), and to a Unix socket as syslog(3) has it. \
+         The names are PREFIX.error and PREFIX.access. Nobody waits for a syslog: what it does not take is lost and counted, and the \
+         error log says so once, and when it takes messages again.",
+    ),
+    one(LOGS, "log-syslog-to", "ADDRESS", "Where the syslog is: unix:///dev/log, udp://host:port or tcp://host:port")
+        .alias(&["syslog-addr"])
+        .preset("udp://localhost:514")
+        .more("#stream behind the path of a Unix socket means that it takes no datagrams. A name is looked up at the start and by each reload."),
+    one(LOGS, "log-syslog-prefix", "TEXT", "What the syslog knows the site by")
+        .alias(&["syslog-prefix"])
+        .more("Without it, --name. Where gunicorn's configuration is in force, gunicorn. stands before it."),
+    one(LOGS, "log-syslog-facility", "WORD", "The facility of the syslog's messages: user, daemon, local0 and so on")
+        .alias(&["syslog-facility"])
+        .preset("user"),
+    switch(LOGS, "disable-redirect-access-to-syslog", "off", "With --log-syslog, do not send the access log"),
     one(LOGS, "access-logfile", "FILE", "The access log; - for standard output")
         .alias(&["accesslog"])
         .common()

@@ -27,6 +27,7 @@ mod control;
 mod environment;
 mod identity;
 mod interpreter;
+mod logging;
 mod parse;
 mod passed;
 mod program;
@@ -187,6 +188,7 @@ impl Settings {
         let trust = boot::trust(options)?;
         let mut boot = boot::boot(options, application, &chdir, workers)?;
         boot.access_log = access_log.is_some();
+        boot.logging = logging::logging(options, &chdir)?;
         boot.gunicorn = program::for_workers(invocation, options);
         let guise = Guise { identity: identity.as_ref(), new_privileges, directory: &chdir };
         let surroundings = Surroundings { environment: &environment, guise };
@@ -270,7 +272,10 @@ impl Settings {
         if worker.max_requests == 0 && worker.max_requests_jitter > 0 {
             return refuse("max-requests-jitter", "it is added to --max-requests, which is off");
         }
-        if self.daemon && !self.logs_unseen && self.error_log == LogTarget::Standard {
+        let logging = &self.boot.logging;
+        let elsewhere =
+            logging.form == wire::LogForm::Journald || logging.syslog.as_ref().is_some_and(|syslog| syslog.only);
+        if self.daemon && !self.logs_unseen && !elsewhere && self.error_log == LogTarget::Standard {
             return refuse("daemon", "nobody would see the error log. Say --error-logfile FILE.");
         }
         if self.daemon && !self.logs_unseen && self.access_log == Some(LogTarget::Standard) {

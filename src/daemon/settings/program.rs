@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 50] = [
+const KEYS: [&str; 55] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -36,6 +36,7 @@ const KEYS: [&str; 50] = [
     "control_socket",
     "control_socket_mode",
     "daemon",
+    "disable_redirect_access_to_syslog",
     "dogstatsd_tags",
     "enable_backlog_metric",
     "errorlog",
@@ -68,6 +69,10 @@ const KEYS: [&str; 50] = [
     "server_header",
     "statsd_host",
     "statsd_prefix",
+    "syslog",
+    "syslog_addr",
+    "syslog_facility",
+    "syslog_prefix",
     "threads",
     "timeout",
     "tmp_upload_dir",
@@ -219,7 +224,7 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
             if let Some(kind) = &value.kind {
                 return refuse(&format!("expected {}, found {kind}", setting.value));
             }
-            let sockets = key == "bind" || key == "statsd_host";
+            let sockets = ["bind", "statsd_host", "syslog_addr"].contains(&key.as_str());
             let names_socket = sockets && value.texts.iter().any(|text| text.contains("unix:"));
             if weak && (ROOTS.contains(&key.as_str()) || names_socket) && value.texts != ["-"] {
                 let flag = setting.flag();

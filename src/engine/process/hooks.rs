@@ -29,7 +29,7 @@ type Called = Arc<Mutex<Option<(Instant, &'static str)>>>;
 
 /// Calls hooks until the master has ended, and does not return.
 pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
-    let log = log::logger(log::Process::Hooks, log::level(&boot.log_level).unwrap_or(slog::Level::Info));
+    let log = log::logger(log::Process::Hooks, log::level(&boot.log_level).unwrap_or(slog::Level::Info), &boot.logging);
     if let Some(mut title) = Title::find() {
         title.set(title::of(&boot, log::Process::Hooks));
     }

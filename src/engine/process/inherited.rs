@@ -81,7 +81,7 @@ impl Inherited {
 
     /// The log of a process of this generation.
     pub fn logger(&self, process: Process) -> Logger {
-        log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info))
+        log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info), &self.boot.logging)
     }
 }
 

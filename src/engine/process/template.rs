@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::unistd::{AccessFlags, access};
 use ostler_wire::{
-    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Preload, ToTemplate, VERSION,
+    Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, Loaded, Logging, Preload, ToTemplate, VERSION,
     channel::fit_sentence,
     limits,
     log::{self, Process},
@@ -48,7 +48,7 @@ pub fn run(py: Python<'_>, restarted: Option<RawFd>) -> ! {
         Err(failure) => {
             let reason = failure.message.clone();
             if let Err(error) = channel.send(&FromTemplate::Failed(failure), &[]) {
-                let log = log::logger(Process::Template(None), Level::Error);
+                let log = log::logger(Process::Template(None), Level::Error, &Logging::default());
                 error!(log, "master not told"; "reason" => error.to_string(), "of" => reason);
             }
             fork::exit(1)

@@ -108,9 +108,13 @@ fn serve(
     watching::start(&inherited.boot, site.failed.as_ref(), &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
-    let access_log = inherited.access_log.filter(|_| !gunicorn::logs_access(py, &inherited.boot));
+    let (mut boot, mut access_log) = (inherited.boot, inherited.access_log);
+    if gunicorn::logs_access(py, &boot) {
+        access_log = None;
+        boot.logging.syslog.iter_mut().for_each(|syslog| syslog.access = false);
+    }
     let setup = Setup {
-        boot: inherited.boot,
+        boot,
         slot,
         channel,
         listeners: inherited.listeners,

@@ -44,7 +44,7 @@ use std::{
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::h1::Limits;
-use ostler_wire::{Channel, FailedCode, FromWorker, scoreboard::WorkerState};
+use ostler_wire::{Channel, FailedCode, FromWorker, log::syslog::Sender, scoreboard::WorkerState};
 use slog::{debug, error};
 
 use self::setup::Setup;
@@ -138,6 +138,8 @@ impl Loop {
         if let Err(error) = make_places(most_connections) {
             debug!(shared.log, "no places for descriptors"; "error" => %error);
         }
+        let syslog = shared.boot.logging.syslog.as_ref().filter(|syslog| syslog.access);
+        let syslog = syslog.map(|syslog| Sender::new(syslog, "access"));
         let event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,
@@ -169,7 +171,7 @@ impl Loop {
             recycling: Recycling::new(worker, clock.now),
             channel: setup.channel,
             terminated: setup.terminated,
-            access_log: AccessLog::new(worker, setup.access_log, clock.since_1970(), setup.log.clone()),
+            access_log: AccessLog::new(worker, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
             clock,

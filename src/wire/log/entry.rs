@@ -12,9 +12,17 @@ pub(super) struct Entry {
     pub process: Process,
     pub phrase: String,
     /// In the order in which they are written.
-    pub pairs: Vec<(Key, String)>,
+    pub pairs: Vec<Pair>,
     /// The file and the line of the source that it comes from.
     pub source: (&'static str, u32),
+}
+
+/// A key and its value.
+pub(super) struct Pair {
+    pub key: Key,
+    pub text: String,
+    /// Whether it is a number, or true or false.
+    pub bare: bool,
 }
 
 impl Entry {
@@ -33,14 +41,14 @@ impl Entry {
     /// hold anything but plain characters are quoted, so that a client cannot forge a line.
     pub fn text(&self, indent: &str) -> String {
         let mut text = self.phrase.clone();
-        for (key, value) in self.pairs.iter().filter(|(_, value)| !is_block(value)) {
+        for Pair { key, text: value, .. } in self.pairs.iter().filter(|pair| !is_block(&pair.text)) {
             // Writing to a String does not fail.
             let _ = match is_plain(value) {
                 true => write!(text, " {key}={value}"),
                 false => write!(text, " {key}={value:?}"),
             };
         }
-        for line in self.pairs.iter().filter(|(_, value)| is_block(value)).flat_map(|(_, value)| value.lines()) {
+        for line in self.pairs.iter().filter(|pair| is_block(&pair.text)).flat_map(|pair| pair.text.lines()) {
             text.extend(["\n", indent, &printable(line)]);
         }
         text
@@ -48,12 +56,43 @@ impl Entry {
 }
 
 /// Keys and values as they come.
-struct Pairs(Vec<(Key, String)>);
+struct Pairs(Vec<Pair>);
 
+impl Pairs {
+    fn add(&mut self, key: Key, value: &dyn fmt::Display, bare: bool) -> slog::Result {
+        self.0.push(Pair { key, text: value.to_string(), bare });
+        Ok(())
+    }
+}
+
+/// Other types of numbers, which nobody logs, would be texts.
 impl slog::Serializer for Pairs {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments) -> slog::Result {
-        self.0.push((key, value.to_string()));
-        Ok(())
+        self.add(key, value, false)
+    }
+
+    fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
+        self.add(key, &value, true)
+    }
+
+    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
+        self.add(key, &value, true)
+    }
+
+    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
+        self.add(key, &value, true)
+    }
+
+    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
+        self.add(key, &value, true)
+    }
+
+    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
+        self.add(key, &value, true)
+    }
+
+    fn emit_i32(&mut self, key: Key, value: i32) -> slog::Result {
+        self.add(key, &value, true)
     }
 }
 

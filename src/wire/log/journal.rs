@@ -17,10 +17,13 @@ use nix::{
 };
 use slog::Level;
 
-use super::{Process, entry::Entry};
+use super::{
+    Process,
+    entry::{Entry, Pair},
+};
 use crate::channel;
 
-const SOCKET: &str = "/run/systemd/journal/socket";
+pub const SOCKET: &str = "/run/systemd/journal/socket";
 /// A field's name is no longer (systemd.journal-fields(7)).
 const LONGEST_NAME: usize = 64;
 
@@ -70,11 +73,11 @@ pub fn record(entry: &Entry) -> Vec<u8> {
     };
     let own = [("generation", generation), ("slot", slot.map(u32::from))];
     for (key, number) in own.into_iter().filter_map(|(key, number)| Some((key, number?))) {
-        if !entry.pairs.iter().any(|(given, _)| *given == key) {
+        if !entry.pairs.iter().any(|pair| pair.key == key) {
             fields.add(&name(key), &number.to_string());
         }
     }
-    for (key, value) in &entry.pairs {
+    for Pair { key, text: value, .. } in &entry.pairs {
         fields.add(&name(key), value);
     }
     fields.0
@@ -90,7 +93,8 @@ pub fn lines(entry: &Entry) -> String {
     message(entry).lines().map(|line| format!("<{}>{line}\n", priority(entry.level))).collect()
 }
 
-fn message(entry: &Entry) -> String {
+/// Without time, level and the number of the process.
+pub fn message(entry: &Entry) -> String {
     format!("{}: {}", entry.process, entry.text(""))
 }
 
@@ -100,7 +104,7 @@ fn name(key: &str) -> String {
 }
 
 /// syslog(3)
-fn priority(level: Level) -> u8 {
+pub fn priority(level: Level) -> u8 {
     match level {
         Level::Critical => 2,
         Level::Error => 3,

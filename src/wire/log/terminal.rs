@@ -73,7 +73,7 @@ pub(super) fn lines(entry: &Entry, pid: u32, now: &Zoned, least: Level) -> Strin
 
 /// Empty for what nobody waits for; none for what is no part of a start.
 fn of_start(entry: &Entry) -> Option<String> {
-    let value = |key| entry.pairs.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value.as_str());
+    let value = |key| entry.pairs.iter().find(|pair| pair.key == key).map_or("", |pair| pair.text.as_str());
     match (START.load(Relaxed), entry.phrase.as_str()) {
         (_, "starting") => START.store(STARTING, Relaxed),
         (STARTING, "generation serving") => START.store(NONE, Relaxed),

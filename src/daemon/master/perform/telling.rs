@@ -25,7 +25,8 @@ impl Performer<'_> {
         if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
             error!(self.log, "log not replaced"; "reason" => words(&error));
         }
-        self.log = wire::log::logger(wire::log::Process::Master, team.settings.log_level());
+        self.log =
+            wire::log::logger(wire::log::Process::Master, team.settings.log_level(), &team.settings.boot.logging);
     }
 
     /// Makes a generation's statsd the master's own.

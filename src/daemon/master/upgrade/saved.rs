@@ -15,7 +15,7 @@ use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
-use ostler_wire::{Channel, Listener, scoreboard::Scoreboard};
+use ostler_wire::{Channel, Listener, Logging, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 use slog::Level;
 
@@ -210,7 +210,7 @@ impl SavedMaster {
         let [output, error] = self.standard;
         let exchange = Exchange::reclaimed(self.exchange)?;
         let standard = Standard { output: own(output)?, error: own(error)? };
-        let log = ostler_wire::log::logger(ostler_wire::log::Process::Master, Level::Info);
+        let log = ostler_wire::log::logger(ostler_wire::log::Process::Master, Level::Info, &Logging::default());
         let performer = Performer {
             teams,
             children,

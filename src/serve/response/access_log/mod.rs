@@ -13,10 +13,13 @@ use nix::errno::Errno;
 use ostler_wire::{
     WorkerSettings,
     access_format::AccessFilter,
-    log::terminal,
+    log::{
+        syslog::{Outcome, Sender},
+        terminal,
+    },
     sink::{self, FileKind},
 };
-use slog::{Logger, info, warn};
+use slog::{Level, Logger, info, warn};
 
 use self::line::{Finished, Lines};
 use super::Outgoing;
@@ -34,6 +37,10 @@ pub(crate) struct AccessLog {
     filter: AccessFilter,
     lines: Lines,
     file: Option<OwnedFd>,
+    /// Has each line, too.
+    syslog: Option<Sender>,
+    /// How much of a line stands there for the journal.
+    level: usize,
     kind: FileKind,
     batch: Vec<u8>,
     /// The file ends with half a line, and the batch does not begin with its other half.
@@ -65,11 +72,19 @@ pub(crate) struct Times {
 }
 
 impl AccessLog {
-    pub fn new(settings: &WorkerSettings, file: Option<OwnedFd>, since_1970: Duration, log: Logger) -> AccessLog {
+    pub fn new(
+        settings: &WorkerSettings,
+        file: Option<OwnedFd>,
+        syslog: Option<Sender>,
+        since_1970: Duration,
+        log: Logger,
+    ) -> AccessLog {
         let mut log = AccessLog {
             filter: settings.access_log_filter.clone(),
             lines: Lines::new(settings.access_log_format.clone()),
             file: None,
+            syslog,
+            level: 0,
             kind: FileKind::Device,
             batch: Vec::new(),
             torn: false,
@@ -88,14 +103,16 @@ impl AccessLog {
     pub fn reopen(&mut self, file: Option<OwnedFd>) {
         self.flush();
         self.kind = file.as_ref().map_or(FileKind::Device, |file| FileKind::of(file.as_fd()));
-        let coloured = file.as_ref().is_some_and(|file| terminal::is_coloured(file.as_fd()));
+        let on_terminal = file.as_ref().is_some_and(|file| terminal::is_coloured(file.as_fd()));
+        let coloured = on_terminal && self.syslog.is_none();
         let to_journal = file.as_ref().is_some_and(|file| ostler_wire::log::leads_to_journal(file.as_fd()));
+        self.level = if to_journal { "<6>".len() } else { 0 };
         self.lines.suit(coloured, to_journal);
         self.file = file;
     }
 
     pub fn is_on(&self) -> bool {
-        self.file.is_some()
+        self.file.is_some() || self.syslog.is_some()
     }
 
     /// A new second has begun.
@@ -125,8 +142,27 @@ impl AccessLog {
         }
         let line_start = self.batch.len();
         self.lines.write(&mut self.batch, Finished { incoming, outgoing, times });
+        if self.syslog.is_some() {
+            self.send(line_start);
+        }
         if self.batch.len() >= BATCH {
             self.make_room(line_start);
+        }
+    }
+
+    /// Sends the last line. What a syslog does not take is lost.
+    fn send(&mut self, line_start: usize) {
+        let Some(syslog) = &self.syslog else { return };
+        let line = String::from_utf8_lossy(self.batch[line_start + self.level..].trim_ascii_end());
+        match syslog.send(Level::Info, &ostler_wire::log::now(), &line) {
+            Outcome::Lost(Some(why)) => {
+                warn!(self.log, "access log not written"; "reason" => why, "address" => %syslog.to());
+            }
+            Outcome::SentAgain(lost) => info!(self.log, "access log written again"; "lost" => lost),
+            Outcome::Lost(None) | Outcome::Sent => {}
+        }
+        if self.file.is_none() {
+            self.batch.truncate(line_start);
         }
     }
 

@@ -1,0 +1,81 @@
+//! Lines of JSON, an object each: numbers are numbers, and a text of several lines stays one value.
+
+use jiff::Zoned;
+use serde_json::{Map, Value};
+
+use super::{
+    Process,
+    entry::{Entry, Pair},
+    text::name,
+};
+
+/// The keys whose values are seconds, written with a fixed number of digits elsewhere.
+const SECONDS: [&str; 2] = ["took", "uptime"];
+
+/// `{"time":"2026-11-22T13:58:01.123+00:00","level":"info","process":"worker g2.0","process_id":4711,"phrase":"worker ready","generation":2,…}`
+pub fn record(entry: &Entry, pid: u32, now: &Zoned) -> String {
+    let mut object = opening(name(entry.level), pid, now);
+    object.insert("process".into(), entry.process.to_string().into());
+    object.insert("phrase".into(), entry.phrase.clone().into());
+    let (generation, slot) = match entry.process {
+        Process::Master | Process::Hooks => (None, None),
+        Process::Template(generation) => (generation, None),
+        Process::Worker(generation, slot) => (Some(generation), Some(slot)),
+    };
+    let own = [("generation", generation), ("slot", slot.map(u32::from))];
+    object.extend(own.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.into()))));
+    object.extend(entry.pairs.iter().map(|pair| (pair.key.to_string(), value(pair))));
+    Value::Object(object).to_string() + "\n"
+}
+
+/// A text that is no record: what an application has written.
+pub fn text(text: &str, pid: u32, now: &Zoned) -> String {
+    let mut object = opening("info", pid, now);
+    object.insert("text".into(), text.trim_end_matches('\n').into());
+    Value::Object(object).to_string() + "\n"
+}
+
+fn opening(level: &str, pid: u32, now: &Zoned) -> Map<String, Value> {
+    let time = now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+    [("time", time.into()), ("level", level.into()), ("process_id", pid.into())]
+        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
+fn value(pair: &Pair) -> Value {
+    let seconds = SECONDS.contains(&pair.key);
+    let bare = (pair.bare || seconds).then(|| serde_json::from_str::<Value>(&pair.text).ok()).flatten();
+    bare.filter(|value| value.is_number() || value.is_boolean()).unwrap_or_else(|| pair.text.clone().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use slog::{Level, b, o};
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_numbers_and_no_text_ends_its_line() {
+        let pairs =
+            b!("request" => "GET /a\n\"\u{1b}\u{2028}", "pid" => 7, "took" => "0.010", "code" => "404", "ok" => true);
+        let entry = Entry::of(
+            &slog::record!(Level::Error, "", &format_args!("application raised"), pairs),
+            &o!("slot" => 3).into(),
+            Process::Worker(2, 0),
+        )
+        .unwrap();
+        let now = "2026-11-22T13:58:01.123+00:00[UTC]".parse().unwrap();
+        let line = record(&entry, 4711, &now);
+        assert_eq!(line.matches('\n').count(), 1);
+        let read: Value = serde_json::from_str(&line).unwrap();
+        let expected = serde_json::json!({
+            "time": "2026-11-22T13:58:01.123+00:00", "level": "error", "process": "worker g2.0", "process_id": 4711,
+            "phrase": "application raised", "generation": 2, "slot": 3, "request": "GET /a\n\"\u{1b}\u{2028}",
+            "pid": 7, "took": 0.010, "code": "404", "ok": true,
+        });
+        assert_eq!(read, expected);
+        let read: Value = serde_json::from_str(&text("one\ntwo\n", 1, &now)).unwrap();
+        assert_eq!(read["text"], "one\ntwo");
+    }
+}
