@@ -1,7 +1,7 @@
 //! Every counter and gauge of a site: its name, what it means, and where it lives.
 //!
-//! `ostler status` tells them all. A page of Prometheus will be made from the same entries: `# HELP name help`, `# TYPE name kind`, and
-//! a line for each value of the label.
+//! `ostler status` tells them all, and so does the page of `--metrics`: `# HELP name help`, `# TYPE name kind`, and a line for each value of
+//! the label.
 //!
 //! To count something new in the workers, add a field to [`Slot`] or [`Meters`], an entry here, and the line in `serve` that counts. To tell something
 //! that the master knows, add a [`Fact`] and an entry here.
@@ -67,6 +67,8 @@ pub enum MetricSource {
         /// Reads it.
         read: fn(&Meters) -> &Histogram,
     },
+    /// Requests by class of status, in the meters of each worker. Their sum is the field `requests` of its slot.
+    Requests,
     /// The records of the log that the workers and the master have written, by kind.
     Logged,
     /// In the master.
@@ -89,6 +91,12 @@ pub enum Fact {
     WorkersWanted,
     /// How many were replaced, by cause.
     Restarts,
+    /// How many requests are in the application.
+    InFlight,
+    /// How many generations after the first came to serve, or did not.
+    Reloads,
+    /// The longest time for which the master heard nobody, in microseconds.
+    LongestTurn,
     /// How many connections wait to be accepted, by address.
     ListenQueue,
     /// How many may.
@@ -100,8 +108,8 @@ pub static METRICS: &[Metric] = &[
     counter(
         "ostler_requests_total",
         Unit::None,
-        slot("requests", |slot| slot.requests.load(Relaxed)),
-        "Requests for which the application was called.",
+        MetricSource::Requests,
+        "Requests for which the application was called, by class of status; none where nothing was sent.",
     ),
     counter(
         "ostler_request_errors_total",
@@ -203,6 +211,24 @@ pub static METRICS: &[Metric] = &[
         "Workers that were replaced, by cause.",
     ),
     gauge(
+        "ostler_requests_in_flight",
+        Unit::None,
+        master("", Fact::InFlight),
+        "Requests that are in the application now.",
+    ),
+    counter(
+        "ostler_reloads_total",
+        Unit::None,
+        master("outcome", Fact::Reloads),
+        "Generations after the first that came to serve or were discarded: reloads, roll-backs, upgrades and recoveries.",
+    ),
+    gauge(
+        "ostler_master_longest_turn_seconds",
+        Unit::Seconds,
+        master("", Fact::LongestTurn),
+        "The longest time for which the master heard nobody.",
+    ),
+    gauge(
         "ostler_listen_queue",
         Unit::None,
         master("address", Fact::ListenQueue),
@@ -232,10 +258,13 @@ const fn master(label: &'static str, fact: Fact) -> MetricSource {
     MetricSource::Master { label, fact }
 }
 
+const REQUESTS: fn(&Slot) -> u64 = |slot| slot.requests.load(Relaxed);
+
 /// What lives in slots: the kind, the field, and how to read it.
 pub fn in_slots() -> impl Iterator<Item = (MetricKind, &'static str, fn(&Slot) -> u64)> {
     METRICS.iter().filter_map(|metric| match metric.place {
         MetricSource::Slot { field, read } => Some((metric.kind, field, read)),
+        MetricSource::Requests => Some((metric.kind, "requests", REQUESTS)),
         MetricSource::Times { .. } | MetricSource::Logged | MetricSource::Master { .. } => None,
     })
 }
@@ -253,7 +282,7 @@ pub fn counted<'a>(
 fn measured(meters: &Meters) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
     let times = METRICS.iter().filter_map(|metric| match metric.place {
         MetricSource::Times { field, read } => Some((field, read)),
-        MetricSource::Slot { .. } | MetricSource::Logged | MetricSource::Master { .. } => None,
+        MetricSource::Slot { .. } | MetricSource::Requests | MetricSource::Logged | MetricSource::Master { .. } => None,
     });
     let times = times.flat_map(|(field, read)| read(meters).counts().map(move |(name, count)| (field, name, count)));
     let times = times.filter(|(.., count)| *count > 0);

@@ -18,8 +18,10 @@ pub const BOUNDS: [u64; 18] = [
 /// What is counted of the log.
 pub const LOGGED: [&str; 4] = ["critical", "error", "warning", "exception"];
 
-/// The statuses that are counted: from 100 on.
-const STATUSES: u16 = 500;
+/// The statuses that are counted: from 100 on. The last has the requests to which no status was sent.
+const STATUSES: u16 = 501;
+/// Stands for no status.
+pub const UNSENT: u16 = 600;
 
 /// A worker's numbers. Only its loop writes, but for what it logs.
 #[repr(C, align(64))]
@@ -31,7 +33,7 @@ pub struct Meters {
     pub queue: Histogram,
     /// Records of the log, as [`LOGGED`] names them.
     pub logged: [AtomicU64; LOGGED.len()],
-    /// Requests by status. Those that have none, because nothing was sent, are not counted here.
+    /// Requests by status.
     statuses: [AtomicU64; STATUSES as usize],
 }
 
@@ -51,9 +53,8 @@ impl Meters {
     pub fn count(&self, status: u16, queue: u64, duration: u64) {
         self.queue.count(queue);
         self.duration.count(duration);
-        if let Some(counter) = self.statuses.get(usize::from(status.wrapping_sub(100))) {
-            grow(counter, 1);
-        }
+        let place = if (100..UNSENT).contains(&status) { status } else { UNSENT } - 100;
+        grow(&self.statuses[usize::from(place)], 1);
     }
 
     /// The statuses with which requests were answered, and how many were.
@@ -172,7 +173,7 @@ mod tests {
         for (status, queue, duration) in [(200, 0, 100), (200, 1, 101), (404, 99, 70_000_000), (0, 0, 0), (600, 0, 0)] {
             meters.count(status, queue, duration);
         }
-        assert_eq!(meters.statuses().collect::<Vec<_>>(), [(200, 2), (404, 1)]);
+        assert_eq!(meters.statuses().collect::<Vec<_>>(), [(200, 2), (404, 1), (UNSENT, 2)]);
         let times = Times::read(|name| meters.duration.counts().find(|(of, _)| *of == name).unwrap().1);
         assert_eq!((times.buckets[0], times.buckets[1], times.buckets[18]), (3, 1, 1));
         assert_eq!((times.count(), times.sum), (5, 70_000_201));

@@ -62,6 +62,7 @@ mod numbers_reach_a_statsd;
 mod systemd_hears_the_truth;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;
+mod the_site_is_seen;
 mod totals_survive_the_workers;
 
 // It is simple to run.

@@ -226,6 +226,7 @@ pub const PHRASES: &[(&str, &str)] = &[
         "metrics not sent",
         "The statsd of --statsd-host is not there: why; said once, until it has taken some again. What happens meanwhile is lost.",
     ),
+    ("metrics not served", "The address of --metrics could not be bound by a reload or an upgrade: why."),
     ("metrics sent again", "It takes them."),
     (
         "master was slow",
@@ -253,11 +254,16 @@ const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 11] = [
+const ENVIRONMENT: [(&str, &str); 12] = [
     (
         "OSTLER_…",
         "Every setting, as in OSTLER_GRACEFUL_TIMEOUT. Several values are separated by commas, those of OSTLER_ENV by \
          line ends. An empty variable says nothing.",
+    ),
+    (
+        "OSTLER_GENERATION, OSTLER_SLOT",
+        "Set for the application in each worker: the numbers of its generation and of its place there. No two workers that live have both the \
+         same; the one that replaces a worker which has ended may.",
     ),
     ("OSTLER_ENGINE", "The engine's file, if it is in none of the places above."),
     ("NO_COLOR", "If it is set and not empty, nothing is coloured on a terminal; nor is it where TERM is dumb."),

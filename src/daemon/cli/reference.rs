@@ -41,7 +41,7 @@ const METRICS_OPENING: &str = "\
 
 `make man` writes this page from the table of counters (`src/wire/counters.rs`).
 
-`ostler status --json` tells each of these under `metrics`. A counter only grows as long as there is a master: what a worker has
+`--metrics` serves each of these for [Prometheus](operating.md#metrics), and `ostler status --json` tells them under `metrics`. A counter only grows as long as there is a master: what a worker has
 counted stays in the total after the worker is gone, through crashes, reloads and upgrades. The master asks no worker for any of it.
 
 | name | kind | means |
@@ -83,6 +83,7 @@ pub fn metrics() -> String {
         let label = match metric.place {
             MetricSource::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
             MetricSource::Logged => "{kind=…}".into(),
+            MetricSource::Requests => "{code=…}".into(),
             MetricSource::Times { .. } | MetricSource::Slot { .. } | MetricSource::Master { .. } => String::new(),
         };
         format!("| `{}{label}` | {} | {} |\n", metric.name, format!("{:?}", metric.kind).to_lowercase(), metric.help)

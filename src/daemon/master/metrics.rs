@@ -1,9 +1,9 @@
-//! What each entry of [`METRICS`] is now: `ostler status --json` tells it, and a page of Prometheus will.
+//! What each entry of [`METRICS`] is now: `ostler status --json` tells it, and so does the page of `--metrics`.
 
 use std::collections::BTreeMap;
 
 use ostler_wire::{
-    counters::{self, Fact, METRICS, Metric, MetricKind, MetricSource, Unit},
+    counters::{self, Fact, METRICS, Metric, MetricKind, MetricSource, STATUS, Unit},
     meters::{BOUNDS, LOGGED, Times},
 };
 use serde_json::Number;
@@ -38,6 +38,7 @@ pub fn samples(metric: &Metric, status: &Status, totals: &Totals) -> Vec<Sample>
     let one = |number| vec![Sample::new(None, in_unit(metric.unit, number))];
     match (metric.place, metric.kind) {
         (MetricSource::Times { field, .. }, _) => of_histogram(&totals.times(field)),
+        (MetricSource::Requests, _) => by_class(totals),
         (MetricSource::Logged, _) => {
             let sample = |kind: &&str| {
                 let label = ("kind", (*kind).to_owned());
@@ -56,6 +57,18 @@ pub fn samples(metric: &Metric, status: &Status, totals: &Totals) -> Vec<Sample>
             known.map(|(value, number)| Sample::new(label(value), in_unit(metric.unit, number))).collect()
         }
     }
+}
+
+/// Also those of which there were none, so that their rates are known.
+fn by_class(totals: &Totals) -> Vec<Sample> {
+    let mut classes = [("1xx", 0), ("2xx", 0), ("3xx", 0), ("4xx", 0), ("5xx", 0), ("none", 0u64)];
+    for (field, count) in totals.all() {
+        let status: Option<usize> = field.strip_prefix(STATUS).and_then(|status| status.parse().ok());
+        if let Some(class) = status.and_then(|status| classes.get_mut((status / 100).checked_sub(1)?)) {
+            class.1 = class.1.saturating_add(*count);
+        }
+    }
+    classes.map(|(class, count)| Sample::new(Some(("code", class.to_owned())), count.into())).into()
 }
 
 /// Each bucket has all that is not longer than its bound.
@@ -90,6 +103,14 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
             states.into_iter().collect()
         }
         Fact::Restarts => status.restarts.iter().map(|(cause, count)| (cause.clone(), *count)).collect(),
+        Fact::InFlight => {
+            let workers = status.generations.iter().flat_map(|generation| &generation.workers);
+            vec![(String::new(), workers.map(|worker| worker.doing.len() as u64).sum())]
+        }
+        Fact::Reloads => ["success", "failure"]
+            .map(|outcome| (outcome.to_owned(), status.reloads.get(outcome).copied().unwrap_or(0)))
+            .into(),
+        Fact::LongestTurn => vec![(String::new(), (status.longest_turn.took * 1e6) as u64)],
         Fact::ListenQueue => queues(|queue| queue.waiting),
         Fact::ListenQueueLimit => queues(|queue| queue.room),
     }

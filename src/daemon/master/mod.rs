@@ -25,6 +25,7 @@ use crate::{
         control::Asker,
         line::Line,
         listen::{ListenerId, Listeners},
+        page::{Page, Visitor},
     },
     settings::Settings,
     sys::{clock::Moment, descriptors, names, process, signals::Signals},
@@ -39,6 +40,7 @@ mod mending;
 mod metrics;
 mod notes;
 mod oom;
+mod pages;
 mod perform;
 mod sampling;
 #[cfg(test)]
@@ -96,6 +98,8 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
         let boot = master.performer.teams.get(&number).map(|team| team.settings.boot.clone());
         boot.iter().for_each(|boot| master.performer.entitle(boot));
         master.performer.use_statsd_of(number);
+        let page = master.performer.teams.get(&number).and_then(|team| team.settings.page.clone());
+        master.performer.use_page(page);
     }
     master.performer.notify.resumed();
     master.handle(Event::Upgraded);
@@ -126,6 +130,9 @@ enum Source {
     Worker(Number, u16),
     Control,
     Asker(Asker),
+    /// The address of `--metrics`.
+    Page,
+    Visitor(Visitor),
     /// What workers share: a listener, or the exchange. Readable once an application has shut it down.
     Listener(ListenerId),
     Exchange,
@@ -139,6 +146,7 @@ impl Source {
             Source::Worker(..) => "a worker's message",
             Source::Control => "a control connection",
             Source::Asker(_) => "a command",
+            Source::Page | Source::Visitor(_) => "somebody at the metrics",
             Source::Listener(_) | Source::Exchange => "the end of what is shared",
         }
     }
@@ -176,6 +184,8 @@ impl<'a> Master<'a> {
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
+                    Source::Page => self.performer.page.iter_mut().for_each(|page| page.accept(Moment::now())),
+                    Source::Visitor(visitor) => self.hear_visitor(visitor),
                     Source::Listener(_) | Source::Exchange => broken.push(source),
                 }
             }
@@ -185,6 +195,7 @@ impl<'a> Master<'a> {
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
+            self.performer.page.iter_mut().for_each(|page| page.expire(Moment::now()));
             self.performer.close_stacks_requests(Moment::now());
             self.answer_status(Moment::now());
             self.tell_systemd(Moment::now());
@@ -217,6 +228,16 @@ impl<'a> Master<'a> {
             sources.push(Source::Asker(asker));
             polled.push(PollFd::new(conversation.as_fd(), PollFlags::POLLIN | writable));
         }
+        if let Some(page) = &self.performer.page {
+            if let Some(socket) = page.listens(Moment::now()) {
+                sources.push(Source::Page);
+                polled.push(PollFd::new(socket, PollFlags::POLLIN));
+            }
+            for (visitor, socket, writes) in page.visitors() {
+                sources.push(Source::Visitor(visitor));
+                polled.push(PollFd::new(socket, if writes { PollFlags::POLLOUT } else { PollFlags::POLLIN }));
+            }
+        }
         if self.performer.may_mend(Moment::now()) {
             for (source, shared) in self.performer.shared() {
                 sources.push(source);
@@ -246,6 +267,7 @@ impl<'a> Master<'a> {
             self.performer.watch.next,
             self.performer.mends_at(now),
             self.performer.statsd.as_ref().map(|statsd| statsd.next),
+            self.performer.page.as_ref().and_then(Page::deadline),
         ];
         let deadlines = own.into_iter().chain([self.state.deadline(now)]);
         let deadline = deadlines.flatten().min();

@@ -10,6 +10,7 @@ use super::{
     generation::Backoff,
     hooks::Hooks,
     oom::OomKills,
+    pages::Pages,
     sampling::Sampling,
     stacks_request::StacksRequest,
     state::State,
@@ -27,6 +28,7 @@ use crate::{
         listen::{Bound, Listeners},
         logs::{Logs, Standard},
         notify::Notify,
+        page::Page,
         pidfile::PidFile,
     },
     settings::Settings,
@@ -82,10 +84,15 @@ pub struct Performer<'a> {
     pub oom_kills: OomKills,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    /// How many generations after the first came to serve, or did not.
+    pub reloads: BTreeMap<String, u64>,
     /// What the workers have counted.
     pub totals: Totals,
     /// Who else is told what they have counted.
     pub statsd: Option<Statsd>,
+    /// The address of `--metrics`, and what is told there.
+    pub page: Option<Page>,
+    pub pages: Option<Pages>,
     /// Whether the workers make progress.
     pub watch: Watch,
     /// When something shared may be made anew, after an application has broken it again and again.
@@ -138,6 +145,10 @@ impl<'a> Performer<'a> {
             return Err(failure);
         }
         performer.entitle(&settings.boot);
+        let page = settings.page.as_ref().map(Page::bind).transpose();
+        performer.page = page.inspect_err(|_| {
+            let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
+        })?;
         performer.first = Some(settings);
         Ok(performer)
     }
@@ -169,8 +180,11 @@ impl<'a> Performer<'a> {
             stacks_requests: Vec::new(),
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
+            reloads: BTreeMap::new(),
             totals: Totals::default(),
             statsd: None,
+            page: None,
+            pages: None,
             watch: Watch::new(Moment::now()),
             mending: Backoff::NONE,
             stopped_listeners: Vec::new(),
@@ -287,6 +301,8 @@ impl<'a> Performer<'a> {
     fn take_over(&mut self, generation: Number) {
         self.use_log_of(generation);
         self.use_statsd_of(generation);
+        let page = self.teams.get(&generation).and_then(|team| team.settings.page.clone());
+        self.use_page(page);
         let Some(team) = self.teams.get_mut(&generation) else { return };
         team.failed_code = None;
         self.served_exchange = team.exchange;

@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 
 use ostler_wire::{
     counters::{self, STATUS},
-    meters::{LOGGED, Times},
+    meters::{LOGGED, Times, UNSENT},
 };
 use slog::Logger;
 
@@ -78,6 +78,7 @@ impl Statsd {
             lines.push(self.line("backlog", now.backlog, "|h"));
         }
         let statuses = totals.all().keys().filter_map(|field| Some((field, field.strip_prefix(STATUS)?)));
+        let statuses = statuses.filter(|(_, status)| *status != UNSENT.to_string());
         let statuses = statuses.map(|(field, status)| (grown(field), format!("request.status.{status}")));
         let logged = LOGGED.map(|kind| (grown(&counters::logged(kind)), format!("log.{kind}")));
         let counters = [(grown("requests"), "requests".to_owned())].into_iter().chain(statuses).chain(logged);

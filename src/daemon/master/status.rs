@@ -34,6 +34,9 @@ pub struct Status {
     pub generations: Vec<GenerationStatus>,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    /// How many generations after the first came to serve (`success`), or were discarded (`failure`).
+    #[serde(default)]
+    pub reloads: BTreeMap<String, u64>,
     /// How old the figures of memory are.
     #[serde(default)]
     pub memory_age: Option<f64>,
@@ -126,6 +129,7 @@ impl Status {
             queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
             generations: state.generations().iter().map(generation).collect(),
             restarts: performer.restarts.clone(),
+            reloads: performer.reloads.clone(),
             memory_age: performer.sampling.taken().map(|taken| (Moment::now() - taken).as_secs_f64()),
             longest_turn: performer.turns.longest(),
             metrics: Series::new(),
@@ -172,7 +176,9 @@ impl Status {
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
         }
-        if let Some(requests) = self.metrics.get("ostler_requests_total") {
+        let answered = self.metrics.iter().filter(|(name, _)| name.starts_with("ostler_requests_total{"));
+        let requests: u64 = answered.filter_map(|(_, number)| number.as_u64()).fold(0, u64::saturating_add);
+        if self.metrics.contains_key("ostler_request_errors_total") {
             let of = |name| self.metrics.get(name).map_or_else(|| "0".to_owned(), Number::to_string);
             let (errors, refused) = (of("ostler_request_errors_total"), of("ostler_requests_refused_total"));
             text += &format!("since the start: {requests} requests, {errors} errors, {refused} refused\n");

@@ -16,6 +16,8 @@ use crate::exit::Failure;
 
 /// Read if one lies in the directory of the start and no other is named; the first that is there.
 const USUAL_FILES: [&str; 2] = ["ostler.toml", "gunicorn.conf.py"];
+/// What a worker finds in its environment. An ostler that is started there finds it, too.
+const WORKERS_VARIABLES: [&str; 2] = ["OSTLER_GENERATION", "OSTLER_SLOT"];
 /// gunicorn's variable for options.
 pub const GUNICORN_ARGS: &str = "GUNICORN_CMD_ARGS";
 
@@ -215,7 +217,7 @@ fn refuse_misspelt_variables(invocation: &Invocation) -> Result<(), Failure> {
     for (variable, _) in &invocation.environment {
         let Some(rest) = variable.to_str().and_then(|name| name.strip_prefix("OSTLER_")) else { continue };
         let variable = format!("OSTLER_{rest}");
-        if known.contains(&variable) || variable == ENGINE_VARIABLE {
+        if known.contains(&variable) || variable == ENGINE_VARIABLE || WORKERS_VARIABLES.contains(&variable.as_str()) {
             continue;
         }
         if let Some(near) = nearest(rest, known.iter().filter_map(|name| name.strip_prefix("OSTLER_"))) {
@@ -305,7 +307,9 @@ mod tests {
         let gathered = |name| gather(&folder, &[], &[(name, "1")]).map(drop).map_err(|failure| failure.message);
         let nearest = "there is no setting OSTLER_WROKERS; the nearest is OSTLER_WORKERS";
         assert_eq!(gathered("OSTLER_WROKERS"), Err(nearest.into()));
-        for name in ["OSTLER_SERVICE_HOST", "OSTLER_PORT_80_TCP_ADDR", "OSTLER_PORT", "WROKERS", "OSTLER_ENGINE"] {
+        for name in
+            ["OSTLER_SLOT", "OSTLER_SERVICE_HOST", "OSTLER_PORT_80_TCP_ADDR", "OSTLER_PORT", "WROKERS", "OSTLER_ENGINE"]
+        {
             assert_eq!(gathered(name), Ok(()), "{name}");
         }
     }

@@ -294,6 +294,13 @@ pub static SETTINGS: &[Setting] = &[
     one(LOGS, "logger-class", "CLASS", "A class of gunicorn's kind that writes both logs, as module.Class")
         .preset("gunicorn.glogging.Logger")
         .more("A class that is derived from gunicorn.glogging.Logger. It costs each request some microseconds; the default costs nothing."),
+    one(METRICS, "metrics", "ADDRESS", "Serve numbers for Prometheus at host:port or unix:path, and the health of the site")
+        .more(
+            "GET /metrics in Prometheus' format or OpenMetrics' (by Accept), GET /status as `ostler status --json`, GET /health with 200 \
+             while a worker serves and 503 otherwise, GET /health?ready with 503 from a TERM on. The master answers by itself, without a \
+             worker. Who can connect can read all of it, the request lines of the moment included, and change nothing; a Unix socket is for its \
+             owner and group. `off` for none.",
+        ),
     one(METRICS, "statsd-host", "ADDRESS", "Send numbers to a statsd at host:port or unix:path")
         .more(
             "With gunicorn's names: gunicorn.requests, gunicorn.request.status.200, gunicorn.request.duration, gunicorn.workers and \

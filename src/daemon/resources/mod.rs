@@ -5,6 +5,7 @@ pub mod line;
 pub mod listen;
 pub mod logs;
 pub mod notify;
+pub mod page;
 pub mod pidfile;
 pub mod statsd;
 pub mod unix_socket;

@@ -28,6 +28,7 @@ mod environment;
 mod identity;
 mod interpreter;
 mod logging;
+mod page;
 mod parse;
 mod passed;
 mod program;
@@ -41,6 +42,7 @@ pub use address::Address;
 pub use control::{Access, find as find_control, instances};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
+pub use page::PageAddress;
 pub use passed::{Passed, STORED};
 pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;
@@ -109,6 +111,9 @@ pub struct Settings {
     /// `--statsd-host` and what goes with it.
     #[serde(default)]
     pub statsd: Option<Statsd>,
+    /// `--metrics`
+    #[serde(default)]
+    pub page: Option<PageAddress>,
     /// `--keep-previous`: keep the last serving generation's template for a rollback.
     pub keep_previous: bool,
     /// What was asked for and is more than the system gives, a sentence each. The site runs nevertheless, with less.
@@ -222,6 +227,7 @@ impl Settings {
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,
             statsd: statsd::statsd(options, &chdir)?,
+            page: page::page(options, &chdir)?,
             out_of_reach: Vec::new(),
             new_version: false,
             master_hooks: options.master_hooks,

@@ -54,6 +54,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "log-syslog-prefix" => ("shop", &["--log-syslog"]),
         "log-syslog-facility" => ("local0", &["--log-syslog"]),
         "disable-redirect-access-to-syslog" => ("on", &["--log-syslog"]),
+        "metrics" => ("127.0.0.1:9100", &[]),
         "statsd-host" => ("localhost", &[]),
         "statsd-prefix" => ("shop", &["--statsd-host=localhost"]),
         "dogstatsd-tags" => ("a:b", &["--statsd-host=localhost"]),

@@ -73,6 +73,7 @@ fn site(
     log: &Logger,
 ) -> Result<Site, BootFailure> {
     stacks::arm(py, channel.as_fd().as_raw_fd()).map_err(|error| unexpected(py, &error))?;
+    name_place(py, inherited.boot.generation, slot).map_err(|error| unexpected(py, &error))?;
     gunicorn::forked(py, &inherited.boot, slot, log)?;
     let application = match application {
         Some(application) => application.into_bound(py),
@@ -87,6 +88,14 @@ fn site(
     let hooks = gunicorn::initialised(py, &inherited.boot, log);
     let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;
     Site::new(py, application, &inherited.boot, hooks, stacks, log.clone()).map_err(|error| unexpected(py, &error))
+}
+
+/// What tells the workers that live at a time from each other, and is used again: a name for what each writes, such as the files of
+/// Prometheus' client.
+fn name_place(py: Python<'_>, generation: u32, slot: u16) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    environ.set_item("OSTLER_GENERATION", generation.to_string())?;
+    environ.set_item("OSTLER_SLOT", slot.to_string())
 }
 
 fn give_up(channel: &Channel, failure: BootFailure, log: &Logger) -> ! {

@@ -79,6 +79,14 @@ impl Performer<'_> {
         if let Some(cause) = cause {
             *self.restarts.entry(cause).or_default() += 1;
         }
+        let outcome = match note {
+            Note::Serving(Number(2..), _) => Some("success"),
+            Note::Discarded(Number(2..), _) => Some("failure"),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            *self.reloads.entry(outcome.into()).or_default() += 1;
+        }
         let worker = match note {
             Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) | Note::Stopped(worker, _) => {
                 Some(worker.generation)

@@ -28,6 +28,23 @@ impl State {
         }
     }
 
+    /// Whether at least one worker takes clients: not while all boot or drain, but for the time that --drain-delay gives.
+    pub fn takes_clients(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::Serving => self.wants_clients(),
+            Phase::Stopping { listens: Some(_), .. } => {
+                self.generations.iter().any(|generation| !generation.slots.is_empty())
+            }
+            Phase::Stopping { listens: None, .. } | Phase::Ended => false,
+        }
+    }
+
+    /// Whether new clients are to come here.
+    pub fn wants_clients(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Serving)
+            && self.serving().is_some_and(|serving| serving.slots.iter().any(Worker::serves))
+    }
+
     /// Whether a worker answers, or none is to. One that makes no progress, or that a signal has stopped, does not.
     pub fn answers(&self) -> bool {
         let answers = |worker: &Worker| worker.serves() && worker.silent.is_none() && worker.stopped.is_none();

@@ -66,6 +66,8 @@ pub struct SavedMaster {
     conversations: Vec<(Asker, RawFd)>,
     next_asker: u64,
     restarts: BTreeMap<String, u64>,
+    #[serde(default)]
+    reloads: BTreeMap<String, u64>,
     /// A master of an earlier release kept none.
     #[serde(default)]
     totals: Totals,
@@ -135,6 +137,7 @@ impl SavedMaster {
             conversations: conversations.map(|(&asker, with)| (asker, with.as_fd().as_raw_fd())).collect(),
             next_asker: performer.control.next,
             restarts: performer.restarts.clone(),
+            reloads: performer.reloads.clone(),
             totals: performer.totals.clone(),
         }
     }
@@ -218,6 +221,7 @@ impl SavedMaster {
             pid_file,
             control,
             restarts: self.restarts,
+            reloads: self.reloads,
             totals: self.totals,
             ..Performer::at_rest(reread, Listeners::reclaimed(bound), exchange, standard, log)
         };
