@@ -229,6 +229,8 @@ pub enum FromWorker {
     Failed(BootFailure),
     /// The worker wants to be replaced, and then drained: a limit was reached or a request is stuck.
     Replace(Recycle),
+    /// The drain has begun: from here on the worker takes no connection.
+    AcceptsNoMore,
     /// The drain is over: nothing is under way any more, or its bound has passed. The worker exits after this.
     Drained,
     /// The answer to [`ToWorker::Stacks`].

@@ -2,7 +2,13 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use nix::sys::signal::Signal::SIGHUP;
+use nix::{
+    sys::signal::{
+        Signal::{SIGCONT, SIGHUP, SIGSTOP},
+        kill,
+    },
+    unistd::Pid,
+};
 use ostler_tests::{Client, Gate, Rig};
 
 use crate::pages::{page, page_with};
@@ -149,4 +155,30 @@ fn no_kept_connection_is_closed_and_none_waits_for_the_import() {
     for client in &mut clients {
         assert_eq!(client.get("/").text(), "two", "the connection moved");
     }
+}
+
+#[test]
+fn when_the_command_returns_no_new_connection_reaches_the_old_code() {
+    let site = Rig::with_source(&page("one")).workers(4).start();
+    for round in 0..6 {
+        let text = format!("code {round}");
+        site.folder().write("app.py", &page(&text));
+        let command = if round % 3 == 2 { "rollback" } else { "reload" };
+        let before = site.get("/").text().to_owned();
+        assert_eq!(site.control(&[command]).code, 0);
+        for connection in 0..200 {
+            let seen = site.get("/").text().to_owned();
+            match command {
+                "reload" => assert_eq!(seen, text, "connection {connection} of round {round}"),
+                _ => assert_ne!(seen, before, "connection {connection} of round {round}"),
+            }
+        }
+    }
+    // A worker that a signal has stopped does not hear that it is to accept no more, and holds the command up for a second.
+    let title = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let serving = site.descendants().into_iter().filter(|pid| title(pid).contains("worker")).max();
+    let stopped = Pid::from_raw(serving.expect("it has workers"));
+    kill(stopped, SIGSTOP).expect("it lives");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    kill(stopped, SIGCONT).expect("it lives");
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire::{FromTemplate, scoreboard::Slot};
+use ostler_wire::{FromTemplate, FromWorker, scoreboard::Slot};
 
 use self::chance::Chance;
 use super::{
@@ -80,6 +80,8 @@ struct Line {
     admitted: bool,
     /// Drain, Quit or Kill was ordered.
     dismissed: bool,
+    /// It has said that it accepts no more.
+    deaf: bool,
     /// It makes no progress.
     silent: bool,
     /// A signal has stopped it.
@@ -106,6 +108,10 @@ struct World {
     templates: BTreeMap<Number, bool>,
     lines: BTreeMap<(Number, u16), Line>,
     waiting: BTreeSet<Asker>,
+    /// Those of them who asked for another generation.
+    reloading: BTreeSet<Asker>,
+    /// When each generation took over last.
+    taken_over: BTreeMap<Number, Moment>,
     next_asker: u64,
     /// The trial of a new executable.
     trial: Option<i32>,
@@ -136,6 +142,8 @@ impl World {
             templates: BTreeMap::new(),
             lines: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            reloading: BTreeSet::new(),
+            taken_over: BTreeMap::new(),
             next_asker: 0,
             trial: None,
             booted: 0,
@@ -240,7 +248,13 @@ impl World {
                 }
                 true
             }
-            Event::Worker { generation, slot, .. } => self.lines.get(&(*generation, *slot)).is_some_and(|l| l.open),
+            Event::Worker { generation, slot, says } => {
+                let Some(line) = self.lines.get_mut(&(*generation, *slot)).filter(|line| line.open) else {
+                    return false;
+                };
+                line.deaf |= matches!(says, FromWorker::AcceptsNoMore);
+                true
+            }
             Event::WorkerClosed { generation, slot } => {
                 self.lines.get_mut(&(*generation, *slot)).is_some_and(|line| std::mem::take(&mut line.open))
             }
@@ -303,6 +317,22 @@ impl World {
                 events.push_back(self.upgrade(&step));
             }
         }
+    }
+
+    /// Who asked for another generation is not answered while a worker of the old code accepts, for a second.
+    fn check_answer(&self, outcome: &str) {
+        let serves = self.state.serving().map(|serving| serving.number);
+        let since = serves
+            .filter(|number| outcome.starts_with(&format!("generation {number} ")))
+            .and_then(|number| self.taken_over.get(&number));
+        if self.stopped || since.is_none_or(|&since| self.now >= since + Duration::from_secs(1)) {
+            return;
+        }
+        let lives =
+            |line: &Line| line.pid.is_some_and(|pid| self.processes.get(&pid).is_some_and(|process| !process.killed));
+        let accepts = |line: &Line| line.admitted && !line.deaf && !line.released && lives(line);
+        let old = self.lines.iter().any(|(&(number, _), line)| Some(number) != serves && accepts(line));
+        self.ensure(!old, "a reload is over although old code is reached");
     }
 
     /// How many accept, as far as the master can know.

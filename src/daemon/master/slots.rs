@@ -33,6 +33,9 @@ pub struct Worker {
     pub ready: Option<Moment>,
     /// It was told to accept.
     pub admitted: bool,
+    /// It has said that it accepts no more.
+    #[serde(default)]
+    pub deaf: bool,
     /// When patience ends: with its boot or with its drain.
     pub deadline: Option<Moment>,
     /// It boots for too long, and was asked for its stacks.
@@ -78,6 +81,11 @@ impl Worker {
         self.stage == WorkerStage::Ready && !self.leaving
     }
 
+    /// May still accept: a worker that was told to drain does so until it has heard it.
+    pub fn accepts(&self) -> bool {
+        self.admitted && !self.deaf && matches!(self.stage, WorkerStage::Ready | WorkerStage::Draining)
+    }
+
     /// As the log names it.
     pub fn name(&self, generation: Number) -> WorkerName {
         WorkerName { generation, slot: self.slot, pid: self.pid }
@@ -105,6 +113,7 @@ impl Slots {
             since: now,
             ready: None,
             admitted: false,
+            deaf: false,
             deadline: Some(deadline),
             hangs: false,
             asked: None,

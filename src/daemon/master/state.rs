@@ -24,9 +24,11 @@ mod commands;
 mod processes;
 mod standing;
 mod stopping;
+mod switching;
 mod upgrading;
 
 use commands::refuse;
+use switching::Switched;
 use upgrading::Upgrade;
 
 /// So many changes of files are remembered; workers tell of each within a second or two.
@@ -46,6 +48,9 @@ pub struct State {
     strangers: Vec<(i32, Ending)>,
     /// Delays reloads without a command, which follow when the serving generation has lost its template.
     recovery: Backoff,
+    /// The commands whose generation serves, and that wait until the one before accepts no more.
+    #[serde(default)]
+    switched: Vec<Switched>,
     /// The commands that wait for the end.
     stopping: Vec<Asker>,
     /// The changes of files that were heard of (`--reload`).
@@ -84,6 +89,7 @@ impl State {
             upgrade: Upgrade::None,
             strangers: Vec::new(),
             recovery: Backoff::NONE,
+            switched: Vec::new(),
             stopping: Vec::new(),
             changed: BTreeMap::new(),
         }
@@ -116,6 +122,7 @@ impl State {
         if let Phase::Stopping { listens, give_up, .. } = self.phase {
             deadlines.extend(listens.into_iter().chain(give_up));
         }
+        deadlines.extend(self.switched.iter().map(|switched| switched.due));
         if self.template_lost() && self.free() {
             deadlines.push(self.recovery.until);
         }
@@ -210,6 +217,7 @@ impl State {
             generation.supervise(decision);
         }
         self.switch(decision);
+        self.answer_switched(decision);
         self.bury(decision);
         if !self.generations.iter().flat_map(|g| g.slots.iter()).any(|w| w.stage == WorkerStage::Forking) {
             self.strangers.clear();
@@ -262,36 +270,6 @@ impl State {
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
             self.refuse_waiting(decision);
-        }
-    }
-
-    /// The new generation is complete: from here on it is the site.
-    fn switch(&mut self, decision: &mut Decision) {
-        let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
-        let (keep, listeners) =
-            (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
-        self.generations[new].stage = Stage::Serving;
-        let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
-        self.phase = Phase::Serving;
-        self.recovery = Backoff::NONE;
-        decision.act(Action::TakeOver(number));
-        decision.note(Note::Serving(number, wanted));
-        let text = self.generations[new].outcome();
-        decision.answer(&mut self.generations[new].waiting, Ok(&text));
-        self.generations[new].supervise(decision);
-        for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
-            match generation.stage {
-                Stage::Serving => {
-                    decision.note(Note::Draining(generation.number));
-                    decision.answer(&mut generation.waiting, Ok(&text));
-                    let whole = matches!(generation.template, Template::Loaded { .. })
-                        && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
-                    generation.stage = if keep && whole { Stage::Kept } else { Stage::Draining };
-                }
-                Stage::Kept => generation.stage = Stage::Draining,
-                Stage::Booting | Stage::Draining => {}
-            }
-            generation.supervise(decision);
         }
     }
 

@@ -59,6 +59,7 @@ impl Loop {
                 self.handover.begin(drain.hand_over, &self.shared, self.clock.now);
                 self.arm();
                 self.intake.close();
+                self.tell(FromWorker::AcceptsNoMore);
                 if !drain.hand_over {
                     self.close_idle_later();
                 }

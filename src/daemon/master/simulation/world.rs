@@ -66,13 +66,19 @@ impl World {
                 self.end(pid, 5, Ending::Status(0));
             }
             Action::CloseTemplate(generation) => self.close_template(generation),
-            Action::TakeOver(_) => self.served = true,
+            Action::TakeOver(generation) => {
+                self.served = true;
+                self.taken_over.insert(generation, self.now);
+            }
             Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true), "told twice"),
             Action::Forget(generation) => self.forget(generation),
             Action::TryUpgrade | Action::Execute => unreachable!("kept for the end of the turn"),
-            Action::Answer(asker, _) => {
+            Action::Answer(asker, outcome) => {
                 let waited = self.waiting.remove(&asker);
                 self.ensure(waited, "somebody is answered who does not wait");
+                if let Some(outcome) = outcome.ok().filter(|_| self.reloading.remove(&asker)) {
+                    self.check_answer(&outcome);
+                }
             }
             Action::Show(generation, _) => {
                 assert!(self.state.serving().is_some_and(|serving| serving.number == generation))
@@ -215,6 +221,11 @@ impl World {
         let (pid, open) = (line.pid, line.open);
         self.ensure(!again || !hand_over || !open, "a worker is told to drain twice");
         let Some(pid) = pid.filter(|_| open) else { return };
+        if !self.goes_wrong(10) {
+            let delay = self.delay();
+            let says = FromWorker::AcceptsNoMore;
+            self.later(pid, delay, Happening::Event(Event::Worker { generation, slot, says }));
+        }
         if self.goes_wrong(5) {
             let delay = self.delay();
             self.later(pid, delay, Happening::Death(Ending::Signal(libc::SIGABRT)));
@@ -369,6 +380,11 @@ impl World {
         }
     }
 
+    fn reloading(&mut self, asker: Option<Asker>) -> Option<Asker> {
+        self.reloading.extend(asker);
+        asker
+    }
+
     fn asker(&mut self) -> Option<Asker> {
         if self.chance.percent(40) {
             return None;
@@ -389,8 +405,8 @@ impl World {
         let asker = self.asker();
         let event = match which {
             0 => Event::Stop(if self.chance.percent(60) { Stop::Graceful } else { Stop::Quick }, asker),
-            1..8 => Event::Reload(asker),
-            8..11 => Event::Rollback(asker),
+            1..8 => Event::Reload(self.reloading(asker)),
+            8..11 => Event::Rollback(self.reloading(asker)),
             11..15 => Event::Upgrade(asker),
             15..18 => Event::Recycle(asker),
             18..21 => Event::Scale(Change::By(self.chance.below(5) as i32 - 2), asker),

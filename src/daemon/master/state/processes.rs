@@ -107,6 +107,11 @@ impl State {
                 }
             }
             FromWorker::Replace(why) => generation.replace(slot, why, decision),
+            FromWorker::AcceptsNoMore => {
+                if let Some(worker) = generation.slots.at(slot) {
+                    worker.deaf = true;
+                }
+            }
             FromWorker::Drained => generation.drained(slot, decision.now),
             // The performer has handed them to the command that asked.
             FromWorker::Stacks(stacks) => {

@@ -134,11 +134,11 @@ impl Site {
         self.workers[worker].0.send(&message, &[]).unwrap();
     }
 
-    /// The worker's next message, other than [`FromWorker::AtWork`].
+    /// The worker's next message, other than [`FromWorker::AtWork`] and [`FromWorker::AcceptsNoMore`].
     pub fn hear(&self, worker: usize) -> FromWorker {
         loop {
             match self.workers[worker].0.receive().unwrap().expect("the worker lives").0 {
-                FromWorker::AtWork => {}
+                FromWorker::AtWork | FromWorker::AcceptsNoMore => {}
                 message => return message,
             }
         }

@@ -182,11 +182,11 @@ impl Site {
         self.worker.as_ref().unwrap().0.send(&message, &[]).unwrap();
     }
 
-    /// What the worker says next, other than that it is at work.
+    /// What the worker says next, other than that it is at work, or accepts no more.
     pub fn hear(&self) -> Option<FromWorker> {
         loop {
             match self.worker.as_ref().unwrap().0.receive().unwrap()?.0 {
-                FromWorker::AtWork => {}
+                FromWorker::AtWork | FromWorker::AcceptsNoMore => {}
                 message => return Some(message),
             }
         }

@@ -1,0 +1,76 @@
+//! One generation takes over from another. Who asked for that is answered when nobody reaches the old code any more.
+
+use std::{mem, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, State};
+use crate::{
+    master::{
+        event::Action,
+        generation::{Backoff, Decision, Stage, Template},
+        notes::Note,
+        slots::Worker,
+    },
+    resources::control::Asker,
+    sys::clock::Moment,
+};
+
+/// How long workers of the old code may take to hear that they accept no more. One that a signal has stopped does not hear it.
+const HEARING: Duration = Duration::from_secs(1);
+
+/// Those who asked for a generation that serves by now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Switched {
+    askers: Vec<Asker>,
+    /// What they are answered.
+    outcome: String,
+    /// When at the latest.
+    pub due: Moment,
+}
+
+impl State {
+    /// The new generation is complete: from here on it is the site.
+    pub(super) fn switch(&mut self, decision: &mut Decision) {
+        let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
+        let (keep, listeners) =
+            (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
+        self.generations[new].stage = Stage::Serving;
+        let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
+        self.phase = Phase::Serving;
+        self.recovery = Backoff::NONE;
+        decision.act(Action::TakeOver(number));
+        decision.note(Note::Serving(number, wanted));
+        let outcome = self.generations[new].outcome();
+        let mut askers = mem::take(&mut self.generations[new].waiting);
+        self.generations[new].supervise(decision);
+        for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
+            match generation.stage {
+                Stage::Serving => {
+                    decision.note(Note::Draining(generation.number));
+                    askers.append(&mut generation.waiting);
+                    let whole = matches!(generation.template, Template::Loaded { .. })
+                        && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
+                    generation.stage = if keep && whole { Stage::Kept } else { Stage::Draining };
+                }
+                Stage::Kept => generation.stage = Stage::Draining,
+                Stage::Booting | Stage::Draining => {}
+            }
+            generation.supervise(decision);
+        }
+        if !askers.is_empty() {
+            self.switched.push(Switched { askers, outcome, due: decision.now + HEARING });
+        }
+    }
+
+    /// Answers them when no worker of the old code accepts any more, or does not say so in time; or when the site stops.
+    pub(super) fn answer_switched(&mut self, decision: &mut Decision) {
+        let old = self.generations.iter().filter(|generation| generation.stage != Stage::Serving);
+        let over = !old.flat_map(|generation| generation.slots.iter()).any(Worker::accepts);
+        let (over, now) = (over || !matches!(self.phase, Phase::Serving), decision.now);
+        for Switched { mut askers, outcome, .. } in self.switched.extract_if(.., |switched| over || switched.due <= now)
+        {
+            decision.answer(&mut askers, Ok(&outcome));
+        }
+    }
+}
