@@ -83,6 +83,10 @@ fn stacks_shows_where_python_is() {
     }
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
+    let idle = site.control(&["stacks"]).output;
+    assert!(idle.matches("\n  idle").count() == 2 && !idle.contains("_enter"), "{idle}");
+    let table = site.control(&["status"]).output;
+    assert!(table.contains("since the start: 1 request, 0 errors, 0 refused"), "{table}");
 }
 
 #[test]

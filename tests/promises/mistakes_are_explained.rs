@@ -46,6 +46,21 @@ fn text_that_is_no_address() {
 }
 
 #[test]
+fn every_wrong_key_of_a_file_at_once() {
+    let rig = Rig::new("corners.py").file("ostler.toml", "wrokers = 2\n\nlisten = \"x\"\ntimeout = [1]\n");
+    rig.run(&["check"]).says(
+        USAGE,
+        &[
+            "ostler.toml: ",
+            "line 1: there is no setting wrokers; the nearest is workers",
+            "line 3: ",
+            "line 4: timeout: expected",
+        ],
+    );
+    not_half_started(&rig.refuse());
+}
+
+#[test]
 fn no_application() {
     let refused = Rig::new("corners.py").application("no_such_module:app").refuse();
     refused.says(IMPORT, &["no_such_module"]);

@@ -27,7 +27,11 @@ fn make_install_leaves_a_program_that_serves_and_uninstall_takes_it_away() {
     assert!(unit.contains("\nExecStart=/opt/o/bin/ostler --config"), "{unit}");
     assert!(unit.contains("\nExecReload=/opt/o/bin/ostler reload"), "{unit}");
 
-    let site = Rig::new("corners.py").executable(root.join("opt/o/bin/ostler")).start();
+    let rig = Rig::new("corners.py").executable(root.join("opt/o/bin/ostler"));
+    let checked = rig.run(&["check"]);
+    let engine = root.join("opt/o/lib/ostler/libostler_engine.so");
+    assert!(checked.output.contains(&*engine.to_string_lossy()), "{checked:?}");
+    let site = rig.start();
     assert_eq!(site.get("/hello").text(), "hello\n");
     drop(site);
     let mut process = Process::start(&mut make(&[&["uninstall"], &words[..]].concat()), "make uninstall");

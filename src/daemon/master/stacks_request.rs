@@ -58,14 +58,46 @@ impl StacksRequest {
     fn add(&mut self, (generation, slot): Who, asked: Asked, text: &str) {
         let (Asked::ByMessage(pid) | Asked::BySignal(pid)) = asked;
         let who = slot.map_or_else(|| format!("template g{generation}"), |slot| format!("worker g{generation}.{slot}"));
-        let written = writeln!(self.text, "{who}[{pid}]\n{}\n", text.trim_end());
+        let written = writeln!(self.text, "{who}[{pid}]\n{}\n", without_ours(text).trim_end());
         written.expect("writing to memory does not fail");
     }
+}
+
+/// The frames of the engine's boot.py, which are below everything that a process does.
+const OURS: [&str; 2] = ["in _enter", "in <module>"];
+
+/// The stacks without these. A thread that has no others waits for what its loop, or the master, gives it.
+fn without_ours(text: &str) -> String {
+    let mut shown = String::new();
+    let mut lines = text.lines().peekable();
+    let mut has_frames = false;
+    while let Some(line) = lines.next() {
+        let is = |line: &str, which: &str| line.starts_with("  File \"<string>\"") && line.ends_with(which);
+        let ours = is(line, OURS[0]) && lines.next_if(|next| is(next, OURS[1])).is_some();
+        match ours {
+            true if has_frames => {}
+            true => shown += "  idle\n",
+            false => shown = shown + line + "\n",
+        }
+        has_frames = line.starts_with("  ");
+    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_without_frames_of_the_application_is_idle() {
+        let ours = "  File \"<string>\", line 39 in _enter\n  File \"<string>\", line 42 in <module>\n";
+        let head = "Current thread 0x1 (most recent call first):\n";
+        assert_eq!(without_ours(&format!("{head}{ours}")), format!("{head}  idle\n"));
+        let call = "  File \"app.py\", line 3 in app\n";
+        assert_eq!(without_ours(&format!("{head}{call}{ours}")), format!("{head}{call}"));
+        let theirs = "  File \"<string>\", line 3 in _enter\n";
+        assert_eq!(without_ours(&format!("{head}{theirs}")), format!("{head}{theirs}"));
+    }
 
     #[test]
     fn it_waits_for_all_but_not_for_ever() {

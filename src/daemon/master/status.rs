@@ -180,8 +180,14 @@ impl Status {
         let requests: u64 = answered.filter_map(|(_, number)| number.as_u64()).fold(0, u64::saturating_add);
         if self.metrics.contains_key("ostler_request_errors_total") {
             let of = |name| self.metrics.get(name).map_or_else(|| "0".to_owned(), Number::to_string);
-            let (errors, refused) = (of("ostler_request_errors_total"), of("ostler_requests_refused_total"));
-            text += &format!("since the start: {requests} requests, {errors} errors, {refused} refused\n");
+            let (requests, errors) = (requests.to_string(), of("ostler_request_errors_total"));
+            let s = |count: &str| if count == "1" { "" } else { "s" };
+            text += &format!(
+                "since the start: {requests} request{}, {errors} error{}, {} refused\n",
+                s(&requests),
+                s(&errors),
+                of("ostler_requests_refused_total")
+            );
         }
         if !self.restarts.is_empty() {
             let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();

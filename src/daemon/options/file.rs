@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
 use super::{Kind, SETTINGS, Setting, Texts, gunicorn, nearest};
 use crate::{exit::Failure, sys::names::Place};
@@ -37,21 +37,30 @@ fn could_not_read(path: &Path, why: &str) -> Failure {
     Failure::usage(format!("could not read {}: {why}", path.display()))
 }
 
-/// Reads the text of a settings file.
+/// Reads the text of a settings file. Everything that is wrong with it is named, by its line.
 pub fn parse(text: &str) -> Result<Texts, String> {
-    let table: Table = toml::from_str(text).map_err(|error| {
-        let before = error.span().map_or("", |span| &text[..span.start]);
-        format!("line {}: {}", before.matches('\n').count() + 1, error.message())
-    })?;
+    let line_at = |at: usize| text[..at].matches('\n').count() + 1;
+    let table: Table = toml::from_str(text)
+        .map_err(|error| format!("line {}: {}", line_at(error.span().map_or(0, |span| span.start)), error.message()))?;
+    let keys = DeTable::parse(text).map(|table| table.into_inner()).unwrap_or_default();
+    let line_of = |key: &str| keys.get_key_value(key).map_or(1, |(key, _)| line_at(key.span().start));
     let mut texts = Texts::new();
+    let mut wrong: Vec<(usize, String)> = Vec::new();
     for (key, value) in &table {
-        let setting = known(key)?;
-        let written = to_texts(setting, value).map_err(|why| format!("{key}: {why}"))?;
-        if texts.insert(setting.name, written).is_some() {
-            return Err(format!("{key} is set twice, by two names"));
-        }
+        let written = known(key).and_then(|setting| {
+            let written = to_texts(setting, value).map_err(|why| format!("{key}: {why}"))?;
+            let twice = texts.insert(setting.name, written).is_some();
+            if twice { Err(format!("{key} is set twice, by two names")) } else { Ok(()) }
+        });
+        wrong.extend(written.err().map(|why| (line_of(key), why)));
     }
-    Ok(texts)
+    wrong.sort();
+    let wrong: Vec<String> = wrong.into_iter().map(|(line, why)| format!("line {line}: {why}")).collect();
+    match wrong.as_slice() {
+        [] => Ok(texts),
+        [one] => Err(one.clone()),
+        several => Err(format!("\n  {}", several.join("\n  "))),
+    }
 }
 
 fn known(key: &str) -> Result<&'static Setting, String> {
@@ -177,17 +186,28 @@ mod tests {
             ("name = 2026-01-01", "name: expected a string, found a date"),
             ("umask = 22", "umask: expected a string, as in \"022\""),
         ] {
-            assert_eq!(refusal(text), expected, "{text}");
+            assert_eq!(refusal(text), format!("line 1: {expected}"), "{text}");
         }
     }
 
     #[test]
     fn an_unknown_key_gets_the_nearest_one_or_the_reason() {
-        assert_eq!(refusal("wrokers = 3"), "there is no setting wrokers; the nearest is workers");
-        assert_eq!(refusal("quux = 3"), "there is no setting quux. `ostler settings` shows them all.");
-        assert!(refusal("certfile = \"x\"").starts_with("ostler has no certfile: it does not speak TLS"));
-        assert_eq!(refusal("config = \"x\""), "a settings file cannot name another one");
-        assert_eq!(refusal("access_logfile = \"a\"\naccesslog = \"b\""), "accesslog is set twice, by two names");
+        assert_eq!(refusal("wrokers = 3"), "line 1: there is no setting wrokers; the nearest is workers");
+        assert_eq!(refusal("quux = 3"), "line 1: there is no setting quux. `ostler settings` shows them all.");
+        assert!(refusal("certfile = \"x\"").starts_with("line 1: ostler has no certfile: it does not speak TLS"));
+        assert_eq!(refusal("config = \"x\""), "line 1: a settings file cannot name another one");
+        assert_eq!(
+            refusal("access_logfile = \"a\"\naccesslog = \"b\""),
+            "line 2: accesslog is set twice, by two names"
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_in_the_order_of_the_file() {
+        let text = "workers = 2\nwrokers = 3\n\n[env]\nA = 1\n[quux]\nx = 1\n";
+        let said = "\n  line 2: there is no setting wrokers; the nearest is workers\n  \
+                    line 6: there is no setting quux. `ostler settings` shows them all.";
+        assert_eq!(refusal(text), said);
     }
 
     #[test]

@@ -13,12 +13,12 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, openat},
+    fcntl::{AtFlags, OFlag, openat},
     sys::{
         socket::{getsockopt, sockopt},
         stat::{Mode, fchmod, fstat, mkdirat},
     },
-    unistd::{UnlinkatFlags, geteuid},
+    unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid},
 };
 use ostler_wire::Channel;
 use serde::{Deserialize, Serialize};
@@ -207,13 +207,22 @@ fn make_directory(path: &Path, chosen: bool, access: Access) -> Result<bool, Str
         Err(Errno::EEXIST) if chosen => Ok(false),
         Err(Errno::EEXIST) => {
             let there = place.hold().and_then(|held| Ok(fstat(&held)?)).map_err(|error| words(&error))?;
-            match there.st_uid == 0 || there.st_uid == geteuid().as_raw() {
+            let root_lets_us = || there.st_uid == 0 && may_write(&place);
+            match there.st_uid == geteuid().as_raw() || root_lets_us() {
                 true => Ok(false),
-                false => Err(format!("{} belongs to another user", path.display())),
+                false => Err(format!(
+                    "{} belongs to user {}, who has made it first. Have it removed, or say --control PATH.",
+                    path.display(),
+                    there.st_uid
+                )),
             }
         }
         Err(error) => Err(words(&error.into())),
     }
+}
+
+fn may_write(directory: &Place) -> bool {
+    faccessat(directory.directory(), directory.name(), AccessFlags::W_OK, AtFlags::AT_EACCESS).is_ok()
 }
 
 /// Fails on a directory of another user's, which is that user's to open.
@@ -345,6 +354,20 @@ mod tests {
 
     fn folder(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("ostler-control-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn a_directory_that_somebody_else_has_made_is_named_with_its_owner() {
+        if !geteuid().is_root() {
+            return eprintln!("NOT TESTED: only root gives a directory away");
+        }
+        let folder = folder("foreign");
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        let failure = Open::bind(&folder.join("x.sock"), false, Access::default()).err().unwrap();
+        fs::remove_dir(&folder).unwrap();
+        let said = format!("{} belongs to user 65534, who has made it first. Have it", folder.display());
+        assert!(failure.message.contains(&said), "{failure}");
     }
 
     #[test]

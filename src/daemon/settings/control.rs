@@ -116,11 +116,23 @@ pub fn find(invocation: &Invocation, options: &Options) -> Result<PathBuf, Failu
         let others: Vec<_> = instances(invocation).into_iter().map(|(name, _)| name).collect();
         let others = if others.is_empty() { String::new() } else { format!(" There is {}.", others.join(", ")) };
         let message = format!(
-            "no ostler called {name} is running: there is no {}. Say --control or --name.{others}",
-            looked.join(", no ")
+            "no ostler called {name} is running: there is no {}. Say --control or --name.{others}{}",
+            looked.join(", no "),
+            taken()
         );
         Failure::new(Exit::NotRunning, message)
     })
+}
+
+/// In /tmp anybody may have made our directory before us.
+fn taken() -> String {
+    let own = Path::new("/tmp").join(format!("ostler-{}", geteuid()));
+    match fs::symlink_metadata(&own).map(|found| found.uid()) {
+        Ok(owner) if owner != geteuid().as_raw() => {
+            format!(" {} belongs to user {owner}: an ostler of yours has no socket there.", own.display())
+        }
+        _ => String::new(),
+    }
 }
 
 /// Where any master makes its socket.

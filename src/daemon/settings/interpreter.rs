@@ -98,7 +98,9 @@ pub fn engine(invocation: &Invocation) -> Result<PathBuf, Failure> {
     let executable =
         env::current_exe().map_err(|error| fail(format!("could not find the executable: {}", words(&error))))?;
     let directory = executable.parent().unwrap_or(Path::new("/"));
-    let places = ["", "../lib/ostler", "../libexec/ostler"].map(|place| directory.join(place).join(ENGINE));
+    let above = directory.parent().unwrap_or(Path::new("/"));
+    let places =
+        [directory.to_owned(), above.join("lib/ostler"), above.join("libexec/ostler")].map(|place| place.join(ENGINE));
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
         let [first, second, third] = places.map(|place| place.display().to_string());
         fail(format!("could not find ostler's engine: there is no {first}, no {second} and no {third}"))
