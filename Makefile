@@ -37,7 +37,7 @@ help:
 	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
-	@echo 'make instructions  count what the loop executes for a request, against the recorded count'
+	@echo 'make instructions  count what the loop and a worker execute for a request, against the recorded counts'
 	@echo 'make wheel    make a wheel for every CPython; make deb: a Debian package; both in dist/'
 	@echo 'make install  install what is built under $$(DESTDIR)$$(PREFIX), which is $(PREFIX); make uninstall: remove it'
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
