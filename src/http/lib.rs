@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!            ┌ proxy/proxy_protocol: the line before the first request
+//!            ├ uwsgi/: its variables as the text of HTTP/1 ─┐
 //! bytes in ──┼ h1/request: RequestReader ─▶ RequestHead ─▶ target, proxy/ ─▶ what the application may see
 //!            └ h1/chunked ─▶ the body
 //!
@@ -14,6 +15,7 @@
 //! |---|---|
 //! | `head/` | the heads of requests and responses as values, without a protocol |
 //! | `h1/` | these values from and to the text of HTTP/1; another version of HTTP would have a module beside it |
+//! | `uwsgi/` | requests of the uwsgi protocol, which become the text that `h1/` reads |
 //! | `target` | the target of a request and the hosts in it |
 //! | `proxy/` | what proxies in front say of the client, and which of it is believed |
 //! | `answer`, `refusal` | the server's own answers, and why a request gets one |
@@ -48,6 +50,7 @@ mod random;
 mod refusal;
 mod syntax;
 pub mod target;
+pub mod uwsgi;
 
 pub use answer::{Answer, error_answer};
 pub use head::{

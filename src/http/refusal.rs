@@ -4,7 +4,7 @@
 /// the answer, because it is not known where the next request begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// 400, 404, 408, 413, 414, 417, 431, 500, 501 or 505
+    /// 400, 403, 404, 408, 413, 414, 417, 431, 500, 501 or 505
     pub status: u16,
     /// What is wrong, for the log; never holds the peer's bytes.
     pub why: &'static str,

@@ -194,7 +194,8 @@ pub enum ProgramSource {
 /// A bound socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// What it is bound to, as told to people: `http://127.0.0.1:8000` or `unix:/run/site.sock`.
+    /// What it is bound to, as told to people: `http://127.0.0.1:8000` or `unix:/run/site.sock`; of another protocol than HTTP, it
+    /// begins with that: `uwsgi://127.0.0.1:8000`, `uwsgi://unix:/run/site.sock`.
     pub name: String,
     /// What `SERVER_NAME` says where the Host field does not matter: the host, or the socket's path.
     pub host: String,
@@ -214,6 +215,15 @@ impl Listener {
         let (protocol, trust) = (Protocol::Http, Trust::default());
         Listener { name: name.into(), host: host.into(), port, protocol, trust }
     }
+
+    /// The same for clients that speak something else.
+    pub fn speaking(self, protocol: Protocol) -> Listener {
+        let name = match protocol {
+            Protocol::Http => self.name,
+            Protocol::Uwsgi => format!("{UWSGI}{}", self.name.trim_start_matches("http://")),
+        };
+        Listener { name, protocol, ..self }
+    }
 }
 
 /// What is spoken on a connection.
@@ -223,6 +233,18 @@ pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1 (RFC 9112), in the clear.
     #[default]
     Http,
+    /// The uwsgi protocol, as nginx's `uwsgi_pass` speaks it.
+    Uwsgi,
+}
+
+/// What the name of a listener for the uwsgi protocol begins with.
+const UWSGI: &str = "uwsgi://";
+
+impl Protocol {
+    /// That of the listener with this name.
+    pub fn of(listener: &str) -> Protocol {
+        if listener.starts_with(UWSGI) { Protocol::Uwsgi } else { Protocol::Http }
+    }
 }
 
 /// What the peers of a listener are believed about the clients behind them.
@@ -236,6 +258,9 @@ pub struct Trust {
     pub proxy_protocol: bool,
     /// `--proxy-allow-from`
     pub proxy_allow: Peers,
+    /// `--uwsgi-allow-from`: who may speak the uwsgi protocol. At Unix sockets, everybody who may connect.
+    #[serde(default)]
+    pub uwsgi_allow: Peers,
 }
 
 /// The options' defaults: X-Forwarded-For and X-Forwarded-Proto, from this machine.
@@ -246,7 +271,8 @@ impl Default for Trust {
             forwarded_allow: Peers { networks: local.clone(), unix: true },
             forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
             proxy_protocol: false,
-            proxy_allow: Peers { networks: local, unix: false },
+            proxy_allow: Peers { networks: local.clone(), unix: false },
+            uwsgi_allow: Peers { networks: local, unix: false },
         }
     }
 }

@@ -42,6 +42,7 @@ mod only_clean_requests_reach_the_application;
 mod responses_are_whole_or_visibly_cut;
 mod sites_answer_as_under_gunicorn;
 mod the_application_is_served_as_it_is;
+mod the_uwsgi_protocol_is_spoken;
 
 // The application cannot harm the site, nor the machine.
 mod a_forked_child_is_no_second_worker;

@@ -41,13 +41,14 @@ enum Stream {
 }
 
 impl Client {
-    /// Connects to `http://127.0.0.1:8000`, `unix:/path` or `unix:@name`, as a daemon's log names them.
+    /// Connects to `http://127.0.0.1:8000`, `unix:/path` or `unix:@name`, as a daemon's log names them; also with `uwsgi://` before it.
     pub fn connect(address: &str) -> Client {
         Client::try_connect(address).unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
     }
 
     /// The same, where it may fail.
     pub fn try_connect(address: &str) -> io::Result<Client> {
+        let address = address.trim_start_matches("uwsgi://");
         let stream = match address.strip_prefix("unix:") {
             Some(path) => {
                 let stream = match path.strip_prefix('@') {

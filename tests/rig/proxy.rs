@@ -26,6 +26,9 @@ SERVERS
 }
 ";
 
+/// As nginx ships it.
+const NGINX_PARAMETERS: &str = "/etc/nginx/uwsgi_params";
+
 impl Proxy {
     /// Starts nginx as examples/deploy/nginx.conf has it, before the sites at these addresses. None, with a note in the test's
     /// output, if it is not installed. `changes`: other texts in the place of some of the example's.
@@ -40,6 +43,16 @@ impl Proxy {
         ];
         let text = NGINX.replace("SERVERS", &example("nginx.conf", &[&without_tls, changes].concat()));
         Proxy::start("nginx", &text, &["-p", ".", "-c"])
+    }
+
+    /// Starts nginx with `uwsgi_pass` and its own uwsgi_params before a site. `more`: further directives.
+    pub fn nginx_with_uwsgi(site: &str, more: &str) -> Option<Proxy> {
+        let server = format!(
+            "server {{ listen 127.0.0.1:PORT; client_max_body_size 100m; include {NGINX_PARAMETERS};\n{more}\n\
+             location / {{ uwsgi_pass {}; }} }}",
+            site.trim_start_matches("uwsgi://")
+        );
+        Proxy::start("nginx", &NGINX.replace("SERVERS", &server), &["-p", ".", "-c"])
     }
 
     /// Starts HAProxy as examples/deploy/haproxy.cfg has it, likewise. Of the servers in the example as many stay as there are sites.

@@ -162,14 +162,6 @@ pub const FOREIGN: &[Foreign] = &[
     value("dirty-graceful-timeout", Fate::Needless("it is about dirty arbiters")),
     // HTTP.
     Foreign {
-        defaults: &["http"],
-        ..value("protocol", Fate::Refused("it speaks HTTP/1.1 only. Put a proxy before it."))
-    },
-    Foreign {
-        flags: &["uwsgi-allow-from"],
-        ..value("uwsgi-allow-ips", Fate::Needless("it is about the uwsgi protocol"))
-    },
-    Foreign {
         defaults: &["h1"],
         ..value("http-protocols", Fate::Refused("it speaks HTTP/1.1 only. Put a proxy before it."))
     },

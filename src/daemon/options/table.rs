@@ -46,7 +46,7 @@ pub static SETTINGS: &[Setting] = &[
         .foreign("PORT")
         .common()
         .more(
-            "May be repeated. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
+            "May be repeated. `uwsgi://` before an address: the uwsgi protocol is spoken there, as by nginx's uwsgi_pass; `http://`: HTTP. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
              [::]:port unless 0.0.0.0:port is named, too. `unix:@name` is a socket without a file. With PORT in the environment and no \
              address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those. `systemd` names \
              all of these, systemd:NAME those with that FileDescriptorName=, and without one the start fails.",
@@ -216,6 +216,16 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["proxy-allow-ips"])
         .preset("127.0.0.1,::1")
         .more("Written as for --forwarded-allow-ips."),
+    choice(PROXIES, "protocol", &["http", "uwsgi"], None, "What is spoken where --bind does not say it")
+        .preset("http"),
+    many(PROXIES, "uwsgi-allow-from", "PEERS", "Who may speak the uwsgi protocol")
+        .alias(&["uwsgi-allow-ips"])
+        .preset("127.0.0.1,::1")
+        .more(
+            "Written as for --forwarded-allow-ips; whoever else asks gets 403. At a Unix socket it is whoever may connect. A web server \
+             that speaks it says who its client is, whether that came by https, and what else is in environ; so it must not be \
+             everybody. It is its client, REMOTE_ADDR, whose --forwarded-fields are believed or not.",
+        ),
     one(RESPONSES, "server-header", "TEXT", "The Server field of responses; empty for none").preset("ostler"),
     switch(RESPONSES, "sendfile", "on", "Do not let the kernel send the files of wsgi.file_wrapper")
         .foreign("SENDFILE"),

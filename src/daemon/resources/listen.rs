@@ -11,7 +11,7 @@ use nix::sys::{
     socket::{SockaddrStorage, getsockname, getsockopt, sockopt},
     stat::Mode,
 };
-use ostler_wire::Listener;
+use ostler_wire::{Listener, Protocol};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -82,10 +82,10 @@ impl Listeners {
             self.next = self.next.max(id.saturating_add(1));
         }
         let addresses = settings.addresses()?;
-        let mut inherited = addresses.iter().filter(|address| matches!(address, Address::Inherited(_)));
-        inherited.try_for_each(|address| self.open_one(address, settings).map(drop))?;
+        let mut inherited = addresses.iter().filter(|(address, _)| matches!(address, Address::Inherited(_)));
+        inherited.try_for_each(|(address, protocol)| self.open_one(address, *protocol, settings).map(drop))?;
         self.passed = settings.passed.sockets.iter().map(|&(number, _)| number).collect();
-        let named = |number: i32| addresses.contains(&Address::Inherited(number));
+        let named = |number: i32| addresses.iter().any(|(address, _)| *address == Address::Inherited(number));
         let spare = self.passed.iter().copied().filter(|&number| !named(number));
         self.spare = spare.filter_map(|number| Some((number, descriptors::inherited_listener(number).ok()?))).collect();
         Ok(())
@@ -96,20 +96,22 @@ impl Listeners {
         let before = self.bound.len();
         let addresses = settings.addresses()?;
         let opened: Result<Vec<ListenerId>, Failure> =
-            addresses.iter().map(|address| self.open_one(address, settings)).collect();
+            addresses.iter().map(|(address, protocol)| self.open_one(address, *protocol, settings)).collect();
         if opened.is_err() {
             self.bound.truncate(before);
         }
         opened
     }
 
-    fn open_one(&mut self, address: &Address, settings: &Settings) -> Result<ListenerId, Failure> {
+    fn open_one(&mut self, address: &Address, protocol: Protocol, settings: &Settings) -> Result<ListenerId, Failure> {
+        let is_it = |bound: &&Bound| bound.address == *address && bound.told.protocol == protocol;
         // Somebody may have removed a socket's file: no client reaches that socket any more.
         let is_there = |bound: &&Bound| bound.file.as_ref().is_none_or(SocketFile::is_there);
-        if let Some(bound) = self.bound.iter().filter(|bound| bound.address == *address).find(is_there) {
+        if let Some(bound) = self.bound.iter().filter(is_it).find(is_there) {
             return Ok(bound.id);
         }
-        if let Some(bound) = self.take_stored(address, settings) {
+        if let Some(mut bound) = self.take_stored(address, settings) {
+            bound.told = bound.told.clone().speaking(protocol);
             let id = bound.id;
             self.bound.push(bound);
             return Ok(id);
@@ -128,7 +130,7 @@ impl Listeners {
         };
         let id = ListenerId(self.next);
         self.next += 1;
-        self.bound.push(Bound::new(id, address.clone(), socket, told, file));
+        self.bound.push(Bound::new(id, address.clone(), socket, told.speaking(protocol), file));
         Ok(id)
     }
 
@@ -270,7 +272,8 @@ impl Bound {
 
     /// Whether it still listens, and where we have bound it: a socket that was shut down can be bound or connected elsewhere.
     pub fn listens(&self) -> bool {
-        let there = || tell(self.socket.as_fd()).is_ok_and(|told| told.name == self.told.name);
+        let there =
+            || tell(self.socket.as_fd()).is_ok_and(|told| told.speaking(self.told.protocol).name == self.told.name);
         getsockopt(&self.socket, sockopt::AcceptConn).is_ok_and(|listens| listens)
             && (self.told.port.is_none() || there())
     }
@@ -325,7 +328,8 @@ pub fn look_up(binds: &[Address]) -> Vec<(String, Vec<IpAddr>)> {
 }
 
 fn told_address(told: &Listener) -> io::Result<SocketAddr> {
-    told.name.trim_start_matches("http://").parse().map_err(io::Error::other)
+    let at = told.name.split_once("://").map_or(told.name.as_str(), |(_, at)| at);
+    at.parse().map_err(io::Error::other)
 }
 
 /// A name stands for its first IPv4 address, if it has one.

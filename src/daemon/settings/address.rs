@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ostler_wire::Protocol;
 use serde::{Deserialize, Serialize};
 
 /// The port of an address that names none.
@@ -28,6 +29,19 @@ pub enum Address {
 }
 
 impl Address {
+    /// Reads an address that may begin with what is spoken there: `uwsgi://host:port`, `http://unix:path`, and `uwsgi:///path` for a Unix
+    /// socket.
+    pub fn with_protocol(text: &str, base: &Path) -> Result<(Address, Option<Protocol>), String> {
+        let schemes = [("http://", Protocol::Http), ("uwsgi://", Protocol::Uwsgi)];
+        let found = schemes.into_iter().find_map(|(scheme, protocol)| Some((text.strip_prefix(scheme)?, protocol)));
+        let Some((rest, protocol)) = found else { return Ok((Address::parse(text, base)?, None)) };
+        let address = match rest.starts_with('/') {
+            true => Address::parse(&format!("unix:{rest}"), base),
+            false => Address::parse(rest, base),
+        };
+        Ok((address?, Some(protocol)))
+    }
+
     /// Reads an address; the path of a Unix socket counts from `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
         Address::parse_with_port(text, base, PORT)
@@ -164,6 +178,26 @@ mod tests {
             "a b:80",
             "1:2:3",
         ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_begin_with_what_is_spoken_there() {
+        let parse = |text: &str| Address::with_protocol(text, Path::new("/srv"));
+        let socket = || Address::Unix("/run/a".into());
+        for (text, expected) in [
+            (":80", (Address::Tcp(String::new(), 80), None)),
+            ("http://:80", (Address::Tcp(String::new(), 80), Some(Protocol::Http))),
+            ("uwsgi://[::1]:3031", (Address::Tcp("::1".into(), 3031), Some(Protocol::Uwsgi))),
+            ("uwsgi://unix:/run/a", (socket(), Some(Protocol::Uwsgi))),
+            ("uwsgi://unix:///run/a", (socket(), Some(Protocol::Uwsgi))),
+            ("uwsgi:///run/a", (socket(), Some(Protocol::Uwsgi))),
+            ("uwsgi://systemd:a", (Address::Passed(Some("a".into())), Some(Protocol::Uwsgi))),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        for text in ["uwsgi://", "https://a:80", "fastcgi://a:80", "uwsgi://uwsgi://a:80", "UWSGI://a:80"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -49,6 +49,7 @@ pub fn trust(options: &mut Options) -> Result<wire::Trust, Failure> {
         forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
         proxy_protocol: options.choice("proxy-protocol")? != "off",
         proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
+        uwsgi_allow: parse::peers(options.list("uwsgi-allow-from", parse::peer)?),
     })
 }
 

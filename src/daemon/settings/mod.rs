@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire::{self as wire, scoreboard::MOST_WORKERS};
+use ostler_wire::{self as wire, Protocol, scoreboard::MOST_WORKERS};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -55,6 +55,9 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// `--bind`, in the order given.
     pub binds: Vec<Address>,
+    /// What is spoken at each of these; HTTP where this says nothing.
+    #[serde(default)]
+    pub protocols: Vec<Protocol>,
     /// What systemd has passed.
     #[serde(default)]
     pub passed: Passed,
@@ -182,7 +185,7 @@ impl Settings {
     ) -> Result<Settings, Failure> {
         let chdir = working_directory(invocation, options)?;
         let passed = Passed::read(invocation)?;
-        let binds = binds(&passed, options, &chdir)?;
+        let (binds, protocols) = binds(&passed, options, &chdir)?.into_iter().unzip();
         let workers = workers(options)?;
         let identity = identity::identity(options)?;
         let environment = environment(invocation, options, identity.as_ref())?;
@@ -201,6 +204,7 @@ impl Settings {
         let mut settings = Settings {
             file: options.file.clone(),
             binds,
+            protocols,
             passed,
             hosts: Vec::new(),
             backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
@@ -315,12 +319,16 @@ fn working_directory(invocation: &Invocation, options: &mut Options) -> Result<P
     Ok(chdir)
 }
 
-fn binds(passed: &Passed, options: &mut Options, chdir: &Path) -> Result<Vec<Address>, Failure> {
+fn binds(passed: &Passed, options: &mut Options, chdir: &Path) -> Result<Vec<(Address, Protocol)>, Failure> {
+    let usual = if options.choice("protocol")? == "uwsgi" { Protocol::Uwsgi } else { Protocol::Http };
     if !passed.sockets.is_empty() && (!options.is_given("bind") || from_platform(options)) {
-        return Ok(vec![Address::Passed(None)]);
+        return Ok(vec![(Address::Passed(None), usual)]);
     }
-    let binds = options.list("bind", |text| Address::parse(text, chdir))?;
-    let twice = binds.iter().enumerate().find(|(place, address)| binds[..*place].contains(address));
+    let with_protocol = |text: &str| Address::with_protocol(text, chdir);
+    let binds: Vec<(Address, Protocol)> =
+        options.list("bind", with_protocol)?.into_iter().map(|(at, said)| (at, said.unwrap_or(usual))).collect();
+    let before = |place: usize, address: &Address| binds[..place].iter().any(|(other, _)| other == address);
+    let twice = binds.iter().map(|(address, _)| address).enumerate().find(|(place, address)| before(*place, address));
     match twice {
         _ if binds.is_empty() => Err(options.failure("bind", "", "no address is named")),
         Some((_, Address::Tcp(_, 0))) | None => Ok(binds),

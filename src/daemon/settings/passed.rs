@@ -1,6 +1,7 @@
 //! Sockets that systemd has passed: sd_listen_fds(3). Those of socket units are for `bind = "systemd"`; those that ostler has had kept
 //! in the file descriptor store come back after a crash or a restart.
 
+use ostler_wire::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::{Address, Settings};
@@ -62,13 +63,18 @@ impl Passed {
 }
 
 impl Settings {
-    /// What `--bind` names, with each socket that systemd was to pass by its number.
-    pub fn addresses(&self) -> Result<Vec<Address>, Failure> {
-        let found = self.binds.iter().map(|address| match address {
-            Address::Passed(name) => self.passed_as(name.as_deref()),
-            other => Ok(vec![other.clone()]),
-        });
-        Ok(found.collect::<Result<Vec<_>, _>>()?.concat())
+    /// What `--bind` names, with each socket that systemd was to pass by its number; and what is spoken there.
+    pub fn addresses(&self) -> Result<Vec<(Address, Protocol)>, Failure> {
+        let mut found = Vec::new();
+        for (place, address) in self.binds.iter().enumerate() {
+            let protocol = self.protocols.get(place).copied().unwrap_or_default();
+            let addresses = match address {
+                Address::Passed(name) => self.passed_as(name.as_deref())?,
+                other => vec![other.clone()],
+            };
+            found.extend(addresses.into_iter().map(|address| (address, protocol)));
+        }
+        Ok(found)
     }
 
     /// The sockets of that name, or all of them. Without one, the site would be where nobody looks for it.

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 55] = [
+const KEYS: [&str; 57] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -59,6 +59,8 @@ const KEYS: [&str; 55] = [
     "proc_name",
     "proxy_allow_ips",
     "proxy_protocol",
+    "protocol",
+    "uwsgi_allow_ips",
     "pythonpath",
     "raw_env",
     "reload",
@@ -225,7 +227,7 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
                 return refuse(&format!("expected {}, found {kind}", setting.value));
             }
             let sockets = ["bind", "statsd_host", "syslog_addr"].contains(&key.as_str());
-            let names_socket = sockets && value.texts.iter().any(|text| text.contains("unix:"));
+            let names_socket = sockets && value.texts.iter().any(|text| text.contains("unix:") || text.contains(":///"));
             if weak && (ROOTS.contains(&key.as_str()) || names_socket) && value.texts != ["-"] {
                 let flag = setting.flag();
                 return refuse(&format!(

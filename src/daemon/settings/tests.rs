@@ -39,6 +39,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
     match setting.name {
         "app" => ("other:app", &[]),
         "bind" => (":81", &[]),
+        "protocol" => ("uwsgi", &[]),
         "python" => ("other", &[]),
         "chdir" | "spool-directory" | "pythonpath" => ("sub", &[]),
         "env" => ("A=b", &[]),
@@ -64,7 +65,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "access-logformat" => ("%(s)s", &[]),
         "access-log-skip" => ("/health", &[]),
         "root-path" => ("/site", &[]),
-        "forwarded-allow-ips" | "proxy-allow-from" => ("10.0.0.0/8", &[]),
+        "forwarded-allow-ips" | "proxy-allow-from" | "uwsgi-allow-from" => ("10.0.0.0/8", &[]),
         "forwarded-fields" => ("forwarded", &[]),
         "max-requests-jitter" => ("7", &["--max-requests=70"]),
         "daemon" => ("on", &["--error-logfile=errors"]),

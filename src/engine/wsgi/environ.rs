@@ -97,7 +97,11 @@ impl Environ {
         if self.fields.put_all(&pattern, request, length)? {
             self.pattern = pattern.copy()?.unbind();
         }
-        self.pattern.bind(py).copy()
+        let environ = self.pattern.bind(py).copy()?;
+        for (name, value) in &request.client.variables {
+            environ.set_item(name, latin1(py, value))?;
+        }
+        Ok(environ)
     }
 
     fn request_line(

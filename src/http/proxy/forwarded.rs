@@ -276,7 +276,7 @@ fn known(address: IpAddr, port: Option<u16>) -> Node {
 }
 
 /// WebSocket's schemes are what some proxies say for a request to upgrade.
-fn scheme(element: &[u8]) -> Option<bool> {
+pub(crate) fn scheme(element: &[u8]) -> Option<bool> {
     match element.to_ascii_lowercase().as_slice() {
         b"http" | b"ws" => Some(false),
         b"https" | b"wss" => Some(true),
@@ -303,7 +303,7 @@ fn host(element: &[u8]) -> Option<&str> {
 
 /// `/app`, without a final slash. Refuses what would change a link that is made of it: two slashes (or a backslash for one) would begin a
 /// host, and segments of dots would lead elsewhere.
-fn prefix(element: &[u8]) -> Option<&str> {
+pub(crate) fn prefix(element: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(element).ok()?;
     let path = text.strip_suffix('/').unwrap_or(text);
     let segments = path.strip_prefix('/').map(|rest| rest.split('/'));

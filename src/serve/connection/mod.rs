@@ -11,8 +11,13 @@ use std::{
 };
 
 use nix::sys::epoll::EpollFlags;
-use ostler_http::{Refusal, RequestHead, h1::RequestReader, proxy::proxy_protocol};
-use ostler_wire::WorkerSettings;
+use ostler_http::{
+    Refusal, RequestHead,
+    h1::{Limits, RequestReader},
+    proxy::proxy_protocol,
+    uwsgi,
+};
+use ostler_wire::{Protocol, WorkerSettings};
 
 use self::work::Work;
 use crate::{
@@ -23,7 +28,7 @@ use crate::{
     },
     request::{
         body::BodyReader,
-        peer::{Peer, proxy_expected},
+        peer::{Peer, may_speak_uwsgi, proxy_expected},
         rate::too_slow,
     },
     shared::Shared,
@@ -49,8 +54,7 @@ pub(crate) struct Connection {
     pub readable: bool,
     /// The client has sent FIN.
     pub half_closed: bool,
-    /// A PROXY header must come first.
-    pub proxy_expected: bool,
+    pub opening: Opening,
     /// It moves when its turn comes (see `exchange::handover`).
     pub leaving: bool,
     /// Requests so far.
@@ -80,7 +84,7 @@ impl Connection {
             interest: Interest::None,
             readable: true,
             half_closed: false,
-            proxy_expected: proxy_expected(shared.trust(listener), address),
+            opening: Opening::of(shared, listener, address),
             leaving: false,
             requests: 0,
             came: None,
@@ -89,14 +93,32 @@ impl Connection {
 
     /// Takes the PROXY header from the beginning of its bytes, if there must be one; `false` while it is not complete.
     pub fn take_proxy_header(&mut self, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
-        if !self.proxy_expected {
+        if self.opening != Opening::ProxyHeader {
             return Ok(true);
         }
         let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
         bytes.drain(..length);
-        self.proxy_expected = false;
+        self.opening = Opening::Head;
         self.address = addresses.map(|(source, _)| source).or(self.address);
         self.peer = None;
+        Ok(true)
+    }
+
+    /// Reads a request of the uwsgi protocol. `false` while it is not complete. The client is who the web server says.
+    pub fn take_uwsgi(&mut self, partial: &mut Partial, limits: &Limits, shared: &Shared) -> Result<bool, Refusal> {
+        let trust = shared.trust(self.listener);
+        if !may_speak_uwsgi(trust, self.address) {
+            partial.bytes = uwsgi::line(&partial.bytes);
+            return Err(Refusal { status: 403, why: "the peer is not in --uwsgi-allow-from" });
+        }
+        let request = uwsgi::parse(&partial.bytes, limits);
+        let Some(request) = request.inspect_err(|_| partial.bytes = uwsgi::line(&partial.bytes))? else {
+            return Ok(false);
+        };
+        partial.prefix = request.text.len();
+        partial.bytes.splice(..0, request.text);
+        partial.head = request.head;
+        self.peer = Some(Peer::behind(request.gateway, self.address, self.listener, trust));
         Ok(true)
     }
 
@@ -156,6 +178,38 @@ impl Connection {
     /// Since when it has waited for its next request; `None` if it has no deadline to tell that from.
     pub fn idle_since(&self, worker: &WorkerSettings) -> Option<Instant> {
         self.deadline.due()?.checked_sub(self.keep_alive(worker))
+    }
+}
+
+/// What the next bytes of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A request's head.
+    Head,
+    /// A PROXY header, which must come first.
+    ProxyHeader,
+    /// A request of the uwsgi protocol.
+    Uwsgi,
+}
+
+impl Opening {
+    /// For a connection that was just accepted.
+    fn of(shared: &Shared, listener: u16, address: Option<SocketAddr>) -> Opening {
+        match shared.boot.listeners[usize::from(listener)].protocol {
+            Protocol::Uwsgi => Opening::Uwsgi,
+            Protocol::Http if proxy_expected(shared.trust(listener), address) => Opening::ProxyHeader,
+            Protocol::Http => Opening::Head,
+        }
+    }
+
+    /// For one that comes from another worker, which knows whether its PROXY header has come. It speaks as it did there, even if its
+    /// listener is gone.
+    pub fn moved(self, listener: &str, proxy_expected: bool) -> Opening {
+        match Protocol::of(listener) {
+            Protocol::Uwsgi => Opening::Uwsgi,
+            Protocol::Http if proxy_expected => self,
+            Protocol::Http => Opening::Head,
+        }
     }
 }
 
@@ -242,6 +296,8 @@ pub(crate) enum Next {
 #[derive(Default)]
 pub(crate) struct Partial {
     pub bytes: Vec<u8>,
+    /// How many of `bytes` did not come from the client: see [`uwsgi::UwsgiRequest::text`].
+    pub prefix: usize,
     pub head: RequestHead,
     pub reader: RequestReader,
     /// When its first byte came.

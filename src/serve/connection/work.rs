@@ -77,6 +77,7 @@ impl Work {
             self.incoming.arrival.begun = since;
         }
         self.incoming.filled = partial.bytes.len();
+        self.incoming.prefix = partial.prefix;
         self.incoming.bytes = partial.bytes;
         self.incoming.head = partial.head;
     }

@@ -78,7 +78,7 @@ impl Loop {
             return false;
         }
         let Phase::Ready(work) = std::mem::replace(&mut connection.phase, Phase::Head) else { return false };
-        let bytes = work.incoming.bytes[..work.incoming.filled].to_vec();
+        let bytes = work.incoming.bytes[work.incoming.prefix..work.incoming.filled].to_vec();
         let behind = connection.partial.replace(Box::new(Partial { bytes, ..Partial::default() }));
         if self.give(token) {
             self.queue.take_oldest();
@@ -149,8 +149,7 @@ impl Loop {
         taken.store(taken.load(Relaxed).wrapping_add(1), Relaxed);
         let Some(connection) = self.connections.get(token) else { return };
         connection.requests = 1;
-        // The worker that gave it knows whether its PROXY header has come.
-        connection.proxy_expected &= moved.proxy_expected;
+        connection.opening = connection.opening.moved(&moved.listener, moved.proxy_expected);
         if moved.bytes.is_empty() {
             // Epoll reports bytes that have come meanwhile, as soon as the socket is watched.
             connection.readable = false;

@@ -10,7 +10,7 @@ use slog::debug;
 
 use super::Loop;
 use crate::{
-    connection::{Interest, Partial, Phase, work::Work},
+    connection::{Interest, Opening, Partial, Phase, work::Work},
     poll::{
         clock::took,
         timers::{Token, end_of},
@@ -47,7 +47,7 @@ impl Loop {
             Ok(Some(length @ 1..)) => {
                 connection.readable = length == incoming.bytes.len() || connection.half_closed;
                 incoming.filled = length;
-                if connection.proxy_expected {
+                if connection.opening != Opening::Head {
                     let partial = Partial { bytes: incoming.bytes[..length].to_vec(), ..Partial::default() };
                     self.pool.keep(work);
                     return self.read_more_head(token, Box::new(partial));
@@ -70,6 +70,7 @@ impl Loop {
             Ok(Parse::Partial) => {
                 let partial = Box::new(Partial {
                     bytes: incoming.bytes[..incoming.filled].to_vec(),
+                    prefix: 0,
                     head: std::mem::take(&mut incoming.head),
                     reader,
                     since: Some(self.clock.now),
@@ -120,10 +121,14 @@ impl Loop {
     }
 
     fn parse_partial(&mut self, token: Token, partial: &mut Partial) -> Result<Parse, Refusal> {
-        if let Some(connection) = self.connection(token)
-            && !connection.take_proxy_header(&mut partial.bytes)?
-        {
-            return Ok(Parse::Partial);
+        if let Some(connection) = self.connections.get(token) {
+            if connection.opening == Opening::Uwsgi {
+                let complete = connection.take_uwsgi(partial, &self.limits, &self.shared)?;
+                return Ok(if complete { Parse::Complete } else { Parse::Partial });
+            }
+            if !connection.take_proxy_header(&mut partial.bytes)? {
+                return Ok(Parse::Partial);
+            }
         }
         partial.reader.read(&mut partial.head, &partial.bytes, &self.limits)
     }
@@ -133,7 +138,7 @@ impl Loop {
         let since = partial.since.unwrap_or(self.clock.now);
         let Some(connection) = self.connection(token) else { return };
         // An extra CRLF behind a body begins no request (RFC 9112 §2.2). It can begin a PROXY header (version 2).
-        if partial.bytes == b"\r\n" && !connection.proxy_expected {
+        if partial.bytes == b"\r\n" && connection.opening == Opening::Head {
             return self.wait_for_request(token);
         }
         connection.partial = Some(partial);

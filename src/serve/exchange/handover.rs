@@ -14,7 +14,7 @@ use slog::{debug, error, info, warn};
 
 use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
 use crate::{
-    connection::{Connection, Phase, connections::Connections},
+    connection::{Connection, Opening, Phase, connections::Connections},
     log_limits::Rarely,
     poll::{EventSource, Poll, timers::Token},
     shared::Shared,
@@ -243,7 +243,7 @@ impl Connection {
 
     fn pack(&self, packet: &mut Packet) -> bool {
         let Some(state) = self.transport.state() else { return false };
-        packet.add(self.listener, &state, self.address, self.proxy_expected, self.bytes())
+        packet.add(self.listener, &state, self.address, self.opening == Opening::ProxyHeader, self.bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use ostler_http::{
-    Refusal, RequestHead,
+    Refusal, RequestHead, Version,
     proxy::{
         forwarded::{Origin, origin},
         hidden::{OddNames, hidden_fields},
@@ -38,8 +38,10 @@ impl Arrival {
 /// A request as it was read.
 pub(crate) struct Incoming {
     pub bytes: Vec<u8>,
-    /// How many of `bytes` came from the client.
+    /// How many of `bytes` are in use.
     pub filled: usize,
+    /// How many of those did not come from the client, at the beginning: see [`ostler_http::uwsgi::UwsgiRequest::text`].
+    pub prefix: usize,
     /// How many of those belong to this request.
     pub consumed: usize,
     pub head: RequestHead,
@@ -58,6 +60,7 @@ impl Incoming {
         Incoming {
             bytes: vec![0; BUFFER],
             filled: 0,
+            prefix: 0,
             consumed: 0,
             head: RequestHead::default(),
             whole: true,
@@ -106,6 +109,14 @@ impl Incoming {
         &self.bytes[start..end]
     }
 
+    /// As in [`Incoming::line_bytes`]. Whoever comes by the uwsgi protocol is answered as if by HTTP/1.0, and may speak 1.1.
+    pub fn version(&self) -> &'static [u8] {
+        match self.head.version {
+            Version::Http10 if !self.line_bytes().ends_with(b"1.1") => b"HTTP/1.0",
+            _ => b"HTTP/1.1",
+        }
+    }
+
     /// Fills in who the client is, and which fields the application may not see.
     pub(crate) fn describe(&mut self, shared: &Shared) -> Result<(), Refusal> {
         let worker = &shared.boot.worker;
@@ -140,6 +151,7 @@ impl Incoming {
         self.whole = true;
         self.hidden.clear();
         self.filled = 0;
+        self.prefix = 0;
         self.consumed = 0;
         if self.bytes.len() != BUFFER {
             self.bytes = vec![0; BUFFER];

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use ostler_http::proxy::forwarded::Origin;
+use ostler_http::{
+    proxy::forwarded::Origin,
+    uwsgi::{Gateway, Remote},
+};
 use ostler_wire::{Peers, Trust};
 
 /// The client, and the address that it used (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
@@ -25,6 +28,8 @@ pub struct Client {
     pub server_port: Option<u16>,
     /// Goes before PATH_INFO's prefix check: `SCRIPT_NAME` as a trusted proxy says, without a final slash.
     pub prefix: Option<String>,
+    /// What else is in its environ, as a web server says that speaks the uwsgi protocol; replaces what is there.
+    pub variables: Vec<(String, Vec<u8>)>,
 }
 
 /// The client at the other end of a connection.
@@ -47,6 +52,27 @@ impl Peer {
         };
         Peer { client: Arc::new(client), trusted: contains(&trust.forwarded_allow, ip) }
     }
+
+    /// The client of a web server that speaks the uwsgi protocol. It is that client who sent the fields about forwarding, and only if the
+    /// server has told who it is are they believed.
+    pub fn behind(gateway: Gateway, address: Option<SocketAddr>, listener: u16, trust: &Trust) -> Peer {
+        let (ip, trusted) = match gateway.address {
+            Some(Remote::At(ip)) => (Some(ip), contains(&trust.forwarded_allow, Some(ip))),
+            Some(Remote::Unix) => (None, trust.forwarded_allow.unix),
+            None => (address.map(|address| address.ip().to_canonical()), false),
+        };
+        let client = Client {
+            address: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            port: gateway.port,
+            https: gateway.https,
+            listener,
+            host: None,
+            server_port: gateway.server_port,
+            prefix: gateway.script_name,
+            variables: gateway.variables,
+        };
+        Peer { client: Arc::new(client), trusted }
+    }
 }
 
 impl Client {
@@ -58,14 +84,19 @@ impl Client {
         }
         self.https = origin.https.unwrap_or(self.https);
         self.host = origin.host.map(str::to_owned).or(self.host.take());
-        self.server_port = origin.server_port;
-        self.prefix = origin.prefix.map(str::to_owned);
+        self.server_port = origin.server_port.or(self.server_port);
+        self.prefix = origin.prefix.map(str::to_owned).or(self.prefix.take());
     }
 }
 
 /// Whether a new connection must begin with a PROXY header.
 pub(crate) fn proxy_expected(trust: &Trust, address: Option<SocketAddr>) -> bool {
     trust.proxy_protocol && contains(&trust.proxy_allow, address.map(|address| address.ip()))
+}
+
+/// Whether a peer may speak for clients by the uwsgi protocol. Who may connect to a Unix socket, its file says.
+pub(crate) fn may_speak_uwsgi(trust: &Trust, address: Option<SocketAddr>) -> bool {
+    address.is_none_or(|address| trust.uwsgi_allow.contains(address.ip()))
 }
 
 /// Whether a set contains a peer. A peer without an address uses a Unix socket.

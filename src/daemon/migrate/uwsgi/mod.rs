@@ -17,9 +17,6 @@ mod log_format;
 #[cfg(test)]
 mod tests;
 
-/// Whether a listener of ostler's speaks the uwsgi protocol, as `uwsgi://address`.
-const SPEAKS_UWSGI: bool = false;
-
 /// As many threads as are sensible where green ones were asked for.
 const GREEN_THREADS: u64 = 64;
 
@@ -111,12 +108,12 @@ const CARRIED: &[&str] = &[
 
 /// The page that does what these files say.
 pub fn migrate(machine: &dyn Machine, file: &str) -> Result<String, Failure> {
-    translate(machine, file, SPEAKS_UWSGI).map(|page| page.text())
+    translate(machine, file).map(|page| page.text())
 }
 
-fn translate(machine: &dyn Machine, file: &str, speaks_uwsgi: bool) -> Result<Page, Failure> {
+fn translate(machine: &dyn Machine, file: &str) -> Result<Page, Failure> {
     let read = expand::read(machine, file)?;
-    let mut translation = Translation { speaks_uwsgi, given: read.given, ..Translation::default() };
+    let mut translation = Translation { given: read.given, ..Translation::default() };
     translation.page.source = file.to_owned();
     translation.every_option(&read.used)?;
     translation.as_a_whole()?;
@@ -134,7 +131,6 @@ fn translate(machine: &dyn Machine, file: &str, speaks_uwsgi: bool) -> Result<Pa
 struct Translation {
     page: Page,
     given: Vec<Given>,
-    speaks_uwsgi: bool,
     anyway: Vec<String>,
     absent: Vec<String>,
     unknown: Vec<String>,
@@ -325,24 +321,16 @@ impl Translation {
         if is_http {
             return self.add(given, "bind", address(&given.value));
         }
-        if self.speaks_uwsgi {
-            self.add(given, "bind", format!("uwsgi://{}", address(&given.value)));
-            return self
-                .first("`socket` speaks the uwsgi protocol, and so does uwsgi:// in bind: nginx keeps uwsgi_pass.");
-        }
         let address = address(&given.value);
-        let to = if address.starts_with("unix:") {
-            format!("http://{address}")
-        } else {
-            format!("http://{}", local(&address))
-        };
-        self.first(format!(
-            "{}: this was the uwsgi protocol, which ostler does not speak: it speaks HTTP there. In nginx, these stand in place of uwsgi_pass \
-             and include uwsgi_params:\n    proxy_pass {to};\n    proxy_set_header Host $host;\n    \
-             proxy_set_header X-Forwarded-For $remote_addr;\n    proxy_set_header X-Forwarded-Proto $scheme;",
-            told(given)
-        ));
-        self.add(given, "bind", address);
+        self.first("`socket` speaks the uwsgi protocol, and so does uwsgi:// in bind: nginx keeps uwsgi_pass.");
+        if !["unix:", "127.", "localhost:", "[::1]:", "fd://"].iter().any(|near| address.starts_with(near)) {
+            self.first(
+                "uWSGI let everybody who could connect speak the uwsgi protocol. Here a web server on another machine has to be named \
+                 by uwsgi-allow-from.",
+            );
+        }
+        self.preset("server-header", "", "uWSGI sent no such field. With this line nginx sends its own.");
+        self.add(given, "bind", format!("uwsgi://{address}"));
     }
 
     fn variable(&mut self, given: &Given) {
@@ -609,14 +597,6 @@ fn address(text: &str) -> String {
         text if text.starts_with("fd://") => text.into(),
         path if path.starts_with(['@', '/']) || !path.contains(':') => format!("unix:{path}"),
         text => text.into(),
-    }
-}
-
-/// Where a proxy on this machine finds it.
-fn local(address: &str) -> String {
-    match address.strip_prefix("0.0.0.0").unwrap_or(address) {
-        port if port.starts_with(':') => format!("127.0.0.1{port}"),
-        address => address.into(),
     }
 }
 

@@ -64,14 +64,11 @@ const CASES: &[Case] = &[
             ("chdir", "/srv/shop"),
             ("python", "/srv/venv"),
             ("workers", "10"),
-            ("bind", "unix:/run/shop.sock"),
+            ("bind", "uwsgi://unix:/run/shop.sock"),
+            ("server-header", ""),
             ("timeout", "0"),
         ],
-        &[
-            "this was the uwsgi protocol",
-            "proxy_pass http://unix:/run/shop.sock;",
-            "line 5: master = true: ostler always has a master",
-        ],
+        &["nginx keeps uwsgi_pass", "line 5: master = true: ostler always has a master"],
     ),
     // Flask in a container.
     (
@@ -87,10 +84,10 @@ const CASES: &[Case] = &[
     // Nothing but a socket.
     (
         "socket = 127.0.0.1:3031\nwsgi-file = shop.py",
-        &[("workers", "1"), ("timeout", "0"), ("bind", "127.0.0.1:3031")],
-        &["There was no master", "uWSGI had one process", "proxy_pass http://127.0.0.1:3031;"],
+        &[("workers", "1"), ("timeout", "0"), ("bind", "uwsgi://127.0.0.1:3031")],
+        &["There was no master", "uWSGI had one process", "nginx keeps uwsgi_pass"],
     ),
-    ("socket = :3031\nmodule = shop", &[("bind", ":3031")], &["proxy_pass http://127.0.0.1:3031;"]),
+    ("socket = :3031\nmodule = shop", &[("bind", "uwsgi://:3031")], &["named by uwsgi-allow-from"]),
     (
         "socket = /tmp/%n.sock\nprotocol = http\nmodule = shop",
         &[("bind", "unix:/tmp/uwsgi.sock")],
@@ -103,7 +100,7 @@ const CASES: &[Case] = &[
     ),
     (
         "socket = a.sock\nchmod-socket = 666\nmodule = shop",
-        &[("bind", "unix:a.sock")],
+        &[("bind", "uwsgi://unix:a.sock")],
         &["chmod-socket = 666: everybody may connect"],
     ),
     (
@@ -159,7 +156,7 @@ const CASES: &[Case] = &[
             ("chdir", "/srv/shop"),
             ("python", "/home/shop/venv"),
             ("app", "shop.wsgi:application"),
-            ("bind", "unix:/srv/shop/shop.sock"),
+            ("bind", "uwsgi://unix:/srv/shop/shop.sock"),
             ("workers", "4"),
         ],
         &[
@@ -332,9 +329,12 @@ fn what_cannot_be_is_refused_with_file_line_and_key() {
 }
 
 #[test]
-fn a_listener_for_the_protocol_is_one_constant_away() {
+fn a_socket_is_a_listener_for_the_uwsgi_protocol() {
     let paper = Paper::with(&[("uwsgi.ini", "[uwsgi]\nmodule = shop\nsocket = :3031\nsocket = /run/a.sock")]);
-    let page = translate(&paper, "uwsgi.ini", true).unwrap();
+    let page = translate(&paper, "uwsgi.ini").unwrap();
     assert_eq!(page.settings["bind"].texts, ["uwsgi://:3031", "uwsgi://unix:/run/a.sock"]);
-    assert!(page.text().contains("nginx keeps uwsgi_pass"));
+    let text = page.text();
+    assert!(text.contains("nginx keeps uwsgi_pass") && text.contains("uwsgi-allow-from"), "{text}");
+    let local = Paper::with(&[("uwsgi.ini", "[uwsgi]\nmodule = shop\nsocket = 127.0.0.1:3031")]);
+    assert!(!translate(&local, "uwsgi.ini").unwrap().text().contains("uwsgi-allow-from"));
 }

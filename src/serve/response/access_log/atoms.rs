@@ -26,10 +26,7 @@ pub fn atom(batch: &mut Vec<u8>, letter: u8, incoming: &Incoming, outgoing: &Out
         b'm' => quoted(batch, told(head.method.of(&incoming.bytes))),
         b'U' => quoted(batch, Some(head.path.of(&incoming.bytes))),
         b'q' => quoted(batch, Some(head.query.of(&incoming.bytes))),
-        b'H' => batch.extend_from_slice(match head.version {
-            ostler_http::Version::Http10 => b"HTTP/1.0",
-            ostler_http::Version::Http11 => b"HTTP/1.1",
-        }),
+        b'H' => batch.extend_from_slice(incoming.version()),
         b'f' => quoted(batch, head.value(&incoming.bytes, b"referer")),
         b'a' => quoted(batch, head.value(&incoming.bytes, b"user-agent")),
         b'u' => quoted(batch, head.value(&incoming.bytes, b"authorization").and_then(basic_user).as_deref()),

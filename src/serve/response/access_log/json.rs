@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ostler_http::Version;
 use ostler_wire::{access_format::Field, log::is_unprintable};
 
 use super::{
@@ -40,16 +39,9 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
             None => text(batch, head.value(bytes, b"host")),
         },
         Field::Scheme => text(batch, Some(if incoming.client.https { b"https" } else { b"http" })),
-        Field::Protocol => text(batch, told(head.method.of(bytes)).map(|_| protocol(head.version))),
+        Field::Protocol => text(batch, told(head.method.of(bytes)).map(|_| incoming.version())),
         Field::User => text(batch, head.value(bytes, b"authorization").and_then(basic_user).as_deref()),
         Field::Pid => number(batch, Some(std::process::id().into())),
-    }
-}
-
-fn protocol(version: Version) -> &'static [u8] {
-    match version {
-        Version::Http10 => b"HTTP/1.0",
-        Version::Http11 => b"HTTP/1.1",
     }
 }
 
