@@ -47,6 +47,8 @@ Description-Content-Type: text/markdown
 
 {(ROOT / "README.md").read_text()}"""
 
+# What the engine brings, and programs outside of it import, too.
+ENGINES_OWN = ("embedding.py", "gunicorn_package.py")
 # What a manylinux system has, as far as Rust's programs ask for it (PEP 600).
 EVERYWHERE = re.compile(r"(lib(gcc_s|c|m|dl|rt|util|pthread)|ld-linux-[a-z0-9-]+)\.so\.\d")
 MACHINES = {62: "x86_64", 183: "aarch64"}
@@ -95,8 +97,14 @@ def pack(built, directory):
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             record.append(f"{name},sha256={digest},{len(content)}\n")
 
-        for file in sorted((ROOT / "packaging/python/ostler").glob("*.*")):
-            add(f"ostler/{file.name}", file.read_bytes().replace(b"@VERSION@", VERSION.encode()))
+        package = ROOT / "packaging/python"
+        for file in sorted(package.glob("ostler/**/*.*")):
+            if "__pycache__" not in file.parts:
+                add(file.relative_to(package).as_posix(), file.read_bytes().replace(b"@VERSION@", VERSION.encode()))
+        for name in ENGINES_OWN:
+            add(f"ostler/{name}", (ROOT / "src/engine/process" / name).read_bytes())
+        # Behind site-packages on sys.path: it costs an interpreter nothing, and a gunicorn that is installed is found first.
+        add("ostler.pth", b"ostler/stand_in\n")
         # Not data/lib: `pip install --target` would leave it out.
         places = ["scripts/ostler", "data/libexec/ostler/libostler_engine.so"]
         for program, place in zip(programs, places):
@@ -106,6 +114,7 @@ def pack(built, directory):
         add(f"{info}/licenses/NOTICES", notices.text().encode())
         last = f"License-File: {LICENCES[-1]}\n"
         add(f"{info}/METADATA", METADATA.replace(last, f"{last}License-File: NOTICES\n").encode())
+        add(f"{info}/entry_points.txt", b"[paste.server_runner]\nmain = ostler.paste:serve\n")
         add(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: ostler\nRoot-Is-Purelib: false\nTag: {tag}\n".encode())
         entry = f"{info}/RECORD"
         add(entry, "".join([*record, f"{entry},,\n"]).encode())

@@ -189,6 +189,9 @@ pub enum ProgramSource {
     File(PathBuf),
     /// A module, as it is imported.
     Module(String),
+    /// A program that embeds gunicorn, as a shell would be told to have Python run it: `serve.py --port 80`, `-m shop.serve`; or gunicorn's
+    /// own for Paste Deploy: `--paste site.ini#main`.
+    Program(String),
 }
 
 /// A bound socket.

@@ -39,6 +39,7 @@ mod gunicorn_s_users_move_in_one_line;
 mod http_and_wsgi;
 mod no_broken_body_is_taken_for_whole;
 mod only_clean_requests_reach_the_application;
+mod programs_embed_gunicorn;
 mod responses_are_whole_or_visibly_cut;
 mod sites_answer_as_under_gunicorn;
 mod the_application_is_served_as_it_is;

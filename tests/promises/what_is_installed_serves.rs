@@ -69,7 +69,7 @@ fn the_wheel_serves_with_the_python_of_its_environment() {
         let mut packages: Vec<_> =
             packages.map(|entry| entry.file_name().into_string().expect("an ASCII name")).collect();
         packages.sort();
-        assert_eq!(packages, ["ostler", concat!("ostler-", env!("CARGO_PKG_VERSION"), ".dist-info")]);
+        assert_eq!(packages, ["ostler", concat!("ostler-", env!("CARGO_PKG_VERSION"), ".dist-info"), "ostler.pth"]);
         let site = Rig::new("corners.py").without_python().executable(at("bin/ostler")).start();
         assert_eq!(site.get("/hello").text(), "hello\n");
         assert_eq!(site.log("application imported").key("executable"), at("bin/python").to_str());
@@ -103,7 +103,7 @@ fn the_package_serves_with_the_python_that_runs_it_wherever_pip_puts_it() {
 }
 
 /// Made of what the tests run, not of a release: its size says nothing.
-fn wheel(folder: &Folder) -> PathBuf {
+pub fn wheel(folder: &Folder) -> PathBuf {
     let programs = built("ostler");
     let programs = programs.parent().expect("a file is in a folder");
     let made = folder.join("dist");
@@ -113,7 +113,7 @@ fn wheel(folder: &Folder) -> PathBuf {
 }
 
 /// Its output.
-fn done(command: &mut Command) -> String {
+pub fn done(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("it speaks UTF-8")

@@ -125,7 +125,6 @@ const ASGI: Fate = Fate::Needless("it is about ASGI, and ostler serves WSGI");
 const HTTP2: Fate = Fate::Needless("it is about HTTP/2, which gunicorn does not speak unless http_protocols says so");
 const STRICT: Fate = Fate::Refused("requests are read as RFC 9112 has them, strictly");
 const DIRTY: Fate = Fate::Refused("it has no dirty arbiters. A task queue such as Celery does such work.");
-const PASTE: Fate = Fate::Refused("name the application as module:attribute");
 const HOOK: Fate =
     Fate::Refused("an upgrade executes the new program in the same process, and runs no Python before it");
 const NOT_SSL: Fate = Fate::Needless("gunicorn ignores it, too, or it changes nothing without TLS");
@@ -189,9 +188,6 @@ pub const FOREIGN: &[Foreign] = &[
     ),
     // Logs.
     key("logconfig-dict", Fate::InWorkers),
-    // Paste.
-    Foreign { flags: &["paste", "paster"], ..value("paste", PASTE) },
-    Foreign { flags: &["paste-global"], ..value("raw-paste-global-conf", PASTE) },
     // TLS.
     value("keyfile", TLS),
     value("certfile", TLS),

@@ -16,6 +16,7 @@ use crate::exit::Failure;
 
 /// Read if one lies in the directory of the start and no other is named; the first that is there.
 const USUAL_FILES: [&str; 2] = ["ostler.toml", "gunicorn.conf.py"];
+const NOTHING: Given = Given { texts: Vec::new(), layer: Layer::Default };
 /// What a worker finds in its environment. An ostler that is started there finds it, too.
 const WORKERS_VARIABLES: [&str; 2] = ["OSTLER_GENERATION", "OSTLER_SLOT"];
 /// gunicorn's variable for options.
@@ -28,6 +29,8 @@ pub struct FileTexts {
     pub path: PathBuf,
     /// The settings in it.
     pub texts: Texts,
+    /// A TOML file that stands beside the file of `--paste`, and is stronger.
+    pub beside: Option<(PathBuf, Texts)>,
     /// In which line each stands, where that can be told.
     pub lines: BTreeMap<&'static str, u32>,
     /// See [`Options::master_hooks`].
@@ -84,15 +87,41 @@ fn start_directory() -> std::io::Result<PathBuf> {
 
 /// The settings file, if it is a program, and how it was named.
 pub fn program(invocation: &Invocation, typed: &Texts) -> Option<(ProgramSource, Given)> {
-    let config = config_file(invocation, typed)?;
+    let config = config_file(invocation, typed);
+    if let Some(command) = paste_command(invocation, typed, config.as_ref()) {
+        return Some((ProgramSource::Program(command), config.unwrap_or(NOTHING)));
+    }
+    let config = config?;
     let text = &config.texts[0];
-    let program = match (text.strip_prefix("python:"), text.strip_prefix("file:")) {
-        (Some(module), _) => ProgramSource::Module(module.into()),
-        (None, Some(path)) => ProgramSource::File(invocation.directory.join(path)),
-        (None, None) if text.ends_with(".py") => ProgramSource::File(invocation.directory.join(text)),
-        (None, None) => return None,
+    let program = match text.split_once(':') {
+        Some(("program", command)) => ProgramSource::Program(command.trim().into()),
+        _ => source(text, &invocation.directory)?,
     };
     Some((program, config))
+}
+
+/// The code of gunicorn.conf.py or its like.
+fn source(text: &str, directory: &Path) -> Option<ProgramSource> {
+    match text.split_once(':') {
+        Some(("python", module)) => Some(ProgramSource::Module(module.into())),
+        Some(("file", path)) => Some(ProgramSource::File(directory.join(path))),
+        _ => text.ends_with(".py").then(|| ProgramSource::File(directory.join(text))),
+    }
+}
+
+/// gunicorn's own command for `--paste`, with its configuration file, which it runs by itself.
+fn paste_command(invocation: &Invocation, typed: &Texts, config: Option<&Given>) -> Option<String> {
+    let said = |name| strongest(setting(name), invocation, typed, &FileTexts::default());
+    let mut words = vec!["--paste".to_owned(), said("paste")?.texts.pop().filter(|file| !file.is_empty())?];
+    words.extend(
+        said("paste-global").into_iter().flat_map(|given| given.texts).flat_map(|pair| ["--paste-global".into(), pair]),
+    );
+    if let Some(given) = config
+        && source(&given.texts[0], &invocation.directory).is_some()
+    {
+        words.extend(["--config".into(), given.texts[0].clone()]);
+    }
+    shlex::try_join(words.iter().map(String::as_str)).ok()
 }
 
 impl Options {
@@ -115,8 +144,16 @@ impl Options {
         typed: &Texts,
         config: Given,
         program: ProgramSource,
-        said: FileTexts,
+        mut said: FileTexts,
     ) -> Result<Options, Failure> {
+        if let [text] = config.texts.as_slice()
+            && matches!(program, ProgramSource::Program(_))
+            && !text.starts_with("program:")
+            && source(text, &invocation.directory).is_none()
+        {
+            let path = invocation.directory.join(text);
+            said.beside = Some((path.clone(), file::read(&path)?));
+        }
         let gunicorn = said.path.file_name().map(|name| name.to_string_lossy().into());
         let mut options = Options::lay(invocation, typed, &said, gunicorn)?;
         options.given.insert("config", config);
@@ -183,6 +220,11 @@ fn strongest(setting: &'static Setting, invocation: &Invocation, typed: &Texts, 
         Some(Given { texts, layer: Layer::Environment(name.into()) })
     };
     let from_file = || {
+        if let Some((path, texts)) = &file.beside
+            && let Some(texts) = texts.get(setting.name)
+        {
+            return Some(Given { texts: texts.clone(), layer: Layer::File(path.clone(), None) });
+        }
         let layer = Layer::File(file.path.clone(), file.lines.get(setting.name).copied());
         Some(Given { texts: file.texts.get(setting.name)?.clone(), layer })
     };

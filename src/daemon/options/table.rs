@@ -38,8 +38,19 @@ pub static SETTINGS: &[Setting] = &[
              the environment is stronger than the file. A reload reads the file again; what happens without an operator, such as \
              the recovery of a lost template, goes on with the settings in force. An ostler.toml that appears after the start \
              is not read. A file that ends in .py, `file:PATH` and `python:MODULE` are Python programs, with gunicorn's keys and hooks: the site's \
-             interpreter runs them. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
+             interpreter runs them. `program:COMMAND` is a program that embeds gunicorn: what stands behind `python` to start it, as in \
+             'program:serve.py --port 80' or 'program:-m shop.serve'. With --user, the file and the directories above it may be writable neither by that user nor by everybody.",
         ),
+    one(BASICS, "paste", "FILE#NAME", "Serve the application NAME, or main, of this file of Paste Deploy")
+        .alias(&["paster"])
+        .more(
+            "As with gunicorn: the application comes from there, and with a [loggers] section so does the configuration of Python's logging. \
+             [server:main] is not read; `pserve FILE` reads it, with `use = egg:ostler`. Needs PasteDeploy in the site's environment. \
+             On the command line or in the environment only.",
+        ),
+    pairs(BASICS, "paste-global", "KEY=VALUE", "Set a variable of the file of --paste, as if it stood in [DEFAULT]; may be repeated")
+        .alias(&["raw-paste-global-conf"])
+        .more("As with --paste, in no settings file."),
     many(BASICS, "bind", "ADDRESS", "Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd")
         .short('b')
         .preset("127.0.0.1:8000")

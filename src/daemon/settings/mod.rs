@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Exit, Failure, words},
-    options::{Invocation, Options},
+    options::{Invocation, Layer, Options},
     sys::{identity::Identity, names, process::Guise},
 };
 
@@ -300,6 +300,18 @@ impl Settings {
 }
 
 fn application(options: &Options) -> Result<String, Failure> {
+    if options.is_given("paste") {
+        let layer = |name| &options.given(name).layer;
+        if matches!(layer("paste"), Layer::File(..)) {
+            return Err(options.failure("paste", "", "it stands on the command line or in OSTLER_PASTE only"));
+        }
+        if options.given("paste").texts.iter().all(String::is_empty) {
+            return Err(options.failure("paste", "", "expected a file"));
+        }
+        if !matches!(layer("app"), Layer::File(..)) {
+            return Err(options.failure("app", "", "--paste names the application already. Leave one of them out."));
+        }
+    }
     match options.optional("app", parse::line)? {
         Some(application) if !application.trim().is_empty() => Ok(application),
         _ => Err(Failure::usage("no application is named. Say `ostler module:attribute`, as in `ostler mysite.wsgi`.")),
@@ -337,7 +349,7 @@ fn binds(passed: &Passed, options: &mut Options, chdir: &Path) -> Result<Vec<(Ad
 }
 
 fn from_platform(options: &Options) -> bool {
-    options.given("bind").layer == crate::options::Layer::Environment("PORT".into())
+    options.given("bind").layer == Layer::Environment("PORT".into())
 }
 
 fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {

@@ -1,5 +1,5 @@
 # Runs a settings file that is a Python program, as gunicorn runs its own, and says what it set: `python -c <this> file PATH DIRECTORY`,
-# or `module NAME DIRECTORY`. The program runs a second time in the template; what it prints is seen there, and not here.
+# `module NAME DIRECTORY`, or `program COMMAND DIRECTORY` for one that embeds gunicorn. The program runs a second time in the template; what it prints is seen there, and not here.
 
 
 def run():
@@ -92,12 +92,38 @@ def run():
         while kept is not None and kept.tb_frame.f_code.co_filename != path:
             kept = kept.tb_next
         shown = "".join(traceback.format_exception(type(error), error, kept))
-        reason = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
+        said = "".join(traceback.format_exception_only(type(error), error)).strip()
+        # The lines before the last of a SyntaxError show where it is.
+        reason = said.splitlines()[-1] if isinstance(error, SyntaxError) else " ".join(said.split())
         tell({"failed": {"path": path, "line": line, "reason": reason, "traceback": shown}})
+
+    def describe(path, variables, places):
+        said = {}
+        server = server_field()
+        if server is not None:
+            said["server_header"] = {"texts": [server], "line": None}
+        for key, value in variables.items():
+            if key.startswith("_") or key != key.lower() or isinstance(value, type(sys)):
+                continue
+            said[key] = dict(described(key, value), line=places.get(key))
+        tell({"path": path, "said": said, "patched": patched()})
+
+    def main_file(command):
+        """The file of the program that runs, or the words that name it."""
+        words = command.split()
+        if words[:1] == ["--paste"]:
+            import shlex
+
+            return os.path.abspath(shlex.split(command)[1].removeprefix("config:").partition("#")[0])
+        return getattr(sys.modules["__main__"], "__file__", None) or "program:" + command
 
     path = name
     try:
-        if kind == "file":
+        if kind == "program":
+            extend(MODULES, HOOKS)
+            module = None
+            run_again(name, lambda said: describe(main_file(name), said, {}))
+        elif kind == "file":
             from importlib.machinery import SourceFileLoader
             from importlib.util import module_from_spec, spec_from_loader
 
@@ -110,24 +136,17 @@ def run():
 
             module = import_module(name)
             path = getattr(module, "__file__", None) or name
-    except SystemExit as error:
-        failed(error, path)
+    except Mistake as error:
+        path = main_file(name) if kind == "program" else path
+        tell({"failed": {"path": path, "line": error.line, "reason": str(error), "traceback": ""}})
     except BaseException as error:
-        failed(error, path)
+        failed(error, main_file(name) if kind == "program" else path)
     try:
         with open(path, "rb") as file:
             places = lines(file.read())
     except Exception:
         places = {}
-    said = {}
-    server = server_field()
-    if server is not None:
-        said["server_header"] = {"texts": [server], "line": None}
-    for key, value in vars(module).items():
-        if key.startswith("_") or key != key.lower() or isinstance(value, type(sys)):
-            continue
-        said[key] = dict(described(key, value), line=places.get(key))
-    tell({"path": path, "said": said, "patched": patched()})
+    describe(path, vars(module), places)
 
 
 run()

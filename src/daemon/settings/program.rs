@@ -21,12 +21,20 @@ use crate::{
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for a program that may import the whole application to say it.
+const PATIENCE_WITH_PROGRAMS: Duration = Duration::from_secs(120);
 
 /// The package that stands in for gunicorn's, and the code that runs the file.
-const CODE: &str = concat!(include_str!("../../engine/process/gunicorn_package.py"), "\n", include_str!("program.py"));
+const CODE: &str = concat!(
+    include_str!("../../engine/process/gunicorn_package.py"),
+    "\n",
+    include_str!("../../engine/process/embedding.py"),
+    "\n",
+    include_str!("program.py")
+);
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 57] = [
+const KEYS: [&str; 58] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -54,6 +62,7 @@ const KEYS: [&str; 57] = [
     "loglevel",
     "max_requests",
     "max_requests_jitter",
+    "paste",
     "pidfile",
     "preload_app",
     "proc_name",
@@ -125,6 +134,10 @@ pub fn gather(invocation: &Invocation, typed: &Texts) -> Result<Options, Failure
     let Some((program, config)) = options::program(invocation, typed) else {
         return Options::gather(invocation, typed);
     };
+    // A program reads GUNICORN_CMD_ARGS by itself, if it does.
+    let embeds = matches!(program, ProgramSource::Program(_));
+    let invocation =
+        &Invocation { gunicorn_args: invocation.gunicorn_args.clone().filter(|_| !embeds), ..invocation.clone() };
     let said = run(invocation, typed, &program)?;
     match said.refused.first() {
         Some(why) => Err(Failure::usage(why.clone())),
@@ -163,6 +176,7 @@ fn run(invocation: &Invocation, typed: &Texts, program: &ProgramSource) -> Resul
     let (kind, name) = match program {
         ProgramSource::File(path) => ("file", path.to_string_lossy()),
         ProgramSource::Module(module) => ("module", module.into()),
+        ProgramSource::Program(command) => ("program", command.into()),
     };
     if let ProgramSource::File(path) = program
         && let Err(error) = std::fs::File::open(path)
@@ -171,7 +185,8 @@ fn run(invocation: &Invocation, typed: &Texts, program: &ProgramSource) -> Resul
         return Err(Failure::usage(format!("could not read {path}: {why}")));
     }
     let directory = invocation.directory.to_string_lossy();
-    let output = python::run(&python, &["-c", CODE, kind, &name, &directory], surroundings, PATIENCE)
+    let patience = if kind == "program" { PATIENCE_WITH_PROGRAMS } else { PATIENCE };
+    let output = python::run(&python, &["-c", CODE, kind, &name, &directory], surroundings, patience)
         .map_err(|failure| Failure { exit: Exit::Usage, ..failure.after(&format!("could not run {name}")) })?;
     let answer = output.rsplit("ostler runs\n").next().unwrap_or_default().trim_end_matches("\nend");
     let answer = serde_json::from_str(answer).map_err(|error| Failure::usage(format!("{name}: no answer: {error}")))?;

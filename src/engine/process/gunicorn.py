@@ -9,6 +9,8 @@ import sys
 import time
 
 module = None
+# The application object of a program that embeds gunicorn.
+embedded = None
 cfg = None
 server = None
 worker = None
@@ -80,15 +82,21 @@ class Response:
         self.headers_sent = True
 
 
-def run(is_module, name, directory):
-    """Runs the file, or imports the module, from the directory of the start."""
-    global module
+def run(kind, name, directory, embedding):
+    """Runs the file or the program, or imports the module, from the directory of the start."""
+    global module, embedded
     here = os.getcwd()
     os.chdir(directory)
     if directory not in sys.path:
         sys.path.insert(0, directory)
     try:
-        if is_module:
+        if kind == "program":
+            from types import SimpleNamespace
+
+            with Silence():
+                embedded, said = embedding.run_again(name)
+            module = SimpleNamespace(**said)
+        elif kind == "module":
             from importlib import import_module
 
             module = import_module(name)
@@ -102,6 +110,26 @@ def run(is_module, name, directory):
             loader.exec_module(module)
     finally:
         os.chdir(here)
+
+
+class Silence:
+    """What a program prints before its run() was printed when it was started."""
+
+    def __enter__(self):
+        self.kept, silent = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.close(silent)
+
+    def __exit__(self, *_):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os.dup2(self.kept, 1)
+        os.close(self.kept)
+
+
+def application():
+    """What `load()` of the program returns."""
+    return embedded.wsgi()
 
 
 def read(texts):
@@ -142,10 +170,13 @@ def prepare(config, values, pid, address):
     global cfg, server
     cfg = config()
     for name, value in vars(module).items() if module else ():
-        if name in cfg.settings or callable(value) and not name.startswith("_"):
+        if name in cfg.settings:
             cfg.set(name, value)
     for name, texts in values:
-        value = read(texts)
+        said, value = getattr(module, name, None), read(texts)
+        if isinstance(said, type) and texts == [f"{said.__module__}.{said.__qualname__}"] or name not in cfg.settings:
+            # The class itself, wherever it was made.
+            continue
         if name in ("bind", "raw_env", "forwarder_headers"):
             value = value if isinstance(value, list) else [] if value is None else [value]
         cfg.set(name, value)

@@ -17,6 +17,7 @@ use crate::python::embedded::{Embedded, embedded};
 pub const GUNICORN: Embedded = embedded!("gunicorn");
 const LOGGERS: Embedded = embedded!("loggers");
 const PACKAGE: Embedded = embedded!("gunicorn_package");
+const EMBEDDING: Embedded = embedded!("embedding");
 
 /// How long worker_abort may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -52,7 +53,10 @@ impl LogWriter {
 /// The package that stands in for gunicorn's, where that is not installed.
 #[pyfunction]
 fn load_package(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    PACKAGE.import(py)
+    let package = PACKAGE.import(py)?;
+    let names = (package.getattr("MODULES")?, package.getattr("HOOKS")?);
+    EMBEDDING.import(py)?.call_method1("extend", names)?;
+    Ok(package)
 }
 
 /// Makes the loggers and the package that applications know from gunicorn. Called in a template before the application is imported.
@@ -90,16 +94,19 @@ pub fn run(py: Python<'_>, boot: &Boot) -> Result<(), BootFailure> {
         .and_then(|os| os.getattr("environ")?.set_item("SERVER_SOFTWARE", server_software(boot)))
         .map_err(|error| unexpected(py, &error))?;
     let program = source.as_ref().map(|source| match source {
-        ProgramSource::File(path) => (false, path.to_string_lossy()),
-        ProgramSource::Module(name) => (true, name.into()),
+        ProgramSource::File(path) => ("file", path.to_string_lossy()),
+        ProgramSource::Module(name) => ("module", name.into()),
+        ProgramSource::Program(command) => ("program", command.into()),
     });
     let failed = |name: &str, error: PyErr| {
         let message = format!("{name}: {}", error.value(py));
         BootFailure::new(BootFailureKind::Settings, &message, &traceback(py, &error))
     };
     let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
-    if let Some((is_module, name)) = &program {
-        module.call_method1("run", (is_module, &**name, directory.as_os_str())).map_err(|error| failed(name, error))?;
+    if let Some((kind, name)) = &program {
+        let embedding = EMBEDDING.import(py).map_err(|error| unexpected(py, &error))?;
+        let run = (kind, &**name, directory.as_os_str(), embedding);
+        module.call_method1("run", run).map_err(|error| failed(name, error))?;
     }
     let logger = || {
         let standard = PACKAGE.import(py)?.call_method0("logger")?;

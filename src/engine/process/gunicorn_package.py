@@ -4,14 +4,26 @@ import sys
 
 VERSION = (27, 0, 1)
 
-# Every setting that is no hook, with gunicorn's default.
+# The folder of the wheel that holds the module for `import gunicorn`. Who has this code needs no other way to it.
+sys.path[:] = [entry for entry in sys.path if not entry.endswith("/ostler/stand_in")]
+
+HOOKS = """on_starting on_reload when_ready pre_fork post_fork post_worker_init worker_int worker_abort pre_exec pre_request post_request
+child_exit worker_exit nworkers_changed on_exit ssl_context on_dirty_starting dirty_post_fork dirty_worker_init
+dirty_worker_exit""".split()
+
+# Every setting, with gunicorn's default; a hook has none.
 DEFAULTS = {
+    **dict.fromkeys(HOOKS),
     "access_log_format": '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"',
     "accesslog": None,
+    "asgi_disconnect_grace_period": 3,
+    "asgi_lifespan": "auto",
+    "asgi_loop": "auto",
     "backlog": 2048,
     "bind": ["127.0.0.1:8000"],
     "ca_certs": None,
     "capture_output": False,
+    "casefold_http_method": False,
     "cert_reqs": 0,
     "certfile": None,
     "chdir": ".",
@@ -19,10 +31,19 @@ DEFAULTS = {
     "ciphers": None,
     "config": "./gunicorn.conf.py",
     "control_socket": None,
+    "control_socket_disable": False,
+    "control_socket_mode": 384,
     "daemon": False,
     "default_proc_name": "gunicorn",
+    "dirty_apps": [],
+    "dirty_graceful_timeout": 30,
+    "dirty_threads": 1,
+    "dirty_timeout": 300,
+    "dirty_workers": 0,
     "disable_redirect_access_to_syslog": False,
+    "do_handshake_on_connect": False,
     "dogstatsd_tags": "",
+    "enable_backlog_metric": False,
     "enable_stdio_inheritance": False,
     "errorlog": "-",
     "forwarded_allow_ips": "127.0.0.1,::1",
@@ -30,6 +51,14 @@ DEFAULTS = {
     "graceful_timeout": 30,
     "group": None,
     "header_map": "drop",
+    "http2_cleartext": "off",
+    "http2_initial_window_size": 65535,
+    "http2_max_concurrent_streams": 100,
+    "http2_max_frame_size": 16384,
+    "http2_max_header_list_size": 65536,
+    "http_parser": "auto",
+    "http_protocols": "h1",
+    "initgroups": False,
     "keepalive": 2,
     "keyfile": None,
     "limit_request_field_size": 8190,
@@ -43,23 +72,32 @@ DEFAULTS = {
     "max_requests": 0,
     "max_requests_jitter": 0,
     "paste": None,
+    "permit_obsolete_folding": False,
+    "permit_unconventional_http_method": False,
+    "permit_unconventional_http_version": False,
     "pidfile": None,
     "preload_app": False,
     "print_config": False,
     "proc_name": "gunicorn",
+    "protocol": "http",
     "proxy_allow_ips": "127.0.0.1,::1",
     "proxy_protocol": False,
     "pythonpath": None,
     "raw_env": [],
+    "raw_paste_global_conf": [],
     "reload": False,
     "reload_engine": "auto",
     "reload_extra_files": [],
     "reuse_port": False,
+    "root_path": "",
     "secure_scheme_headers": {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"},
     "sendfile": None,
     "spew": False,
+    "ssl_version": None,
     "statsd_host": None,
     "statsd_prefix": "",
+    "strip_header_spaces": False,
+    "suppress_ragged_eofs": True,
     "syslog": False,
     "syslog_addr": "udp://localhost:514",
     "syslog_facility": "user",
@@ -69,6 +107,8 @@ DEFAULTS = {
     "tmp_upload_dir": None,
     "umask": 0,
     "user": None,
+    "uwsgi_allow_ips": "127.0.0.1,::1",
+    "websocket_max_message_size": 16777216,
     "worker_class": "sync",
     "worker_connections": 1000,
     "worker_tmp_dir": None,
@@ -107,7 +147,7 @@ def fill_config(module):
 
         def __init__(self, usage=None, prog=None):
             made = {name: Setting(name, value) for name, value in DEFAULTS.items()}
-            self.__dict__.update(settings=made, usage=usage, prog=prog, env_orig={}, is_ssl=False, address=[], said={})
+            self.__dict__.update(settings=made, usage=usage, prog=prog, env_orig={}, is_ssl=False, address=[])
 
         def __getattr__(self, name):
             try:
@@ -119,12 +159,21 @@ def fill_config(module):
             self.set(name, value)
 
         def set(self, name, value):
-            self.said[name] = value
-            self.settings.setdefault(name, Setting(name)).set(value)
+            if name not in self.settings:
+                raise AttributeError(f"No configuration setting for: {name}")
+            self.settings[name].set(value)
+
+        def validate(self):
+            pass
 
         @property
         def worker_class_str(self):
             return str(self.worker_class)
+
+        @property
+        def paste_global_conf(self):
+            pairs = self.raw_paste_global_conf
+            return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)} or None
 
     def validate_callable(arity):
         def validate(value):
@@ -337,10 +386,6 @@ def fill_glogging(module):
     module.loggers = lambda: [logging.getLogger(name) for name in logging.root.manager.loggerDict]
 
 
-def fill_app(module):
-    module.__path__ = []
-
-
 def fill_workers(module):
     module.__path__ = []
     module.SUPPORTED_WORKERS = {name: name for name in ("sync", "gthread", "gevent", "eventlet")}
@@ -359,22 +404,10 @@ def fill_worker(module):
         setattr(module, name, type(name, (Worker,), {"__module__": module.__name__}))
 
 
-def fill_arbiter(module):
-    module.Arbiter = type("Arbiter", (), {"__doc__": "ostler's master runs no Python."})
-
-
-def fill_util(module):
-    import importlib
-
-    module.import_app = lambda name: getattr(importlib.import_module(name.partition(":")[0]), name.partition(":")[2] or "application")
-
-
 MODULES = {
     "gunicorn": fill_gunicorn,
-    "gunicorn.arbiter": fill_arbiter,
     "gunicorn.config": fill_config,
     "gunicorn.glogging": fill_glogging,
-    "gunicorn.util": fill_util,
     "gunicorn.workers": fill_workers,
     "gunicorn.workers.base": fill_worker_base,
     "gunicorn.workers.ggevent": fill_worker,
@@ -392,7 +425,7 @@ class Finder:
             return None
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, Finder, origin="ostler", is_package=name in ("gunicorn", "gunicorn.workers"))
+        return ModuleSpec(name, Finder, origin="ostler", is_package=name in ("gunicorn", "gunicorn.app", "gunicorn.workers"))
 
     @staticmethod
     def create_module(spec):

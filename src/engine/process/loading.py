@@ -66,6 +66,8 @@ class CollectorOff:
 
 
 def find(spec):
+    if spec.startswith("program:"):
+        return load_from_program(spec)
     target, attribute = split(spec)
     module = import_target(target)
     if not attribute:
@@ -87,6 +89,17 @@ def find(spec):
         found, named = run_factory(named, found, *call), f"what {named}() returned"
     if not callable(found):
         raise NotLoaded("Application", f"{named} is not callable, it is of type {type(found).__name__}", "")
+    return found
+
+
+def load_from_program(spec):
+    """What `load()` of a program returns that embeds gunicorn, and was run already (see gunicorn.py)."""
+    try:
+        found = sys.modules["_ostler_gunicorn"].application()
+    except BaseException as error:
+        raise NotLoaded("Application", f"load() of {spec} raised {last_line(error)}", traceback_of(error)) from None
+    if not callable(found):
+        raise NotLoaded("Application", f"what load() of {spec} returned is not callable, it is of type {type(found).__name__}", "")
     return found
 
 

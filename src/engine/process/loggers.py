@@ -11,6 +11,8 @@ load_package = None
 
 def install(level):
     """Makes the loggers once `logging` is imported, and the package once `gunicorn` is."""
+    # The folder of the wheel that `import gunicorn` finds outside of ostler.
+    sys.path[:] = [entry for entry in sys.path if not entry.endswith("/ostler/stand_in")]
     sys.meta_path.append(Package)
     if "logging" in sys.modules:
         make(level)
