@@ -157,6 +157,10 @@ impl Options {
         let gunicorn = said.path.file_name().map(|name| name.to_string_lossy().into());
         let mut options = Options::lay(invocation, typed, &said, gunicorn)?;
         options.given.insert("config", config);
+        if let ProgramSource::Program(_) = program {
+            options.embedding_file = options.file.take().filter(|file| file.is_absolute());
+            options.file = said.beside.map(|(path, _)| path);
+        }
         options.program = Some(program);
         options.configures_logging = said.configures_logging;
         options.patched = said.patched;

@@ -143,6 +143,8 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// The same, if it is a program.
     pub program: Option<ProgramSource>,
+    /// The file of a program that embeds gunicorn, or of Paste Deploy; the settings file may stand beside it.
+    pub embedding_file: Option<PathBuf>,
     /// What is to be said of settings that were taken and have no meaning here.
     pub needless: Vec<String>,
     /// What looks like a mistake in a settings file, and was passed over as gunicorn does.

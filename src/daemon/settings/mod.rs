@@ -53,6 +53,9 @@ pub use statsd::Statsd;
 pub struct Settings {
     /// The settings file.
     pub file: Option<PathBuf>,
+    /// See [`Options::embedding_file`].
+    #[serde(default)]
+    pub embedding_file: Option<PathBuf>,
     /// `--bind`, in the order given.
     pub binds: Vec<Address>,
     /// What is spoken at each of these; HTTP where this says nothing.
@@ -203,6 +206,7 @@ impl Settings {
         let python = interpreter(invocation, options, &boot, surroundings)?;
         let mut settings = Settings {
             file: options.file.clone(),
+            embedding_file: options.embedding_file.clone(),
             binds,
             protocols,
             passed,
@@ -260,10 +264,11 @@ impl Settings {
     /// Refuses a settings file that an application of this identity, or everybody, could write or replace: it says what the
     /// master does, who may do more than the application.
     pub fn keep_from(&self, identity: &Identity) -> Result<(), Failure> {
-        let Some(file) = &self.file else { return Ok(()) };
-        names::keep_from(file, identity).map_err(|why| {
-            let what = format!("the application could change what {} has root do", file.display());
-            Failure::new(Exit::System, format!("{what}: {why}"))
+        self.file.iter().chain(&self.embedding_file).try_for_each(|file| {
+            names::keep_from(file, identity).map_err(|why| {
+                let what = format!("the application could change what {} has root do", file.display());
+                Failure::new(Exit::System, format!("{what}: {why}"))
+            })
         })
     }
 

@@ -110,11 +110,16 @@ def run():
 
     def main_file(command):
         """The file of the program that runs, or the words that name it."""
-        words = command.split()
-        if words[:1] == ["--paste"]:
-            import shlex
+        import shlex
 
-            return os.path.abspath(shlex.split(command)[1].removeprefix("config:").partition("#")[0])
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            words = []
+        if words[:1] == ["--paste"]:
+            words = [file.removeprefix("config:").partition("#")[0] for file in words[1:2]]
+        if words and not words[0].startswith("-"):
+            return os.path.abspath(os.path.join(directory, words[0]))
         return getattr(sys.modules["__main__"], "__file__", None) or "program:" + command
 
     path = name
