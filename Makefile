@@ -105,6 +105,7 @@ man: build
 	$(BUILT)/ostler reference settings >docs/settings.md
 	$(BUILT)/ostler reference messages >docs/messages.md
 	$(BUILT)/ostler reference metrics >docs/metrics.md
+	$(BUILT)/ostler reference python >packaging/python/ostler/settings.py
 
 # Builds nothing, because it runs as root, and root has no need of cargo.
 install uninstall: ROOT = $(DESTDIR)$(PREFIX)

@@ -5,7 +5,7 @@
 use std::{env, fs::File, hint::black_box, io, net::TcpListener, sync::Arc};
 
 use ostler_http::ResponseHead;
-use ostler_serve::{Application, Request, Response, Setup};
+use ostler_serve::{Application, Membership, Request, Response, Setup};
 use ostler_wire::{Boot, Channel, Listener, ToWorker, log, scoreboard::Scoreboard};
 
 struct Hello;
@@ -56,11 +56,10 @@ fn main() -> io::Result<()> {
     let setup = Setup {
         boot: boot(&address, listener.local_addr()?.port(), format.as_deref()),
         slot: 0,
-        channel,
+        site: Some(Membership { channel, exchange_give: give.into(), exchange_take: take.into() }),
         listeners: vec![listener.into()],
-        exchange_give: give.into(),
-        exchange_take: take.into(),
         terminated,
+        attention: None,
         access_log: format.map(|_| File::options().append(true).open("/dev/null")).transpose()?.map(Into::into),
         scoreboard: Arc::new(Scoreboard::new(1, 1)?),
         log: log::logger(log::Process::Worker(1, 0), slog::Level::Info, &Default::default()),

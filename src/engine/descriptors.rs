@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use nix::sys::stat::fstat;
@@ -34,6 +34,12 @@ impl KnownDescriptors {
         let is_same = |number, file| behind(number).is_ok_and(|found| found == file);
         self.0.iter().filter(move |(number, file)| is_same(*number, *file) == same).map(|(number, _)| *number)
     }
+}
+
+/// A descriptor of our own for the same file; it is closed when a program is executed.
+pub fn copy(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: borrowed for this call; where it is closed, that is the answer.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
 }
 
 fn behind(number: RawFd) -> io::Result<File> {

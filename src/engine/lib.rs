@@ -10,6 +10,7 @@
 //! | module | job |
 //! |---|---|
 //! | `process` | the life of template and workers: import, fork, restart, signals, the application's own children, the end |
+//! | `server` | `ostler.WSGIServer`: the loop in somebody's program, without master and template |
 //! | `wsgi` | one call of the application, as PEP 3333 asks |
 //! | `python` | the doors to the interpreter, and most of the `unsafe`: the lock, objects, strings, stacks, embedded code |
 //! | `descriptors` | whether a descriptor is still what it was |
@@ -29,6 +30,7 @@ use pyo3::prelude::*;
 mod descriptors;
 mod process;
 mod python;
+mod server;
 mod wsgi;
 
 /// Serves a generation as its template, and does not return. `restarted` is the descriptor that `process::restart` left open.
@@ -38,9 +40,11 @@ fn main(py: Python<'_>, restarted: Option<RawFd>) {
     process::template::run(py, restarted)
 }
 
-/// What boot.py loads.
+/// What boot.py loads, and the package `ostler`.
 #[pymodule]
 mod ostler_engine {
     #[pymodule_export]
     use super::main;
+    #[pymodule_export]
+    use super::server::{end_thread, prepare, serve};
 }

@@ -36,6 +36,9 @@ pub trait Application: Sync {
     /// Standard streams are flushed if that is possible without waiting.
     fn abandon(&self, code: i32) -> !;
 
+    /// [`crate::Setup::attention`] has become readable. Called on the calling thread, between two calls and without the loop's lock.
+    fn attend(&self, _caller: &mut Self::Caller) {}
+
     /// The thread is about to wait: give the interpreter lock back if it is held. Called before each wait, cheap when
     /// there is nothing to do.
     fn release(&self, caller: &mut Self::Caller);

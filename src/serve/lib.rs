@@ -44,7 +44,7 @@
 //!     fn abandon(&self, code: i32) -> ! { std::process::exit(code) }
 //! }
 //! # use std::{io::{self, Read, Write, pipe}, net::{TcpListener, TcpStream}, sync::Arc, thread};
-//! # use ostler_serve::{LoopEnd, Setup};
+//! # use ostler_serve::{LoopEnd, Membership, Setup};
 //! # use ostler_wire::{Boot, Channel, Listener, ToWorker, log, scoreboard::Scoreboard};
 //!
 //! // What a master gives to a worker.
@@ -58,11 +58,10 @@
 //! let setup = Setup {
 //!     boot: Boot { listeners: vec![named], ..Boot::default() },
 //!     slot: 0,
-//!     channel,
 //!     listeners: vec![listener.into()],
-//!     exchange_give: give.into(),
-//!     exchange_take: take.into(),
+//!     site: Some(Membership { channel, exchange_give: give.into(), exchange_take: take.into() }),
 //!     terminated: terminated.into(),
+//!     attention: None,
 //!     access_log: None,
 //!     scoreboard: Arc::new(Scoreboard::new(1, 1)?),
 //!     log: log::logger(log::Process::Worker(1, 0), slog::Level::Warning, &Default::default()),
@@ -101,7 +100,7 @@ mod threads;
 mod transport;
 
 pub use application::{Application, Request};
-pub use event_loop::setup::Setup;
+pub use event_loop::setup::{Membership, Setup};
 pub use life::LoopEnd;
 pub use request::peer::Client;
 pub use response::{BodyLength, Response, Waiting};
@@ -114,8 +113,8 @@ pub use storage::{
 use event_loop::{Loop, crew::Crew};
 use shared::Shared;
 
-/// Serves until told to end. Called on the main thread, with the application loaded. Tells the master that the worker is ready. Starts the
-/// other threads itself; they have ended when this returns. An error means that the kernel refused a descriptor at the start.
+/// Serves until told to end. The calling thread is the first that calls the application, which is loaded. Tells the master, if there is
+/// one, that the worker is ready. Starts the other threads itself; they have ended when this returns. An error means that the kernel refused a descriptor at the start.
 pub fn run<A: Application>(setup: Setup, application: &A) -> io::Result<LoopEnd> {
     let shared = Shared::new(setup.boot.clone(), setup.slot, setup.scoreboard.clone(), setup.log.clone())?;
     let shared = Arc::new(shared);

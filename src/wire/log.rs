@@ -332,6 +332,11 @@ impl Form {
     }
 }
 
+/// A record as text for another log, which has its own time and place: the phrase and its pairs, and what has several lines below.
+pub fn text_of(record: &Record, values: &OwnedKVList) -> String {
+    Entry::of(record, values, Process::Master).map_or_else(|error| error.to_string(), |entry| entry.text(""))
+}
+
 struct Records {
     process: Process,
     pid: u32,

@@ -73,6 +73,7 @@ mod every_kind_of_address_is_bound;
 mod no_room_uses_one_above_it;
 mod options_do_what_they_say;
 mod processes_and_signals;
+mod python_programs_serve;
 mod the_deploy_files_are_true;
 mod the_pages_are_whole;
 mod two_commands_are_enough;

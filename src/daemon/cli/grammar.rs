@@ -120,12 +120,9 @@ pub fn command() -> Command {
             Arg::new("topic").value_name("TOPIC").allow_hyphen_values(true).help("A command, an option or a heading"),
         ))
         .subcommand(Command::new("man").about("Print the man page").hide(true))
-        .subcommand(
-            Command::new("reference")
-                .about("Print a page of docs")
-                .hide(true)
-                .arg(Arg::new("page").required(true).value_parser(["settings", "messages", "metrics"]).help("Which")),
-        )
+        .subcommand(Command::new("reference").about("Print a page of docs").hide(true).arg(
+            Arg::new("page").required(true).value_parser(["settings", "messages", "metrics", "python"]).help("Which"),
+        ))
         .subcommand(Command::new("completions").about("Print the completions of a shell").hide(true).arg(
             Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)).help("Which"),
         ))

@@ -6,6 +6,7 @@ mod instances;
 mod manual;
 mod mistakes;
 mod parser;
+mod python;
 mod reference;
 mod topics;
 

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::{
     grammar::{REST, command, short_help},
-    manual, mistakes, reference, topics,
+    manual, mistakes, python, reference, topics,
 };
 use crate::{
     exit::Failure,
@@ -207,6 +207,7 @@ fn reference(page: &str) -> String {
     match page {
         "settings" => reference::settings(),
         "metrics" => reference::metrics(),
+        "python" => python::settings(),
         _ => reference::messages(),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use super::{LEAVING, fork, signals};
 use crate::descriptors::KnownDescriptors;
 
+/// Whether this process was forked since it last began to serve.
 static FORKED: AtomicBool = AtomicBool::new(false);
 static LISTENERS: OnceLock<KnownDescriptors> = OnceLock::new();
 
@@ -25,12 +26,24 @@ static LISTENERS: OnceLock<KnownDescriptors> = OnceLock::new();
 pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
     let listeners = KnownDescriptors::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
     LISTENERS.get_or_init(|| listeners);
+    watch()
+}
+
+/// From now on, [`is_one`] is true in a child that this process forks. A child that begins to serve by itself is none.
+pub fn watch() -> io::Result<()> {
+    static REGISTERED: Mutex<bool> = Mutex::new(false);
+    FORKED.store(false, Relaxed);
+    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *registered {
+        return Ok(());
+    }
     // SAFETY: the functions make system calls only, as they must in the child of a process with threads, and stay loaded:
     // Python never unloads an extension module.
     match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
+        0 => *registered = true,
+        error => return Err(io::Error::from_raw_os_error(error)),
     }
+    Ok(())
 }
 
 /// Whether this process is such a child.

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use ostler_serve::{LoopEnd, Setup};
+use ostler_serve::{LoopEnd, Membership, Setup};
 use ostler_wire::{
     BootFailure, Channel, FromWorker,
     log::{self, Process},
@@ -18,14 +18,17 @@ use slog::{Logger, error};
 
 use super::{
     children, fork, gunicorn,
-    import::{self, unexpected},
+    import::{self, traceback, unexpected},
     inherited::Inherited,
     leave::leave,
     signals, watching,
 };
 use crate::{
     python::stacks::{self, Stacks},
-    wsgi::site::Site,
+    wsgi::{
+        SERVING,
+        site::{Outlets, Report, Site},
+    },
 };
 
 /// The exit status of a worker that has no application; the master has been told why.
@@ -86,8 +89,27 @@ fn site(
     };
     gunicorn::settle(py, &inherited.boot).map_err(|error| unexpected(py, &error))?;
     let hooks = gunicorn::initialised(py, &inherited.boot, log);
-    let stacks = Stacks::for_loop(py).map_err(|error| unexpected(py, &error))?;
-    Site::new(py, application, &inherited.boot, hooks, stacks, log.clone()).map_err(|error| unexpected(py, &error))
+    let site = || {
+        let write = (wrap_pyfunction!(write_to_log, py)?, log::place().as_raw_fd());
+        let errors = SERVING.import(py)?.call_method1("error_stream", write)?;
+        let stacks = Some(Stacks::for_loop(py)?);
+        let outlets = Outlets { errors, report: report(log), stacks, log: log.clone() };
+        Site::new(application, &inherited.boot, hooks, outlets)
+    };
+    site().map_err(|error| unexpected(py, &error))
+}
+
+/// Writes what the application has written to `wsgi.errors`.
+#[pyfunction]
+fn write_to_log(py: Python<'_>, text: &[u8]) {
+    py.detach(|| log::write_text(text));
+}
+
+fn report(log: &Logger) -> Report {
+    let log = log.clone();
+    Box::new(move |py, request, error| {
+        error!(log, "application raised"; "request" => request, "traceback" => traceback(py, error));
+    })
 }
 
 /// What tells the workers that live at a time from each other, and is used again: a name for what each writes, such as the files of
@@ -125,10 +147,13 @@ fn serve(
     let setup = Setup {
         boot,
         slot,
-        channel,
+        site: Some(Membership {
+            channel,
+            exchange_give: inherited.exchange_give,
+            exchange_take: inherited.exchange_take,
+        }),
         listeners: inherited.listeners,
-        exchange_give: inherited.exchange_give,
-        exchange_take: inherited.exchange_take,
+        attention: None,
         access_log,
         scoreboard: inherited.scoreboard,
         terminated,

@@ -1,6 +1,6 @@
 //! The interpreter lock of one Python thread, kept between calls and given back before the thread waits.
 
-use pyo3::{Python, ffi};
+use pyo3::{Python, exceptions::PySystemExit, ffi};
 
 /// A thread's place in the interpreter. Not `Send`: it belongs to the thread that made it.
 pub struct Lock {
@@ -12,7 +12,8 @@ pub struct Lock {
 impl Lock {
     /// Makes the calling thread known to the interpreter. The lock is not held afterwards.
     pub fn new() -> Lock {
-        // SAFETY: the interpreter is initialized and is never finalized; the thread does not hold the lock.
+        // SAFETY: the interpreter is initialized. A worker's is never finalized; a program's ends only after its servers (see
+        // `server`). The thread does not hold the lock.
         let ensured = unsafe { ffi::PyGILState_Ensure() };
         // SAFETY: the lock is held by the line above.
         let state = unsafe { ffi::PyEval_SaveThread() };
@@ -57,6 +58,13 @@ impl Drop for Lock {
         // SAFETY: undoes the PyGILState_Ensure of `new`, on the same thread, with the lock held; it is not held afterwards.
         unsafe { ffi::PyGILState_Release(self.ensured) };
     }
+}
+
+/// Raises SystemExit in the Python code of the thread that `threading.get_ident()` calls `ident`, as soon as it runs some.
+pub fn end_thread(py: Python<'_>, ident: std::ffi::c_ulong) {
+    let exit = py.get_type::<PySystemExit>();
+    // SAFETY: a class of exceptions, which the call takes a reference to; a number that no thread has does nothing. The lock is held.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident as std::ffi::c_long, exit.as_ptr()) };
 }
 
 /// Runs `work`, which knows nothing of Python (`Send` keeps its objects out), without the lock.

@@ -71,6 +71,27 @@ def error_stream(write, number):
     return io.TextIOWrapper(ErrorLog(write, number), "utf-8", "backslashreplace", line_buffering=True)
 
 
+class StandardError(io.TextIOBase):
+    """`environ['wsgi.errors']` in somebody's program: what `sys.stderr` is at the moment, which tests and notebooks replace."""
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        # None in a program without a terminal.
+        return sys.stderr.write(text) if sys.stderr is not None else len(text)
+
+    def flush(self):
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
+def forget_thread():
+    """Takes the calling thread, which ends, out of the list of threads: Python keeps those that it has not started."""
+    with threading._active_limbo_lock:
+        threading._active.pop(threading.get_ident(), None)
+
+
 def name_thread(name):
     """Gives the calling thread a Thread object, like one that Python has started.
 

@@ -1,16 +1,16 @@
 //! The application as the loop calls it.
 
-use std::{os::fd::AsRawFd, sync::Arc};
+use std::sync::Arc;
 
 use ostler_http::RequestHead;
 use ostler_serve::{Application, Gone, Request, Response};
-use ostler_wire::{Boot, FailedCode, channel::fit, log};
+use ostler_wire::{Boot, FailedCode, channel::fit};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,
     types::{PyDict, PyList, PyTuple},
 };
-use slog::{Logger, debug, error, warn};
+use slog::{Logger, debug, warn};
 
 use super::{
     SERVING,
@@ -43,11 +43,26 @@ pub struct Site {
     constant: Py<PyDict>,
     boot: Boot,
     hooks: Option<RequestHooks>,
-    stacks: Stacks,
+    report: Report,
+    /// Of a worker's process.
+    stacks: Option<Stacks>,
     /// With `--reload`.
     pub failed: Option<Py<Failed>>,
     log: Logger,
 }
+
+/// Where goes what is said of the application, and by it.
+pub struct Outlets<'py> {
+    /// `wsgi.errors`
+    pub errors: Bound<'py, PyAny>,
+    pub report: Report,
+    /// Of a worker's process.
+    pub stacks: Option<Stacks>,
+    pub log: Logger,
+}
+
+/// Logs an exception of the application's, with the line of its request.
+pub type Report = Box<dyn Fn(Python<'_>, &str, &PyErr) + Send + Sync>;
 
 /// What one Python thread keeps from call to call.
 pub struct Caller {
@@ -55,27 +70,27 @@ pub struct Caller {
     reusable: Reusable,
 }
 
-/// Writes what the application has written to `wsgi.errors`.
-#[pyfunction]
-fn write_to_log(py: Python<'_>, text: &[u8]) {
-    py.detach(|| log::write_text(text));
+impl Caller {
+    /// Runs `work` with the interpreter lock, and keeps it.
+    pub fn with<T>(&mut self, work: impl FnOnce(Python<'_>) -> T) -> T {
+        self.lock.with(work)
+    }
 }
 
 impl Site {
-    pub fn new(
-        py: Python<'_>,
-        application: Bound<'_, PyAny>,
+    pub fn new<'py>(
+        application: Bound<'py, PyAny>,
         boot: &Boot,
         hooks: Option<RequestHooks>,
-        stacks: Stacks,
-        log: Logger,
+        outlets: Outlets<'py>,
     ) -> PyResult<Site> {
+        let py = application.py();
+        let Outlets { errors, report, stacks, log } = outlets;
         let serving = SERVING.import(py)?;
         let constant = PyDict::new(py);
         constant.set_item("SERVER_SOFTWARE", gunicorn::server_software(boot))?;
         constant.set_item("wsgi.version", (1, 0))?;
-        let errors = (wrap_pyfunction!(write_to_log, py)?, log::place().as_raw_fd());
-        constant.set_item("wsgi.errors", serving.call_method1("error_stream", errors)?)?;
+        constant.set_item("wsgi.errors", errors)?;
         constant.set_item("wsgi.multithread", boot.worker.threads > 1)?;
         constant.set_item("wsgi.multiprocess", boot.workers > 1)?;
         constant.set_item("wsgi.run_once", false)?;
@@ -89,6 +104,7 @@ impl Site {
             constant: constant.unbind(),
             boot: boot.clone(),
             hooks,
+            report,
             stacks,
             failed,
             log,
@@ -202,8 +218,7 @@ impl Site {
     }
 
     fn log_exception(&self, py: Python<'_>, line: Line, error: &PyErr) {
-        error!(self.log, "application raised";
-            "request" => request_line(line), "traceback" => traceback(py, error));
+        (self.report)(py, &request_line(line), error);
     }
 
     /// Names a Python thread. The first is the main thread and keeps its name, which frameworks know.
@@ -246,7 +261,7 @@ impl Application for Site {
     }
 
     fn stacks(&self) -> String {
-        self.stacks.dump()
+        self.stacks.as_ref().map(Stacks::dump).unwrap_or_default()
     }
 
     fn show(&self, failed: FailedCode) {

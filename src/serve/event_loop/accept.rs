@@ -40,7 +40,7 @@ impl Loop {
     }
 
     fn listen_to(&mut self, wanted: Armed) {
-        self.intake.arm(wanted, &self.poll, &self.exchange, &self.shared.log);
+        self.intake.arm(wanted, &self.poll, self.exchange.as_ref(), &self.shared.log);
     }
 
     /// Whether this worker has room for another packet of idle connections, and does not leave it to its siblings.
@@ -68,7 +68,7 @@ impl Loop {
         }
         self.listen_to(Armed::default());
         match Exchange::new(give, take) {
-            Ok(exchange) => self.exchange = exchange,
+            Ok(exchange) => self.exchange = Some(exchange),
             Err(error) => error!(self.shared.log, "exchange lost"; "error" => %error),
         }
         self.intake.inherit(descriptors.collect(), self.clock.now);

@@ -42,6 +42,8 @@ pub(crate) struct Crew<'a, A: Application> {
     event_loop: Mutex<Loop>,
     standby: OnceLock<Thread>,
     python: Vec<Place>,
+    /// The calling thread is wanted.
+    wanted: AtomicBool,
     over: AtomicBool,
 }
 
@@ -71,6 +73,7 @@ impl<'a, A: Application> Crew<'a, A> {
             event_loop: Mutex::new(event_loop),
             standby: OnceLock::new(),
             python,
+            wanted: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
     }
@@ -116,6 +119,10 @@ impl<'a, A: Application> Crew<'a, A> {
             self.lock().add_free_thread(seat);
         }
         while !self.over.load(Acquire) {
+            if self.is_wanted(seat) {
+                self.application.attend(&mut caller);
+                self.application.release(&mut caller);
+            }
             if place.promoted.swap(false, Acquire) {
                 self.work(seat, &mut caller);
                 self.application.release(&mut caller);
@@ -218,6 +225,13 @@ impl<'a, A: Application> Crew<'a, A> {
                     }
                     return Some(Call { work, led });
                 }
+                Step::Wait if seat.is_some_and(|seat| self.is_wanted(seat)) => {
+                    drop(event_loop);
+                    if let Some((_, caller)) = &mut thread {
+                        self.application.attend(caller);
+                    }
+                    event_loop = self.lock();
+                }
                 Step::Wait => {
                     let (mut events, wait) = event_loop.begin_wait();
                     drop(event_loop);
@@ -234,6 +248,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     self.promote(seat);
                     return None;
                 }
+                Step::Attend => self.want(),
                 Step::Explain(seat, what) => self.explain(seat, what),
                 Step::Show(failed) => self.application.show(*failed),
                 Step::Stacks => event_loop.answer_stacks(self.application.stacks()),
@@ -253,6 +268,18 @@ impl<'a, A: Application> Crew<'a, A> {
         let place = &self.python[usize::from(seat)];
         place.promoted.store(true, Release);
         place.thread.wait().0.unpark();
+    }
+
+    /// Has the calling thread look up, wherever it waits.
+    fn want(&self) {
+        self.wanted.store(true, Release);
+        self.python[0].thread.wait().0.unpark();
+        self.shared.wake();
+    }
+
+    /// Whether the thread of this seat is the calling one, and wanted.
+    fn is_wanted(&self, seat: u16) -> bool {
+        self.wanted.load(Relaxed) && seat == 0 && self.wanted.swap(false, AcqRel)
     }
 
     /// Ends all threads.

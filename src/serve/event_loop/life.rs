@@ -31,7 +31,9 @@ impl Loop {
         if !hand_over {
             self.intake.stop_deferring();
         }
-        info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
+        if self.channel.is_some() {
+            info!(self.shared.log, "worker draining"; "within" => ?within, "hand_over" => hand_over);
+        }
         self.life = Life::Leaving { from: self.clock.now + delay, drain };
         self.advance_drain();
     }
@@ -94,18 +96,24 @@ impl Loop {
     }
 
     /// The site stops. A client that has just connected, or has just had an answer, may already have sent its next request. Its connection
-    /// is kept until it has been idle for [`LAST_REQUEST`]. One that has been idle for longer is closed at once.
+    /// is kept until it has been idle for [`Loop::last_request`]. One that has been idle for longer is closed at once.
     fn close_idle_later(&mut self) {
-        let worker = &self.shared.boot.worker;
+        let (worker, last_request) = (&self.shared.boot.worker, self.last_request());
         let idle: Vec<(Token, Instant)> = self
             .connections
             .iter()
             .filter(|connection| connection.idles() && !self.turn.holds(connection.token))
-            .filter_map(|connection| Some((connection.token, connection.idle_since(worker)? + LAST_REQUEST)))
+            .filter_map(|connection| Some((connection.token, connection.idle_since(worker)? + last_request)))
             .collect();
         for (token, due) in idle {
             self.close_idle_at(token, due);
         }
+    }
+
+    /// How long a connection must have been idle before it is closed because the site stops. A server in somebody's program ends when its
+    /// program says so, which waits for that.
+    fn last_request(&self) -> Duration {
+        if self.channel.is_some() { LAST_REQUEST } else { Duration::ZERO }
     }
 
     /// Queues an idle connection for a move. It is served here until it moves.
@@ -152,12 +160,12 @@ impl Loop {
             self.queue_to_move(token);
             return false;
         }
-        let now = self.clock.now;
+        let (now, last_request) = (self.clock.now, self.last_request());
         match self.connection(token) {
             // A request has begun: the worker waits for the rest of it, within the drain's bound.
             Some(Connection { partial: Some(_), .. }) => false,
             Some(connection) if connection.deadline.due().is_none_or(|due| due > now) => {
-                let latest = now + LAST_REQUEST;
+                let latest = now + last_request;
                 let due = connection.deadline.due().map_or(latest, |due| due.min(latest));
                 self.close_idle_at(token, due);
                 self.watch(token, Interest::Read);
@@ -177,9 +185,9 @@ impl Loop {
         }
     }
 
-    /// Tells the master, once, that this worker should be replaced.
+    /// Tells the master, once, that this worker should be replaced. Without a master, nobody would replace it.
     pub(super) fn ask_replacement(&mut self, why: Recycle) {
-        if self.recycling.ask() {
+        if self.channel.is_some() && self.recycling.ask() {
             info!(self.shared.log, "replacement asked for"; "reason" => ?why);
             self.tell(FromWorker::Replace(why));
         }

@@ -1,4 +1,4 @@
-//! What the loop is told: by the master, by SIGTERM, by calls that are under way.
+//! What the loop is told: by the master, by SIGTERM, by its own process, by calls that are under way.
 
 use std::{
     io,
@@ -14,6 +14,7 @@ use slog::{error, warn};
 use super::{Loop, Step};
 use crate::{
     connection::{Backlog, Connection, Phase},
+    life::Life,
     shared::CallNote,
 };
 
@@ -37,11 +38,9 @@ impl Loop {
 
     pub(super) fn read_messages(&mut self) {
         // Two waits may have reported the same message. Once it is read, another read would block.
-        if !is_readable(self.channel.as_fd()) {
-            return;
-        }
+        let Some(channel) = self.channel.as_ref().filter(|channel| is_readable(channel.as_fd())) else { return };
         let logger = self.shared.log.clone();
-        match self.channel.receive_now::<ToWorker>() {
+        match channel.receive_now::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),
             Ok(Some((ToWorker::Drain { within, hand_over, delay, closes }, _))) => {
                 self.intake.expect_to_close(closes);
@@ -66,7 +65,7 @@ impl Loop {
             }
             Ok(None) => {
                 warn!(logger, "the master is gone");
-                let _ = self.poll.forget(&self.channel);
+                let _ = self.poll.forget(channel);
                 self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
             }
             // The application has read it.
@@ -76,17 +75,33 @@ impl Loop {
     }
 
     pub(super) fn terminated(&mut self) {
-        // Two waits may have reported the same signal. Once it is read, another read would block.
-        if is_readable(self.terminated.as_fd()) {
-            let _ = nix::unistd::read(&self.terminated, &mut [0; 64]);
+        take_bytes(self.terminated.as_fd());
+        match self.channel {
+            // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
+            Some(_) => self.ask_replacement(Recycle::Signal),
+            None if self.life == Life::Serving => {
+                self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
+            }
+            None => {}
         }
-        // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
-        self.ask_replacement(Recycle::Signal);
+    }
+
+    /// The calling thread is wanted.
+    pub(super) fn wants_attention(&mut self) {
+        self.attention.iter().for_each(|attention| take_bytes(attention.as_fd()));
+        self.steps.push_back(Step::Attend);
     }
 
     /// Sends the stacks that the master has asked for.
     pub(super) fn answer_stacks(&self, stacks: String) {
         self.tell(FromWorker::Stacks(ostler_wire::channel::fit(&stacks)));
+    }
+}
+
+/// Reads what has woken the loop. Two waits may have reported the same bytes: once they are read, another read would block.
+fn take_bytes(descriptor: BorrowedFd) {
+    if is_readable(descriptor) {
+        let _ = nix::unistd::read(descriptor, &mut [0; 64]);
     }
 }
 

@@ -47,7 +47,7 @@ use ostler_http::h1::Limits;
 use ostler_wire::{Channel, FailedCode, FromWorker, log::syslog::Sender, scoreboard::WorkerState};
 use slog::{debug, error};
 
-use self::setup::Setup;
+use self::setup::{Membership, Setup};
 use crate::{
     calls::{Calls, group::Group, held::Held, queue::Queue},
     connection::{Connection, Interest, Phase, connections::Connections, pool::Pool, work::Work},
@@ -76,6 +76,8 @@ enum Step {
     Leave,
     /// Wake this Python thread: it leads.
     Promote(u16),
+    /// The calling thread is wanted.
+    Attend,
     /// Log what this Python thread is doing, for the reason given.
     Explain(u16, &'static str),
     /// Answer the master's question for stacks.
@@ -108,7 +110,8 @@ pub(crate) struct Loop {
     connections: Connections,
     intake: Intake,
     idle: Idle,
-    exchange: Exchange,
+    /// None without a site.
+    exchange: Option<Exchange>,
     handover: Handover,
     spread: Spread,
     /// Requests that are complete, oldest first.
@@ -121,8 +124,10 @@ pub(crate) struct Loop {
     group: Group,
     life: Life,
     recycling: Recycling,
-    channel: Channel,
+    /// None without a site.
+    channel: Option<Channel>,
     terminated: OwnedFd,
+    attention: Option<OwnedFd>,
     access_log: AccessLog,
     /// Limits the log lines about single clients.
     client_lines: ClientLines,
@@ -140,6 +145,12 @@ impl Loop {
         }
         let syslog = shared.boot.logging.syslog.as_ref().filter(|syslog| syslog.access);
         let syslog = syslog.map(|syslog| Sender::new(syslog, "access"));
+        let (channel, exchange) = match setup.site {
+            Some(Membership { channel, exchange_give, exchange_take }) => {
+                (Some(channel), Some(Exchange::new(exchange_give, exchange_take)?))
+            }
+            None => (None, None),
+        };
         let event_loop = Loop {
             limits: Limits {
                 line: worker.limit_request_line as usize,
@@ -159,7 +170,7 @@ impl Loop {
             connections: Connections::default(),
             intake: Intake::new(setup.listeners, most_connections, clock.now),
             idle: Idle::default(),
-            exchange: Exchange::new(setup.exchange_give, setup.exchange_take)?,
+            exchange,
             handover: Handover::new(most_connections, clock.now),
             spread: Spread::default(),
             queue: Queue::default(),
@@ -167,10 +178,11 @@ impl Loop {
             pool: Pool::default(),
             scratch: vec![0; exchange::PACKET],
             group: Group::new(clock.now),
-            life: Life::Waiting,
+            life: if channel.is_some() { Life::Waiting } else { Life::Serving },
             recycling: Recycling::new(worker, clock.now),
-            channel: setup.channel,
+            channel,
             terminated: setup.terminated,
+            attention: setup.attention,
             access_log: AccessLog::new(worker, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
@@ -178,8 +190,13 @@ impl Loop {
             shared: shared.clone(),
         };
         event_loop.poll.watch(&shared.alarm, EventSource::Alarm, EpollFlags::EPOLLIN)?;
-        event_loop.poll.watch(&event_loop.channel, EventSource::Master, EpollFlags::EPOLLIN)?;
+        if let Some(channel) = &event_loop.channel {
+            event_loop.poll.watch(channel, EventSource::Master, EpollFlags::EPOLLIN)?;
+        }
         event_loop.poll.watch(&event_loop.terminated, EventSource::Terminated, EpollFlags::EPOLLIN)?;
+        if let Some(attention) = &event_loop.attention {
+            event_loop.poll.watch(attention, EventSource::Attention, EpollFlags::EPOLLIN)?;
+        }
         let slot = shared.slot();
         slot.since.store(event_loop.clock.milliseconds(), Relaxed);
         slot.enter(WorkerState::Booting);
@@ -187,9 +204,9 @@ impl Loop {
         Ok(event_loop)
     }
 
-    /// Sends a message to the master. If the master has ended, the channel reports that soon.
+    /// Sends a message to the master, if there is one. If it has ended, the channel reports that soon.
     fn tell(&self, message: FromWorker) {
-        if let Err(error) = self.channel.send_now(&message) {
+        if let Some(Err(error)) = self.channel.as_ref().map(|channel| channel.send_now(&message)) {
             debug!(self.shared.log, "could not tell the master"; "error" => %error);
         }
     }
@@ -270,9 +287,10 @@ impl Loop {
             EventSource::Listener(listener) => self.accept(listener),
             EventSource::Waiting => self.take_moved(),
             EventSource::Idle => self.take_idle(),
-            EventSource::Room => self.handover.room_again(&self.exchange, &self.poll),
+            EventSource::Room => self.room_again(),
             EventSource::Master => self.read_messages(),
             EventSource::Terminated => self.terminated(),
+            EventSource::Attention => self.wants_attention(),
             EventSource::Alarm => self.read_notes(),
         }
     }

@@ -48,17 +48,25 @@ impl Loop {
 
     /// Gives a packet of idle connections that are to move; `false` if there is nothing to do.
     pub(super) fn give_idle(&mut self) -> bool {
-        let moved =
-            self.handover.give_idle(&self.exchange, &mut self.connections, &self.poll, &self.shared, self.clock.now);
+        let Some(exchange) = &self.exchange else { return false };
+        let moved = self.handover.give_idle(exchange, &mut self.connections, &self.poll, &self.shared, self.clock.now);
         let any = moved.is_some();
         moved.into_iter().flatten().for_each(|token| self.close(token));
         any
     }
 
+    /// The exchange may have room for idle connections again.
+    pub(super) fn room_again(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            self.handover.room_again(exchange, &self.poll);
+        }
+    }
+
     /// Moves a connection whose next request has come but was not parsed yet; `false` if it has to stay.
     pub(super) fn give(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.peek(token) else { return true };
-        let given = handover::give_waiting(connection, &self.exchange, &self.shared);
+        let Some(exchange) = &self.exchange else { return false };
+        let given = handover::give_waiting(connection, exchange, &self.shared);
         if given {
             self.close(token);
         }
@@ -134,7 +142,8 @@ impl Loop {
     }
 
     fn take(&mut self, from: impl Fn(&Exchange, &mut [u8]) -> io::Result<Option<Taken>>) -> bool {
-        let taken = from(&self.exchange, &mut self.scratch);
+        let Some(exchange) = &self.exchange else { return false };
+        let taken = from(exchange, &mut self.scratch);
         let moved = self.handover.received(taken, &self.shared, self.clock.now);
         let any = moved.is_some();
         moved.into_iter().flatten().for_each(|moved| self.adopt(moved));

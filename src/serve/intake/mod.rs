@@ -245,7 +245,7 @@ impl Intake {
 
     /// Listens to these sources, and to no others. Where several workers listen, the kernel wakes the one that has listened for longest,
     /// of those that sleep.
-    pub fn arm(&mut self, wanted: Armed, poll: &Poll, exchange: &Exchange, log: &Logger) {
+    pub fn arm(&mut self, wanted: Armed, poll: &Poll, exchange: Option<&Exchange>, log: &Logger) {
         let listen = |wanted: bool, descriptor: BorrowedFd, source: EventSource| {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
             let changed = if wanted { poll.watch(descriptor, source, flags) } else { poll.forget(descriptor) };
@@ -259,6 +259,7 @@ impl Intake {
                 listen(wanted.newcomers, listener.as_fd(), EventSource::Listener(index as u16));
             }
         }
+        let Some(exchange) = exchange else { return };
         if wanted.waiting != before.waiting {
             listen(wanted.waiting, exchange.waiting.taking(), EventSource::Waiting);
         }

@@ -30,8 +30,10 @@ pub(crate) enum EventSource {
     Room,
     /// The master has sent a message.
     Master,
-    /// SIGTERM came.
+    /// The worker is to end.
     Terminated,
+    /// The calling thread is wanted.
+    Attention,
     /// Another thread has something for the loop.
     Alarm,
 }
@@ -49,6 +51,7 @@ impl EventSource {
             EventSource::Master => special(u32::MAX - 3),
             EventSource::Terminated => special(u32::MAX - 4),
             EventSource::Alarm => special(u32::MAX - 5),
+            EventSource::Attention => special(u32::MAX - 6),
         };
         u64::from(token.place) | u64::from(token.serial) << 32
     }
@@ -63,6 +66,7 @@ impl EventSource {
             (SPECIAL, place) if place == u32::MAX - 3 => EventSource::Master,
             (SPECIAL, place) if place == u32::MAX - 4 => EventSource::Terminated,
             (SPECIAL, place) if place == u32::MAX - 5 => EventSource::Alarm,
+            (SPECIAL, place) if place == u32::MAX - 6 => EventSource::Attention,
             (SPECIAL, place) => EventSource::Listener(place as u16),
             _ => EventSource::Connection(token),
         }
@@ -168,6 +172,7 @@ mod tests {
             EventSource::Master,
             EventSource::Terminated,
             EventSource::Alarm,
+            EventSource::Attention,
         ];
         for source in sources {
             assert_eq!(EventSource::of(&source.event(EpollFlags::EPOLLIN)), source);

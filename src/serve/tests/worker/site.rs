@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_serve::{LoopEnd, Setup};
+use ostler_serve::{LoopEnd, Membership, Setup};
 use ostler_wire::{
     Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, scoreboard::Scoreboard,
 };
@@ -88,10 +88,13 @@ impl Site {
         let setup = Setup {
             boot: self.boot(),
             slot: slot as u16,
-            channel: theirs,
             listeners: vec![self.listener.try_clone().unwrap().into()],
-            exchange_give: self.exchange.0.try_clone().unwrap(),
-            exchange_take: self.exchange.1.try_clone().unwrap(),
+            site: Some(Membership {
+                channel: theirs,
+                exchange_give: self.exchange.0.try_clone().unwrap(),
+                exchange_take: self.exchange.1.try_clone().unwrap(),
+            }),
+            attention: None,
             // Never readable: the writing end would have to close for that, and it lives as long as the process.
             terminated: {
                 std::mem::forget(_writer);

@@ -1,0 +1,151 @@
+"""The settings of the daemon, as `ostler.serve` takes them. `make man` writes this file from src/daemon/options/table.rs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+
+class Settings(TypedDict, total=False):
+    config: str | int | float
+    """Read settings from this file: TOML, or Python as gunicorn has it."""
+    bind: str | int | Sequence[str | int]
+    """Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd."""
+    workers: str | int | float
+    """Worker processes."""
+    threads: str | int | float
+    """Python threads of each worker that call the application."""
+    python: str | int | float
+    """The interpreter, or the directory of a virtual environment."""
+    chdir: str | int | float
+    """Change to this directory first."""
+    pythonpath: str | int | Sequence[str | int]
+    """Put these on sys.path as well, separated by commas."""
+    env: Mapping[str, str]
+    """Set a variable of the application's environment; may be repeated."""
+    preload: Literal["auto", "on", "off"] | bool
+    """Import the application before forking workers."""
+    warm_up: str | int | float
+    """Ask the application for this page before forking workers."""
+    worker_class: str | int | float
+    """Taken for gunicorn's users: sync and gthread mean the same, gevent means many threads."""
+    reload: bool
+    """Reload when a file of the site changes, for development."""
+    reload_engine: Literal["auto", "inotify", "poll"]
+    """How --reload learns of changes."""
+    reload_extra_file: str | int | Sequence[str | int]
+    """Files or patterns that --reload looks at beside the modules."""
+    boot_timeout: str | int | float
+    """How long an import, and then each worker's start, may take."""
+    timeout: str | int | float
+    """How long a request may stay in the application; 0 for no bound."""
+    slow_request: str | int | float
+    """Log the Python stacks of a request that takes longer; 0 for never."""
+    graceful_timeout: str | int | float
+    """How long the requests of a worker that stops may take to finish."""
+    drain_delay: str | int | float
+    """Go on accepting for this long after a TERM."""
+    keep_previous: bool
+    """Do not keep the last generation ready for `ostler rollback`."""
+    max_requests: str | int | float
+    """Replace a worker after this many requests; 0 for never."""
+    max_requests_jitter: str | int | float
+    """Add up to this many requests, at random for each worker, so that not all are replaced at once."""
+    max_memory: str | int | float
+    """Replace a worker that has more private memory; 0 for never."""
+    max_age: str | int | float
+    """Replace a worker after this time; 0 for never."""
+    max_queue_time: str | int | float
+    """Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never."""
+    keep_alive: str | int | float
+    """How long a connection may idle between requests; 0 closes after each."""
+    header_timeout: str | int | float
+    """How long a client may take to send a request's head; 0 for no bound."""
+    body_timeout: str | int | float
+    """How long a client may pause within a request's body; 0 for no bound."""
+    write_timeout: str | int | float
+    """How long a client may pause in taking a response; 0 for no bound."""
+    min_rate: str | int | float
+    """Give up a body or response that is slower than this many bytes a second; 0 for no bound."""
+    request_buffering: bool
+    """Call the application before the body has arrived."""
+    body_memory: str | int | float
+    """Keep a body of up to this size in memory, a larger one in a file."""
+    spool_directory: str | int | float
+    """Where large bodies are kept, in files without a name."""
+    spool_limit: str | int | float
+    """The most bytes of bodies that one worker keeps in files; 0 for no bound."""
+    root_path: str | int | float
+    """The path that the site is mounted at: SCRIPT_NAME."""
+    header_map: Literal["drop", "refuse", "dangerous"]
+    """What to do with header names that hold _."""
+    limit_request_line: str | int | float
+    """The longest request line; 0: only --limit-request-head bounds it."""
+    limit_request_fields: str | int | float
+    """The most header fields of a request; 0: only --limit-request-head bounds them."""
+    limit_request_field_size: str | int | float
+    """The longest header field; 0: only --limit-request-head bounds it."""
+    limit_request_head: str | int | float
+    """The longest head of a request: its request line and all of its fields."""
+    limit_request_body: str | int | float
+    """The largest body of a request; 0 for no bound."""
+    worker_connections: str | int | float
+    """The most connections of one worker; 0 for no bound."""
+    backlog: str | int | float
+    """The most connections that may wait to be accepted."""
+    forwarded_allow_ips: str | int | Sequence[str | int]
+    """Proxies whose --forwarded-fields are believed."""
+    forwarded_fields: str | int | Sequence[str | int]
+    """Which fields of those proxies are believed."""
+    proxy_protocol: Literal["off", "auto", "v1", "v2"] | bool
+    """Expect a PROXY header, version 1 or 2."""
+    proxy_allow_from: str | int | Sequence[str | int]
+    """Who sends the PROXY header."""
+    server_header: str | int | float
+    """The Server field of responses; empty for none."""
+    sendfile: bool
+    """Do not let the kernel send the files of wsgi.file_wrapper."""
+    strict_application: bool
+    """Hold the application to the letter of PEP 3333, for development."""
+    error_logfile: str | int | float
+    """The error log; - for standard error."""
+    log_level: Literal["debug", "info", "warning", "error", "critical"]
+    """The lowest level that is logged."""
+    access_logfile: str | int | float
+    """The access log; - for standard output."""
+    access_logformat: str | int | float
+    """The form of a line of the access log: gunicorn's atoms, or json."""
+    access_log_skip: str | int | Sequence[str | int]
+    """Leave requests for these paths out of the access log: /health, /static/*."""
+    access_log_slow: str | int | float
+    """Leave requests out of the access log that take less than this, from their first byte to the end of their response."""
+    capture_output: bool
+    """Send what the application prints to the error log."""
+    log_config: str | int | float
+    """Configure Python's logging by this file, as gunicorn does."""
+    log_config_json: str | int | float
+    """The same by a file in the form of logging.config.dictConfig, as JSON."""
+    logger_class: str | int | float
+    """A class of gunicorn's kind that writes both logs, as module.Class."""
+    name: str | int | float
+    """What the processes and the control socket are called."""
+    control: str | int | float
+    """The control socket; off for none."""
+    control_mode: str | int | float
+    """The file mode of the control socket: who else may ask for status."""
+    control_group: str | int | float
+    """The group of the control socket, by name or id; its members may ask for status."""
+    pid: str | int | float
+    """Write the master's process id there."""
+    user: str | int | float
+    """Run the application as this user, by name or id."""
+    group: str | int | float
+    """Run the application as this group, by name or id."""
+    new_privileges: bool
+    """Let the application of another user gain privileges by set-user-ID programs."""
+    umask: str | int | float
+    """The file mode mask of the application and of Unix sockets."""
+    daemon: bool
+    """Go into the background once the site is being served."""
+
+
+# Their flags turn them off.
+ON_BY_DEFAULT = frozenset({"keep_previous", "request_buffering", "sendfile"})
