@@ -36,10 +36,16 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What is looked at is there, and is not as it should be. Monitors know this code for a warning.
+    pub const DEGRADED: Exit = Exit::Internal;
+
     /// Every code, in order, with what it means; for the man page.
     pub const MEANINGS: [(Exit, &str); 10] = [
         (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
-        (Exit::Internal, "A defect of ostler, or something that no other code says."),
+        (
+            Exit::Internal,
+            "A defect of ostler, or something that no other code says; of `ostler status`, that the site has a problem, which it names.",
+        ),
         (Exit::Usage, "The command line, the environment or the settings file says something that cannot be."),
         (Exit::NotRunning, "A control command found no running ostler at its socket."),
         (

@@ -61,6 +61,7 @@ mod limits_are_named;
 mod logs_reach_a_syslog;
 mod mistakes_are_explained;
 mod numbers_reach_a_statsd;
+mod status_says_what_is_wrong;
 mod systemd_hears_the_truth;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;

@@ -7,6 +7,10 @@ from typing import Literal, TypedDict
 class Settings(TypedDict, total=False):
     config: str | int | float
     """Read settings from this file: TOML, or Python as gunicorn has it."""
+    paste: str | int | float
+    """Serve the application NAME, or main, of this file of Paste Deploy."""
+    paste_global: Mapping[str, str]
+    """Set a variable of the file of --paste, as if it stood in [DEFAULT]; may be repeated."""
     bind: str | int | Sequence[str | int]
     """Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd."""
     workers: str | int | float
@@ -99,6 +103,10 @@ class Settings(TypedDict, total=False):
     """Expect a PROXY header, version 1 or 2."""
     proxy_allow_from: str | int | Sequence[str | int]
     """Who sends the PROXY header."""
+    protocol: Literal["http", "uwsgi"]
+    """What is spoken where --bind does not say it."""
+    uwsgi_allow_from: str | int | Sequence[str | int]
+    """Who may speak the uwsgi protocol."""
     server_header: str | int | float
     """The Server field of responses; empty for none."""
     sendfile: bool
@@ -109,6 +117,18 @@ class Settings(TypedDict, total=False):
     """The error log; - for standard error."""
     log_level: Literal["debug", "info", "warning", "error", "critical"]
     """The lowest level that is logged."""
+    log_format: Literal["text", "json", "journald", "syslog"]
+    """The form of the error log."""
+    log_syslog: bool
+    """Send the error log and the access log to --log-syslog-to, too."""
+    log_syslog_to: str | int | float
+    """Where the syslog is: unix:///dev/log, udp://host:port or tcp://host:port."""
+    log_syslog_prefix: str | int | float
+    """What the syslog knows the site by."""
+    log_syslog_facility: str | int | float
+    """The facility of the syslog's messages: user, daemon, local0 and so on."""
+    disable_redirect_access_to_syslog: bool
+    """With --log-syslog, do not send the access log."""
     access_logfile: str | int | float
     """The access log; - for standard output."""
     access_logformat: str | int | float
@@ -125,6 +145,14 @@ class Settings(TypedDict, total=False):
     """The same by a file in the form of logging.config.dictConfig, as JSON."""
     logger_class: str | int | float
     """A class of gunicorn's kind that writes both logs, as module.Class."""
+    statsd_host: str | int | float
+    """Send numbers to a statsd at host:port or unix:path."""
+    statsd_prefix: str | int | float
+    """Stands before the names that --statsd-host is sent."""
+    dogstatsd_tags: str | int | float
+    """Tags for each number that --statsd-host is sent, separated by commas."""
+    enable_backlog_metric: bool
+    """Send gunicorn.backlog to --statsd-host, too."""
     name: str | int | float
     """What the processes and the control socket are called."""
     control: str | int | float

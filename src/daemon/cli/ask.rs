@@ -36,14 +36,26 @@ pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<E
         while let Ok(Some(_)) = channel.receive::<Reply>() {}
     }
     match (command, view) {
-        (Command::Status, View::Text) => report::print(&status(&text)?.table()),
-        (Command::Status, View::Json) => report::print(&report::escaped_json(&format!("{}\n", text.trim_end()))),
+        (Command::Status, View::Text) => {
+            let status = status(&text)?;
+            report::print(&status.table())?;
+            Ok(health(&status))
+        }
+        (Command::Status, View::Json) => {
+            report::print(&report::escaped_json(&format!("{}\n", text.trim_end())))?;
+            status(&text).map(|status| health(&status))
+        }
         (Command::Status, View::Ready) => match status(&text)?.readiness() {
             Ok(ready) => report::print(&format!("ready: {ready}\n")),
             Err(why) => Err(Failure::new(Exit::Refused, format!("not ready: {why}"))),
         },
         _ => report::print(&format!("{}\n", text.trim_end())),
     }
+}
+
+/// What the exit status tells a monitor.
+pub fn health(status: &Status) -> Exit {
+    if status.problems.is_empty() { Exit::Success } else { Exit::DEGRADED }
 }
 
 /// What a master says of itself.

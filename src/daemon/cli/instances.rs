@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ask::ask_for_status;
+use super::ask::{ask_for_status, health};
 use crate::{
     exit::{Exit, Failure},
     master::status::Status,
@@ -19,7 +19,7 @@ pub fn answering(found: Vec<(String, PathBuf)>) -> Vec<(String, PathBuf, Result<
     asked.filter(|(_, _, status)| runs(status)).collect()
 }
 
-/// Prints a line for each.
+/// Prints a line for each, and says whether all of those that answer are in good order.
 pub fn list(instances: &[(String, PathBuf, Result<Status, Failure>)]) -> Result<Exit, Failure> {
     let width = instances.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
     let line = |name: &String, status: &Result<Status, Failure>| match status {
@@ -27,5 +27,8 @@ pub fn list(instances: &[(String, PathBuf, Result<Status, Failure>)]) -> Result<
         Err(why) => format!("{name:width$}  {}\n", why.message),
     };
     let lines: String = instances.iter().map(|(name, _, status)| line(name, status)).collect();
-    report::print(&(lines + "`ostler status --name NAME` tells more of one.\n"))
+    report::print(&(lines + "`ostler status --name NAME` tells more of one.\n"))?;
+    let ill = |status: &Status| health(status) == Exit::DEGRADED;
+    let degraded = instances.iter().any(|(_, _, status)| status.as_ref().is_ok_and(ill));
+    Ok(if degraded { Exit::DEGRADED } else { Exit::Success })
 }

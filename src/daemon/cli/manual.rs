@@ -23,7 +23,7 @@ const DESCRIPTION: [&str; 4] = [
 const CONTROL: &str = "All but check, settings, migrate and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. The number that \
                        scale sets, at most 512, holds until a reload or an upgrade, which take --workers again.";
 
-const STATUS: &str = "status shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \
+const STATUS: &str = "status begins with what is wrong, each in a line that begins with an exclamation mark, and ends with 1 if there is something. It shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \
                       once; working; busy: all of its threads are in calls; draining); its AGE; how many REQUESTS it has answered, \
                       and of these how many ERRORS (5xx); OPEN connections; QUEUED requests, which wait for a thread; memory \
                       SHARED with other processes and PRIVATE; and what it is DOING, with how long each call has lasted. `workers \

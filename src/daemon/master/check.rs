@@ -25,6 +25,7 @@ use crate::{
     },
     settings::{LogTarget, Settings},
     sys::{
+        clock::Moment,
         descriptors,
         pidfd::PidFd,
         process::{self, Ending},
@@ -62,7 +63,7 @@ fn boot(settings: &Settings) -> Result<Loaded, Failure> {
     let (pid, held, mut line) = spawn::template(settings, &logs)?;
     let plan =
         Plan { application: settings.boot.application.clone(), boot_timeout: settings.boot_timeout, ..Plan::default() };
-    let mut generation = Generation::new(Number(1), Vec::new());
+    let mut generation = Generation::new(Number(1), Vec::new(), Moment::now());
     generation.plan = plan;
     let outcome = send_boot(settings, &mut line).and_then(|()| hear(&mut line, &mut generation, &held));
     if !matches!(outcome, Ok(Outcome::End)) {

@@ -43,6 +43,9 @@ pub struct Generation {
     pub number: Number,
     /// How far it has come.
     pub stage: Stage,
+    /// Since when.
+    #[serde(default = "Moment::now")]
+    pub since: Moment,
     /// What its settings say; empty until the template is spawned.
     pub plan: Plan,
     /// Its template.
@@ -101,10 +104,11 @@ impl Decision {
 
 impl Generation {
     /// One whose template is yet to be started.
-    pub fn new(number: Number, waiting: Vec<Asker>) -> Generation {
+    pub fn new(number: Number, waiting: Vec<Asker>, now: Moment) -> Generation {
         Generation {
             number,
             stage: Stage::Booting,
+            since: now,
             plan: Plan::default(),
             template: Template::Awaited,
             template_stopped: None,
@@ -116,6 +120,11 @@ impl Generation {
             backoff: Backoff::NONE,
             waiting,
         }
+    }
+
+    /// Its next stage begins.
+    pub fn enter(&mut self, stage: Stage, now: Moment) {
+        (self.stage, self.since) = (stage, now);
     }
 
     /// The template runs and imports.

@@ -4,7 +4,7 @@
 //! boots takes over only when all of it is ready: before that moment anything that goes wrong with it discards it
 //! whole, and the one that serves goes on. If the very first is discarded, no other serves, and the master ends.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,11 +51,25 @@ pub struct State {
     /// The commands whose generation serves, and that wait until the one before accepts no more.
     #[serde(default)]
     switched: Vec<Switched>,
+    /// The last reload, if nothing came of it.
+    #[serde(default)]
+    failed_reload: Option<FailedReload>,
     /// The commands that wait for the end.
     stopping: Vec<Asker>,
     /// The changes of files that were heard of (`--reload`).
     #[serde(default)]
     changed: BTreeMap<PathBuf, i64>,
+}
+
+/// A generation that was to take over and was discarded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailedReload {
+    /// Its number.
+    pub generation: Number,
+    /// A sentence.
+    pub why: String,
+    /// When it was discarded.
+    pub at: Moment,
 }
 
 /// The life of the master.
@@ -90,6 +104,7 @@ impl State {
             strangers: Vec::new(),
             recovery: Backoff::NONE,
             switched: Vec::new(),
+            failed_reload: None,
             stopping: Vec::new(),
             changed: BTreeMap::new(),
         }
@@ -111,6 +126,16 @@ impl State {
     /// The one that the site runs on.
     pub fn serving(&self) -> Option<&Generation> {
         self.generations.iter().find(|generation| generation.stage == Stage::Serving)
+    }
+
+    /// The last reload, if nothing came of it.
+    pub fn failed_reload(&self) -> Option<&FailedReload> {
+        self.failed_reload.as_ref()
+    }
+
+    /// In what time a new template is started, if the one of the serving generation is lost.
+    pub fn recovers_in(&self, now: Moment) -> Option<Duration> {
+        self.template_lost().then(|| self.recovery.until - now)
     }
 
     /// When [`Event::Tick`] is due.
@@ -247,7 +272,7 @@ impl State {
 
     fn boot(&mut self, waiting: Vec<Asker>, like: Option<Number>, decision: &mut Decision) {
         self.last = Number(self.last.0 + 1);
-        self.generations.push(Generation::new(self.last, waiting));
+        self.generations.push(Generation::new(self.last, waiting, decision.now));
         decision.note(Note::Booting(self.last));
         decision.act(Action::Boot { generation: self.last, like });
     }
@@ -255,7 +280,7 @@ impl State {
     /// A generation that boots comes to nothing. None of its workers has ever accepted a connection.
     fn discard(&mut self, number: Number, failure: Failure, decision: &mut Decision) {
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
-        generation.stage = Stage::Draining;
+        generation.enter(Stage::Draining, decision.now);
         // An engine of another release says the same itself.
         let hint = if failure.message.contains("`ostler upgrade`") { "" } else { generation.hint() };
         let failure = Failure { message: format!("{}{hint}", failure.message), ..failure };
@@ -267,6 +292,7 @@ impl State {
         if let Some(serving) = self.serving() {
             decision.act(Action::Show(serving.number, shown));
         }
+        self.failed_reload = Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
             self.refuse_waiting(decision);

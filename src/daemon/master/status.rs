@@ -18,6 +18,8 @@ use super::{
 };
 use crate::sys::{clock::Moment, diag};
 
+mod health;
+
 /// All of it. Times are seconds, memory is bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -32,6 +34,15 @@ pub struct Status {
     pub queues: Vec<Queue>,
     /// In the order of their numbers.
     pub generations: Vec<GenerationStatus>,
+    /// What is not as it should be, a sentence each; the worst first.
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// The last reload, if nothing came of it.
+    #[serde(default)]
+    pub failed_reload: Option<FailedReloadStatus>,
+    /// In what time a new template is started, if the one of the serving generation is lost.
+    #[serde(default)]
+    pub recovers_in: Option<f64>,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
     /// How many generations after the first came to serve (`success`), or were discarded (`failure`).
@@ -57,6 +68,17 @@ pub struct Queue {
     pub room: Option<u32>,
 }
 
+/// A reload of which nothing came.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FailedReloadStatus {
+    /// The generation that was discarded.
+    pub generation: u32,
+    /// Why: a sentence.
+    pub reason: String,
+    /// Since then.
+    pub age: f64,
+}
+
 /// One generation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct GenerationStatus {
@@ -64,6 +86,9 @@ pub struct GenerationStatus {
     pub generation: u32,
     /// `booting`, `serving`, `draining` (its workers end) or `kept` (they have ended, and its template waits for a roll-back).
     pub stage: String,
+    /// For how long it has been.
+    #[serde(default)]
+    pub since: f64,
     /// How many workers it should have.
     pub wanted: u16,
     /// How many of them serve, or would.
@@ -95,6 +120,9 @@ pub struct WorkerStatus {
     pub replaced: Option<String>,
     /// Since it became ready.
     pub age: Option<f64>,
+    /// In what time its boot or its drain is ended.
+    #[serde(default)]
+    pub ends_in: Option<f64>,
     /// What its Python threads are doing.
     pub doing: Vec<RequestStatus>,
     /// What holds up all of it, and for how long, if it makes no progress.
@@ -119,6 +147,7 @@ pub struct RequestStatus {
 impl Status {
     /// As it is now.
     pub fn gather(state: &State, performer: &Performer) -> Status {
+        let now = Moment::now();
         let generation = |generation: &Generation| {
             GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
         };
@@ -128,13 +157,21 @@ impl Status {
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
             queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
             generations: state.generations().iter().map(generation).collect(),
+            problems: Vec::new(),
+            failed_reload: state.failed_reload().map(|failed| FailedReloadStatus {
+                generation: failed.generation.0,
+                reason: failed.why.clone(),
+                age: (now - failed.at).as_secs_f64(),
+            }),
+            recovers_in: state.recovers_in(now).map(|pause| pause.as_secs_f64()),
             restarts: performer.restarts.clone(),
             reloads: performer.reloads.clone(),
-            memory_age: performer.sampling.taken().map(|taken| (Moment::now() - taken).as_secs_f64()),
+            memory_age: performer.sampling.taken().map(|taken| (now - taken).as_secs_f64()),
             longest_turn: performer.turns.longest(),
             metrics: Series::new(),
         };
         status.metrics = metrics::series(&status, &performer.totals);
+        status.problems = health::problems(&status);
         status
     }
 
@@ -162,14 +199,25 @@ impl Status {
             }
             None => "no generation".into(),
         };
-        format!("{how}, on {}, master {}", self.addresses.join(" and "), self.pid)
+        let problems = match self.problems.len() {
+            0 => String::new(),
+            1 => "; 1 problem".into(),
+            several => format!("; {several} problems"),
+        };
+        format!("{how}, on {}, master {}{problems}", self.addresses.join(" and "), self.pid)
     }
 
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!("ostler {}, master {}, {}\n", self.version, self.pid, self.addresses.join(", "));
+        for problem in &self.problems {
+            text += &format!("! {}\n", printable(problem));
+        }
         for (address, queue) in self.addresses.iter().zip(&self.queues) {
-            if let Queue { waiting: Some(waiting @ 1..), room: Some(room) } = queue {
+            let told = self.problems.iter().any(|problem| problem.starts_with(&format!("{address}: ")));
+            if let Queue { waiting: Some(waiting @ 1..), room: Some(room) } = queue
+                && !told
+            {
                 text += &format!("{address}: {waiting} wait to be accepted, of at most {room}\n");
             }
         }
@@ -218,6 +266,7 @@ impl GenerationStatus {
         GenerationStatus {
             generation: generation.number.0,
             stage: stage.into(),
+            since: (Moment::now() - generation.since).as_secs_f64(),
             wanted: generation.wanted,
             ready: generation.slots.count(Worker::serves),
             crashed: team.map_or(0, |team| team.crashes.count),
@@ -246,6 +295,9 @@ impl GenerationStatus {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         write!(text, "generation {} {}, {} of {} workers", self.generation, self.stage, self.ready, self.wanted)?;
+        if matches!(self.stage.as_str(), "booting" | "draining") {
+            write!(text, " for {}", age(self.since))?;
+        }
         text.push_str(&self.trouble());
         if let Some(pid) = self.template {
             write!(text, "; template {pid}")?;
@@ -299,12 +351,18 @@ impl WorkerStatus {
             pid: worker.pid,
             state: state.into(),
             replaced: worker.asked.map(|why| why.to_string()),
+            ends_in: worker.deadline.map(|deadline| (deadline - now).as_secs_f64()),
             age: worker.ready.map(|ready| (now - ready).as_secs_f64()),
             doing: board.map(threads).unwrap_or_default(),
             stuck: stuck(worker, now),
             memory: worker.pid.and_then(|pid| sampling.of(pid)),
             counts: slot.map(counts).unwrap_or_default(),
         }
+    }
+
+    /// Whether clients are answered by it.
+    fn answers(&self) -> bool {
+        self.stuck.is_none() && matches!(self.state.as_str(), "idle" | "working" | "busy")
     }
 
     /// One of its counts.
@@ -315,9 +373,10 @@ impl WorkerStatus {
     fn row(&self) -> [String; 11] {
         let dash = || "-".to_owned();
         let memory = |part: fn(Memory) -> u64| self.memory.map_or_else(dash, |memory| size(part(memory)));
-        let state = match &self.replaced {
-            Some(why) => format!("{} ({why})", self.state),
-            None => self.state.clone(),
+        let left = self.ends_in.filter(|_| self.state == "draining").map(|left| format!("{} left", age(left)));
+        let state = match self.replaced.iter().cloned().chain(left).collect::<Vec<_>>().join(", ") {
+            why if why.is_empty() => self.state.clone(),
+            why => format!("{} ({why})", self.state),
         };
         let doing: Vec<_> = self
             .stuck

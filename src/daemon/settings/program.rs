@@ -242,7 +242,8 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
                 return refuse(&format!("expected {}, found {kind}", setting.value));
             }
             let sockets = ["bind", "statsd_host", "syslog_addr"].contains(&key.as_str());
-            let names_socket = sockets && value.texts.iter().any(|text| text.contains("unix:") || text.contains(":///"));
+            let names_socket =
+                sockets && value.texts.iter().any(|text| text.contains("unix:") || text.contains(":///"));
             if weak && (ROOTS.contains(&key.as_str()) || names_socket) && value.texts != ["-"] {
                 let flag = setting.flag();
                 return refuse(&format!(

@@ -141,7 +141,7 @@ impl Generation {
 
     /// The master stops: all workers end, and no other takes their connections.
     pub fn stop(&mut self, how: Stop, decision: &mut Decision) {
-        self.stage = Stage::Draining;
+        self.enter(Stage::Draining, decision.now);
         let (number, plan) = (self.number, &self.plan);
         for worker in self.slots.iter_mut() {
             match (worker.stage, how) {

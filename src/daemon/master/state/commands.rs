@@ -47,7 +47,7 @@ impl State {
         let Some(generation) = self.staged(Stage::Kept).filter(loaded) else {
             return refuse(asker, "there is no previous generation to go back to", decision);
         };
-        generation.stage = Stage::Booting;
+        generation.enter(Stage::Booting, decision.now);
         generation.wanted = wanted;
         generation.backoff = Backoff::NONE;
         generation.waiting.extend(asker);

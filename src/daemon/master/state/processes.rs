@@ -171,7 +171,7 @@ impl State {
                 self.discard(number, failure, decision);
             }
             Stage::Serving => decision.note(Note::TemplateLost(number, exit)),
-            Stage::Kept => generation.stage = Stage::Draining,
+            Stage::Kept => generation.enter(Stage::Draining, decision.now),
             Stage::Draining => {}
         }
     }

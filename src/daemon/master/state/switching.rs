@@ -35,10 +35,11 @@ impl State {
         let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
-        self.generations[new].stage = Stage::Serving;
+        self.generations[new].enter(Stage::Serving, decision.now);
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
+        self.failed_reload = None;
         decision.act(Action::TakeOver(number));
         decision.note(Note::Serving(number, wanted));
         let outcome = self.generations[new].outcome();
@@ -51,9 +52,9 @@ impl State {
                     askers.append(&mut generation.waiting);
                     let whole = matches!(generation.template, Template::Loaded { .. })
                         && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
-                    generation.stage = if keep && whole { Stage::Kept } else { Stage::Draining };
+                    generation.enter(if keep && whole { Stage::Kept } else { Stage::Draining }, decision.now);
                 }
-                Stage::Kept => generation.stage = Stage::Draining,
+                Stage::Kept => generation.enter(Stage::Draining, decision.now),
                 Stage::Booting | Stage::Draining => {}
             }
             generation.supervise(decision);

@@ -1,0 +1,120 @@
+//! `ostler status` begins with what is wrong, and its exit status tells a monitor: 0 for a site in good order, 1 for one with a problem.
+
+use std::time::Instant;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use ostler_tests::{Gate, PATIENCE, Rig, Site};
+use serde_json::Value;
+
+use crate::pages::{page, page_with};
+
+/// Asks until the sentences hold `phrase`, or there are none; what was said last, and the exit status with it.
+fn problems_until(site: &Site, phrase: Option<&str>) -> (Vec<String>, i32) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = site.control(&["status", "--json"]);
+        let json: Value = serde_json::from_str(&answer.output).expect("JSON");
+        let told = json["problems"].as_array().expect("a list");
+        let told: Vec<_> = told.iter().map(|problem| problem.as_str().expect("a sentence").to_owned()).collect();
+        let found = phrase.map_or(told.is_empty(), |phrase| told.iter().any(|one| one.contains(phrase)));
+        if found {
+            return (told, answer.code);
+        }
+        assert!(Instant::now() < deadline, "{phrase:?} is not among {told:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_site_in_good_order_has_no_problem() {
+    let site = Rig::new("corners.py").workers(2).start();
+    assert_eq!(problems_until(&site, None).1, 0);
+    let table = site.control(&["status"]);
+    assert_eq!(table.code, 0);
+    assert!(!table.output.contains('!'), "{}", table.output);
+}
+
+#[test]
+fn a_reload_that_failed_is_told_until_one_succeeds() {
+    let mut site = Rig::with_source(&page("one")).start();
+    site.folder().write("app.py", "import no_such_module\n");
+    assert_eq!(site.control(&["reload"]).code, 10);
+    let table = site.control(&["status"]);
+    assert_eq!(table.code, 1, "{}", table.output);
+    let told = "ago, and generation 1 serves on: could not import ./app.py: ModuleNotFoundError";
+    let line = table.output.lines().nth(1).expect("a second line");
+    assert!(line.starts_with("! the last reload failed 0s ") && line.contains(told), "{line}");
+    site.folder().write("app.py", &page("two"));
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(problems_until(&site, None).1, 0);
+    site.stop();
+}
+
+#[test]
+fn a_boot_that_lasts_is_told() {
+    let gate = Gate::new();
+    let source = format!("{}\n{}", gate.statement(), page("served"));
+    let site = Rig::with_source(&source).flag("--preload=on").launch();
+    let visitor = gate.arrival();
+    let (told, code) = problems_until(&site, Some("generation 1 is booting"));
+    assert_eq!((told.len(), code), (1, 1));
+    let table = site.control(&["status"]).output;
+    assert!(table.contains("\ngeneration 1 booting, 0 of ") && table.contains(" workers for "), "{table}");
+    visitor.let_go("on");
+    site.log("generation serving");
+    assert_eq!(problems_until(&site, None).1, 0);
+}
+
+#[test]
+fn workers_that_die_again_and_again_are_told_with_the_last_request() {
+    let site = Rig::with_source(
+        &page_with("never", "import signal")
+            .replace("    start_response", "    os.kill(os.getpid(), 11)\n    start_response"),
+    )
+    .workers(2)
+    .start();
+    // The pause before the next try grows with each death.
+    let told = loop {
+        site.connect().ask("/segfault");
+        site.log("worker lost");
+        let table = site.control(&["status"]);
+        if table.output.contains("; next in ") && table.code == 1 {
+            break table.output;
+        }
+    };
+    let problem = told.lines().nth(1).expect("a second line");
+    assert!(problem.starts_with("! ") && problem.contains(" of 2 workers serve; "), "{problem}");
+    assert!(problem.contains(" crashed, last on GET /segfault HTTP/1.1; next in "), "{problem}");
+}
+
+#[test]
+fn a_worker_that_a_signal_has_stopped_is_told() {
+    let site = Rig::new("corners.py").workers(2).start();
+    let worker = Pid::from_raw(site.log("worker ready").number("pid"));
+    kill(worker, Signal::SIGSTOP).expect("it lives");
+    let (told, code) = problems_until(&site, Some("stopped by a signal"));
+    assert_eq!(code, 1);
+    assert_eq!(told[0], "1 of 2 workers serve");
+    assert!(told[1].contains(&format!("process {worker}, stopped by a signal for ")), "{told:?}");
+    kill(worker, Signal::SIGCONT).expect("it lives");
+    problems_until(&site, None);
+}
+
+#[test]
+fn clients_that_wait_while_all_are_busy_are_told() {
+    let site = Rig::new("corners.py").workers(1).option("--worker-connections", "1").start();
+    let gate = Gate::new();
+    let mut held = site.connect();
+    held.ask(&format!("/gated?{}", gate.path()));
+    let visitor = gate.arrival();
+    let mut waits = site.connect();
+    waits.ask("/hello");
+    let (told, code) = problems_until(&site, Some("to be accepted, of at most"));
+    assert_eq!(code, 1);
+    assert!(told[0].ends_with("and no worker is idle"), "{told:?}");
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+}
