@@ -223,10 +223,60 @@ fn a_listener_is_told_what_it_speaks() {
     assert_eq!(environ(&ask(&site, &[], b""))["QUERY_STRING"], "a=b");
     let http = &site.addresses()[1];
     assert_eq!(Client::connect(http).get("/page").status, 200);
+    assert_eq!(Client::connect(http).send(packet(GET)).answer().status, 400);
+    assert_eq!(site.log("request refused").key("reason"), Some("the uwsgi protocol where HTTP is spoken"));
     assert!(site.control(&["status"]).output.contains(&site.addresses()[0]));
     // What was asked for stays after a reload.
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(ask(&site, &[], b"").status, 200);
     Rig::with_source(SOURCE).option("--protocol", "fastcgi").refuse().says(2, &["--protocol", "one of http, uwsgi"]);
     Rig::with_source(SOURCE).bind("uwsgi://").refuse().says(2, &["--bind", "uwsgi://"]);
+}
+
+#[test]
+fn a_request_moves_between_workers_as_it_came() {
+    let source = "
+import os, time
+def app(environ, start_response):
+    name = environ['QUERY_STRING']
+    if name:
+        print('called', os.getpid(), file=environ['wsgi.errors'], flush=True)
+    while name and not os.path.exists(name):
+        time.sleep(0.01)
+    start_response('200 OK', [])
+    return [(environ['MY_VAR'] + ' ' + str(os.getpid())).encode()]
+";
+    let site = Rig::with_source(source).bind("uwsgi://127.0.0.1:0").workers(2).start();
+    let request = |name: &str| packet(&[GET, &[("QUERY_STRING", name), ("MY_VAR", "mine")]].concat());
+    let release = |name: &str| site.folder().write(name, "");
+    let whole = request("");
+    let mut halves: Vec<Client> = (0..8).map(|_| site.connect()).collect();
+    halves.iter_mut().for_each(|client| _ = client.send(&whole[..20]));
+    let open = || {
+        let status: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+        let workers = status["generations"][0]["workers"].as_array().expect("a list").clone();
+        workers.iter().filter_map(|worker| worker["connections"].as_u64()).sum::<u64>()
+    };
+    while open() < 8 {}
+    let names = ["one", "two"].map(|name| site.folder().join(name).display().to_string());
+    let mut busy = names.each_ref().map(|name| {
+        let mut client = site.connect();
+        client.send(request(name));
+        site.log("called");
+        client
+    });
+    // Complete while both workers are busy; whoever holds them, the one that is free answers.
+    halves.iter_mut().for_each(|client| _ = client.send(&whole[20..]));
+    release("two");
+    let free = busy[1].answer().text().to_owned();
+    for client in &mut halves {
+        assert_eq!(client.answer().text(), free);
+    }
+    // The same over a reload, which the busy worker outlives.
+    let mut half = site.connect();
+    half.send(&whole[..20]);
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert!(half.send(&whole[20..]).answer().text().starts_with("mine "));
+    release("one");
+    assert!(busy[0].answer().text().starts_with("mine "));
 }

@@ -116,6 +116,12 @@ impl Listeners {
             self.bound.push(bound);
             return Ok(id);
         }
+        if let Some(other) = self.bound.iter().filter(|bound| bound.address == *address).find(is_there)
+            && !matches!(address, Address::Tcp(_, 0))
+        {
+            let why = format!("this ostler listens there as {}; a restart changes what is spoken", other.told.name);
+            return Err(Failure::new(Exit::Bind, format!("could not bind {address}: {why}")));
+        }
         let (socket, told, file) = match address {
             Address::Tcp(host, port) => {
                 bind_tcp(host, *port, settings).map_err(|failure| self.held_by_us(*port, failure))?

@@ -68,7 +68,7 @@ impl RequestReader {
         loop {
             let start = self.line;
             let limit = bound(if self.next == NextLine::Fields { limits.field } else { limits.line });
-            let end = match syntax::line(input, start, self.seen, limit)? {
+            let end = match syntax::line(input, start, self.seen, limit).map_err(|refusal| explained(input, refusal))? {
                 LineEnd::EndsAt(end) => end,
                 LineEnd::Open(_) if input.len() == whole => return Err(self.too_large()),
                 LineEnd::Open(seen) => {
@@ -156,6 +156,15 @@ fn request_line(head: &mut RequestHead, input: &[u8], start: usize, end: usize) 
     head.query = span(parts.query);
     head.authority = parts.authority.map(span);
     Ok(())
+}
+
+/// Names the usual mistake behind a NUL at the beginning: a packet of the uwsgi protocol.
+#[cold]
+fn explained(input: &[u8], refusal: Refusal) -> Refusal {
+    match input.first() {
+        Some(0) => Refusal::malformed("the uwsgi protocol where HTTP is spoken"),
+        _ => refusal,
+    }
 }
 
 fn bound(limit: usize) -> usize {
