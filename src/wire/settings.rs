@@ -257,6 +257,12 @@ pub struct Trust {
     pub forwarded_allow: Peers,
     /// `--forwarded-fields`: what those are believed about.
     pub forwarded_fields: Vec<ForwardedField>,
+    /// `--secure-scheme-headers`: fields, and the values that mean https; in place of the scheme's fields among those.
+    #[serde(default)]
+    pub secure_schemes: Option<Vec<(String, String)>>,
+    /// `--forwarder-headers`: fields with underscores that are theirs.
+    #[serde(default)]
+    pub forwarder_headers: Vec<String>,
     /// `--proxy-protocol`: a PROXY header is required from the peers of `proxy_allow`.
     pub proxy_protocol: bool,
     /// `--proxy-allow-from`
@@ -273,6 +279,8 @@ impl Default for Trust {
         Trust {
             forwarded_allow: Peers { networks: local.clone(), unix: true },
             forwarded_fields: vec![ForwardedField::XForwardedFor, ForwardedField::XForwardedProto],
+            secure_schemes: None,
+            forwarder_headers: Vec::new(),
             proxy_protocol: false,
             proxy_allow: Peers { networks: local.clone(), unix: false },
             uwsgi_allow: Peers { networks: local, unix: false },

@@ -86,3 +86,86 @@ fn a_proxy_header_names_the_client_and_health_checks_pass() {
         assert_eq!(site.logged("request refused"), 0, "neither requests nor health checks are");
     }
 }
+
+/// What the application sees of a request with these fields; or the status of the refusal.
+fn direct(site: &Site, fields: &str) -> Result<Value, u16> {
+    let answer = site.connect().send(format!("GET /app/x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).answer();
+    match answer.status {
+        200 => Ok(serde_json::from_slice(&answer.body).expect("the application sends JSON")),
+        status => Err(status),
+    }
+}
+
+const GUNICORN: &str = "secure_scheme_headers = {'X-TLS': 'on', 'X-FORWARDED-PROTO': 'https'}\n";
+
+#[test]
+fn gunicorn_s_scheme_headers_tell_the_scheme() {
+    let sites = [
+        Rig::with_source(SOURCE).file("gunicorn.conf.py", GUNICORN).start(),
+        Rig::with_source(SOURCE)
+            .option("--secure-scheme-headers", "X-Tls=on")
+            .option("--secure-scheme-headers", "X-Forwarded-Proto=https")
+            .start(),
+    ];
+    for site in &sites {
+        let scheme = |fields| direct(site, fields).map(|seen| seen["wsgi.url_scheme"].as_str().unwrap().to_owned());
+        for (fields, expected) in [
+            ("", Ok("http")),
+            ("X-Tls: on\r\n", Ok("https")),
+            ("X-Tls: ON\r\n", Ok("http")),
+            ("X-Forwarded-Proto: https\r\n", Ok("https")),
+            ("X-Forwarded-Ssl: on\r\n", Ok("http")),
+            ("X-Tls: on\r\nX-Forwarded-Proto: https\r\n", Ok("https")),
+            ("X-Tls: on\r\nX-Forwarded-Proto: http\r\n", Err(400)),
+        ] {
+            assert_eq!(scheme(fields), expected.map(str::to_owned), "{fields}");
+        }
+    }
+    let stranger =
+        Rig::with_source(SOURCE).file("gunicorn.conf.py", GUNICORN).option("--forwarded-allow-ips", "192.0.2.1");
+    let stranger = stranger.start();
+    assert_eq!(direct(&stranger, "X-Tls: on\r\n").unwrap()["wsgi.url_scheme"], "http");
+    let none = Rig::with_source(SOURCE).file("gunicorn.conf.py", "secure_scheme_headers = {}\n").start();
+    assert_eq!(direct(&none, "X-Forwarded-Proto: https\r\n").unwrap()["wsgi.url_scheme"], "http");
+}
+
+#[test]
+fn gunicorn_s_forwarder_headers_reach_the_application() {
+    let fields = "SCRIPT_NAME: /app\r\nREMOTE_USER: anna\r\nX_Other: 1\r\n";
+    let seen = |rig: Rig| direct(&rig.start(), fields).unwrap();
+    let file = |text| Rig::with_source(SOURCE).file("gunicorn.conf.py", text);
+    let named = seen(file("forwarder_headers = ['SCRIPT_NAME', 'REMOTE_USER']\n"));
+    let expected = ["SCRIPT_NAME", "PATH_INFO", "HTTP_REMOTE_USER", "HTTP_SCRIPT_NAME"].map(|key| named[key].clone());
+    assert_eq!(expected, ["/app", "/x", "anna", "/app"]);
+    assert!(named["HTTP_X_OTHER"].is_null() && named["REMOTE_USER"].is_null());
+    let usual = seen(file("workers = 1\n"));
+    assert_eq!(
+        (&usual["SCRIPT_NAME"], &usual["HTTP_REMOTE_USER"]),
+        (&"/app".into(), &Value::Null),
+        "gunicorn's default"
+    );
+    for rig in [
+        Rig::with_source(SOURCE),
+        file("forwarder_headers = 'SCRIPT_NAME'\nforwarded_allow_ips = '192.0.2.1'\n"),
+        file("forwarder_headers = ''\n"),
+    ] {
+        let seen = seen(rig);
+        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"".into(), &"/app/x".into()));
+        assert!(seen["HTTP_SCRIPT_NAME"].is_null());
+    }
+    let site = file("header_map = 'refuse'\n").start();
+    assert!(direct(&site, "SCRIPT_NAME: /app\r\n").is_ok());
+    assert_eq!(direct(&site, "REMOTE_USER: anna\r\n"), Err(400));
+    assert_eq!(direct(&site, "SCRIPT_NAME: //evil\r\n"), Err(400));
+}
+
+#[test]
+fn settings_of_header_fields_are_checked() {
+    for (option, value, why) in [
+        ("--secure-scheme-headers", "X-Tls", "expected KEY=VALUE"),
+        ("--secure-scheme-headers", "X Tls=on", "is no name of a header field"),
+        ("--forwarder-headers", "SCRIPT NAME", "expected the name of a header field, or *"),
+    ] {
+        Rig::with_source(SOURCE).option(option, value).refuse().says(2, &[option, why]);
+    }
+}

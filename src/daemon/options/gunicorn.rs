@@ -175,17 +175,6 @@ pub const FOREIGN: &[Foreign] = &[
     flag("permit-unconventional-http-method", STRICT),
     flag("permit-unconventional-http-version", STRICT),
     flag("casefold-http-method", STRICT),
-    Foreign {
-        defaults: &["SCRIPT_NAME,PATH_INFO"],
-        ..value(
-            "forwarder-headers",
-            Fate::Refused("use --forwarded-fields for what --forwarded-allow-ips are believed about"),
-        )
-    },
-    key(
-        "secure-scheme-headers",
-        Fate::Refused("use --forwarded-fields for what --forwarded-allow-ips are believed about"),
-    ),
     // Logs.
     key("logconfig-dict", Fate::InWorkers),
     // TLS.

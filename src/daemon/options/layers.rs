@@ -247,10 +247,12 @@ fn foreign_text(name: &str, text: &str) -> String {
     }
 }
 
-/// gunicorn has one worker unless told otherwise: what a module keeps in memory would not be shared by two.
+/// gunicorn has one worker unless told otherwise: what a module keeps in memory would not be shared by two. And proxies before it may
+/// say where the site is mounted.
 fn preset(setting: &Setting, gunicorn: bool) -> Given {
     let texts = match setting.default {
         _ if gunicorn && setting.name == "workers" => vec!["1".into()],
+        _ if gunicorn && setting.name == "forwarder-headers" => vec!["SCRIPT_NAME".into(), "PATH_INFO".into()],
         Preset::Is(text) => setting.kind.split(text),
         Preset::Found(_) | Preset::None => Vec::new(),
     };

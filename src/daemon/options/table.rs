@@ -220,6 +220,17 @@ pub static SETTINGS: &[Setting] = &[
              path; from such a proxy it reaches the application all the same, which may have a setting for it (Django's \
              USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application.",
         ),
+    pairs(PROXIES, "secure-scheme-headers", "FIELD=VALUE", "Fields of those proxies that tell the scheme, and their values for https")
+        .more(
+            "gunicorn's secure_scheme_headers; in the file it may be a table. Any other value means http, and a request in which two of \
+             them disagree gets 400. They take the place of X-Forwarded-Proto, -Protocol and -Ssl in --forwarded-fields. `none`, or an \
+             empty dict in gunicorn.conf.py: no field tells the scheme.",
+        ),
+    many(PROXIES, "forwarder-headers", "FIELDS", "Fields with an underscore in their names that those proxies set themselves")
+        .more(
+            "They reach the application whatever --header-map says, and SCRIPT_NAME is the path that the site is mounted at. `*` means all, `none` or an empty text none. \
+             Where gunicorn's configuration is in force and does not say otherwise, they are gunicorn's: SCRIPT_NAME,PATH_INFO.",
+        ),
     choice(PROXIES, "proxy-protocol", &["off", "auto", "v1", "v2"], Some("auto"), "Expect a PROXY header, version 1 or 2")
         .preset("off")
         .more("From the peers of --proxy-allow-from, who must then send one; from nobody else. `auto`, `v1` and `v2` mean the same."),

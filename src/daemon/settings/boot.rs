@@ -47,10 +47,38 @@ pub fn trust(options: &mut Options) -> Result<wire::Trust, Failure> {
     Ok(wire::Trust {
         forwarded_allow: parse::peers(options.list("forwarded-allow-ips", parse::peer)?),
         forwarded_fields: options.list("forwarded-fields", parse::forwarded_field)?,
+        secure_schemes: secure_schemes(options)?,
+        forwarder_headers: options.list("forwarder-headers", forwarder_header)?,
         proxy_protocol: options.choice("proxy-protocol")? != "off",
         proxy_allow: parse::peers(options.list("proxy-allow-from", parse::peer)?),
         uwsgi_allow: parse::peers(options.list("uwsgi-allow-from", parse::peer)?),
     })
+}
+
+/// What gunicorn calls an empty dict is the word `none` here.
+fn secure_schemes(options: &Options) -> Result<Option<Vec<(String, String)>>, Failure> {
+    if options.given("secure-scheme-headers").texts == ["none"] {
+        return Ok(Some(Vec::new()));
+    }
+    let field = |text: &str| match parse::pair(text)? {
+        (name, _) if !is_field_name(&name) => Err(format!("{name:?} is no name of a header field")),
+        (name, value) => Ok((name, header_value(&value)?)),
+    };
+    let schemes = options.list("secure-scheme-headers", field)?;
+    Ok((!schemes.is_empty()).then_some(schemes))
+}
+
+fn forwarder_header(text: &str) -> Result<String, String> {
+    match text == "*" || is_field_name(text) {
+        true => Ok(text.to_ascii_uppercase()),
+        false => Err("expected the name of a header field, or *".into()),
+    }
+}
+
+/// RFC 9110 section 5.6.2
+fn is_field_name(text: &str) -> bool {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(token)
 }
 
 fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, Failure> {

@@ -40,6 +40,8 @@ def run():
     def described(key, value):
         if value is None:
             return {"texts": []}
+        if key in ("secure_scheme_headers", "forwarder_headers") and not value:
+            return {"texts": ["none"]}
         if isinstance(value, type):
             return {"texts": [value.__module__ + "." + value.__qualname__]}
         if callable(value):

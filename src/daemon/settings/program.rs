@@ -34,7 +34,7 @@ const CODE: &str = concat!(
 );
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 58] = [
+const KEYS: [&str; 60] = [
     "access_log_format",
     "accesslog",
     "backlog",
@@ -49,6 +49,7 @@ const KEYS: [&str; 58] = [
     "enable_backlog_metric",
     "errorlog",
     "forwarded_allow_ips",
+    "forwarder_headers",
     "graceful_timeout",
     "group",
     "header_map",
@@ -66,16 +67,16 @@ const KEYS: [&str; 58] = [
     "pidfile",
     "preload_app",
     "proc_name",
+    "protocol",
     "proxy_allow_ips",
     "proxy_protocol",
-    "protocol",
-    "uwsgi_allow_ips",
     "pythonpath",
     "raw_env",
     "reload",
     "reload_engine",
     "reload_extra_files",
     "root_path",
+    "secure_scheme_headers",
     "sendfile",
     "server_header",
     "statsd_host",
@@ -89,6 +90,7 @@ const KEYS: [&str; 58] = [
     "tmp_upload_dir",
     "umask",
     "user",
+    "uwsgi_allow_ips",
     "worker_class",
     "worker_connections",
     "workers",

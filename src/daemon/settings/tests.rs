@@ -40,6 +40,8 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "app" => ("other:app", &[]),
         "bind" => (":81", &[]),
         "protocol" => ("uwsgi", &[]),
+        "secure-scheme-headers" => ("X-Tls=on", &[]),
+        "forwarder-headers" => ("SCRIPT_NAME", &[]),
         "python" => ("other", &[]),
         "chdir" | "spool-directory" | "pythonpath" => ("sub", &[]),
         "env" => ("A=b", &[]),

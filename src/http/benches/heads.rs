@@ -35,7 +35,7 @@ fn main() {
     RequestReader::default().read(&mut head, PROXIED, &LIMITS).ok();
     let believed = forwarded::Believed { address: true, proto: true, ..Default::default() };
     report("read what a proxy says", || {
-        black_box(forwarded::origin(&head, black_box(PROXIED), believed, |address| address.is_loopback())).ok();
+        black_box(forwarded::origin(&head, black_box(PROXIED), &believed, |address| address.is_loopback())).ok();
     });
     let path: String = (0..1300).map(|at| format!("%{:02X}", 128 + at * 37 % 128)).collect();
     let escaped = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -23,6 +23,8 @@ const ALL: forwarded::Believed = forwarded::Believed {
     port: true,
     prefix: true,
     standard: true,
+    schemes: None,
+    own: Vec::new(),
 };
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
 
@@ -52,7 +54,7 @@ fn header(bytes: &[u8], cut: usize) {
 
 fn look(head: &RequestHead, bytes: &[u8]) {
     let mut hidden = Vec::new();
-    for (odd_names, trusted) in [(OddNames::Drop, false), (OddNames::Refuse, true), (OddNames::Dangerous, false)] {
+    for (odd_names, trusted) in [(OddNames::Drop, None), (OddNames::Refuse, Some(&ALL)), (OddNames::Dangerous, None)] {
         match hidden_fields(head, bytes, odd_names, trusted, &mut hidden) {
             Ok(()) => {
                 assert!(hidden.is_sorted() && hidden.last().is_none_or(|last| usize::from(*last) < head.fields.len()))
@@ -60,9 +62,9 @@ fn look(head: &RequestHead, bytes: &[u8]) {
             Err(Refusal { status, .. }) => assert_eq!(status, 400),
         }
     }
-    let none = forwarded::origin(head, bytes, forwarded::Believed::default(), |_| true);
+    let none = forwarded::origin(head, bytes, &forwarded::Believed::default(), |_| true);
     assert!(none == Ok(forwarded::Origin::default()), "what is not believed is not looked at");
-    if let Ok(origin) = forwarded::origin(head, bytes, ALL, |address| address.is_loopback()) {
+    if let Ok(origin) = forwarded::origin(head, bytes, &ALL, |address| address.is_loopback()) {
         assert!(origin.prefix.is_none_or(|prefix| prefix.starts_with('/') && !prefix.ends_with('/')));
     }
     let mut path = Vec::new();

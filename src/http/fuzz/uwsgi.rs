@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     let mut path = Vec::new();
     decode_path(head.path.of(&all), &mut path);
     assert!(!path.contains(&0));
-    let _ = (head.query.of(&all), forwarded::origin(head, &all, forwarded::Believed::default(), |_| true));
+    let _ = (head.query.of(&all), forwarded::origin(head, &all, &forwarded::Believed::default(), |_| true));
     assert!(request.gateway.script_name.is_none_or(|name| name.starts_with('/') && !name.ends_with('/')));
     assert!(request.gateway.variables.iter().all(|(name, _)| !name.is_empty() && !name.contains('.')));
 });

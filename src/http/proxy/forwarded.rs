@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Which fields are believed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Believed {
     /// X-Forwarded-For
     pub address: bool,
@@ -41,6 +41,18 @@ pub struct Believed {
     pub prefix: bool,
     /// Forwarded
     pub standard: bool,
+    /// gunicorn's `secure_scheme_headers`: fields, and the value of each that means https; any other value means http. They take the place
+    /// of the three above.
+    pub schemes: Option<Vec<(String, String)>>,
+    /// gunicorn's `forwarder_headers`: fields with an underscore that are the proxy's own; of these, SCRIPT_NAME is the prefix.
+    pub own: Vec<String>,
+}
+
+impl Believed {
+    /// Whether the field of this name is the proxy's own, although its name has an underscore.
+    pub fn is_own(&self, name: &[u8]) -> bool {
+        self.own.iter().any(|own| own == "*" || own.as_bytes().eq_ignore_ascii_case(name))
+    }
 }
 
 /// What proxies say of the client and its request.
@@ -80,14 +92,29 @@ pub(crate) fn is_forwarding(name: &[u8]) -> bool {
 pub fn origin<'a>(
     head: &RequestHead,
     bytes: &'a [u8],
-    believed: Believed,
+    believed: &Believed,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Result<Origin<'a>, Refusal> {
-    if !head.forwarding {
+    if !head.forwarding && !head.odd_name && believed.schemes.is_none() {
         return Ok(Origin::default());
     }
     let fields = Fields { head, bytes };
     let mut origin = customary(fields, believed, &trusted)?;
+    if let Some(schemes) = &believed.schemes {
+        origin.https = secure(fields, schemes)?;
+    }
+    if head.odd_name && believed.is_own(SCRIPT_NAME) {
+        let said = told(
+            fields.values(SCRIPT_NAME).next_back().filter(|said| !said.is_empty()),
+            prefix,
+            "SCRIPT_NAME is no plain path",
+        )?;
+        let said = said.filter(|prefix| !prefix.is_empty());
+        if differ(said, origin.prefix) {
+            return Err(Refusal::malformed("SCRIPT_NAME contradicts X-Forwarded-Prefix"));
+        }
+        origin.prefix = said.or(origin.prefix);
+    }
     if believed.standard {
         origin = origin.and(standard(fields, &trusted)?)?;
     }
@@ -166,6 +193,7 @@ const PORT: &[u8] = b"X-Forwarded-Port";
 const PREFIX: &[u8] = b"X-Forwarded-Prefix";
 const PROTOCOL: &[u8] = b"X-Forwarded-Protocol";
 const SSL: &[u8] = b"X-Forwarded-Ssl";
+const SCRIPT_NAME: &[u8] = b"SCRIPT_NAME";
 
 /// A hop, as the next one saw it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -199,7 +227,7 @@ fn walk(
 /// X-Forwarded-*.
 fn customary<'a>(
     fields: Fields<'_, 'a>,
-    believed: Believed,
+    believed: &Believed,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Result<Origin<'a>, Refusal> {
     let nodes = fields
@@ -208,10 +236,15 @@ fn customary<'a>(
         .map(|element| customary_node(element).ok_or(Refusal::malformed("X-Forwarded-For is no list of addresses")));
     let (hops, client) = walk(nodes, trusted)?;
     let element = |name, believed: bool| believed.then(|| fields.element(name, hops)).flatten();
+    let usual = believed.schemes.is_none();
     let https = [
-        told(element(PROTO, believed.proto), scheme, "X-Forwarded-Proto is neither http nor https")?,
-        told(element(PROTOCOL, believed.protocol), protocol, "X-Forwarded-Protocol is neither http nor https")?,
-        told(element(SSL, believed.ssl), on_or_off, "X-Forwarded-Ssl is neither on nor off")?,
+        told(element(PROTO, believed.proto && usual), scheme, "X-Forwarded-Proto is neither http nor https")?,
+        told(
+            element(PROTOCOL, believed.protocol && usual),
+            protocol,
+            "X-Forwarded-Protocol is neither http nor https",
+        )?,
+        told(element(SSL, believed.ssl && usual), on_or_off, "X-Forwarded-Ssl is neither on nor off")?,
     ];
     if https.contains(&Some(true)) && https.contains(&Some(false)) {
         return Err(Refusal::malformed("X-Forwarded-Proto, -Protocol and -Ssl contradict each other"));
@@ -224,6 +257,22 @@ fn customary<'a>(
             .filter(|prefix| !prefix.is_empty()),
         ..client.origin()
     })
+}
+
+/// Each of the fields that is there says https or http, and all must say the same.
+fn secure(fields: Fields<'_, '_>, schemes: &[(String, String)]) -> Result<Option<bool>, Refusal> {
+    let mut https = None;
+    for field in &fields.head.fields {
+        let name = field.name.of(fields.bytes);
+        let Some((_, value)) = schemes.iter().find(|(of, _)| of.as_bytes().eq_ignore_ascii_case(name)) else {
+            continue;
+        };
+        let says = field.value.of(fields.bytes) == value.as_bytes();
+        if https.replace(says).is_some_and(|before| before != says) {
+            return Err(Refusal::malformed("fields of --secure-scheme-headers contradict each other"));
+        }
+    }
+    Ok(https)
 }
 
 impl Node {

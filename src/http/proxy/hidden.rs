@@ -3,7 +3,7 @@
 
 use crate::{
     Refusal, RequestHead,
-    proxy::forwarded,
+    proxy::forwarded::{self, Believed},
     syntax::{PLAIN, run},
 };
 
@@ -20,28 +20,27 @@ pub enum OddNames {
 }
 
 /// Puts the indexes of the fields to hide into `hidden`, ascending, in place of what it held. `trusted`: the peer is a proxy
-/// whose forwarding fields are believed; see forwarded.rs.
+/// whose forwarding fields are believed; see forwarded.rs. Its own fields ([`Believed::own`]) are not hidden then.
 pub fn hidden_fields(
     head: &RequestHead,
     bytes: &[u8],
     odd_names: OddNames,
-    trusted: bool,
+    trusted: Option<&Believed>,
     hidden: &mut Vec<u16>,
 ) -> Result<(), Refusal> {
     hidden.clear();
     let odd = head.odd_name && odd_names != OddNames::Dangerous;
-    if odd && odd_names == OddNames::Refuse {
+    let is_odd = |name: &[u8]| odd && run(name, PLAIN) < name.len() && !trusted.is_some_and(|proxy| proxy.is_own(name));
+    if odd && odd_names == OddNames::Refuse && head.fields.iter().any(|field| is_odd(field.name.of(bytes))) {
         return Err(Refusal::malformed("field's name with an underscore"));
     }
-    let stranger = head.forwarding && !trusted;
+    let stranger = head.forwarding && trusted.is_none();
     if !odd && !stranger {
         return Ok(());
     }
     let names = (0..).zip(&head.fields).map(|(index, field)| (index, field.name.of(bytes)));
     hidden.extend(
-        names
-            .filter(|(_, name)| odd && run(name, PLAIN) < name.len() || stranger && forwarded::is_forwarding(name))
-            .map(|(index, _)| index),
+        names.filter(|(_, name)| is_odd(name) || stranger && forwarded::is_forwarding(name)).map(|(index, _)| index),
     );
     Ok(())
 }
@@ -62,6 +61,14 @@ mod tests {
     ];
 
     fn hidden(odd_names: OddNames, trusted: bool) -> Result<Vec<u16>, Refusal> {
+        let proxy = Believed { own: vec!["X_REAL".into()], ..Believed::default() };
+        hidden_by(odd_names, trusted.then(Believed::default).as_ref()).inspect(|_| {
+            let own = hidden_by(odd_names, Some(&proxy));
+            assert!(own.is_ok_and(|hidden| !hidden.contains(&1)), "the proxy's own");
+        })
+    }
+
+    fn hidden_by(odd_names: OddNames, trusted: Option<&Believed>) -> Result<Vec<u16>, Refusal> {
         let bytes = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", LINES.join("\r\n"));
         let mut head = RequestHead::default();
         let limits = Limits { line: 100, fields: 100, field: 100, head: 1000 };

@@ -126,14 +126,14 @@ impl Incoming {
             HeaderMap::Refuse => OddNames::Refuse,
             HeaderMap::Dangerous => OddNames::Dangerous,
         };
-        hidden_fields(head, bytes, odd_names, self.trusted, &mut self.hidden)?;
+        let believed = &shared.believed[usize::from(self.client.listener)];
+        hidden_fields(head, bytes, odd_names, self.trusted.then_some(believed), &mut self.hidden)?;
         if let Some(authority) = head.authority {
             let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
             Arc::make_mut(&mut self.client).host = Some(host);
         }
         if self.trusted {
             let trust = shared.trust(self.client.listener);
-            let believed = shared.believed[usize::from(self.client.listener)];
             let origin = origin(head, bytes, believed, |ip| trust.forwarded_allow.contains(ip))?;
             if origin != Origin::default() {
                 Arc::make_mut(&mut self.client).apply(&origin);

@@ -63,7 +63,7 @@ impl Shared {
         let store = Arc::new(Store::new(&worker.spool_directory, worker.spool_limit, worker.body_memory)?);
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let AccessFormat { response_fields, variables, .. } = boot.worker.access_log_format.clone();
-        let believed = boot.listeners.iter().map(|listener| believed(&listener.trust.forwarded_fields)).collect();
+        let believed = boot.listeners.iter().map(|listener| believed(&listener.trust)).collect();
         Ok(Shared {
             believed,
             boot,
@@ -167,10 +167,11 @@ fn micros(time: Duration) -> u64 {
     time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
 }
 
-/// `--forwarded-fields`, for the parser.
-fn believed(fields: &[ForwardedField]) -> Believed {
-    let mut believed = Believed::default();
-    for field in fields {
+/// `--forwarded-fields` and gunicorn's settings beside it, for the parser.
+fn believed(trust: &Trust) -> Believed {
+    let (schemes, own) = (trust.secure_schemes.clone(), trust.forwarder_headers.clone());
+    let mut believed = Believed { schemes, own, ..Believed::default() };
+    for field in &trust.forwarded_fields {
         *match field {
             ForwardedField::XForwardedFor => &mut believed.address,
             ForwardedField::XForwardedProto => &mut believed.proto,

@@ -19,6 +19,8 @@ const NONE: Believed = Believed {
     port: false,
     prefix: false,
     standard: false,
+    schemes: None,
+    own: Vec::new(),
 };
 const ALL: Believed = Believed {
     address: true,
@@ -29,6 +31,8 @@ const ALL: Believed = Believed {
     port: true,
     prefix: true,
     standard: true,
+    schemes: None,
+    own: Vec::new(),
 };
 
 /// What is read, with `Host: site:8000` beside the lines.
@@ -41,7 +45,7 @@ fn believing<T>(believed: Believed, lines: &str, look: impl Fn(Origin<'_>) -> T)
     let mut head = RequestHead::default();
     let limits = Limits { line: 100, fields: 10, field: 1000, head: 5000 };
     assert_eq!(RequestReader::default().read(&mut head, bytes.as_bytes(), &limits), Ok(Parse::Complete), "{lines}");
-    origin(&head, bytes.as_bytes(), believed, trusted).map(look).map_err(|refusal| refusal.status)
+    origin(&head, bytes.as_bytes(), &believed, trusted).map(look).map_err(|refusal| refusal.status)
 }
 
 /// `address port`, as far as they are known.
@@ -326,4 +330,42 @@ fn a_contradiction_between_both_kinds_is_refused() {
         assert_eq!(client(lines), expected, "{lines}");
     }
     assert_eq!(https("Forwarded: proto=https|X-Forwarded-For: 192.0.2.1"), Ok(Some(true)), "each says what it says");
+}
+
+#[test]
+fn as_gunicorn_reads_the_scheme_and_the_script_name() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let believed = Believed {
+        schemes: Some(vec![pair("X-FORWARDED-PROTO", "https"), pair("X-TLS", "on")]),
+        own: vec!["SCRIPT_NAME".into()],
+        ..ALL
+    };
+    let read =
+        |lines: &str| believing(believed.clone(), lines, |origin| (origin.https, origin.prefix.map(str::to_owned)));
+    for (lines, https) in [
+        ("A: b", Ok(None)),
+        ("X-Tls: on", Ok(Some(true))),
+        ("X-Tls: ON", Ok(Some(false))),
+        ("X-Forwarded-Proto: http", Ok(Some(false))),
+        ("X-Forwarded-Proto: gopher", Ok(Some(false))),
+        ("X-Forwarded-Ssl: on", Ok(None)),
+        ("X-Forwarded-Proto: https|X-Tls: on", Ok(Some(true))),
+        ("X-Forwarded-Proto: http|X-Tls: on", Err(400)),
+        ("X-Tls: on|X-Tls: off", Err(400)),
+    ] {
+        assert_eq!(read(lines).map(|(https, _)| https), https, "{lines}");
+    }
+    for (lines, prefix) in [
+        ("SCRIPT_NAME: /app", Ok(Some("/app"))),
+        ("script_name: /app/", Ok(Some("/app"))),
+        ("Script-Name: /app", Ok(None)),
+        ("SCRIPT_NAME: ", Ok(None)),
+        ("SCRIPT_NAME: //evil", Err(400)),
+        ("SCRIPT_NAME: /app|X-Forwarded-Prefix: /app", Ok(Some("/app"))),
+        ("SCRIPT_NAME: /app|X-Forwarded-Prefix: /other", Err(400)),
+    ] {
+        assert_eq!(read(lines).map(|(_, prefix)| prefix), prefix.map(|prefix| prefix.map(str::to_owned)), "{lines}");
+    }
+    let none = Believed { schemes: Some(Vec::new()), ..ALL };
+    assert_eq!(believing(none, "X-Forwarded-Proto: https", |origin| origin.https), Ok(None), "an empty dict");
 }
