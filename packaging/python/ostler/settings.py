@@ -99,6 +99,10 @@ class Settings(TypedDict, total=False):
     """Proxies whose --forwarded-fields are believed."""
     forwarded_fields: str | int | Sequence[str | int]
     """Which fields of those proxies are believed."""
+    secure_scheme_headers: Mapping[str, str]
+    """Fields of those proxies that tell the scheme, and their values for https."""
+    forwarder_headers: str | int | Sequence[str | int]
+    """Fields with an underscore in their names that those proxies set themselves."""
     proxy_protocol: Literal["off", "auto", "v1", "v2"] | bool
     """Expect a PROXY header, version 1 or 2."""
     proxy_allow_from: str | int | Sequence[str | int]
@@ -145,6 +149,8 @@ class Settings(TypedDict, total=False):
     """The same by a file in the form of logging.config.dictConfig, as JSON."""
     logger_class: str | int | float
     """A class of gunicorn's kind that writes both logs, as module.Class."""
+    metrics: str | int | float
+    """Serve numbers for Prometheus at host:port or unix:path, and the health of the site."""
     statsd_host: str | int | float
     """Send numbers to a statsd at host:port or unix:path."""
     statsd_prefix: str | int | float

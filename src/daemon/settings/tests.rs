@@ -93,8 +93,9 @@ fn every_setting_counts_whichever_way_it_is_given() {
     let folder = Folder::new();
     folder.interpreter("other", ["cpython", "3.13.0", "", "/other", "/usr", "/usr"]);
     folder.file("sub/readme", "");
-    // The settings file itself is in use below, and worker-class changes nothing by design.
-    for setting in SETTINGS.iter().filter(|setting| !["config", "worker-class"].contains(&setting.name)) {
+    // The settings file itself is in use below, worker-class changes nothing by design, and paste stands in no file.
+    let elsewhere = ["config", "worker-class", "paste", "paste-global"];
+    for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.name)) {
         let (value, with) = sample(setting);
         let outcome = |arguments: &[&str], environment: &[(&str, &str)]| {
             let mut settings = resolve(&folder, &[arguments, with].concat(), environment).unwrap();
