@@ -47,8 +47,8 @@ def facts():
     }
 
 
-# Variables that tell the two runs apart, or that a shell changes.
-UNEQUAL = {"RIG_OF_THE_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
+# Variables that tell the two runs apart, that a shell changes, or that name the worker.
+UNEQUAL = {"RIG_OF_THE_TEST", "OSTLER_GENERATION", "OSTLER_SLOT", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
 def application(environ, start_response):

@@ -14,7 +14,9 @@ def view():
     seen["encodings"] = [sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(), locale.getpreferredencoding(False)]
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         seen[stream.name] = [stream.encoding, stream.errors]
-    seen["environ"] = dict(os.environ)
+    # What names the worker is added there.
+    added = {"OSTLER_GENERATION", "OSTLER_SLOT"}
+    seen["environ"] = {name: value for name, value in os.environ.items() if name not in added}
     seen["signals"] = [repr(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)]
     seen["argv"] = bool(sys.argv)
     seen["main"] = [name for name in vars(sys.modules["__main__"]) if not name.startswith("__")]
