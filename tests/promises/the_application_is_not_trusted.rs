@@ -111,7 +111,8 @@ fn status(site: &Site) -> Value {
     let asked = Instant::now();
     let answer = site.control(&["status", "--json"]);
     assert!(asked.elapsed() < SOON, "status took {:?}", asked.elapsed());
-    assert_eq!(answer.code, 0, "{answer:?}");
+    // 1 says that something is wrong with the site.
+    assert!(matches!(answer.code, 0 | 1), "{answer:?}");
     serde_json::from_str(&answer.output).expect("JSON")
 }
 

@@ -58,7 +58,8 @@ fn lines_until(reader: &mut impl BufRead, phrase: &str) -> Vec<String> {
 
 fn status(site: &Site) -> Value {
     let answer = site.control(&["status", "--json"]);
-    assert_eq!(answer.code, 0, "{answer:?}");
+    // 1 says that something is wrong with the site.
+    assert!(matches!(answer.code, 0 | 1), "{answer:?}");
     serde_json::from_str(&answer.output).expect("JSON")
 }
 

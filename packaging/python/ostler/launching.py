@@ -5,6 +5,8 @@ import shlex
 import sys
 import threading
 
+from .installed import find
+
 # Where the program was started, unless it has moved before it imported gunicorn.
 STARTED_IN = os.getcwd()
 TAKE_A_VALUE = ("X", "W")
@@ -42,9 +44,7 @@ def launch():
     words = command()
     if words[0] == "-":
         raise RuntimeError("a program that is typed or read from standard input cannot be run again: save it as a file")
-    from .__main__ import program
-
-    path, environment = program(), dict(os.environ)
+    path, environment = find("bin", "ostler"), dict(os.environ)
     if not environment.get("OSTLER_PYTHON"):
         environment["OSTLER_PYTHON"] = sys.executable
     for stream in (sys.stdout, sys.stderr):

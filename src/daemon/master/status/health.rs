@@ -22,7 +22,7 @@ pub fn problems(status: &Status) -> Vec<String> {
 fn missing(serving: &GenerationStatus) -> Option<String> {
     let serve = serving.workers.iter().filter(|worker| worker.answers()).count();
     (serve < usize::from(serving.wanted))
-        .then(|| format!("{serve} of {} serve{}", workers(serving.wanted), serving.trouble()))
+        .then(|| format!("{serve} of {} workers serve{}", serving.wanted, serving.trouble()))
 }
 
 fn stuck(worker: &WorkerStatus) -> Option<String> {
@@ -62,8 +62,4 @@ fn failed_reload(status: &Status, serving: &GenerationStatus) -> Option<String> 
         serving.generation,
         failed.reason
     ))
-}
-
-fn workers(count: u16) -> String {
-    format!("{count} worker{}", if count == 1 { "" } else { "s" })
 }
