@@ -69,25 +69,15 @@ fn a_boot_that_lasts_is_told() {
 }
 
 #[test]
-fn workers_that_die_again_and_again_are_told_with_the_last_request() {
-    let site = Rig::with_source(
-        &page_with("never", "import signal")
-            .replace("    start_response", "    os.kill(os.getpid(), 11)\n    start_response"),
-    )
-    .workers(2)
-    .start();
-    // The pause before the next try grows with each death.
-    let told = loop {
-        site.connect().ask("/segfault");
-        site.log("worker lost");
-        let table = site.control(&["status"]);
-        if table.output.contains("; next in ") && table.code == 1 {
-            break table.output;
-        }
-    };
-    let problem = told.lines().nth(1).expect("a second line");
-    assert!(problem.starts_with("! ") && problem.contains(" of 2 workers serve; "), "{problem}");
-    assert!(problem.contains(" crashed, last on GET /segfault HTTP/1.1; next in "), "{problem}");
+fn workers_that_do_not_come_up_again_are_told_with_the_next_try() {
+    let rig = Rig::with_source(&page_with("served", "if os.path.exists('broken'): os.kill(os.getpid(), 11)"));
+    let site = rig.workers(2).flag("--preload=off").start();
+    let worker = Pid::from_raw(site.log("worker ready").number("pid"));
+    site.folder().write("broken", "");
+    kill(worker, Signal::SIGKILL).expect("it lives");
+    let (told, code) = problems_until(&site, Some("; next in "));
+    assert_eq!(code, 1);
+    assert!(told[0].starts_with("1 of 2 workers serve; ") && told[0].contains(" crashed"), "{told:?}");
 }
 
 #[test]
