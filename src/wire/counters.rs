@@ -95,6 +95,10 @@ pub enum Fact {
     InFlight,
     /// How many generations after the first came to serve, or did not.
     Reloads,
+    /// How much memory the workers have: their own, and their part of what is shared.
+    Memory,
+    /// The same of the template.
+    TemplateMemory,
     /// The longest time for which the master heard nobody, in microseconds.
     LongestTurn,
     /// How many connections wait to be accepted, by address.
@@ -221,6 +225,18 @@ pub static METRICS: &[Metric] = &[
         Unit::None,
         master("outcome", Fact::Reloads),
         "Generations after the first that came to serve or were discarded: reloads, roll-backs, upgrades and recoveries.",
+    ),
+    gauge(
+        "ostler_worker_memory_bytes",
+        Unit::Bytes,
+        master("slot", Fact::Memory),
+        "Memory of the workers that serve, by slot: their own, and their part of what is shared; some seconds old.",
+    ),
+    gauge(
+        "ostler_template_memory_bytes",
+        Unit::Bytes,
+        master("", Fact::TemplateMemory),
+        "The same of the template of the generation that serves.",
     ),
     gauge(
         "ostler_master_longest_turn_seconds",

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use ostler_tests::{PATIENCE, Python, Rig, Signal, Site, installed};
+use ostler_tests::{Folder, PATIENCE, Process, Python, Rig, Signal, Site, installed, repository};
 use serde_json::Value;
 
 // The exit codes of ostler(1).
@@ -91,6 +91,9 @@ fn metrics_tell_what_has_happened_and_never_go_back() {
     let page = until(&address, |page| counted(page, 9.0, 1.0));
     assert_eq!(sample(&page, "ostler_workers_wanted"), Some(2.0));
     assert_eq!(sample(&page, "ostler_workers{state=\"idle\"}"), Some(2.0), "{page}");
+    let page = until(&address, |page| sample(page, "ostler_worker_memory_bytes{slot=\"1\"}").is_some());
+    let memory = ["ostler_worker_memory_bytes{slot=\"0\"}", "ostler_template_memory_bytes"];
+    assert!(memory.iter().all(|name| sample(&page, name).is_some_and(|bytes| bytes > 1e6)), "{page}");
     assert_eq!(site.control(&["reload"]).code, 0);
     site.drained(2);
     visit(9);
@@ -235,6 +238,55 @@ fn an_address_that_cannot_be_is_refused() {
         let expected = format!("--metrics: {text:?}: expected host:port, :port, [v6]:port or unix:path");
         Rig::with_source(APP).option("--metrics", text).refuse().says(USAGE, &[&expected]);
     }
+}
+
+#[test]
+fn each_metric_of_the_examples_exists() {
+    let known = std::fs::read_to_string(repository("docs/metrics.md")).expect("the page is there");
+    for name in ["alerts.yml", "dashboard.json"] {
+        let text = std::fs::read_to_string(repository("examples/observe").join(name)).expect("the example is there");
+        let words =
+            text.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|word| word.starts_with("ostler_"));
+        let words: Vec<_> = words.map(|word| word.trim_end_matches("_bucket")).collect();
+        assert!(words.len() > 10, "{name} names metrics");
+        for word in words {
+            assert!(["`", "{"].iter().any(|end| known.contains(&format!("| `{word}{end}"))), "{name}: {word}");
+        }
+    }
+    if installed("promtool").is_some() {
+        feed(Command::new("promtool").args(["check", "config"]).arg(repository("examples/observe/prometheus.yml")), "");
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_it_and_knows_its_rules() {
+    let (Some(_), folder) = (installed("prometheus"), Folder::new()) else { return };
+    let (site, page) = seen(Rig::with_source(APP));
+    assert_eq!(site.get("/").status, 200);
+    for name in ["prometheus.yml", "alerts.yml"] {
+        let text = std::fs::read_to_string(repository("examples/observe").join(name)).expect("the example is there");
+        folder.write(name, &text.replace("127.0.0.1:9100", &page).replace("15s", "1s"));
+    }
+    let server = address();
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", folder.join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address={server}"));
+    let mut prometheus = Process::start(&mut command, "prometheus");
+    let deadline = Instant::now() + PATIENCE;
+    let query = "/api/v1/query?query=sum(ostler_requests_total{job=%22ostler%22})";
+    loop {
+        let answer = TcpStream::connect(&server)
+            .is_ok()
+            .then(|| say(&server, &format!("GET {query} HTTP/1.0\r\nHost: a\r\n\r\n")));
+        if answer.is_some_and(|answer| answer.contains("\"value\":[") && answer.contains(",\"1\"]")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not know what the site has answered");
+        std::thread::yield_now();
+    }
+    prometheus.signal(Signal::SIGTERM);
+    prometheus.wait();
 }
 
 const COUNTED: &str = "

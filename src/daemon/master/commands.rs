@@ -78,11 +78,7 @@ impl Master<'_> {
 
     /// Answered at once, or when the figures of memory have been read, but not much later.
     pub(super) fn ask_for_status(&mut self, asker: Asker) {
-        let generations = self.state.generations().iter();
-        let pids = generations.flat_map(|generation| {
-            generation.slots.iter().filter_map(|worker| worker.pid).chain(generation.template.pid())
-        });
-        if let Err(error) = self.performer.sampling.ask(asker, pids.collect(), Moment::now()) {
+        if let Err(error) = self.performer.sampling.ask(asker, self.state.pids(), Moment::now()) {
             warn!(self.performer.log, "memory not read"; "reason" => words(&error));
         }
         self.answer_status(Moment::now());

@@ -107,6 +107,14 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
             let workers = status.generations.iter().flat_map(|generation| &generation.workers);
             vec![(String::new(), workers.map(|worker| worker.doing.len() as u64).sum())]
         }
+        Fact::Memory => {
+            let workers = serving.iter().flat_map(|generation| &generation.workers);
+            workers.filter_map(|worker| Some((worker.slot.to_string(), worker.memory?.proportional))).collect()
+        }
+        Fact::TemplateMemory => {
+            let memory = serving.and_then(|generation| generation.memory);
+            memory.map(|memory| (String::new(), memory.proportional)).into_iter().collect()
+        }
         Fact::Reloads => ["success", "failure"]
             .map(|outcome| (outcome.to_owned(), status.reloads.get(outcome).copied().unwrap_or(0)))
             .into(),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ostler_wire::counters::{METRICS, Metric, MetricKind};
-use slog::error;
+use slog::{error, warn};
 
 use super::{Master, metrics, status::Status, totals::Totals};
 use crate::{
+    exit::words,
     resources::page::{Answer, PLAIN, Page, Subject, Visitor},
     settings::PageAddress,
     sys::clock::Moment,
@@ -76,6 +77,10 @@ impl Master<'_> {
         let fresh = self.performer.pages.take().filter(|pages| now < pages.until);
         let pages = fresh.unwrap_or_else(|| {
             self.performer.turns.doing("metrics");
+            // What is read now is told the next time.
+            if let Err(error) = self.performer.sampling.refresh(self.state.pids(), now) {
+                warn!(self.performer.log, "memory not read"; "reason" => words(&error));
+            }
             self.performer.count(&self.state);
             let status = Status::gather(&self.state, &self.performer);
             Pages::new(&status, &self.performer.totals, now)

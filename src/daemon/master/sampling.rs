@@ -42,16 +42,26 @@ pub struct Sampling {
 impl Sampling {
     /// Somebody asks. If the figures are old, those of these processes are read first.
     pub fn ask(&mut self, asker: Asker, pids: Vec<i32>, now: Moment) -> io::Result<()> {
-        let old = self.taken.is_none_or(|taken| now - taken > FRESH);
-        let new = pids.iter().any(|pid| !self.figures.contains_key(pid));
-        let (until, waiting) = self.waiting.get_or_insert_with(|| (now, Vec::new()));
+        let (_, waiting) = self.waiting.get_or_insert_with(|| (now, Vec::new()));
         waiting.push(asker);
-        if (old || new) && self.errand.is_none() {
+        if self.refresh(pids, now)?
+            && let Some((until, _)) = &mut self.waiting
+        {
             *until = now + WORTH_WAITING;
-            let read = || pids.into_iter().map(|pid| (pid, Memory::of(pid))).collect::<BTreeMap<_, _>>();
-            self.errand = Some(Errand::begin(PATIENCE, read)?);
         }
         Ok(())
+    }
+
+    /// If the figures are old, begins to read those of these processes. Whether it did.
+    pub fn refresh(&mut self, pids: Vec<i32>, now: Moment) -> io::Result<bool> {
+        let old = self.taken.is_none_or(|taken| now - taken > FRESH);
+        let new = pids.iter().any(|pid| !self.figures.contains_key(pid));
+        if !(old || new) || self.errand.is_some() {
+            return Ok(false);
+        }
+        let read = || pids.into_iter().map(|pid| (pid, Memory::of(pid))).collect::<BTreeMap<_, _>>();
+        self.errand = Some(Errand::begin(PATIENCE, read)?);
+        Ok(true)
     }
 
     /// Whether this is the process that read; it has ended.

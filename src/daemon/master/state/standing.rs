@@ -28,6 +28,15 @@ impl State {
         }
     }
 
+    /// Every worker and template.
+    pub fn pids(&self) -> Vec<i32> {
+        let of = |generation: &Generation| {
+            let workers = generation.slots.iter().filter_map(|worker| worker.pid);
+            workers.chain(generation.template.pid()).collect::<Vec<_>>()
+        };
+        self.generations.iter().flat_map(of).collect()
+    }
+
     /// Whether at least one worker takes clients: not while all boot or drain, but for the time that --drain-delay gives.
     pub fn takes_clients(&self) -> bool {
         match self.phase {

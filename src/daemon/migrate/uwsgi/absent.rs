@@ -69,7 +69,7 @@ const LIMIT: Fate = Absent(
 const ROTATE: Fate =
     Absent("it rotated or moved the log; logrotate does that, with `ostler reopen` or USR1 as postrotate");
 const LOG: Fate = Absent(
-    "it sent or changed lines of the log; ostler writes to files or standard error, and journald, rsyslog or vector take it from there",
+    "it sent or changed lines of the log; ostler writes to files or standard error, or with log-syslog to a syslog; log-format chooses the form of the error log",
 );
 const FILTER: Fate = Absent(
     "it chose which requests are logged; ostler's access log has all of them but those of access-log-skip and access-log-slow: filter it by the status, or in nginx (access_log … if=…)",
@@ -79,7 +79,9 @@ const TOUCH: Fate = Absent(
 );
 const AUTORELOAD: Fate =
     Absent("it left modules out of the watch for development; reload watches all that the site imported");
-const STATS: Fate = Absent("it told figures; `ostler status --json` does that");
+const STATS: Fate = Absent(
+    "it told figures; metrics serves them to Prometheus, statsd-host sends them, `ostler status --json` prints them",
+);
 const OTHER_LANGUAGE: Fate = Absent("it is for another language or protocol than WSGI");
 const ONE_APP: Fate = Absent(
     "it was about several applications in one process; ostler serves one, and each other one is a site of its own",
