@@ -56,7 +56,7 @@ impl Work {
 
     /// How long it waited for its call.
     pub fn queue_time(&self) -> Duration {
-        took(self.incoming.arrival.queued, self.started)
+        took(self.ready, self.started)
     }
 
     /// What the access log tells of it when it is over.

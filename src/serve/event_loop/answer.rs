@@ -68,7 +68,9 @@ impl Loop {
         let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
         let mut work = self.work_for(token)?;
         let incoming = &mut work.incoming;
-        (incoming.bytes, incoming.arrival) = self.access_log.take_kept(seat, self.clock.now);
+        let kept = self.access_log.take_kept(seat);
+        incoming.bytes = kept.head;
+        (incoming.arrival, work.ready) = kept.arrival.unwrap_or((incoming.arrival, self.clock.now));
         incoming.filled = incoming.bytes.len();
         // It was parsed before, without a fault.
         let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &self.limits);

@@ -23,7 +23,6 @@ impl Loop {
             let begun = &mut work.incoming.arrival.begun;
             *begun = came.min(*begun);
         }
-        work.incoming.arrival.queued = work.ready;
         if work.waited && connection.half_closed {
             // The client has left already: the event that reported its request has reported that, too.
             let since = work.ready;
@@ -112,7 +111,12 @@ impl Loop {
             live.called(self.shared.clone(), seat);
         }
         self.shared.begin_call(seat, work.incoming.line_bytes(), self.clock.milliseconds());
-        self.access_log.keep(seat, &work.incoming.bytes[..work.incoming.head.length], work.incoming.arrival);
+        self.access_log.keep(
+            seat,
+            &work.incoming.bytes[..work.incoming.head.length],
+            work.incoming.arrival,
+            work.ready,
+        );
         self.calls.begin();
         self.intake.count_call();
         work.measured = worth_handing_on(self.calls.usual()) || self.threads.expects_waits();

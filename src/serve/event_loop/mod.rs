@@ -183,7 +183,7 @@ impl Loop {
             channel,
             terminated: setup.terminated,
             attention: setup.attention,
-            access_log: AccessLog::new(worker, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
+            access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
             clock,

@@ -23,15 +23,13 @@ const BUFFER: usize = 16 * 1024;
 pub(crate) struct Arrival {
     /// When its first byte came.
     pub begun: Instant,
-    /// Since when it waits for its call.
-    pub queued: Instant,
     /// Bytes of its body.
     pub body: u64,
 }
 
 impl Arrival {
     pub fn at(now: Instant) -> Arrival {
-        Arrival { begun: now, queued: now, body: 0 }
+        Arrival { begun: now, body: 0 }
     }
 }
 

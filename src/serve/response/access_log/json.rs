@@ -8,16 +8,27 @@ use super::{
     atoms::basic_user,
     line::{Finished, told},
 };
+use crate::shared::Shared;
 
 /// The present second, for strftime(3): the milliseconds are filled in.
 pub const TIME: &str = "%Y-%m-%dT%H:%M:%S.000%:z";
 /// Where those are.
 const MILLISECONDS: usize = "2026-11-27T08:00:00.".len();
 
+/// What a worker tells again and again, as it is written.
+pub fn constant(field: Field, shared: &Shared) -> Option<String> {
+    match field {
+        Field::Worker => Some(shared.slot.to_string()),
+        Field::Generation => Some(shared.boot.generation.to_string()),
+        Field::Pid => Some(std::process::id().to_string()),
+        _ => None,
+    }
+}
+
 /// Appends the value of a field. `time`: the present second.
 pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) {
     let Finished { incoming, outgoing, times } = finished;
-    let (head, bytes, shared) = (&incoming.head, &incoming.bytes[..], &outgoing.shared);
+    let (head, bytes) = (&incoming.head, &incoming.bytes[..]);
     match field {
         Field::Time => moment(batch, time, times.millisecond),
         Field::Client => text(batch, told(incoming.client.address.as_bytes())),
@@ -30,8 +41,6 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
         Field::QueueTime => seconds(batch, times.queue),
         Field::ApplicationTime => seconds(batch, times.call),
         Field::TotalTime => seconds(batch, Some(times.total)),
-        Field::Worker => number(batch, Some(shared.slot.into())),
-        Field::Generation => number(batch, Some(shared.boot.generation.into())),
         Field::UserAgent => text(batch, head.value(bytes, b"user-agent")),
         Field::Referrer => text(batch, head.value(bytes, b"referer")),
         Field::Host => match &incoming.client.host {
@@ -41,7 +50,8 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
         Field::Scheme => text(batch, Some(if incoming.client.https { b"https" } else { b"http" })),
         Field::Protocol => text(batch, told(head.method.of(bytes)).map(|_| incoming.version())),
         Field::User => text(batch, head.value(bytes, b"authorization").and_then(basic_user).as_deref()),
-        Field::Pid => number(batch, Some(std::process::id().into())),
+        // A text by now: see `constant`.
+        Field::Worker | Field::Generation | Field::Pid => {}
     }
 }
 
@@ -60,9 +70,11 @@ fn moment(batch: &mut Vec<u8>, time: &str, millisecond: u32) {
 fn seconds(batch: &mut Vec<u8>, duration: Option<Duration>) {
     let Some(duration) = duration else { return batch.extend_from_slice(b"null") };
     number(batch, Some(duration.as_secs()));
-    let digits = [100_000, 10_000, 1000, 100, 10, 1].map(|unit| digit(duration.subsec_micros() / unit));
+    // A digit in front keeps the zeros.
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(1_000_000 + duration.subsec_micros());
     batch.push(b'.');
-    batch.extend_from_slice(&digits);
+    batch.extend_from_slice(&digits.as_bytes()[1..]);
 }
 
 fn digit(number: u32) -> u8 {
@@ -79,7 +91,8 @@ fn number(batch: &mut Vec<u8>, number: Option<u64>) {
 /// Appends a text from outside, or null. What is not UTF-8 becomes U+FFFD; what a terminal would obey is escaped.
 pub fn text(batch: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else { return batch.extend_from_slice(b"null") };
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+    // Without branches, so that many bytes are looked at at once.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
     batch.push(b'"');
     if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
         batch.extend_from_slice(value);

@@ -8,7 +8,7 @@ use ostler_wire::{
 };
 
 use super::{Times, atoms, json};
-use crate::{request::incoming::Incoming, response::Outgoing};
+use crate::{request::incoming::Incoming, response::Outgoing, shared::Shared};
 
 /// Makes lines.
 pub(super) struct Lines {
@@ -30,7 +30,9 @@ pub(super) struct Finished<'a> {
 }
 
 impl Lines {
-    pub fn new(format: AccessFormat) -> Lines {
+    pub fn new(shared: &Shared) -> Lines {
+        let mut format = shared.boot.worker.access_log_format.clone();
+        format.pieces = joined(format.pieces, shared);
         Lines { format, coloured: false, level: "", time: String::new() }
     }
 
@@ -90,7 +92,131 @@ impl Lines {
     }
 }
 
+/// The pieces with what is the same in each line as text.
+fn joined(pieces: Vec<Piece>, shared: &Shared) -> Vec<Piece> {
+    let mut joined: Vec<Piece> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let constant = match piece {
+            Piece::Value(field) => json::constant(field, shared).map(Piece::Text),
+            _ => None,
+        };
+        match (joined.last_mut(), constant.unwrap_or(piece)) {
+            (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
+            (_, piece) => joined.push(piece),
+        }
+    }
+    joined
+}
+
 /// A part of a request that could not be parsed is unknown rather than empty.
 pub(super) fn told(value: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        os::unix::net::UnixStream,
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use ostler_http::h1::{Limits, RequestReader};
+    use ostler_wire::{Boot, Trust, access_format::json::FIELDS, log, scoreboard::Scoreboard};
+
+    use super::*;
+    use crate::{poll::timers::Token, request::peer::Peer, transport::Transport};
+
+    const HEAD: &[u8] = b"GET /cart?id=7 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) \
+        Gecko/20100101 Firefox/128.0\r\nAccept: */*\r\nReferer: http://shop.example/\r\nAuthorization: Basic YTpi\r\n\r\n";
+    const TIMES: Times = Times {
+        millisecond: 47,
+        queue: Some(Duration::from_micros(12)),
+        call: Some(Duration::from_millis(31)),
+        response: Duration::from_millis(32),
+        total: Duration::from_millis(33),
+    };
+
+    struct Fixture {
+        lines: Lines,
+        incoming: Incoming,
+        outgoing: Outgoing,
+    }
+
+    fn fixture(format: &str) -> Fixture {
+        let mut boot = Boot::default();
+        boot.worker.access_log_format = format.parse().unwrap();
+        let logger = log::logger(log::Process::Worker(1, 0), slog::Level::Critical, &Default::default());
+        let shared = Shared::new(boot, 0, Arc::new(Scoreboard::new(1, 1).unwrap()), logger).unwrap();
+        let mut lines = Lines::new(&shared);
+        lines.update_time(Duration::from_secs(1_800_000_000));
+        let (socket, _) = UnixStream::pair().unwrap();
+        let transport = Arc::new(Transport::plain(socket.into()));
+        let incoming = Incoming::new(Peer::new(None, 0, &Trust::default()), Instant::now());
+        let mut outgoing = Outgoing::new(Arc::new(shared), Token { place: 0, serial: 0 }, transport);
+        outgoing.status = 200;
+        Fixture { lines, incoming, outgoing }
+    }
+
+    impl Fixture {
+        /// The line of a request whose head, as far as it can be parsed, is this.
+        fn write(&mut self, head: &[u8], batch: &mut Vec<u8>) {
+            let limits = Limits { line: 0, fields: 0, field: 0, head: 0 };
+            let incoming = &mut self.incoming;
+            incoming.head.clear();
+            (incoming.bytes, incoming.filled) = (head.to_vec(), head.len());
+            let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &limits);
+            self.lines.write(batch, Finished { incoming, outgoing: &self.outgoing, times: &TIMES });
+        }
+    }
+
+    #[test]
+    fn each_line_is_an_object_whatever_the_head() {
+        let all = FIELDS.map(|(name, _)| name).join(",");
+        let mut fixture = fixture(&format!("json:{all},{{x}}i,{{server}}o,{{RAW_URI}}e"));
+        let mut state = 1u64;
+        let mut below = |bound: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % bound
+        };
+        for _ in 0..20_000 {
+            let mut head = HEAD.to_vec();
+            for _ in 0..below(8) {
+                let place = below(head.len());
+                head[place] = b"\"\\\0\t\n\r \x7f\x80\xc3\xa9\xe2\x80\xa8\xf0\xff,:{}"[below(20)];
+            }
+            head.truncate(below(2 * head.len()));
+            fixture.outgoing.noted = vec![Some(head.clone()), None];
+            let mut batch = Vec::new();
+            fixture.write(&head, &mut batch);
+            let end = batch.pop();
+            assert!(end == Some(b'\n') && !batch.iter().any(u8::is_ascii_control), "{}", batch.escape_ascii());
+            let line: serde_json::Value =
+                serde_json::from_slice(&batch).unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
+            assert_eq!(line.as_object().unwrap().len(), FIELDS.len() + 3);
+        }
+    }
+
+    /// `cargo test --release -p ostler-serve -- --ignored --nocapture the_time_of_a_line`
+    #[test]
+    #[ignore = "it only measures"]
+    fn the_time_of_a_line() {
+        for format in ["json", ostler_wire::access_format::DEFAULT] {
+            let mut fixture = fixture(format);
+            let mut batch = Vec::new();
+            fixture.write(HEAD, &mut batch);
+            let measure = |_| {
+                let started = Instant::now();
+                for _ in 0..100_000 {
+                    batch.clear();
+                    let Fixture { lines, incoming, outgoing } = &fixture;
+                    lines.write(&mut batch, Finished { incoming, outgoing, times: &TIMES });
+                }
+                started.elapsed() / 100_000
+            };
+            let best = (0..20).map(measure).min().unwrap();
+            writeln!(std::io::stderr(), "{best:?} for {} bytes: {format}", batch.len()).unwrap();
+        }
+    }
 }

@@ -11,7 +11,6 @@ use std::{
 
 use nix::errno::Errno;
 use ostler_wire::{
-    WorkerSettings,
     access_format::AccessFilter,
     log::{
         syslog::{Outcome, Sender},
@@ -23,7 +22,10 @@ use slog::{Level, Logger, info, warn};
 
 use self::line::{Finished, Lines};
 use super::Outgoing;
-use crate::request::incoming::{Arrival, Incoming};
+use crate::{
+    request::incoming::{Arrival, Incoming},
+    shared::Shared,
+};
 
 /// A batch is written when it is this long, and before the worker sleeps.
 const BATCH: usize = 32 * 1024;
@@ -52,8 +54,16 @@ pub(crate) struct AccessLog {
     said: bool,
     /// How many lines were lost.
     lost: u64,
-    /// For each Python thread, what a line needs of its request, which may have to be recorded while its call still owns it.
-    kept: Vec<Option<(Vec<u8>, Arrival)>>,
+    /// For each Python thread, what is needed of its request, which may have to be answered and recorded while its call still owns it.
+    kept: Vec<Kept>,
+}
+
+/// What is kept of a request during its call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    pub head: Vec<u8>,
+    /// How it came and since when it waited for its call, if there is a log.
+    pub arrival: Option<(Arrival, Instant)>,
 }
 
 /// What a line tells of a request's times.
@@ -73,15 +83,16 @@ pub(crate) struct Times {
 
 impl AccessLog {
     pub fn new(
-        settings: &WorkerSettings,
+        shared: &Shared,
         file: Option<OwnedFd>,
         syslog: Option<Sender>,
         since_1970: Duration,
         log: Logger,
     ) -> AccessLog {
+        let settings = &shared.boot.worker;
         let mut log = AccessLog {
             filter: settings.access_log_filter.clone(),
-            lines: Lines::new(settings.access_log_format.clone()),
+            lines: Lines::new(shared),
             file: None,
             syslog,
             level: 0,
@@ -92,7 +103,7 @@ impl AccessLog {
             failing: false,
             said: false,
             lost: 0,
-            kept: vec![None; settings.threads.into()],
+            kept: vec![Kept::default(); settings.threads.into()],
         };
         log.reopen(file);
         log.update_time(since_1970);
@@ -122,17 +133,20 @@ impl AccessLog {
         }
     }
 
-    /// Keeps what a line needs of the request that a Python thread begins to answer.
-    pub fn keep(&mut self, thread: u16, head: &[u8], arrival: Arrival) {
-        let (place, kept) = self.kept[usize::from(thread)].get_or_insert_with(|| (Vec::new(), arrival));
-        place.clear();
-        place.extend_from_slice(head);
-        *kept = arrival;
+    /// Keeps what is needed of the request that a Python thread begins to answer.
+    pub fn keep(&mut self, thread: u16, head: &[u8], arrival: Arrival, ready: Instant) {
+        let is_on = self.is_on();
+        let kept = &mut self.kept[usize::from(thread)];
+        kept.head.clear();
+        kept.head.extend_from_slice(head);
+        if is_on {
+            kept.arrival = Some((arrival, ready));
+        }
     }
 
     /// What was kept.
-    pub fn take_kept(&mut self, thread: u16, now: Instant) -> (Vec<u8>, Arrival) {
-        self.kept[usize::from(thread)].take().unwrap_or_else(|| (Vec::new(), Arrival::at(now)))
+    pub fn take_kept(&mut self, thread: u16) -> Kept {
+        std::mem::take(&mut self.kept[usize::from(thread)])
     }
 
     /// Appends the line of a request that is over.
