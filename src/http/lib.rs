@@ -22,7 +22,7 @@
 //! | `syntax` | character classes and lines, on which all of it is built |
 //!
 //! ```
-//! use ostler_http::{RequestHead, ResponseHead, h1::{Limits, Parse, RequestReader, ResponseFraming}};
+//! use ostler_http::{RequestHead, ResponseHead, h1::{Additions, Limits, Parse, RequestReader, ResponseFraming}};
 //!
 //! let bytes = b"GET /shop?page=2 HTTP/1.1\r\nHost: example.com\r\n\r\n";
 //! let limits = Limits { line: 8190, fields: 100, field: 8190, head: 65536 };
@@ -35,7 +35,8 @@
 //! response.field(b"Content-Type", b"text/plain").unwrap();
 //! let mut out = Vec::new();
 //! let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-//! response.write(&mut out, ResponseFraming::Length(2), request.version, request.keep_alive, date, b"ostler");
+//! let additions = Additions { date, server: b"ostler", request_id: b"" };
+//! response.write(&mut out, ResponseFraming::Length(2), request.version, request.keep_alive, additions);
 //! out.extend(b"hi");
 //! assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"\r\n\r\nhi"));
 //! ```

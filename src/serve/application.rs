@@ -57,4 +57,8 @@ pub struct Request<'a> {
     /// Fields that must not reach the application: indexes into `head.fields`, ascending (underscored names, and the
     /// forwarding fields of peers that are not trusted).
     pub hidden: &'a [u16],
+    /// What it is called, if requests have ids (`--request-id`).
+    pub id: Option<&'a str>,
+    /// The application is to find that in X-Request-ID, and the client's fields do not have it.
+    pub adds_id: bool,
 }

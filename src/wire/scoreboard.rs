@@ -8,12 +8,14 @@
 //! bounded, waits for no writer, and decides nothing of weight by what it reads. The memory's length is sealed, because a
 //! read beyond a shortened file is a SIGBUS.
 
+mod activity;
+
 use std::{
     io,
     num::NonZeroUsize,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*, fence},
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*},
 };
 
 use nix::{
@@ -25,18 +27,16 @@ use nix::{
     unistd::ftruncate,
 };
 
+pub use activity::{Activity, REQUEST_ID, REQUEST_LINE, Underway};
+
 use crate::meters::{self, Meters};
 
 /// The number of slots of a generation. Those that are never used cost address space, but no memory.
 pub const MOST_SLOTS: u16 = 1024;
 /// The largest number of workers of a generation: half of the slots are for those that come while others go.
 pub const MOST_WORKERS: u16 = MOST_SLOTS / 2;
-/// How much of a request line is kept, in bytes.
-pub const REQUEST_LINE: usize = 224;
 /// How many of the requests that wait in a worker are named.
 pub const QUEUE_SHOWN: u16 = 8;
-/// How often a reader tries. A writer needs some nanoseconds between the two steps; an application may have left the number odd for ever.
-const TRIES: u32 = 100;
 
 /// The mapping.
 pub struct Scoreboard {
@@ -97,19 +97,6 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 128, "a slot of another size is another format of the upgrade's state");
 
-/// What one Python thread is doing.
-#[repr(C, align(64))]
-#[derive(Debug)]
-pub struct Activity {
-    /// Odd while the line is being written.
-    sequence: AtomicU32,
-    /// Length of the line in bytes; 0 between requests.
-    length: AtomicU32,
-    /// When the request was dispatched, in milliseconds of CLOCK_MONOTONIC.
-    started: AtomicU64,
-    line: [AtomicU64; REQUEST_LINE / 8],
-}
-
 /// What a worker as a whole is doing.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,55 +131,6 @@ impl Slot {
     /// Says what the worker is doing now.
     pub fn enter(&self, state: WorkerState) {
         self.state.store(state as u32, Relaxed);
-    }
-}
-
-impl Activity {
-    /// Notes that a request begins. `line` is cut to [`REQUEST_LINE`] bytes.
-    pub fn begin(&self, line: &[u8], now: u64) {
-        let line = &line[..line.len().min(REQUEST_LINE)];
-        let sequence = self.sequence.load(Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Relaxed);
-        fence(Release);
-        self.started.store(now, Relaxed);
-        let (whole, rest) = line.as_chunks::<8>();
-        for (word, bytes) in self.line.iter().zip(whole) {
-            word.store(u64::from_ne_bytes(*bytes), Relaxed);
-        }
-        if let Some(word) = self.line.get(whole.len()) {
-            let mut bytes = [0; 8];
-            bytes[..rest.len()].copy_from_slice(rest);
-            word.store(u64::from_ne_bytes(bytes), Relaxed);
-        }
-        self.length.store(line.len() as u32, Relaxed);
-        self.sequence.store(sequence.wrapping_add(2), Release);
-    }
-
-    /// Notes that the request is over.
-    pub fn end(&self) {
-        self.length.store(0, Relaxed);
-    }
-
-    /// The request under way, and when it was dispatched; `None` between requests, and if the record changes all the time.
-    pub fn current(&self) -> Option<(Vec<u8>, u64)> {
-        for _ in 0..TRIES {
-            let before = self.sequence.load(Acquire);
-            if before % 2 == 1 {
-                std::hint::spin_loop();
-                continue;
-            }
-            let length = (self.length.load(Relaxed) as usize).min(REQUEST_LINE);
-            if length == 0 {
-                return None;
-            }
-            let started = self.started.load(Relaxed);
-            let words = std::array::from_fn::<_, { REQUEST_LINE / 8 }, _>(|index| self.line[index].load(Relaxed));
-            fence(Acquire);
-            if self.sequence.load(Relaxed) == before {
-                return Some((words.map(u64::to_ne_bytes).as_flattened()[..length].to_vec(), started));
-            }
-        }
-        None
     }
 }
 
@@ -373,22 +311,31 @@ pub fn now() -> u64 {
 mod tests {
     use super::*;
 
+    fn underway(line: &str, id: Option<&str>, started: u64) -> Underway {
+        Underway { line: line.into(), id: id.map(Into::into), started }
+    }
+
     #[test]
     fn another_mapping_sees_what_a_worker_wrote() {
         let ours = Scoreboard::new(3, 2).unwrap();
         let theirs = Scoreboard::open(ours.as_fd().try_clone_to_owned().unwrap(), 3, 2).unwrap();
         theirs.slot(2).enter(WorkerState::Idle);
-        theirs.activity(2, 1).begin(b"GET /slow HTTP/1.1", 12_345);
+        theirs.activity(2, 1).begin(b"GET /slow HTTP/1.1", b"", 12_345);
         assert_eq!(ours.slot(2).state(), WorkerState::Idle);
         assert_eq!(ours.slot(1).state(), WorkerState::Empty);
-        assert_eq!(ours.activity(2, 1).current(), Some((b"GET /slow HTTP/1.1".to_vec(), 12_345)));
+        assert_eq!(ours.activity(2, 1).current(), Some(underway("GET /slow HTTP/1.1", None, 12_345)));
         assert_eq!(ours.activity(2, 0).current(), None);
         theirs.activity(2, 1).end();
         assert_eq!(ours.activity(2, 1).current(), None);
-        theirs.activity(2, 1).begin(&[b'x'; 1000], 1);
-        assert_eq!(ours.activity(2, 1).current().unwrap().0.len(), REQUEST_LINE);
-        theirs.waiting(2, 7).begin(b"GET /later HTTP/1.1", 2);
-        assert_eq!(ours.waiting(2, 7).current(), Some((b"GET /later HTTP/1.1".to_vec(), 2)));
+        theirs.activity(2, 1).begin(&[b'x'; 1000], b"", 1);
+        assert_eq!(ours.activity(2, 1).current().unwrap().line.len(), REQUEST_LINE);
+        theirs.activity(2, 1).begin(&[b'x'; 1000], &[b'y'; 1000], 1);
+        let cut = ["x".repeat(REQUEST_LINE - REQUEST_ID), "y".repeat(REQUEST_ID)];
+        assert_eq!(ours.activity(2, 1).current(), Some(underway(&cut[0], Some(&cut[1]), 1)));
+        theirs.activity(2, 1).begin(b"GET /slow HTTP/1.1", b"4711", 1);
+        assert_eq!(ours.activity(2, 1).current(), Some(underway("GET /slow HTTP/1.1", Some("4711"), 1)));
+        theirs.waiting(2, 7).begin(b"GET /later HTTP/1.1", b"", 2);
+        assert_eq!(ours.waiting(2, 7).current(), Some(underway("GET /later HTTP/1.1", None, 2)));
         ours.clear(2);
         assert_eq!(theirs.slot(2).state(), WorkerState::Empty);
         assert_eq!(theirs.waiting(2, 7).current(), None);
@@ -431,17 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_full_of_nonsense_is_read_and_one_that_is_being_written_is_not() {
+    fn a_state_that_there_is_not_is_none() {
         let board = Scoreboard::new(1, 1).unwrap();
-        let activity = board.activity(0, 0);
-        activity.begin(b"GET /whole HTTP/1.1", 7);
-        activity.sequence.fetch_add(1, Relaxed);
-        assert_eq!(activity.current(), None, "it is odd for good");
-        activity.sequence.fetch_add(1, Relaxed);
-        activity.length.store(u32::MAX, Relaxed);
-        activity.started.store(u64::MAX, Relaxed);
-        let (line, started) = activity.current().unwrap();
-        assert_eq!((line.len(), started), (REQUEST_LINE, u64::MAX));
         board.slot(0).state.store(u32::MAX, Relaxed);
         assert_eq!(board.slot(0).state(), WorkerState::Empty);
     }

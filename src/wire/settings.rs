@@ -355,6 +355,9 @@ pub struct WorkerSettings {
     pub root_path: String,
     /// `--header-map`
     pub header_map: HeaderMap,
+    /// `--request-id`
+    #[serde(default)]
+    pub request_id: RequestId,
     /// `--access-logformat`, read.
     pub access_log_format: AccessFormat,
     /// Which requests have no line in the access log.
@@ -399,6 +402,7 @@ impl Default for WorkerSettings {
             spool_limit: 4 << 30,
             root_path: String::new(),
             header_map: HeaderMap::Drop,
+            request_id: RequestId::Off,
             access_log_format: access_format::DEFAULT.parse().expect("a test reads it"),
             access_log_filter: AccessFilter::default(),
             server_header: "ostler".into(),
@@ -418,6 +422,19 @@ pub enum HeaderMap {
     Refuse,
     /// Pass it on. Two fields may become one key.
     Dangerous,
+}
+
+/// Whether each request has an id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestId {
+    /// It has none.
+    #[default]
+    Off,
+    /// For the application and the logs.
+    On,
+    /// For the client, too.
+    Response,
 }
 
 /// A set of peers: networks, and whether Unix sockets belong to it.
@@ -457,6 +474,7 @@ pub enum ForwardedField {
     XForwardedPort,
     XForwardedPrefix,
     Forwarded,
+    XRequestStart,
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ mod a_slow_request_is_explained;
 mod a_terminal_is_read_by_people;
 mod access_logs_are_data;
 mod each_command_waits_for_its_outcome;
+mod each_request_has_an_id;
 mod limits_are_named;
 mod logs_reach_a_syslog;
 mod mistakes_are_explained;

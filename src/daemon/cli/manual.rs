@@ -215,6 +215,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "A request that the application does not see: the status, why, the client and the request line.",
     ),
     (
+        "request id replaced",
+        "With --request-id, at the level debug: a trusted peer's X-Request-ID holds no id; which took its place.",
+    ),
+    (
         "response cut",
         "A client paused for --write-timeout or fell below --min-rate: how much it has taken, what was left.",
     ),

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::{
     Loaded, Recycle,
-    scoreboard::{Activity, QUEUE_SHOWN, Scoreboard},
+    scoreboard::{Activity, QUEUE_SHOWN, Scoreboard, Underway},
 };
 use serde::{Deserialize, Serialize};
 use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
@@ -323,9 +323,9 @@ fn of<'a>(scoreboard: Option<&'a Scoreboard>, worker: &WorkerName) -> Option<&'a
 }
 
 fn listed<'a>(activities: impl Iterator<Item = &'a Activity>) -> Vec<String> {
-    let shown = |(line, started): (Vec<u8>, u64)| {
-        let age = Moment::now() - Moment(started);
-        format!("{} ({:.3} s)", String::from_utf8_lossy(&line), age.as_secs_f64())
+    let shown = |underway: Underway| {
+        let age = Moment::now() - Moment(underway.started);
+        format!("{} ({:.3} s)", underway.told(), age.as_secs_f64())
     };
     activities.filter_map(Activity::current).map(shown).collect()
 }
@@ -333,6 +333,6 @@ fn listed<'a>(activities: impl Iterator<Item = &'a Activity>) -> Vec<String> {
 /// What a worker was called for, if it was: the first of it.
 pub fn called(scoreboard: Option<&Scoreboard>, worker: &WorkerName) -> Option<String> {
     let scoreboard = of(scoreboard, worker)?;
-    let lines = (0..scoreboard.threads()).filter_map(|thread| scoreboard.activity(worker.slot, thread).current());
-    lines.map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).next()
+    let mut held = (0..scoreboard.threads()).filter_map(|thread| scoreboard.activity(worker.slot, thread).current());
+    held.next().map(|underway| underway.told())
 }

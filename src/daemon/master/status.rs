@@ -140,6 +140,9 @@ pub struct WorkerStatus {
 pub struct RequestStatus {
     /// Its first line.
     pub line: String,
+    /// What it is called, with --request-id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// For how long it has been in the application.
     pub age: f64,
 }
@@ -340,9 +343,10 @@ impl WorkerStatus {
         };
         let threads = |board: &scoreboard::Scoreboard| {
             let current = |thread| board.activity(worker.slot, thread).current();
-            let request = |(line, started): (Vec<u8>, u64)| RequestStatus {
-                line: String::from_utf8_lossy(&line).into_owned(),
-                age: (now - Moment(started)).as_secs_f64(),
+            let request = |underway: scoreboard::Underway| RequestStatus {
+                line: underway.line(),
+                id: underway.id(),
+                age: (now - Moment(underway.started)).as_secs_f64(),
             };
             (0..board.threads()).filter_map(current).map(request).collect()
         };
@@ -378,12 +382,7 @@ impl WorkerStatus {
             why if why.is_empty() => self.state.clone(),
             why => format!("{} ({why})", self.state),
         };
-        let doing: Vec<_> = self
-            .stuck
-            .iter()
-            .chain(&self.doing)
-            .map(|request| format!("{} ({:.1} s)", printable(&request.line), request.age))
-            .collect();
+        let doing: Vec<_> = self.stuck.iter().chain(&self.doing).map(RequestStatus::told).collect();
         [
             self.slot.to_string(),
             self.pid.map_or_else(dash, |pid| pid.to_string()),
@@ -400,6 +399,14 @@ impl WorkerStatus {
     }
 }
 
+impl RequestStatus {
+    /// `GET /slow HTTP/1.1 [4711] (2.3 s)`
+    fn told(&self) -> String {
+        let id = self.id.as_ref().map_or_else(String::new, |id| format!(" [{}]", printable(id)));
+        format!("{}{id} ({:.1} s)", printable(&self.line), self.age)
+    }
+}
+
 fn counts(slot: &scoreboard::Slot) -> BTreeMap<String, Value> {
     counters::in_slots().map(|(_, field, read)| (field.into(), read(slot).into())).collect()
 }
@@ -412,7 +419,7 @@ fn stuck(worker: &Worker, now: Moment) -> Option<RequestStatus> {
     // Up to then it has only been asked.
     let silent = worker.silent.filter(|since| now - *since >= ANSWERS_WITHIN);
     let (what, since) = stopped.or(silent.map(|since| ("makes no progress", since)))?;
-    Some(RequestStatus { line: what.into(), age: (now - since).as_secs_f64() })
+    Some(RequestStatus { line: what.into(), id: None, age: (now - since).as_secs_f64() })
 }
 
 fn size(bytes: u64) -> String {

@@ -212,13 +212,24 @@ pub static SETTINGS: &[Setting] = &[
         .preset("127.0.0.1,::1,unix:")
         .foreign("FORWARDED_ALLOW_IPS")
         .more("Addresses, networks (10.0.0.0/8), `unix:` for whoever comes by a Unix socket, or `*` for everybody."),
+    choice(PROXIES, "request-id", &["off", "on", "response"], Some("on"), "Give each request an id, which the application and both logs have")
+        .preset("off")
+        .more(
+            "It is what a peer of --forwarded-allow-ips sends in X-Request-ID, if that is up to 64 letters, digits and +-./:=@_; or else the trace id of that peer's \
+             traceparent; or else one that is made: 32 hexadecimal digits. The application finds it in HTTP_X_REQUEST_ID; what others send there is \
+             kept from it. It is request_id in an access log of JSON, %({x-request-id}i)s in gunicorn's format, request_id in the lines of the error log that \
+             are about a request, and behind the request in `ostler status` and where a worker is lost. `response` sends it to the client, too, in \
+             X-Request-ID, unless the application does.",
+        ),
     many(PROXIES, "forwarded-fields", "FIELDS", "Which fields of those proxies are believed")
         .preset("x-forwarded-for,x-forwarded-proto")
         .more(
-            "The list replaces the default. It may name x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix and \
-             forwarded. Name only what each of these proxies sets itself or takes out of its clients' requests: in a field that it passes on unchanged, a client may claim anything. A field that is not named does not change REMOTE_ADDR, the scheme, the host or the \
+            "The list replaces the default. It may name x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix, \
+             forwarded and x-request-start. Name only what each of these proxies sets itself or takes out of its clients' requests: in a field that it passes on unchanged, a client may claim anything. A field that is not named does not change REMOTE_ADDR, the scheme, the host or the \
              path; from such a proxy it reaches the application all the same, which may have a setting for it (Django's \
-             USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application.",
+             USE_X_FORWARDED_HOST). From everybody else, Forwarded and every X-Forwarded-… field are kept from the application. From x-request-start (t=1512379167.574 of nginx, or a number of \
+             seconds, milliseconds or microseconds) a request's queue_time is told in the access log; a proxy whose clock is ahead counts as one that had it just now, and what is \
+             more than an hour ago as none.",
         ),
     pairs(PROXIES, "secure-scheme-headers", "FIELD=VALUE", "Fields of those proxies that tell the scheme, and their values for https")
         .more(
@@ -299,7 +310,7 @@ pub static SETTINGS: &[Setting] = &[
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
              %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
              %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
-             of environ. With `json` each line is an object with time, client, method, path, query, status, bytes_in, bytes_out, \
+             of environ. With `json` each line is an object with time, request_id, client, method, path, query, status, bytes_in, bytes_out, \
              queue_time, application_time, total_time, worker, generation, user_agent and referrer; `json:time,status,{x-id}i` \
              names the fields, in their order: these, host, scheme, protocol, user, pid, and {name}i, {name}o and {name}e as above. \
              Times are seconds: queue_time from the arrival to the call, application_time in the call, total_time from \

@@ -118,6 +118,11 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
             "dangerous" => wire::HeaderMap::Dangerous,
             _ => wire::HeaderMap::Drop,
         },
+        request_id: match options.choice("request-id")?.as_str() {
+            "on" => wire::RequestId::On,
+            "response" => wire::RequestId::Response,
+            _ => wire::RequestId::Off,
+        },
         access_log_format: match python_logs(options) {
             true => AccessFormat::default(),
             false => options.value("access-logformat", access_format)?,

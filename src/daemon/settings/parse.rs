@@ -101,7 +101,12 @@ pub fn forwarded_field(text: &str) -> Result<ForwardedField, String> {
         "x-forwarded-port" => ForwardedField::XForwardedPort,
         "x-forwarded-prefix" => ForwardedField::XForwardedPrefix,
         "forwarded" => ForwardedField::Forwarded,
-        _ => return Err("expected x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix or forwarded".into()),
+        "x-request-start" => ForwardedField::XRequestStart,
+        _ => {
+            return Err("expected x-forwarded-for, -proto, -protocol, -ssl, -host, -port, -prefix, forwarded or \
+                        x-request-start"
+                .into());
+        }
     })
 }
 

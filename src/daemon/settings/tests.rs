@@ -63,6 +63,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "dogstatsd-tags" => ("a:b", &["--statsd-host=localhost"]),
         "enable-backlog-metric" => ("on", &["--statsd-host=localhost"]),
         "proxy-protocol" => ("auto", &[]),
+        "request-id" => ("on", &[]),
         "log-level" => ("debug", &[]),
         "access-logformat" => ("%(s)s", &[]),
         "access-log-skip" => ("/health", &[]),

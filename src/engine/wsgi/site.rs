@@ -113,7 +113,7 @@ impl Site {
 
     /// One request, from its environ to the end of its call.
     fn answer(&self, py: Python<'_>, reusable: &mut Reusable, request: &mut Request<'_>, response: &mut Response<'_>) {
-        let line = (request.head, request.bytes);
+        let line = Line { head: request.head, bytes: request.bytes, id: request.id };
         let environ = reusable.prepare(py, request, &self.rules);
         let start_response = reusable.callables.start_response.bind(py);
         reusable.callables.during(py, response, |reply| match &environ {
@@ -182,13 +182,13 @@ impl Site {
         }
         match fault {
             Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
-                "request" => request(), "promised" => length.promised, "given" => length.given),
-            Fault::Gone(Gone::Left) => debug!(self.log, "client left"; "request" => request()),
+                "request" => request(), "request_id" => line.id, "promised" => length.promised, "given" => length.given),
+            Fault::Gone(Gone::Left) => debug!(self.log, "client left"; "request" => request(), "request_id" => line.id),
             // The worker has said why.
             Fault::Gone(Gone::GivenUp) => {}
             Fault::Raised(error) if gone.is_some() => {
                 let what = if gone == Some(Gone::Left) { "client left" } else { "response given up" };
-                debug!(self.log, "{}", what; "request" => request(), "raised" => fit(&error.to_string()));
+                debug!(self.log, "{}", what; "request" => request(), "request_id" => line.id, "raised" => fit(&error.to_string()));
             }
             Fault::Raised(error) => self.log_exception(reply.py(), line, &error),
         }
@@ -286,11 +286,16 @@ impl Application for Site {
     }
 }
 
-/// A request's head and its bytes, for the log.
-type Line<'a> = (&'a RequestHead, &'a [u8]);
+/// A request, for the log.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+    id: Option<&'a str>,
+}
 
 /// `GET /path`
-fn request_line((head, bytes): Line) -> String {
-    let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
-    format!("{} {}", part(head.method), part(head.target))
+fn request_line(line: Line) -> String {
+    let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(line.bytes)).into_owned();
+    format!("{} {}", part(line.head.method), part(line.head.target))
 }

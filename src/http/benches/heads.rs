@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use ostler_http::{
     RequestHead, ResponseHead,
-    h1::{ChunkedDecoder, Limits, RequestReader},
+    h1::{Additions, ChunkedDecoder, Limits, RequestReader},
     proxy::forwarded,
     target::decode_path,
 };
@@ -57,7 +57,8 @@ fn main() {
         response.field(black_box(b"Content-Type"), black_box(b"text/plain; charset=utf-8")).ok();
         response.field(black_box(b"Content-Length"), black_box(b"13")).ok();
         let framing = response.framing(&head, false, Some(13));
-        response.write(&mut out, framing, head.version, true, b"Sun, 06 Nov 1994 08:49:37 GMT", b"ostler");
+        let added = Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"" };
+        response.write(&mut out, framing, head.version, true, added);
         black_box(&out);
     });
     report("read a chunked body of one chunk", || {

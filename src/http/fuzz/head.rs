@@ -9,7 +9,7 @@ use ostler_http::{
     proxy::{
         forwarded,
         hidden::{OddNames, hidden_fields},
-        proxy_protocol,
+        identity, proxy_protocol,
     },
     target::decode_path,
 };
@@ -25,6 +25,7 @@ const ALL: forwarded::Believed = forwarded::Believed {
     standard: true,
     schemes: None,
     own: Vec::new(),
+    start: true,
 };
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
 
@@ -62,6 +63,12 @@ fn look(head: &RequestHead, bytes: &[u8]) {
             Err(Refusal { status, .. }) => assert_eq!(status, 400),
         }
     }
+    identity::hide(head, bytes, &mut hidden);
+    assert!(hidden.is_sorted() && hidden.last().is_none_or(|last| usize::from(*last) < head.fields.len()));
+    if let identity::Told::Id(id) | identity::Told::Trace(id) = identity::told(head, bytes) {
+        assert!((1..=identity::LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    let _ = identity::request_start(head, bytes);
     let none = forwarded::origin(head, bytes, &forwarded::Believed::default(), |_| true);
     assert!(none == Ok(forwarded::Origin::default()), "what is not believed is not looked at");
     if let Ok(origin) = forwarded::origin(head, bytes, &ALL, |address| address.is_loopback()) {

@@ -7,11 +7,12 @@
 use libfuzzer_sys::fuzz_target;
 use ostler_http::{
     RequestHead, ResponseHead,
-    h1::{ChunkedDecoder, LAST_CHUNK, Limits, Parse, RequestReader, ResponseFraming, chunk_start},
+    h1::{Additions, ChunkedDecoder, LAST_CHUNK, Limits, Parse, RequestReader, ResponseFraming, chunk_start},
 };
 
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
-const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+const ADDED: Additions =
+    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"" };
 
 fuzz_target!(|input: &[u8]| {
     let mut request = RequestHead::default();
@@ -35,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
     let whole = (blocks.len() < 2).then(|| blocks.concat().len() as u64);
     let framing = head.framing(&request, request.method.of(input) == b"HEAD", whole);
     let mut sent = Vec::new();
-    head.write(&mut sent, framing, request.version, request.keep_alive, DATE, b"ostler");
+    head.write(&mut sent, framing, request.version, request.keep_alive, ADDED);
     let body = send(&mut sent, framing, &blocks);
     check(&sent, &fields, head.status(), framing, &body);
 });

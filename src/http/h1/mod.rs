@@ -6,4 +6,4 @@ mod response;
 
 pub use chunked::{ChunkedDecoder, Decoded, LAST_CHUNK, chunk_start};
 pub use request::{Limits, Parse, RequestReader};
-pub use response::{CONTINUE, ResponseFraming};
+pub use response::{Additions, CONTINUE, ResponseFraming};

@@ -18,6 +18,17 @@ pub enum ResponseFraming {
     Bodiless,
 }
 
+/// What the server adds to each head.
+#[derive(Debug, Clone, Copy)]
+pub struct Additions<'a> {
+    /// An IMF-fixdate.
+    pub date: &'a [u8; 29],
+    /// For `Server`; empty for none.
+    pub server: &'a [u8],
+    /// For `X-Request-ID`; empty for none.
+    pub request_id: &'a [u8],
+}
+
 impl ResponseHead {
     /// How a body of this response to this request is framed; `whole` is its length where all of it is known. The application's
     /// Content-Length takes precedence.
@@ -32,18 +43,18 @@ impl ResponseHead {
         }
     }
 
-    /// Appends the whole head to `out`: status line, the application's fields, and `Date`, `Server` (unless the application gave
-    /// them; no Server where `server` is empty), the framing's field, `Connection: close` or, to a 1.0 client that asked for it,
-    /// `keep-alive`; and the empty line. `date` is an IMF-fixdate. A body that ends with the connection always closes it.
+    /// Appends the whole head to `out`: status line, the application's fields, what is added (unless the application gave it), the
+    /// framing's field, `Connection: close` or, to a 1.0 client that asked for it, `keep-alive`; and the empty line. A body that ends with
+    /// the connection always closes it.
     pub fn write(
         &self,
         out: &mut Vec<u8>,
         framing: ResponseFraming,
         version: Version,
         keep_alive: bool,
-        date: &[u8; 29],
-        server: &[u8],
+        additions: Additions,
     ) {
+        let Additions { date, server, request_id } = additions;
         out.reserve(self.lines.len() + server.len() + 170);
         out.extend_from_slice(b"HTTP/1.1 ");
         match (framing, self.status()) {
@@ -59,6 +70,9 @@ impl ResponseHead {
         }
         if !self.has_server && !server.is_empty() {
             append_line(out, b"Server", server);
+        }
+        if !request_id.is_empty() && self.value(b"X-Request-ID").is_none() {
+            append_line(out, b"X-Request-ID", request_id);
         }
         match framing {
             ResponseFraming::Length(length) if self.content_length().is_none() => {

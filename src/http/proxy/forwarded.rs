@@ -41,6 +41,8 @@ pub struct Believed {
     pub prefix: bool,
     /// Forwarded
     pub standard: bool,
+    /// X-Request-Start, which identity.rs reads
+    pub start: bool,
     /// gunicorn's `secure_scheme_headers`: fields, and the value of each that means https; any other value means http. They take the place
     /// of the three above.
     pub schemes: Option<Vec<(String, String)>>,

@@ -2,4 +2,5 @@
 
 pub mod forwarded;
 pub mod hidden;
+pub mod identity;
 pub mod proxy_protocol;

@@ -97,10 +97,11 @@ impl Held {
 
     fn log(&self, what: &'static str, shared: &Shared, waiting: usize, now: Instant) {
         let Some(since) = self.since else { return };
-        let calls = shared.seats.iter().enumerate().filter_map(|(seat, _)| {
-            let (line, _) = shared.scoreboard.activity(shared.slot, seat as u16).current()?;
-            Some(format!("thread {seat}: {}", String::from_utf8_lossy(&line)))
-        });
+        let calls = shared
+            .seats
+            .iter()
+            .enumerate()
+            .filter_map(|(seat, _)| Some(format!("thread {seat}: {}", shared.underway(seat as u16)?.told())));
         let calls: Vec<String> = calls.collect();
         let by = if calls.is_empty() { "a thread of the application's own".into() } else { calls.join(", ") };
         warn!(shared.log, "{}", what; "by" => by, "for_ms" => took(since, now).as_millis() as u64,

@@ -70,7 +70,8 @@ impl Queue {
         for place in 0..QUEUE_SHOWN {
             match waiting.next() {
                 Some(work) => {
-                    board.waiting(own, place).begin(work.incoming.line_bytes(), clock.milliseconds_at(work.ready))
+                    let (line, id) = (work.incoming.line_bytes(), work.incoming.id.as_bytes());
+                    board.waiting(own, place).begin(line, id, clock.milliseconds_at(work.ready))
                 }
                 None => board.waiting(own, place).end(),
             }

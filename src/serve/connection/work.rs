@@ -46,7 +46,8 @@ impl Work {
 
     /// Where the response is sent.
     pub fn response(&mut self) -> Response<'_> {
-        Response { out: &mut self.outgoing, request: &self.incoming.head, bytes: &self.incoming.bytes }
+        let incoming = &self.incoming;
+        Response { out: &mut self.outgoing, request: &incoming.head, bytes: &incoming.bytes, id: incoming.id() }
     }
 
     /// Whether it has waited for its call for longer than `bound`; zero for no bound.
@@ -54,9 +55,10 @@ impl Work {
         !bound.is_zero() && took(self.ready, now) > bound
     }
 
-    /// How long it waited for its call.
+    /// How long it waited for its call, in this worker, the kernel, or proxies that say so.
     pub fn queue_time(&self) -> Duration {
-        took(self.ready, self.started)
+        let arrival = self.incoming.arrival;
+        took(if arrival.in_front { arrival.begun } else { self.ready }, self.started)
     }
 
     /// What the access log tells of it when it is over.

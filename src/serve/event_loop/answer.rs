@@ -15,10 +15,13 @@ use crate::{
 impl Loop {
     /// Answers a request that the application must not see, and closes its connection.
     pub(super) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
+        if work.incoming.id.is_empty() {
+            work.incoming.identify(&self.shared);
+        }
         if self.client_lines.admit(self.clock.now) {
-            let (client, request) = (work.incoming.client.address.clone(), work.incoming.line());
+            let incoming = &work.incoming;
             info!(self.shared.log, "request refused"; "status" => refusal.status, "reason" => refusal.why,
-                "client" => client, "request" => request);
+                "client" => &incoming.client.address, "request" => incoming.line(), "request_id" => incoming.id());
         }
         // A client is not to blame where the server has no room.
         let slot = self.shared.slot();
@@ -65,17 +68,17 @@ impl Loop {
 
     /// New work for a request whose call has not ended and still owns its own work. It has a copy of the head.
     pub(super) fn unended(&mut self, token: Token, seat: u16) -> Option<Box<Work>> {
-        let begun = self.shared.scoreboard.activity(self.shared.slot, seat).current();
+        let begun = self.shared.underway(seat);
         let mut work = self.work_for(token)?;
         let incoming = &mut work.incoming;
         let kept = self.access_log.take_kept(seat);
-        incoming.bytes = kept.head;
+        (incoming.bytes, incoming.id) = (kept.head, kept.id);
         (incoming.arrival, work.ready) = kept.arrival.unwrap_or((incoming.arrival, self.clock.now));
         incoming.filled = incoming.bytes.len();
         // It was parsed before, without a fault.
         let _ = RequestReader::default().read(&mut incoming.head, &incoming.bytes, &self.limits);
-        let _ = incoming.describe(&self.shared);
-        let age = begun.map_or(0, |(_, since)| self.clock.milliseconds().saturating_sub(since));
+        let _ = incoming.describe(&self.shared, &self.clock);
+        let age = begun.map_or(0, |begun| self.clock.milliseconds().saturating_sub(begun.started));
         let age = Duration::from_millis(age);
         work.started = self.clock.now.checked_sub(age).unwrap_or(self.clock.now);
         work.call = Some(age);

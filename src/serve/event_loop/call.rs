@@ -110,13 +110,8 @@ impl Loop {
         if let Some(live) = &work.outgoing.live {
             live.called(self.shared.clone(), seat);
         }
-        self.shared.begin_call(seat, work.incoming.line_bytes(), self.clock.milliseconds());
-        self.access_log.keep(
-            seat,
-            &work.incoming.bytes[..work.incoming.head.length],
-            work.incoming.arrival,
-            work.ready,
-        );
+        self.shared.begin_call(seat, work.incoming.line_bytes(), &work.incoming.id, self.clock.milliseconds());
+        self.access_log.keep(seat, &work.incoming, work.ready);
         self.calls.begin();
         self.intake.count_call();
         work.measured = worth_handing_on(self.calls.usual()) || self.threads.expects_waits();

@@ -296,10 +296,9 @@ impl<'a, A: Application> Crew<'a, A> {
 
     /// Logs what a Python thread is doing, with the stacks of all of them.
     fn explain(&self, seat: u16, what: &'static str) {
-        let board = &self.shared.scoreboard;
-        let Some((line, since)) = board.activity(self.shared.slot, seat).current() else { return };
-        let age = ostler_wire::scoreboard::now().saturating_sub(since);
-        warn!(self.shared.log, "{}", what; "request" => %String::from_utf8_lossy(&line), "age_ms" => age,
+        let Some(underway) = self.shared.underway(seat) else { return };
+        let age = ostler_wire::scoreboard::now().saturating_sub(underway.started);
+        warn!(self.shared.log, "{}", what; "request" => underway.line(), "request_id" => underway.id(), "age_ms" => age,
             "thread" => seat, "stacks" => self.application.stacks());
     }
 
@@ -313,14 +312,18 @@ impl<'a, A: Application> Crew<'a, A> {
             body,
             client: &incoming.client,
             hidden: &incoming.hidden,
+            id: incoming.id(),
+            adds_id: incoming.adds_id,
         };
-        let mut response = Response { out: &mut work.outgoing, request: &incoming.head, bytes: &incoming.bytes };
+        let (request_head, bytes, id) = (&incoming.head, &incoming.bytes[..], incoming.id());
+        let mut response = Response { out: &mut work.outgoing, request: request_head, bytes, id };
         let before = work.measured.then(switches);
         let call = AssertUnwindSafe(|| self.application.call(caller, &mut request, &mut response));
         let panicked = catch_unwind(call).is_err();
         work.slept = before.is_some_and(|before| switches() > before);
         if panicked {
-            error!(self.shared.log, "a panic ended a request"; "request" => incoming.line());
+            error!(self.shared.log, "a panic ended a request"; "request" => incoming.line(),
+                "request_id" => incoming.id());
             work.panicked = true;
         }
         match response.out.progress {

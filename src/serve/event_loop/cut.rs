@@ -6,7 +6,7 @@ use ostler_http::Refusal;
 use slog::warn;
 
 use super::Loop;
-use crate::{connection::Phase, poll::timers::Token};
+use crate::{connection::Phase, poll::timers::Token, request::incoming::Incoming};
 
 /// The most requests that are logged one by one; the others are counted.
 const NAMED: usize = 100;
@@ -21,30 +21,30 @@ impl Loop {
         for token in tokens {
             let Some(connection) = self.connection(token) else { continue };
             let address = connection.address;
-            let line = match std::mem::replace(&mut connection.phase, Phase::Head) {
+            let request = match std::mem::replace(&mut connection.phase, Phase::Head) {
                 Phase::Called(seat, backlog) => {
                     connection.phase = Phase::Called(seat, backlog);
                     self.cut_call(token, seat)
                 }
                 Phase::Ready(work) => {
-                    let line = work.incoming.line();
+                    let request = named(&work.incoming);
                     self.overloaded(token, work);
-                    Some(line)
+                    Some(request)
                 }
                 Phase::Body(work, _) => {
-                    let line = work.incoming.line();
+                    let request = named(&work.incoming);
                     self.refuse(token, work, Refusal { status: 503, why: "the worker ends" });
-                    Some(line)
+                    Some(request)
                 }
                 other => {
                     connection.phase = other;
                     None
                 }
             };
-            if let Some(line) = line {
+            if let Some(request) = request {
                 cut += 1;
                 if cut <= NAMED {
-                    self.name_cut(&line, address, because);
+                    self.name_cut(request, address, because);
                 }
             }
         }
@@ -53,16 +53,24 @@ impl Loop {
         }
     }
 
-    fn name_cut(&self, line: &str, address: Option<SocketAddr>, because: &str) {
+    fn name_cut(&self, (line, id): Named, address: Option<SocketAddr>, because: &str) {
         let client = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
-        warn!(self.shared.log, "request cut"; "request" => line, "client" => client, "reason" => because);
+        warn!(self.shared.log, "request cut"; "request" => line, "request_id" => id, "client" => client,
+            "reason" => because);
     }
 
-    /// Cuts a request that the application has. Returns its request line.
-    fn cut_call(&mut self, token: Token, seat: u16) -> Option<String> {
-        let (line, _) = self.shared.scoreboard.activity(self.shared.slot, seat).current()?;
+    /// Cuts a request that the application has.
+    fn cut_call(&mut self, token: Token, seat: u16) -> Option<Named> {
+        let underway = self.shared.underway(seat)?;
         let answered = self.answer_for(token, seat, 503);
         self.calls.give_up(token, answered);
-        Some(String::from_utf8_lossy(&line).into_owned())
+        Some((underway.line(), underway.id()))
     }
+}
+
+/// A request's first line, and its id if it has one.
+type Named = (String, Option<String>);
+
+fn named(incoming: &Incoming) -> Named {
+    (incoming.line(), incoming.id().map(String::from))
 }

@@ -74,7 +74,7 @@ impl Loop {
         {
             warn!(self.shared.log, "drain cut short"; "connections" => self.connections.len(), "calls" => self.calls.under_way());
             for seat in 0..self.shared.boot.worker.threads {
-                if self.shared.scoreboard.activity(self.shared.slot, seat).current().is_some() {
+                if self.shared.underway(seat).is_some() {
                     self.steps.push_back(Step::Explain(seat, "request abandoned"));
                 }
             }

@@ -173,9 +173,10 @@ impl Loop {
     /// The head is complete. Decides whether a body follows.
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
-        if let Err(refusal) = work.incoming.describe(&self.shared) {
+        if let Err(refusal) = work.incoming.describe(&self.shared, &self.clock) {
             return self.refuse(token, work, refusal);
         }
+        work.incoming.identify(&self.shared);
         let Some(connection) = self.connection(token) else { return };
         let incoming = &mut work.incoming;
         work.outgoing.half_closed = connection.half_closed;

@@ -1,5 +1,6 @@
 //! Drains the part of a response that the kernel has not taken at once, while the client takes it fast enough.
 
+use ostler_wire::scoreboard::Underway;
 use slog::info;
 
 use super::Loop;
@@ -54,18 +55,22 @@ impl Loop {
         let shared = self.shared.clone();
         let Some(connection) = self.connections.get(token) else { return };
         let mut client = connection.peer(&shared).client.clone();
-        let (request, backlog, call_over) = match &connection.phase {
-            Phase::Called(seat, Some(backlog)) => (shared.line(*seat), backlog, false),
+        let (request, id, backlog, call_over) = match &connection.phase {
+            Phase::Called(seat, Some(backlog)) => {
+                let underway = shared.underway(*seat);
+                let request = underway.as_ref().map(Underway::line).unwrap_or_default();
+                (request, underway.and_then(|underway| underway.id()), backlog, false)
+            }
             Phase::Writing(work, backlog, _) => {
                 client = work.incoming.client.clone();
-                (work.incoming.line(), backlog, true)
+                (work.incoming.line(), work.incoming.id().map(String::from), backlog, true)
             }
             _ => return,
         };
         backlog.outbox.give_up(Gone::GivenUp);
         if self.client_lines.admit(self.clock.now) {
             info!(shared.log, "response cut"; "reason" => why, "client" => &client.address, "request" => request,
-                "taken" => backlog.taken(), "left" => backlog.outbox.left());
+                "request_id" => id, "taken" => backlog.taken(), "left" => backlog.outbox.left());
         }
         if call_over {
             self.written(token, Next::Reset);

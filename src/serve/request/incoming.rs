@@ -1,36 +1,51 @@
 //! A request as it was read: its bytes, its head, its body and its client.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ostler_http::{
     Refusal, RequestHead, Version,
     proxy::{
         forwarded::{Origin, origin},
         hidden::{OddNames, hidden_fields},
+        identity::request_start,
     },
     target::is_below,
 };
 use ostler_wire::HeaderMap;
 
 use super::peer::{Client, Peer};
-use crate::{shared::Shared, storage::body::Body};
+use crate::{poll::clock::Clock, shared::Shared, storage::body::Body};
 
+/// The longest time that a request is believed to have waited in proxies.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The size of a buffer that heads are read into.
 const BUFFER: usize = 16 * 1024;
 
 /// When and how much of a request came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// When its first byte came.
+    /// When its first byte came, here or to a proxy in front that says so.
     pub begun: Instant,
+    /// It was the proxy.
+    pub in_front: bool,
     /// Bytes of its body.
     pub body: u64,
 }
 
 impl Arrival {
     pub fn at(now: Instant) -> Arrival {
-        Arrival { begun: now, body: 0 }
+        Arrival { begun: now, in_front: false, body: 0 }
     }
+}
+
+/// When a proxy had the request, on the clock of this machine. A proxy whose clock is ahead has it now; what is longer ago than a request
+/// waits anywhere is no time of this request.
+fn sent(start: Duration, clock: &Clock) -> Option<Instant> {
+    let ago = clock.since_1970().saturating_sub(start);
+    if ago <= LONGEST_WAIT { clock.now.checked_sub(ago) } else { None }
 }
 
 /// A request as it was read.
@@ -50,6 +65,10 @@ pub(crate) struct Incoming {
     /// See [`Peer::trusted`].
     pub trusted: bool,
     pub hidden: Vec<u16>,
+    /// What it is called; empty if requests have no ids.
+    pub id: String,
+    /// Whether the application finds it in no field of the client's.
+    pub adds_id: bool,
     pub arrival: Arrival,
 }
 
@@ -66,6 +85,8 @@ impl Incoming {
             client: peer.client,
             trusted: peer.trusted,
             hidden: Vec::new(),
+            id: String::new(),
+            adds_id: false,
             arrival: Arrival::at(now),
         }
     }
@@ -77,6 +98,11 @@ impl Incoming {
             line => line,
         };
         String::from_utf8_lossy(&line[..line.len().min(2048)]).into_owned()
+    }
+
+    /// What it is called, for the log.
+    pub fn id(&self) -> Option<&str> {
+        (!self.id.is_empty()).then_some(&self.id)
     }
 
     /// Frees the memory that only reading needed. Keeps what the access log shows.
@@ -115,8 +141,8 @@ impl Incoming {
         }
     }
 
-    /// Fills in who the client is, and which fields the application may not see.
-    pub(crate) fn describe(&mut self, shared: &Shared) -> Result<(), Refusal> {
+    /// Fills in who the client is, which fields the application may not see, and when a proxy had the request.
+    pub(crate) fn describe(&mut self, shared: &Shared, clock: &Clock) -> Result<(), Refusal> {
         let worker = &shared.boot.worker;
         let (head, bytes) = (&self.head, &self.bytes);
         let odd_names = match worker.header_map {
@@ -136,6 +162,12 @@ impl Incoming {
             if origin != Origin::default() {
                 Arc::make_mut(&mut self.client).apply(&origin);
             }
+            if believed.start
+                && let Some(sent) = request_start(head, bytes).and_then(|start| sent(start, clock))
+            {
+                self.arrival.begun = sent.min(self.arrival.begun);
+                self.arrival.in_front = true;
+            }
         }
         // A proxy that names a prefix has removed it from the path. --root-path is still part of the path.
         let mounted = self.client.prefix.is_some() || is_below(worker.root_path.as_bytes(), head.path.of(bytes));
@@ -148,6 +180,8 @@ impl Incoming {
         self.body = Body::Empty;
         self.whole = true;
         self.hidden.clear();
+        self.id.clear();
+        self.adds_id = false;
         self.filled = 0;
         self.prefix = 0;
         self.consumed = 0;

@@ -9,8 +9,9 @@ use std::{
 
 use ostler_http::{
     Answer, RequestHead, ResponseHead, Version, error_answer,
-    h1::{LAST_CHUNK, ResponseFraming, chunk_start},
+    h1::{Additions, LAST_CHUNK, ResponseFraming, chunk_start},
 };
+use ostler_wire::{RequestId, scoreboard::Underway};
 
 use crate::{
     poll::timers::Token,
@@ -92,6 +93,8 @@ pub struct Response<'a> {
     pub(crate) request: &'a RequestHead,
     /// What the request's spans point into.
     pub(crate) bytes: &'a [u8],
+    /// What the request is called.
+    pub(crate) id: Option<&'a str>,
 }
 
 impl Response<'_> {
@@ -266,6 +269,11 @@ impl Response<'_> {
         gone(self.out.transport(), self.out.half_closed)
     }
 
+    /// What the request is called, if requests have ids.
+    pub fn request_id(&self) -> Option<&str> {
+        self.id
+    }
+
     /// `GET /path`, for the log.
     pub fn request_line(&self) -> String {
         let part = |span: ostler_http::Span| String::from_utf8_lossy(span.of(self.bytes)).into_owned();
@@ -284,14 +292,14 @@ impl Response<'_> {
         let out = &mut *self.out;
         out.framing = Some(framing);
         out.keep_alive &= framing != ResponseFraming::Close && out.can_keep_alive();
-        head.write(
-            &mut buffer,
-            framing,
-            self.request.version,
-            out.keep_alive,
-            &out.date,
-            out.shared.boot.worker.server_header.as_bytes(),
-        );
+        let worker = &out.shared.boot.worker;
+        let id = self.id.filter(|_| worker.request_id == RequestId::Response);
+        let additions = Additions {
+            date: &out.date,
+            server: worker.server_header.as_bytes(),
+            request_id: id.unwrap_or_default().as_bytes(),
+        };
+        head.write(&mut buffer, framing, self.request.version, out.keep_alive, additions);
         for (noted, name) in out.noted.iter_mut().zip(&out.shared.logged_fields) {
             *noted = head.value(name.as_bytes()).map(<[u8]>::to_vec);
         }
@@ -474,7 +482,8 @@ impl Outgoing {
                 return Ok(());
             };
             if !matches!(shortage, Shortage::Client) {
-                self.shared.store.complain(&self.shared.log, &shortage, &self.shared.line(thread));
+                let line = self.shared.underway(thread).as_ref().map(Underway::line);
+                self.shared.store.complain(&self.shared.log, &shortage, &line.unwrap_or_default());
             }
             self.shared.ask_to_drain(self.token, outbox);
             let time = &self.shared.call_times[usize::from(thread)];

@@ -1,6 +1,7 @@
 //! What the loop, the threads and the calls of a worker share. It knows neither the loop nor the threads.
 
 pub(crate) mod call_time;
+pub(crate) mod names;
 
 use std::{
     io,
@@ -16,11 +17,11 @@ use ostler_http::proxy::forwarded::Believed;
 use ostler_wire::{
     Boot, ForwardedField, Trust,
     access_format::AccessFormat,
-    scoreboard::{Scoreboard, Slot, WorkerState},
+    scoreboard::{Scoreboard, Slot, Underway, WorkerState},
 };
 use slog::Logger;
 
-use self::call_time::CallTime;
+use self::{call_time::CallTime, names::Names};
 use crate::{
     poll::timers::Token,
     storage::{outbox::Outbox, store::Store},
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub logged_fields: Vec<String>,
     /// Keys of the environ that the access log wants.
     pub logged_environ: Vec<String>,
+    /// Makes the ids of requests, if they have ids.
+    pub names: Option<Names>,
     /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
     notes: Mutex<Vec<CallNote>>,
@@ -64,6 +67,7 @@ impl Shared {
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let AccessFormat { response_fields, variables, .. } = boot.worker.access_log_format.clone();
         let believed = boot.listeners.iter().map(|listener| believed(&listener.trust)).collect();
+        let names = Names::new(worker.request_id);
         Ok(Shared {
             believed,
             boot,
@@ -75,6 +79,7 @@ impl Shared {
             store,
             logged_fields: response_fields,
             logged_environ: variables,
+            names,
             closing: AtomicBool::new(false),
             notes: Mutex::default(),
             alarm,
@@ -96,22 +101,21 @@ impl Shared {
         &self.boot.listeners[usize::from(listener)].trust
     }
 
-    /// The line of the request that a Python thread is answering, as the scoreboard has it.
-    pub fn line(&self, seat: u16) -> String {
-        let current = self.scoreboard.activity(self.slot, seat).current();
-        current.map_or(String::new(), |(line, _)| String::from_utf8_lossy(&line).into_owned())
+    /// The request that a Python thread is answering, as the scoreboard has it.
+    pub fn underway(&self, seat: u16) -> Option<Underway> {
+        self.scoreboard.activity(self.slot, seat).current()
     }
 
     /// A Python thread's call begins, at `now` in milliseconds of the scoreboard's clock. `line`: the request line.
-    pub fn begin_call(&self, seat: u16, line: &[u8], now: u64) {
+    pub fn begin_call(&self, seat: u16, line: &[u8], id: &str, now: u64) {
         self.seats[usize::from(seat)].begin();
         self.call_times[usize::from(seat)].begin();
-        self.scoreboard.activity(self.slot, seat).begin(line, now);
+        self.scoreboard.activity(self.slot, seat).begin(line, id.as_bytes(), now);
     }
 
     /// How long its call has lasted, without the time for which it waited for its client.
     pub fn call_age(&self, seat: u16, now: u64) -> Duration {
-        let started = self.scoreboard.activity(self.slot, seat).current().map_or(0, |(_, since)| since);
+        let started = self.underway(seat).map_or(0, |underway| underway.started);
         let waited = self.call_times[usize::from(seat)].waited(now);
         Duration::from_millis(now.saturating_sub(started)).saturating_sub(waited)
     }
@@ -181,6 +185,7 @@ fn believed(trust: &Trust) -> Believed {
             ForwardedField::XForwardedPort => &mut believed.port,
             ForwardedField::XForwardedPrefix => &mut believed.prefix,
             ForwardedField::Forwarded => &mut believed.standard,
+            ForwardedField::XRequestStart => &mut believed.start,
         } = true;
     }
     believed

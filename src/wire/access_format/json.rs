@@ -10,6 +10,8 @@ use super::{AccessFormat, Piece, Unreadable, named};
 pub enum Field {
     /// When the line was made, as in the error log.
     Time,
+    /// What the request is called; null without `--request-id`.
+    RequestId,
     /// The client's address; null on a Unix socket.
     Client,
     /// Of the request.
@@ -51,8 +53,9 @@ pub enum Field {
 }
 
 /// The names of the fields. Those of `json` alone come first: [`USUAL`] of them.
-pub const FIELDS: [(&str, Field); 20] = [
+pub const FIELDS: [(&str, Field); 21] = [
     ("time", Field::Time),
+    ("request_id", Field::RequestId),
     ("client", Field::Client),
     ("method", Field::Method),
     ("path", Field::Path),
@@ -75,7 +78,7 @@ pub const FIELDS: [(&str, Field); 20] = [
 ];
 
 /// How many of [`FIELDS`] a line has if none is named.
-pub const USUAL: usize = 15;
+pub const USUAL: usize = 16;
 
 /// Whether it is this form, and the names that are asked for, if any are.
 pub(super) fn asked(format: &str) -> Option<Option<&str>> {

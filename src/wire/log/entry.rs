@@ -94,6 +94,11 @@ impl slog::Serializer for Pairs {
     fn emit_i32(&mut self, key: Key, value: i32) -> slog::Result {
         self.add(key, &value, true)
     }
+
+    /// A key without a value is left out.
+    fn emit_none(&mut self, _: Key) -> slog::Result {
+        Ok(())
+    }
 }
 
 fn is_block(text: &str) -> bool {
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn nobody_can_forge_a_line() {
-        let pairs = b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n", "pid" => 7);
+        let pairs = b!("path" => "/a\x1b[2J b", "trace" => "one\ntwo \x07\n", "pid" => 7, "id" => None::<&str>);
         let of_logger = o!("slot" => 3).into();
         let entry =
             Entry::of(&record!(Level::Info, "", &format_args!("worker ready"), pairs), &of_logger, Process::Master)

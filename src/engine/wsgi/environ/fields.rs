@@ -74,6 +74,9 @@ impl Fields {
         if let Some(length) = length.filter(|_| chunked) {
             self.put(pattern, request.head.fields.len() + 1, b"Content-Length", length.to_string().as_bytes())?;
         }
+        if let Some(id) = request.id.filter(|_| request.adds_id) {
+            self.put(pattern, request.head.fields.len() + 2, b"X-Request-ID", id.as_bytes())?;
+        }
         while let Some(&index) = self.joined.last() {
             self.names[index].entry.write(pattern)?;
             self.joined.pop();

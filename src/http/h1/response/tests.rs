@@ -3,7 +3,7 @@
 use super::*;
 use crate::h1::{Limits, Parse, RequestReader};
 
-const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+const ADDED: Additions = Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"" };
 
 fn request(text: &str) -> RequestHead {
     let mut head = RequestHead::default();
@@ -31,7 +31,7 @@ fn head(status: &str, fields: &[(&str, &str)]) -> ResponseHead {
 
 fn written(head: &ResponseHead, framing: ResponseFraming, version: Version, keep_alive: bool) -> String {
     let mut out = b"before;".to_vec();
-    head.write(&mut out, framing, version, keep_alive, DATE, b"ostler");
+    head.write(&mut out, framing, version, keep_alive, ADDED);
     String::from_utf8(out).unwrap().strip_prefix("before;").unwrap().to_owned()
 }
 
@@ -44,6 +44,19 @@ fn a_whole_head() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX: \r\n\
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: ostler\r\nContent-Length: 13\r\n\r\n"
     );
+}
+
+#[test]
+fn a_request_s_id_is_added_unless_the_application_tells_one() {
+    let write = |fields: &[(&str, &str)]| {
+        let mut out = Vec::new();
+        let added = Additions { request_id: b"4711", ..ADDED };
+        head("200 OK", fields).write(&mut out, ResponseFraming::Length(0), Version::Http11, true, added);
+        String::from_utf8(out).unwrap()
+    };
+    assert!(write(&[]).contains("\r\nX-Request-ID: 4711\r\n"));
+    let own = write(&[("x-request-id", "mine")]);
+    assert!(own.contains("\r\nx-request-id: mine\r\n") && !own.contains("4711"), "{own}");
 }
 
 #[test]
@@ -60,7 +73,13 @@ fn what_the_application_gives_is_not_given_twice() {
 #[test]
 fn no_server_field_where_its_setting_is_empty() {
     let mut out = Vec::new();
-    head("200 OK", &[]).write(&mut out, ResponseFraming::Chunked, Version::Http11, true, DATE, b"");
+    head("200 OK", &[]).write(
+        &mut out,
+        ResponseFraming::Chunked,
+        Version::Http11,
+        true,
+        Additions { server: b"", ..ADDED },
+    );
     assert!(!out.windows(6).any(|window| window == b"Server"));
 }
 

@@ -21,6 +21,7 @@ const NONE: Believed = Believed {
     standard: false,
     schemes: None,
     own: Vec::new(),
+    start: false,
 };
 const ALL: Believed = Believed {
     address: true,
@@ -33,6 +34,7 @@ const ALL: Believed = Believed {
     standard: true,
     schemes: None,
     own: Vec::new(),
+    start: true,
 };
 
 /// What is read, with `Host: site:8000` beside the lines.

@@ -31,6 +31,7 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
     let (head, bytes) = (&incoming.head, &incoming.bytes[..]);
     match field {
         Field::Time => moment(batch, time, times.millisecond),
+        Field::RequestId => text(batch, told(incoming.id.as_bytes())),
         Field::Client => text(batch, told(incoming.client.address.as_bytes())),
         Field::Method => text(batch, told(head.method.of(bytes))),
         Field::Path => text(batch, told(head.path.of(bytes))),

@@ -76,7 +76,10 @@ impl Lines {
                     atoms::atom(batch, *letter, incoming, outgoing, times.response);
                     continue;
                 }
-                Piece::RequestField(name) => incoming.head.value(&incoming.bytes, name.as_bytes()),
+                Piece::RequestField(name) => match incoming.id() {
+                    Some(id) if name == "x-request-id" => Some(id.as_bytes()),
+                    _ => incoming.head.value(&incoming.bytes, name.as_bytes()),
+                },
                 Piece::ResponseField(index) => noted(*index),
                 Piece::Variable(index) => noted(self.format.response_fields.len() + index),
             };

@@ -62,6 +62,7 @@ pub(crate) struct AccessLog {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kept {
     pub head: Vec<u8>,
+    pub id: String,
     /// How it came and since when it waited for its call, if there is a log.
     pub arrival: Option<(Arrival, Instant)>,
 }
@@ -134,13 +135,16 @@ impl AccessLog {
     }
 
     /// Keeps what is needed of the request that a Python thread begins to answer.
-    pub fn keep(&mut self, thread: u16, head: &[u8], arrival: Arrival, ready: Instant) {
+    pub fn keep(&mut self, thread: u16, incoming: &Incoming, ready: Instant) {
         let is_on = self.is_on();
         let kept = &mut self.kept[usize::from(thread)];
         kept.head.clear();
-        kept.head.extend_from_slice(head);
+        kept.head.extend_from_slice(&incoming.bytes[..incoming.head.length]);
+        if incoming.id().is_some() {
+            kept.id.clone_from(&incoming.id);
+        }
         if is_on {
-            kept.arrival = Some((arrival, ready));
+            kept.arrival = Some((incoming.arrival, ready));
         }
     }
 
