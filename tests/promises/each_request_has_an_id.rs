@@ -164,6 +164,37 @@ fn a_request_that_hangs_or_kills_its_worker_is_told_with_its_id() {
 }
 
 #[test]
+fn the_requests_under_way_are_listed_the_oldest_first() {
+    let site = rig("on").start();
+    let listed = |words: &[&str]| site.control(words).output;
+    assert_eq!(
+        (listed(&["requests"]).as_str(), listed(&["requests", "--json"]).trim()),
+        ("no request is under way", "[]")
+    );
+    let (mut first, mut second) = (site.connect(), site.connect());
+    for client in [&mut first, &mut second] {
+        assert_eq!(ask(client, "/", "").status, 200);
+    }
+    // The worker has one thread. It knows the second connection, and reads what comes there.
+    first.send("GET /hangs HTTP/1.1\r\nHost: a\r\nX-Request-ID: hung\r\n\r\n");
+    while !listed(&["requests"]).contains("/hangs") {}
+    second.send("GET /waits HTTP/1.1\r\nHost: a\r\nX-Request-ID: late\r\n\r\n");
+    while !listed(&["requests"]).contains("/waits") {}
+    let rows: Value = serde_json::from_str(&listed(&["requests", "--json"])).expect("JSON");
+    let of =
+        |place: usize| ["request", "request_id", "state", "generation", "worker"].map(|name| rows[place][name].clone());
+    assert_eq!(of(0), [json!("GET /hangs HTTP/1.1"), json!("hung"), json!("called"), json!(1), json!(0)]);
+    assert_eq!(of(1), [json!("GET /waits HTTP/1.1"), json!("late"), json!("waiting"), json!(1), json!(0)]);
+    assert!(rows[0]["age"].as_f64() >= rows[1]["age"].as_f64() && rows[0]["pid"].is_number(), "{rows}");
+    let table = listed(&["requests"]);
+    let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["AGE", "STATE", "WORKER", "PID", "ID", "REQUEST"]);
+    assert_eq!(words[1][2..4], ["called", "g1.0"]);
+    assert_eq!(words[2][5..], ["late", "GET", "/waits", "HTTP/1.1"]);
+    site.signal(nix::sys::signal::Signal::SIGINT);
+}
+
+#[test]
 fn gunicorn_s_format_has_it_too() {
     let rig = Rig::with_source(SOURCE).flag("--request-id").option("--forwarded-allow-ips", "unix:");
     let mut site =

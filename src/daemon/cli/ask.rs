@@ -17,7 +17,7 @@ use nix::{
 use ostler_wire::Channel;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::View;
+use super::{View, requests};
 use crate::{
     exit::{Exit, Failure, words},
     master::status::Status,
@@ -44,6 +44,10 @@ pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<E
         (Command::Status, View::Json) => {
             report::print(&report::escaped_json(&format!("{}\n", text.trim_end())))?;
             status(&text).map(|status| health(&status))
+        }
+        (Command::Status, View::Requests { json: false }) => report::print(&requests::table(&status(&text)?)),
+        (Command::Status, View::Requests { json: true }) => {
+            report::print(&report::escaped_json(&requests::json(&status(&text)?)))
         }
         (Command::Status, View::Ready) => match status(&text)?.readiness() {
             Ok(ready) => report::print(&format!("ready: {ready}\n")),

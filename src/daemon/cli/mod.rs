@@ -8,6 +8,7 @@ mod mistakes;
 mod parser;
 mod python;
 mod reference;
+mod requests;
 mod topics;
 
 pub use ask::ask;

@@ -49,6 +49,11 @@ pub enum View {
     Json,
     /// Whether the site is ready, which the exit status says, too.
     Ready,
+    /// The requests that are under way, for people or for programs.
+    Requests {
+        /// For programs.
+        json: bool,
+    },
 }
 
 /// The command line, read.
@@ -92,7 +97,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Typed, Failure> {
         "man" => Task::Print(manual::page()),
         "reference" => Task::Print(reference(&inner.remove_one::<String>("page").expect("the page is required"))),
         "completions" => Task::Print(completions(inner.remove_one("shell").expect("the shell is required"))),
-        name => Task::Control { command: control(name, &inner), view: view(&inner) },
+        name => Task::Control { command: control(name, &inner), view: view(name, &inner) },
     };
     Ok(typed)
 }
@@ -150,7 +155,7 @@ impl Typed {
 /// Which command to a running master it is.
 fn control(name: &str, matches: &ArgMatches) -> Command {
     match name {
-        "status" => Command::Status,
+        "status" | "requests" => Command::Status,
         "reload" => Command::Reload,
         "rollback" => Command::Rollback,
         "upgrade" => Command::Upgrade,
@@ -163,9 +168,10 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
     }
 }
 
-fn view(matches: &ArgMatches) -> View {
+fn view(name: &str, matches: &ArgMatches) -> View {
     let says = |flag| matches!(matches.try_get_one::<bool>(flag), Ok(Some(true)));
     match (says("ready"), says("json")) {
+        (_, json) if name == "requests" => View::Requests { json },
         (true, _) => View::Ready,
         (_, true) => View::Json,
         (false, false) => View::Text,
@@ -296,6 +302,8 @@ mod tests {
             ("migrate uwsgi.ini", Task::Migrate("uwsgi.ini".into())),
             ("status --json", Task::Control { command: Command::Status, view: View::Json }),
             ("status --ready", Task::Control { command: Command::Status, view: View::Ready }),
+            ("requests", Task::Control { command: Command::Status, view: View::Requests { json: false } }),
+            ("requests --json", Task::Control { command: Command::Status, view: View::Requests { json: true } }),
             ("reload -n site", control(Command::Reload)),
             ("rollback", control(Command::Rollback)),
             ("upgrade", control(Command::Upgrade)),

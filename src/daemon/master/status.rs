@@ -125,6 +125,9 @@ pub struct WorkerStatus {
     pub ends_in: Option<f64>,
     /// What its Python threads are doing.
     pub doing: Vec<RequestStatus>,
+    /// The first of those that wait for a thread, the oldest first.
+    #[serde(default)]
+    pub waiting: Vec<RequestStatus>,
     /// What holds up all of it, and for how long, if it makes no progress.
     #[serde(default)]
     pub stuck: Option<RequestStatus>,
@@ -342,13 +345,12 @@ impl WorkerStatus {
             (WorkerStage::Ready, _) => "idle",
         };
         let threads = |board: &scoreboard::Scoreboard| {
-            let current = |thread| board.activity(worker.slot, thread).current();
-            let request = |underway: scoreboard::Underway| RequestStatus {
-                line: underway.line(),
-                id: underway.id(),
-                age: (now - Moment(underway.started)).as_secs_f64(),
-            };
-            (0..board.threads()).filter_map(current).map(request).collect()
+            let called = (0..board.threads()).map(|thread| board.activity(worker.slot, thread));
+            RequestStatus::all(called, now)
+        };
+        let queue = |board: &scoreboard::Scoreboard| {
+            let waiting = (0..scoreboard::QUEUE_SHOWN).map(|place| board.waiting(worker.slot, place));
+            RequestStatus::all(waiting, now)
         };
         WorkerStatus {
             slot: worker.slot,
@@ -358,6 +360,7 @@ impl WorkerStatus {
             ends_in: worker.deadline.map(|deadline| (deadline - now).as_secs_f64()),
             age: worker.ready.map(|ready| (now - ready).as_secs_f64()),
             doing: board.map(threads).unwrap_or_default(),
+            waiting: board.map(queue).unwrap_or_default(),
             stuck: stuck(worker, now),
             memory: worker.pid.and_then(|pid| sampling.of(pid)),
             counts: slot.map(counts).unwrap_or_default(),
@@ -400,6 +403,15 @@ impl WorkerStatus {
 }
 
 impl RequestStatus {
+    fn all<'a>(activities: impl Iterator<Item = &'a scoreboard::Activity>, now: Moment) -> Vec<RequestStatus> {
+        let request = |underway: scoreboard::Underway| RequestStatus {
+            line: underway.line(),
+            id: underway.id(),
+            age: (now - Moment(underway.started)).as_secs_f64(),
+        };
+        activities.filter_map(scoreboard::Activity::current).map(request).collect()
+    }
+
     /// `GET /slow HTTP/1.1 [4711] (2.3 s)`
     fn told(&self) -> String {
         let id = self.id.as_ref().map_or_else(String::new, |id| format!(" [{}]", printable(id)));
