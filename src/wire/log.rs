@@ -211,17 +211,18 @@ pub fn tell_lost(log: &Logger) {
 }
 
 /// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's, or one
-/// object of JSON.
-pub fn write_text(text: &[u8]) {
+/// object of JSON, with the id of the request that it belongs to.
+pub fn write_text(text: &[u8], request_id: Option<&str>) {
     let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
     if Form::of(place()) == Form::Json {
-        let line = json::text(&String::from_utf8_lossy(text), std::process::id(), &now());
+        let line = json::text(&String::from_utf8_lossy(text), request_id, std::process::id(), &now());
         if !write(line.as_bytes()) {
             untold().fetch_add(1, Relaxed);
         }
         return;
     }
-    if !entry(place(), Level::Info, &String::from_utf8_lossy(text)).unwrap_or_else(|| write(text)) {
+    let sent = send_entry(place(), Level::Info, &String::from_utf8_lossy(text), request_id);
+    if !sent.unwrap_or_else(|| write(text)) {
         untold().fetch_add(lines as u32, Relaxed);
     }
 }
@@ -229,10 +230,14 @@ pub fn write_text(text: &[u8]) {
 /// Writes a text as one entry, if `to` leads to the journal. Whether it could be written; none if journald is not there, and the text
 /// is to be written as anywhere else.
 pub fn entry(to: BorrowedFd, level: Level, text: &str) -> Option<bool> {
+    send_entry(to, level, text, None)
+}
+
+fn send_entry(to: BorrowedFd, level: Level, text: &str, request_id: Option<&str>) -> Option<bool> {
     if !(leads_to_journal(to) || Form::of(to) == Form::Journal && is_at(to)) {
         return None;
     }
-    match journal::send(&journal::text(level, text.trim_end())) {
+    match journal::send(&journal::text(level, text.trim_end(), request_id)) {
         Ok(()) => Some(true),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Some(false),
         Err(_) => None,

@@ -9,11 +9,14 @@ use ostler_tests::{Answer, Client, Rig, Site};
 use serde_json::{Value, json};
 
 const SOURCE: &str = "
-import json, os, time
+import json, logging, os, time
 def app(environ, start_response):
     path = environ['PATH_INFO']
     if path == '/raises':
         raise RuntimeError('raised')
+    if path == '/logs':
+        logging.getLogger('gunicorn.error').warning('logged in a request')
+        logging.getLogger('gunicorn.error').error('with a traceback', exc_info=ValueError('why'))
     if path == '/dies':
         os._exit(7)
     if path == '/hangs':
@@ -192,6 +195,15 @@ fn the_requests_under_way_are_listed_the_oldest_first() {
     assert_eq!(words[1][2..4], ["called", "g1.0"]);
     assert_eq!(words[2][5..], ["late", "GET", "/waits", "HTTP/1.1"]);
     site.signal(nix::sys::signal::Signal::SIGINT);
+}
+
+#[test]
+fn what_the_application_logs_by_gunicorn_s_loggers_has_it() {
+    let site = rig("on").start();
+    assert_eq!(ask(&mut site.connect(), "/logs", "X-Request-ID: 4711\r\n").status, 200);
+    assert_eq!(site.log("logged in a request").key("request_id"), Some("4711"));
+    let line = site.log("with a traceback");
+    assert_eq!((line.key("request_id"), line.key("traceback")), (Some("4711"), Some("ValueError: why")));
 }
 
 #[test]

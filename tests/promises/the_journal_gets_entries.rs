@@ -157,10 +157,13 @@ fn what_the_application_writes_to_the_log_at_once_is_one_entry() {
     )) else {
         return;
     };
-    let site = rig.start_silently();
+    let site = rig.flag("--request-id").start_silently();
     journal.find("generation serving");
-    assert_eq!(status(&site, "/"), 200);
-    assert_eq!(journal.next()["MESSAGE"], "one\n  two");
+    let mut client = site.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: 4711\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    let first = journal.next();
+    assert_eq!((first["MESSAGE"].as_str(), first["OSTLER_REQUEST_ID"].as_str()), ("one\n  two", "4711"));
     assert_eq!(journal.next()["MESSAGE"].len(), 1_000_000);
 }
 

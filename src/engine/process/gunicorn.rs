@@ -12,7 +12,10 @@ use pyo3::{prelude::*, types::PyDict};
 use slog::{Level, Logger, crit, debug, error, info, warn};
 
 use super::import::{traceback, unexpected};
-use crate::python::embedded::{Embedded, embedded};
+use crate::{
+    python::embedded::{Embedded, embedded},
+    wsgi::calling,
+};
 
 pub const GUNICORN: Embedded = embedded!("gunicorn");
 const LOGGERS: Embedded = embedded!("loggers");
@@ -36,16 +39,15 @@ struct LogWriter(Logger);
 impl LogWriter {
     fn __call__(&self, py: Python<'_>, level: i32, message: &str, traceback: &str) {
         let LogWriter(log) = self;
-        py.detach(|| match (level, traceback.is_empty()) {
-            (50.., true) => crit!(log, "{}", message),
-            (50.., false) => crit!(log, "{}", message; "traceback" => traceback),
-            (40.., true) => error!(log, "{}", message),
-            (40.., false) => error!(log, "{}", message; "traceback" => traceback),
-            (30.., true) => warn!(log, "{}", message),
-            (30.., false) => warn!(log, "{}", message; "traceback" => traceback),
-            (20.., true) => info!(log, "{}", message),
-            (20.., false) => info!(log, "{}", message; "traceback" => traceback),
-            _ => debug!(log, "{}", message),
+        py.detach(|| {
+            let (id, traceback) = (calling::id(), (!traceback.is_empty()).then_some(traceback));
+            match level {
+                50.. => crit!(log, "{}", message; "request_id" => id, "traceback" => traceback),
+                40.. => error!(log, "{}", message; "request_id" => id, "traceback" => traceback),
+                30.. => warn!(log, "{}", message; "request_id" => id, "traceback" => traceback),
+                20.. => info!(log, "{}", message; "request_id" => id, "traceback" => traceback),
+                _ => debug!(log, "{}", message; "request_id" => id),
+            }
         });
     }
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     python::stacks::{self, Stacks},
     wsgi::{
-        SERVING,
+        SERVING, calling,
         site::{Outlets, Report, Site},
     },
 };
@@ -102,13 +102,14 @@ fn site(
 /// Writes what the application has written to `wsgi.errors`.
 #[pyfunction]
 fn write_to_log(py: Python<'_>, text: &[u8]) {
-    py.detach(|| log::write_text(text));
+    py.detach(|| log::write_text(text, calling::id().as_deref()));
 }
 
 fn report(log: &Logger) -> Report {
     let log = log.clone();
     Box::new(move |py, request, error| {
-        error!(log, "application raised"; "request" => request, "traceback" => traceback(py, error));
+        error!(log, "application raised"; "request" => request, "request_id" => calling::id(),
+            "traceback" => traceback(py, error));
     })
 }
 

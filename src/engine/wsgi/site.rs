@@ -13,7 +13,7 @@ use pyo3::{
 use slog::{Logger, debug, warn};
 
 use super::{
-    SERVING,
+    SERVING, calling,
     result::{Fault, Kinds, deliver},
     reuse::Reusable,
     rules::Rules,
@@ -257,7 +257,7 @@ impl Application for Site {
 
     fn call(&self, caller: &mut Caller, request: &mut Request<'_>, response: &mut Response<'_>) {
         let Caller { lock, reusable } = caller;
-        lock.with(|py| self.answer(py, reusable, request, response));
+        calling::during(request.id, || lock.with(|py| self.answer(py, reusable, request, response)));
     }
 
     fn stacks(&self) -> String {

@@ -56,7 +56,7 @@ impl Loop {
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
             let lasted = took(work.started, self.clock.now);
-            self.shared.count_answer(status, work.outgoing.body_bytes, Duration::ZERO, lasted);
+            self.shared.count_answer(status, work.outgoing.body_bytes, work.queue_time(), lasted);
             self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {

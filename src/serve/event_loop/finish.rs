@@ -60,7 +60,7 @@ impl Loop {
         let given_up = self.calls.take_given_up(token);
         let answered = given_up.as_ref().is_some_and(|given_up| given_up.answered);
         if !answered {
-            let queued = if work.waited { took(work.ready, work.started) } else { Duration::ZERO };
+            let queued = work.queue_time();
             let lasted = work.call.unwrap_or_default();
             self.shared.count_answer(work.outgoing.status, work.outgoing.body_bytes, queued, lasted);
         }

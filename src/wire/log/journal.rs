@@ -84,8 +84,10 @@ pub fn record(entry: &Entry) -> Vec<u8> {
 }
 
 /// A text that is no record.
-pub fn text(level: Level, text: &str) -> Vec<u8> {
-    Fields::new(level, text).0
+pub fn text(level: Level, text: &str, request_id: Option<&str>) -> Vec<u8> {
+    let mut fields = Fields::new(level, text);
+    request_id.into_iter().for_each(|id| fields.add("OSTLER_REQUEST_ID", id));
+    fields.0
 }
 
 /// A record as journald takes it from a stream (sd-daemon(3)): an entry for each line, with the level in front.

@@ -28,9 +28,10 @@ pub fn record(entry: &Entry, pid: u32, now: &Zoned) -> String {
     Value::Object(object).to_string() + "\n"
 }
 
-/// A text that is no record: what an application has written.
-pub fn text(text: &str, pid: u32, now: &Zoned) -> String {
+/// A text that is no record: what an application has written, in the call of the request of this id.
+pub fn text(text: &str, request_id: Option<&str>, pid: u32, now: &Zoned) -> String {
     let mut object = opening("info", pid, now);
+    object.extend(request_id.map(|id| ("request_id".to_owned(), id.into())));
     object.insert("text".into(), text.trim_end_matches('\n').into());
     Value::Object(object).to_string() + "\n"
 }
@@ -75,7 +76,7 @@ mod tests {
             "pid": 7, "took": 0.010, "code": "404", "ok": true,
         });
         assert_eq!(read, expected);
-        let read: Value = serde_json::from_str(&text("one\ntwo\n", 1, &now)).unwrap();
-        assert_eq!(read["text"], "one\ntwo");
+        let read: Value = serde_json::from_str(&text("one\ntwo\n", Some("4711"), 1, &now)).unwrap();
+        assert_eq!((read["text"].as_str(), read["request_id"].as_str()), (Some("one\ntwo"), Some("4711")));
     }
 }
