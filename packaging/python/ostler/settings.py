@@ -97,6 +97,8 @@ class Settings(TypedDict, total=False):
     """The most connections that may wait to be accepted."""
     forwarded_allow_ips: str | int | Sequence[str | int]
     """Proxies whose --forwarded-fields are believed."""
+    request_id: Literal["off", "on", "response"] | bool
+    """Give each request an id, which the application and both logs have."""
     forwarded_fields: str | int | Sequence[str | int]
     """Which fields of those proxies are believed."""
     secure_scheme_headers: Mapping[str, str]
