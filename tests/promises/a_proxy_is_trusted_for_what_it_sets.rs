@@ -124,7 +124,9 @@ fn gunicorn_s_scheme_headers_tell_the_scheme() {
     let stranger =
         Rig::with_source(SOURCE).file("gunicorn.conf.py", GUNICORN).option("--forwarded-allow-ips", "192.0.2.1");
     let stranger = stranger.start();
-    assert_eq!(direct(&stranger, "X-Tls: on\r\n").unwrap()["wsgi.url_scheme"], "http");
+    let seen = direct(&stranger, "X-Tls: on\r\n").unwrap();
+    assert_eq!(seen["wsgi.url_scheme"], "http");
+    assert_eq!(seen.get("HTTP_X_TLS"), None, "it does not reach the application from a stranger");
     let none = Rig::with_source(SOURCE).file("gunicorn.conf.py", "secure_scheme_headers = {}\n").start();
     assert_eq!(direct(&none, "X-Forwarded-Proto: https\r\n").unwrap()["wsgi.url_scheme"], "http");
 }

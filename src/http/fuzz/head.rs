@@ -55,8 +55,8 @@ fn header(bytes: &[u8], cut: usize) {
 
 fn look(head: &RequestHead, bytes: &[u8]) {
     let mut hidden = Vec::new();
-    for (odd_names, trusted) in [(OddNames::Drop, None), (OddNames::Refuse, Some(&ALL)), (OddNames::Dangerous, None)] {
-        match hidden_fields(head, bytes, odd_names, trusted, &mut hidden) {
+    for (odd_names, trusted) in [(OddNames::Drop, false), (OddNames::Refuse, true), (OddNames::Dangerous, false)] {
+        match hidden_fields(head, bytes, odd_names, &ALL, trusted, &mut hidden) {
             Ok(()) => {
                 assert!(hidden.is_sorted() && hidden.last().is_none_or(|last| usize::from(*last) < head.fields.len()))
             }

@@ -51,6 +51,14 @@ pub struct Believed {
 }
 
 impl Believed {
+    /// Whether a field of this name, or what becomes the same variable, tells the scheme.
+    pub fn tells_scheme(&self, name: &[u8]) -> bool {
+        let fields = self.schemes.iter().flatten();
+        fields.into_iter().any(|(field, _)| {
+            field.len() == name.len() && syntax::is_same_variable(name, field.to_ascii_lowercase().as_bytes())
+        })
+    }
+
     /// Whether the field of this name is the proxy's own, although its name has an underscore.
     pub fn is_own(&self, name: &[u8]) -> bool {
         self.own.iter().any(|own| own == "*" || own.as_bytes().eq_ignore_ascii_case(name))

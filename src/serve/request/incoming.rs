@@ -151,7 +151,7 @@ impl Incoming {
             HeaderMap::Dangerous => OddNames::Dangerous,
         };
         let believed = &shared.believed[usize::from(self.client.listener)];
-        hidden_fields(head, bytes, odd_names, self.trusted.then_some(believed), &mut self.hidden)?;
+        hidden_fields(head, bytes, odd_names, believed, self.trusted, &mut self.hidden)?;
         if let Some(authority) = head.authority {
             let host = String::from_utf8_lossy(authority.of(bytes)).into_owned();
             Arc::make_mut(&mut self.client).host = Some(host);
