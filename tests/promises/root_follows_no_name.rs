@@ -175,6 +175,19 @@ fn no_log_goes_where_a_link_of_the_application_leads() {
 }
 
 #[test]
+fn no_message_for_a_syslog_goes_where_the_application_leads() {
+    let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
+    let theirs = rig.folder().join("theirs");
+    fs::create_dir(&theirs).expect("a private folder is writable");
+    give_to_nobody(&theirs);
+    for path in [theirs.join("socket"), theirs.join("not/there/yet")] {
+        let rig = Rig::with_source(APP).option("--user", "nobody").flag("--log-syslog");
+        let to = format!("unix://{}", path.display());
+        rig.option("--log-syslog-to", &to).refuse().says(2, &[&to, "root follows no name there"]);
+    }
+}
+
+#[test]
 fn what_is_made_in_a_directory_of_the_application_is_made_there() {
     let Some(rig) = for_nobody(Rig::with_source(APP)) else { return };
     let theirs = rig.folder().join("theirs");

@@ -5,10 +5,11 @@ use std::{
     path::Path,
 };
 
+use nix::unistd::geteuid;
 use ostler_wire::{LogForm, Logging, Syslog, SyslogTo, log};
 
 use super::{name, parse};
-use crate::{exit::Failure, options::Options};
+use crate::{exit::Failure, options::Options, sys::names};
 
 /// RFC 5424 §6.2.1, by the names of syslog.conf(5).
 const FACILITIES: [(&str, u8); 21] = [
@@ -88,6 +89,7 @@ fn place(text: &str, chdir: &Path) -> Result<Place, String> {
             None => (path, false),
         };
         let path = super::path(chdir, path).map_err(|_| expected())?;
+        trusted(&path)?;
         return Ok(Place::Found(SyslogTo::Unix { path, stream }));
     }
     let (tcp, rest) = match (text.strip_prefix("udp://"), text.strip_prefix("tcp://")) {
@@ -100,6 +102,19 @@ fn place(text: &str, chdir: &Path) -> Result<Place, String> {
         Ok(_) => Err(expected()),
         Err(_) if rest.is_empty() => Err(expected()),
         Err(why) => Err(why),
+    }
+}
+
+/// Each process goes to its socket by the path, again and again. Root goes nowhere that somebody else could lead it.
+fn trusted(path: &Path) -> Result<(), String> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    // What is missing may be made by whoever can write in what is there of its way.
+    let found = path.ancestors().find_map(|there| names::Place::anywhere(there).ok());
+    match found.is_some_and(|found| found.is_foreign()) {
+        true => Err("somebody else can write in its directory, and root follows no name there".into()),
+        false => Ok(()),
     }
 }
 

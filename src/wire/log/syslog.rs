@@ -37,8 +37,8 @@ const LONGEST: usize = 8 * 1024;
 const LONGEST_NAME: usize = 48;
 /// The pause between attempts to connect.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
-/// How long a process may wait for its first connection, before it has anything else to do.
-const FIRST: Duration = Duration::from_millis(250);
+/// How long a process may wait for its first connection, so that the first messages are not lost. A master that reloads waits so, too.
+const FIRST: Duration = Duration::from_millis(50);
 /// UDP tells of a closed port only with the next datagram. So it takes some in a row to say that they arrive.
 const CLEAN: u32 = 3;
 /// How often another thread that is just sending is waited for. A child that was forked meanwhile would wait for ever.
@@ -163,7 +163,11 @@ impl State {
             Err(error) => {
                 (self.clean, self.lost) = (0, self.lost + 1);
                 let first = !std::mem::replace(&mut self.failing, true);
-                Outcome::Lost(first.then(|| crate::limits::explain(&error)))
+                let reason = || match error.kind() {
+                    ErrorKind::WouldBlock => "it does not read, and its queue is full".to_owned(),
+                    _ => crate::limits::explain(&error),
+                };
+                Outcome::Lost(first.then(reason))
             }
         }
     }
