@@ -8,6 +8,27 @@ use std::{
 use nix::sys::signal::Signal::SIGUSR1;
 use ostler_tests::Rig;
 
+use crate::pages::page_with;
+
+#[test]
+fn one_file_for_both_standard_streams_holds_every_line() {
+    let source = page_with("served", "print('imported', flush=True)")
+        .replace("    start_response", "    print('called', flush=True)\n    start_response");
+    let rig = Rig::with_source(&source).option("--access-logfile", "-").limited("exec >both 2>&1; echo before");
+    let socket = format!("unix:{}", rig.folder().join("site.sock").display());
+    let mut site = rig.bind(&socket).start_silently();
+    for _ in 0..3 {
+        assert_eq!(site.get("/").text(), "served");
+    }
+    site.stop();
+    let both = fs::read_to_string(site.folder().join("both")).expect("it is there");
+    let lines = |phrase: &str| both.lines().filter(|line| line.contains(phrase)).count();
+    let expected =
+        [("before", 1), (" starting ", 1), (" listening ", 1), ("imported", 2), (" serving ", 1), ("stopped", 1)];
+    assert_eq!(expected.map(|(phrase, _)| (phrase, lines(phrase))), expected, "{both}");
+    assert_eq!((lines("called"), lines("GET / HTTP/1.1")), (3, 3), "{both}");
+}
+
 #[test]
 fn each_line_has_time_level_process_phrase_and_keys() {
     let mut site = Rig::new("corners.py").start();

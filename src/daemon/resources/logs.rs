@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use ostler_wire::sink::FileKind;
 
 use crate::{
@@ -41,7 +41,20 @@ impl Standard {
     pub fn remember() -> std::io::Result<Standard> {
         let null = || OpenOptions::new().write(true).open("/dev/null").map(OwnedFd::from);
         let copy = |number| descriptors::inherited(number).or_else(|_| null());
-        Ok(Standard { output: copy(1)?, error: copy(2)? })
+        let standard = Standard { output: copy(1)?, error: copy(2)? };
+        append(standard.output.as_fd());
+        append(standard.error.as_fd());
+        Ok(standard)
+    }
+}
+
+/// Both may lead to one file (`>log 2>&1`), and our logs open it anew, to append. What the application prints is written to the file as it
+/// was opened: without this it would overwrite our lines from the place where it was then.
+fn append(standard: BorrowedFd) {
+    if FileKind::of(standard) == FileKind::File
+        && let Ok(flags) = fcntl(standard, FcntlArg::F_GETFL)
+    {
+        let _ = fcntl(standard, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_APPEND));
     }
 }
 
