@@ -224,6 +224,14 @@ fn each_way_to_start_and_to_embed_answers_as_under_gunicorn() {
 }
 
 #[test]
+fn gunicorn_as_a_module_is_ostler_where_that_is_not_installed() {
+    let [bare, both] = both_ways();
+    let way = ["-m", "gunicorn", "-w1", "--bind=127.0.0.1:0", "site_of_it:application"];
+    let theirs = answer_of(both.start(&both.python(), &way), THEIRS);
+    assert_eq!(answer_of(bare.start(&bare.python(), &way), OURS), theirs);
+}
+
+#[test]
 fn gunicorn_itself_is_found_first() {
     let folder = Folder::new();
     let installed = Installed::new(Python::usual(), &wheel(&folder), false);
