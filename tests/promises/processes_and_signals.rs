@@ -124,6 +124,7 @@ fn a_start_in_the_background_is_over_when_the_site_serves_or_cannot() {
     let (code, third) = start("third.log");
     let said = third.log.whole();
     assert!(code == Some(10) && said.contains("OSError: no database"), "{said}");
+    assert!(third.descendants().into_iter().all(|pid| ends_within(pid, PATIENCE)));
     assert!((third.descendants(), folder.leavings()) == (vec![], vec![]), "something is left");
 }
 
