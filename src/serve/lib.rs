@@ -91,6 +91,7 @@ mod exchange;
 mod intake;
 mod life;
 mod log_limits;
+mod moment;
 mod poll;
 mod request;
 mod response;
@@ -102,6 +103,7 @@ mod transport;
 pub use application::{Application, Request};
 pub use event_loop::setup::{Membership, Setup};
 pub use life::LoopEnd;
+pub use moment::Moment;
 pub use request::peer::Client;
 pub use response::{BodyLength, Response, Waiting};
 pub use storage::{

@@ -14,6 +14,7 @@ const CRATES: [(&str, &[&str]); 3] = [
     (
         "src/serve",
         &[
+            "moment",
             "log_limits",
             "transport",
             "poll",

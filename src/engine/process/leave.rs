@@ -1,11 +1,8 @@
 //! The end of a worker: does what Python does at the end of a program, within the time that is left, and exits.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
-use ostler_serve::{Application, LoopEnd};
+use ostler_serve::{Application, LoopEnd, Moment};
 use pyo3::prelude::*;
 use slog::{Logger, error, warn};
 
@@ -21,7 +18,7 @@ pub fn leave(py: Python<'_>, ending: LoopEnd, application: &'static Site, log: L
     };
     let watch = log.clone();
     let started = thread::Builder::new().name("ostler-deadline".into()).spawn(move || {
-        thread::sleep(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+        thread::sleep(deadline.saturating_duration_since(Moment::now()).max(Duration::from_millis(1)));
         warn!(watch, "worker did not end in time"; "stacks" => application.stacks());
         fork::exit(1)
     });

@@ -7,21 +7,25 @@ thread_local! {
     static ID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Does `work`, which is the call of the request of this id.
-pub fn during<T>(id: Option<&str>, work: impl FnOnce() -> T) -> T {
-    struct Until;
-    impl Drop for Until {
-        fn drop(&mut self) {
-            ID.with_borrow_mut(String::clear);
-        }
+/// The call of a request that has an id, until it is dropped.
+pub struct Call;
+
+impl Call {
+    #[cold]
+    pub fn begin(id: &str) -> Call {
+        ID.with_borrow_mut(|place| {
+            place.clear();
+            place.push_str(id);
+        });
+        Call
     }
-    let Some(id) = id else { return work() };
-    ID.with_borrow_mut(|place| {
-        place.clear();
-        place.push_str(id);
-    });
-    let _until = Until;
-    work()
+}
+
+impl Drop for Call {
+    #[cold]
+    fn drop(&mut self) {
+        ID.with_borrow_mut(String::clear);
+    }
 }
 
 /// The id of the request that this thread is answering, if it is, and if requests have ids.

@@ -257,7 +257,8 @@ impl Application for Site {
 
     fn call(&self, caller: &mut Caller, request: &mut Request<'_>, response: &mut Response<'_>) {
         let Caller { lock, reusable } = caller;
-        calling::during(request.id, || lock.with(|py| self.answer(py, reusable, request, response)));
+        let _call = request.id.map(calling::Call::begin);
+        lock.with(|py| self.answer(py, reusable, request, response));
     }
 
     fn stacks(&self) -> String {

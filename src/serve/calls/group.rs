@@ -4,9 +4,9 @@
 //! stand-by leads and sends them (see `threads`), a tick or two later. To keep that rare, responses are sent one by one for a while
 //! after a long call. Behind nginx over TCP this saves up to an eighth of the processor time (docs/comparison.md).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{connection::work::Work, poll::clock::took};
+use crate::{connection::work::Work, moment::Moment, poll::clock::took};
 
 /// A group is sent when its first call began this long ago.
 const LONGEST: Duration = Duration::from_millis(1);
@@ -20,11 +20,11 @@ pub(crate) struct Group {
     #[allow(clippy::vec_box)]
     works: Vec<Box<Work>>,
     /// Until when every response is sent at once.
-    single_until: Instant,
+    single_until: Moment,
 }
 
 impl Group {
-    pub fn new(now: Instant) -> Group {
+    pub fn new(now: Moment) -> Group {
         Group { works: Vec::new(), single_until: now }
     }
 
@@ -33,7 +33,7 @@ impl Group {
     }
 
     /// Whether the response of a call that begins now may wait for others, where calls usually take that long.
-    pub fn admits(&self, usual: Duration, now: Instant) -> bool {
+    pub fn admits(&self, usual: Duration, now: Moment) -> bool {
         (SHORTEST_CALL..LONGEST).contains(&usual) && now >= self.single_until
     }
 
@@ -42,12 +42,12 @@ impl Group {
     }
 
     /// Whether its oldest response has waited for as long as it may.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub fn is_due(&self, now: Moment) -> bool {
         self.works.first().is_some_and(|work| took(work.started, now) > LONGEST)
     }
 
     /// A call is long: sends every response at once for a while.
-    pub fn pause(&mut self, now: Instant) {
+    pub fn pause(&mut self, now: Moment) {
         self.single_until = now + AFTER_LONG_CALL;
     }
 

@@ -4,12 +4,12 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use slog::warn;
 
-use crate::{connection::work::Work, poll::clock::took, shared::Shared};
+use crate::{connection::work::Work, moment::Moment, poll::clock::took, shared::Shared};
 
 /// After this time a request is taken back.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -30,7 +30,7 @@ impl Pending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn since(&self) -> Option<Instant> {
+    fn since(&self) -> Option<Moment> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|work| work.started)
     }
 }
@@ -39,7 +39,7 @@ impl Pending {
 pub(crate) struct Held {
     /// For each Python thread.
     pending: Arc<[Pending]>,
-    since: Option<Instant>,
+    since: Option<Moment>,
     said: bool,
 }
 
@@ -59,12 +59,12 @@ impl Held {
     }
 
     /// When the oldest request is to be taken back.
-    pub fn recall_due(&self) -> Option<Instant> {
+    pub fn recall_due(&self) -> Option<Moment> {
         self.pending.iter().filter_map(Pending::since).min().map(|since| since + PATIENCE)
     }
 
     /// Takes back a request whose thread has waited for too long, and tells which thread that is.
-    pub fn take_late(&mut self, now: Instant) -> Option<(u16, Box<Work>)> {
+    pub fn take_late(&mut self, now: Moment) -> Option<(u16, Box<Work>)> {
         let late = |pending: &Pending| pending.since().is_some_and(|since| took(since, now) >= PATIENCE);
         let (thread, work) = self.pending.iter().enumerate().find_map(|(thread, pending)| {
             let work = if late(pending) { pending.take() } else { None };
@@ -75,12 +75,12 @@ impl Held {
     }
 
     /// When to log that the lock is held.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Moment> {
         self.since.filter(|_| !self.said).map(|since| since + WORTH_SAYING)
     }
 
     /// Logs, once, that the lock is held for long. `waiting`: how many requests wait.
-    pub fn report(&mut self, shared: &Shared, waiting: usize, now: Instant) {
+    pub fn report(&mut self, shared: &Shared, waiting: usize, now: Moment) {
         if self.due().is_some_and(|due| due <= now) {
             self.log("interpreter lock held", shared, waiting, now);
             self.said = true;
@@ -88,14 +88,14 @@ impl Held {
     }
 
     /// A thread whose request was taken back has got the lock.
-    pub fn end(&mut self, shared: &Shared, waiting: usize, now: Instant) {
+    pub fn end(&mut self, shared: &Shared, waiting: usize, now: Moment) {
         if self.said {
             self.log("interpreter lock free again", shared, waiting, now);
         }
         (self.since, self.said) = (None, false);
     }
 
-    fn log(&self, what: &'static str, shared: &Shared, waiting: usize, now: Instant) {
+    fn log(&self, what: &'static str, shared: &Shared, waiting: usize, now: Moment) {
         let Some(since) = self.since else { return };
         let calls = shared
             .seats

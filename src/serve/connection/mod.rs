@@ -4,11 +4,7 @@ pub(crate) mod connections;
 pub(crate) mod pool;
 pub(crate) mod work;
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use nix::sys::epoll::EpollFlags;
 use ostler_http::{
@@ -21,6 +17,7 @@ use ostler_wire::{Protocol, WorkerSettings};
 
 use self::work::Work;
 use crate::{
+    moment::Moment,
     poll::{
         EventSource, Poll,
         clock::took,
@@ -60,7 +57,7 @@ pub(crate) struct Connection {
     /// Requests so far.
     pub requests: u32,
     /// When its first bytes came, if they have waited in the listener's queue.
-    pub came: Option<Instant>,
+    pub came: Option<Moment>,
 }
 
 impl Connection {
@@ -176,7 +173,7 @@ impl Connection {
     }
 
     /// Since when it has waited for its next request; `None` if it has no deadline to tell that from.
-    pub fn idle_since(&self, worker: &WorkerSettings) -> Option<Instant> {
+    pub fn idle_since(&self, worker: &WorkerSettings) -> Option<Moment> {
         self.deadline.due()?.checked_sub(self.keep_alive(worker))
     }
 }
@@ -250,7 +247,7 @@ pub(crate) struct Backlog {
 /// How quickly a client takes what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pace {
-    since: Instant,
+    since: Moment,
     /// How many bytes it had taken at `since`.
     from: u64,
     /// How many it has taken by now.
@@ -270,7 +267,7 @@ impl Backlog {
 
     /// The client takes no more now, and has taken `taken` bytes of the response. Returns whether some of those are new, and whether it is
     /// slower than the minimum rate.
-    pub fn is_blocked(&mut self, taken: u64, min_rate: u64, now: Instant) -> (bool, bool) {
+    pub fn is_blocked(&mut self, taken: u64, min_rate: u64, now: Moment) -> (bool, bool) {
         let first = self.pace.is_none();
         let pace = self.pace.get_or_insert(Pace { since: now, from: taken, taken });
         let more = std::mem::replace(&mut pace.taken, taken) < taken;
@@ -301,5 +298,5 @@ pub(crate) struct Partial {
     pub head: RequestHead,
     pub reader: RequestReader,
     /// When its first byte came.
-    pub since: Option<Instant>,
+    pub since: Option<Moment>,
 }

@@ -1,9 +1,10 @@
 //! Work that is kept for reuse, so that its buffers are allocated once.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::work::Work;
 use crate::{
+    moment::Moment,
     poll::timers::Token,
     request::{incoming::Arrival, peer::Peer},
     response::Outgoing,
@@ -29,7 +30,7 @@ impl Pool {
         token: Token,
         transport: Arc<Transport>,
         peer: Peer,
-        now: Instant,
+        now: Moment,
     ) -> Box<Work> {
         let Some(mut work) = self.spare.pop() else {
             return Work::new(Outgoing::new(shared.clone(), token, transport), peer, now);

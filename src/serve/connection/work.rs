@@ -1,11 +1,12 @@
 //! One request and its response, on their way through the worker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ostler_http::h1::ResponseFraming;
 
 use super::{Next, Partial};
 use crate::{
+    moment::Moment,
     poll::clock::{Clock, took},
     request::{incoming::Incoming, peer::Peer},
     response::{Outgoing, Progress, Response, access_log::Times},
@@ -16,9 +17,9 @@ pub(crate) struct Work {
     pub incoming: Incoming,
     pub outgoing: Outgoing,
     /// When the request was complete.
-    pub ready: Instant,
+    pub ready: Moment,
     /// When the call began.
-    pub started: Instant,
+    pub started: Moment,
     /// How long it took, once it is over.
     pub call: Option<Duration>,
     /// Whether it found no Python thread free.
@@ -30,7 +31,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub fn new(outgoing: Outgoing, peer: Peer, now: Instant) -> Box<Work> {
+    pub fn new(outgoing: Outgoing, peer: Peer, now: Moment) -> Box<Work> {
         Box::new(Work {
             incoming: Incoming::new(peer, now),
             outgoing,
@@ -51,7 +52,7 @@ impl Work {
     }
 
     /// Whether it has waited for its call for longer than `bound`; zero for no bound.
-    pub fn is_overdue(&self, bound: Duration, now: Instant) -> bool {
+    pub fn is_overdue(&self, bound: Duration, now: Moment) -> bool {
         !bound.is_zero() && took(self.ready, now) > bound
     }
 

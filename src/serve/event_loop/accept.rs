@@ -1,11 +1,6 @@
 //! From a listener's queue to a connection, and a connection's end. A worker listens exactly while it could serve a request at once.
 
-use std::{
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use slog::{debug, error};
 
@@ -14,6 +9,7 @@ use crate::{
     connection::{Connection, Next, Phase},
     exchange::Exchange,
     intake::{Armed, idle::trim, spread::sibling_has_room},
+    moment::Moment,
     poll::timers::Token,
     storage::outbox::Gone,
     transport::Transport,
@@ -51,7 +47,7 @@ impl Loop {
 
     /// When a busy worker accepts nevertheless: half of `--max-queue-time` after it became busy, so that each client
     /// is answered in time, by this worker's 503 or by a sibling that has become idle.
-    pub(super) fn accepts_while_busy_at(&self) -> Option<Instant> {
+    pub(super) fn accepts_while_busy_at(&self) -> Option<Moment> {
         let bound = self.shared.boot.worker.max_queue_time;
         let busy =
             self.busy_since.filter(|_| !bound.is_zero() && !self.thread_free() && !self.intake.armed().newcomers);
@@ -167,7 +163,7 @@ impl Loop {
                     return true;
                 }
                 if let Some(connection) = self.connections.get(token).filter(|_| !waited.is_zero()) {
-                    connection.came = Some(Instant::now() - waited);
+                    connection.came = Some(Moment::now() - waited);
                 }
                 self.turn.go_on(token);
                 return true;

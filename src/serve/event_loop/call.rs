@@ -1,12 +1,11 @@
 //! From a complete request to its call: it waits in the queue for a Python thread, oldest first, and no longer than
 //! `--max-queue-time`.
 
-use std::time::Instant;
-
 use super::{Loop, Step};
 use crate::{
     calls::{first_look, queue::Queue},
     connection::{Interest, Phase, work::Work},
+    moment::Moment,
     poll::{clock::took, timers::Token},
     threads::lead::worth_handing_on,
 };
@@ -123,7 +122,7 @@ impl Loop {
     }
 
     /// When a request that waits for its thread is to be taken back.
-    pub(super) fn recall_due(&self) -> Option<Instant> {
+    pub(super) fn recall_due(&self) -> Option<Moment> {
         if self.calls.under_way() == 0 { None } else { self.held.recall_due() }
     }
 

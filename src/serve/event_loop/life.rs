@@ -1,9 +1,6 @@
 //! The steps of a worker's life: it begins to serve, drains, and ends.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::{FromWorker, Recycle};
 use slog::{info, warn};
@@ -12,6 +9,7 @@ use super::{Loop, Step};
 use crate::{
     connection::{Connection, Interest, Next, Phase},
     life::{Drain, HANDSHAKE, LAST_REQUEST, Life, LoopEnd},
+    moment::Moment,
     poll::timers::Token,
 };
 
@@ -99,7 +97,7 @@ impl Loop {
     /// is kept until it has been idle for [`Loop::last_request`]. One that has been idle for longer is closed at once.
     fn close_idle_later(&mut self) {
         let (worker, last_request) = (&self.shared.boot.worker, self.last_request());
-        let idle: Vec<(Token, Instant)> = self
+        let idle: Vec<(Token, Moment)> = self
             .connections
             .iter()
             .filter(|connection| connection.idles() && !self.turn.holds(connection.token))
@@ -123,7 +121,7 @@ impl Loop {
         }
     }
 
-    fn close_idle_at(&mut self, token: Token, due: Instant) {
+    fn close_idle_at(&mut self, token: Token, due: Moment) {
         if let Some(connection) = self.connections.get(token) {
             self.timers.set(token, &mut connection.deadline, Some(due));
         }

@@ -39,7 +39,6 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
 };
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -55,6 +54,7 @@ use crate::{
     intake::{Intake, idle::Idle, make_places, most_connections, spread::Spread},
     life::{Life, LoopEnd, recycle::Recycling},
     log_limits::ClientLines,
+    moment::Moment,
     poll::{
         EventSource, Poll,
         clock::Clock,
@@ -106,7 +106,7 @@ pub(crate) struct Loop {
     calls: Calls,
     held: Held,
     /// Since when the stand-by leads.
-    busy_since: Option<Instant>,
+    busy_since: Option<Moment>,
     connections: Connections,
     intake: Intake,
     idle: Idle,
@@ -132,7 +132,7 @@ pub(crate) struct Loop {
     /// Limits the log lines about single clients.
     client_lines: ClientLines,
     /// The last attempt to log how many lines of the error log were lost.
-    lost_told: Instant,
+    lost_told: Moment,
 }
 
 impl Loop {
@@ -324,7 +324,7 @@ impl Loop {
         }
     }
 
-    fn timer(&mut self, token: Token, popped: Instant) {
+    fn timer(&mut self, token: Token, popped: Moment) {
         let (now, timers) = (self.clock.now, &mut self.timers);
         let Some(connection) = self.connections.get(token) else { return };
         if timers.is_due(token, &mut connection.deadline, popped, now) {

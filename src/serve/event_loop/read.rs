@@ -1,6 +1,6 @@
 //! Reads heads and bodies, until a request can be dispatched.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ostler_http::{
     Refusal,
@@ -11,6 +11,7 @@ use slog::debug;
 use super::Loop;
 use crate::{
     connection::{Interest, Opening, Partial, Phase, work::Work},
+    moment::Moment,
     poll::{
         clock::took,
         timers::{Token, end_of},
@@ -163,7 +164,7 @@ impl Loop {
     }
 
     /// Sets a connection's deadline: `since` plus `bound`; none if `bound` is zero.
-    pub(super) fn set_deadline(&mut self, token: Token, since: Instant, bound: Duration) {
+    pub(super) fn set_deadline(&mut self, token: Token, since: Moment, bound: Duration) {
         let timers = &mut self.timers;
         if let Some(connection) = self.connections.get(token) {
             timers.set(token, &mut connection.deadline, end_of(since, bound));
@@ -256,7 +257,7 @@ impl Loop {
         let Some(connection) = self.connection(token) else { return };
         let Phase::Body(mut work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         if let Some(since) = reader.parked.take() {
-            reader.started += took(since, now);
+            reader.started = reader.started + took(since, now);
         }
         let mut turn = 0;
         while turn < TURN {

@@ -1,6 +1,6 @@
 //! Records each request in the access log, however it ended: answered, cut, dropped by its client, or given up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slog::info;
 
@@ -8,6 +8,7 @@ use super::Loop;
 use crate::{
     connection::{Phase, work::Work},
     life::Life,
+    moment::Moment,
     poll::timers::Token,
 };
 
@@ -24,7 +25,7 @@ impl Loop {
     }
 
     /// Records a request that ends without a call and without an answer.
-    pub(super) fn record_dropped(&mut self, mut work: Box<Work>, since: Instant) {
+    pub(super) fn record_dropped(&mut self, mut work: Box<Work>, since: Moment) {
         work.started = since;
         // There is no status if the worker ends.
         work.outgoing.status = if matches!(self.life, Life::Over(_)) { 0 } else { CLIENT_LEFT };

@@ -1,29 +1,26 @@
 //! The end of a turn and the beginning of the next: how long the leader waits for events, and what is due when it has waited.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use ostler_wire::{FromWorker, log, scoreboard::WorkerState};
 use slog::error;
 
 use super::{Loop, Step};
-use crate::life::Life;
+use crate::{life::Life, moment::Moment, poll::clock::took};
 
 /// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
+/// What makes a whole number of epoll's milliseconds of every longer time.
+const ROUND: Duration = Duration::from_micros(999);
 /// A wait of this length was a sleep: no event was there when it began.
 const SLEPT: Duration = Duration::from_millis(1);
-/// Stands for "no bound" in comparisons.
-const A_DAY: Duration = Duration::from_secs(86_400);
 
 impl Loop {
     /// Wakes the leader if something is due before its wait ends.
     pub(super) fn shorten_wait(&self) {
-        if let (Some(until), Some(due)) = (self.poll.waits_until, self.due())
-            && due < until
+        if let Some(until) = self.poll.waits_until
+            && self.next_due() < until
         {
             self.shared.wake();
         }
@@ -45,14 +42,14 @@ impl Loop {
             _ => WorkerState::Draining,
         };
         self.shared.slot().enter(at_rest);
-        let due = self.due();
-        self.poll.waits_until = Some(due.unwrap_or_else(|| self.clock.now + A_DAY));
-        // Rounded up: waking before the deadline would only mean waiting again.
-        let wait = due.map_or(EpollTimeout::NONE, |due| {
-            let round = if self.sleeps { Duration::from_micros(999) } else { Duration::ZERO };
-            let wait = due.saturating_duration_since(self.clock.now) + round;
-            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
-        });
+        let due = if self.sleeps { self.due() } else { self.clock.now };
+        self.poll.waits_until = Some(due);
+        let wait = match due {
+            _ if !self.sleeps => EpollTimeout::ZERO,
+            Moment::NEVER => EpollTimeout::NONE,
+            // Rounded up: waking before the deadline would only mean waiting again.
+            due => EpollTimeout::try_from(took(self.clock.now, due) + ROUND).unwrap_or(EpollTimeout::MAX),
+        };
         (self.poll.lend(), wait)
     }
 
@@ -104,11 +101,13 @@ impl Loop {
         self.turn.left() > 0 || self.shared.store.has_files_to_delete() || !self.queue.is_empty() && self.thread_free()
     }
 
-    /// When something is due, with or without an event.
-    fn due(&self) -> Option<Instant> {
-        if self.has_more_to_do() {
-            return Some(self.clock.now);
-        }
+    /// When the leader has something to do, with or without an event.
+    fn next_due(&self) -> Moment {
+        if self.has_more_to_do() { self.clock.now } else { self.due() }
+    }
+
+    /// When something is due next.
+    fn due(&self) -> Moment {
         let soon = (!self.queue.is_empty()).then(|| self.clock.now + RETRY);
         let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.clock.now + wait);
         let dues = [
@@ -125,7 +124,7 @@ impl Loop {
             self.handover.due(self.clock.now),
             logs,
         ];
-        dues.into_iter().flatten().min()
+        dues.into_iter().fold(Moment::NEVER, |first, due| first.min(due.unwrap_or(Moment::NEVER)))
     }
 
     /// Does what is due, apart from the connections' deadlines.

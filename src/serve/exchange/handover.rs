@@ -1,13 +1,7 @@
 //! Hand-overs: a connection moves to another worker rather than wait or be closed. A request that would wait moves to an idle
 //! sibling. The idle connections of a worker that drains move many at a time; the worker serves each until it has moved.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::BorrowedFd,
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, io, os::fd::BorrowedFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nix::sys::epoll::EpollFlags;
 use slog::{debug, error, info, warn};
@@ -16,6 +10,7 @@ use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
 use crate::{
     connection::{Connection, Opening, Phase, connections::Connections},
     log_limits::Rarely,
+    moment::Moment,
     poll::{EventSource, Poll, timers::Token},
     shared::Shared,
 };
@@ -47,7 +42,7 @@ pub(crate) struct Handover {
     /// The counts of moved connections and of sends when the drain began.
     before: (u64, u64),
     /// When to look at siblings again, if none was idle.
-    look_again: Instant,
+    look_again: Moment,
 }
 
 /// Whether the exchange's lane for idle connections has room.
@@ -57,12 +52,12 @@ enum LaneState {
     /// It becomes writable when it has.
     Full,
     /// Full, and the kernel does not report when it has room: try again then.
-    Ask(Instant),
+    Ask(Moment),
 }
 
 impl Handover {
     /// For a worker with at most that many connections.
-    pub fn new(most_connections: usize, now: Instant) -> Handover {
+    pub fn new(most_connections: usize, now: Moment) -> Handover {
         let at_once = (most_connections / 8).clamp(1, MOST);
         Handover {
             leaving: VecDeque::new(),
@@ -87,17 +82,17 @@ impl Handover {
     }
 
     /// Whether to look for an idle sibling now. Each look reads a cache line per slot, too much for each request of a busy worker.
-    pub fn looks_again(&self, now: Instant) -> bool {
+    pub fn looks_again(&self, now: Moment) -> bool {
         now >= self.look_again
     }
 
     /// No sibling was idle.
-    pub fn found_none(&mut self, now: Instant) {
+    pub fn found_none(&mut self, now: Moment) {
         self.look_again = now + BETWEEN_LOOKS;
     }
 
     /// A drain begins. One without a hand-over may follow one with a hand-over: then no worker is left to take the connections.
-    pub fn begin(&mut self, hand_over: bool, shared: &Shared, now: Instant) {
+    pub fn begin(&mut self, hand_over: bool, shared: &Shared, now: Moment) {
         if !hand_over {
             return self.leaving.clear();
         }
@@ -127,7 +122,7 @@ impl Handover {
         connections: &mut Connections,
         poll: &Poll,
         shared: &Shared,
-        now: Instant,
+        now: Moment,
     ) -> Option<Vec<Token>> {
         if self.gave || self.due(now).is_none_or(|due| due > now) {
             return None;
@@ -161,7 +156,7 @@ impl Handover {
         Some(Vec::new())
     }
 
-    fn await_room(&self, exchange: &Exchange, poll: &Poll, shared: &Shared, now: Instant) -> LaneState {
+    fn await_room(&self, exchange: &Exchange, poll: &Poll, shared: &Shared, now: Moment) -> LaneState {
         match poll.watch(exchange.idle.giving(), EventSource::Room, EpollFlags::EPOLLOUT) {
             Ok(()) => LaneState::Full,
             Err(error) => {
@@ -198,7 +193,7 @@ impl Handover {
     }
 
     /// The connections of a packet that was taken, or of none; `None` if there was none, or it could not be taken.
-    pub fn received(&self, taken: io::Result<Option<Taken>>, shared: &Shared, now: Instant) -> Option<Vec<Moved>> {
+    pub fn received(&self, taken: io::Result<Option<Taken>>, shared: &Shared, now: Moment) -> Option<Vec<Moved>> {
         match taken {
             Ok(Some(Taken { moved, lost })) => {
                 if lost > 0 && self.lost.is_due(now) {
@@ -218,7 +213,7 @@ impl Handover {
     }
 
     /// When the next packet is to be given; a time in the past means now.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    pub fn due(&self, now: Moment) -> Option<Moment> {
         match self.lane {
             _ if self.leaving.is_empty() => None,
             LaneState::Free => Some(now),

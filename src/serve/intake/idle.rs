@@ -1,12 +1,11 @@
 //! Idle connections, between two requests: where there is no room for a new one, the one that has idled longest is closed.
 //! Also: gives memory back to the system after a flood of connections.
 
-use std::time::Instant;
-
 use ostler_wire::WorkerSettings;
 
 use crate::{
     connection::{Connection, connections::Connections},
+    moment::Moment,
     poll::timers::Token,
 };
 
@@ -18,7 +17,7 @@ const FLOOD: usize = 256;
 #[derive(Default)]
 pub(crate) struct Idle {
     /// The connections that had idled longest at the last search, and since when; the longest last.
-    found: Vec<(Option<Instant>, Token)>,
+    found: Vec<(Option<Moment>, Token)>,
     /// The most connections since memory was last given back.
     most: usize,
 }
@@ -72,7 +71,7 @@ impl Idle {
 }
 
 /// Since when a connection is idle: `None` if it is not, `Some(None)` if it has no deadline to tell that from.
-fn idle_since(connection: &Connection, worker: &WorkerSettings) -> Option<Option<Instant>> {
+fn idle_since(connection: &Connection, worker: &WorkerSettings) -> Option<Option<Moment>> {
     (connection.idles() && !connection.readable).then(|| connection.idle_since(worker))
 }
 

@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -19,6 +19,7 @@ use slog::{Logger, debug, error, warn};
 use crate::{
     exchange::Exchange,
     log_limits::Rarely,
+    moment::Moment,
     poll::{EventSource, Poll},
     shared::Shared,
     transport::{PeerState, Transport, listener},
@@ -40,8 +41,8 @@ pub(crate) struct Intake {
     listeners: Vec<OwnedFd>,
     armed: Armed,
     /// For each listener, when its queue was last known to be empty.
-    looked: Vec<Instant>,
-    paused_until: Option<Instant>,
+    looked: Vec<Moment>,
+    paused_until: Option<Moment>,
     /// By their places, the listeners that are to turn newcomers away before they close.
     closes: Vec<u16>,
     /// Whether one does.
@@ -67,7 +68,7 @@ pub(crate) struct Armed {
 }
 
 impl Intake {
-    pub fn new(listeners: Vec<OwnedFd>, most: usize, now: Instant) -> Intake {
+    pub fn new(listeners: Vec<OwnedFd>, most: usize, now: Moment) -> Intake {
         listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
         Intake {
             looked: vec![now; listeners.len()],
@@ -84,7 +85,7 @@ impl Intake {
     }
 
     /// The master has made new listeners, because an application has broken the old ones. A worker that drains has none.
-    pub fn inherit(&mut self, listeners: Vec<OwnedFd>, now: Instant) {
+    pub fn inherit(&mut self, listeners: Vec<OwnedFd>, now: Moment) {
         if !self.listeners.is_empty() {
             listeners.iter().for_each(|listener| listener::prepare(listener.as_fd()));
             self.looked.resize(listeners.len(), now);
@@ -155,17 +156,17 @@ impl Intake {
         self.crowded
     }
 
-    pub fn pause(&mut self, until: Instant) {
+    pub fn pause(&mut self, until: Moment) {
         self.paused_until = Some(until);
     }
 
-    pub fn paused_until(&self) -> Option<Instant> {
+    pub fn paused_until(&self) -> Option<Moment> {
         self.paused_until
     }
 
     /// Ends a pause that is over by now (`None`: any). Returns whether there was one.
-    pub fn end_pause(&mut self, now: Option<Instant>) -> bool {
-        let over = |until: &mut Instant| now.is_none_or(|now| *until <= now);
+    pub fn end_pause(&mut self, now: Option<Moment>) -> bool {
+        let over = |until: &mut Moment| now.is_none_or(|now| *until <= now);
         self.paused_until.take_if(over).is_some()
     }
 
@@ -180,12 +181,12 @@ impl Intake {
     }
 
     /// The worker has slept while it listened: the queues are empty.
-    pub fn queues_were_empty(&mut self, now: Instant) {
+    pub fn queues_were_empty(&mut self, now: Moment) {
         self.looked.fill(now);
     }
 
     /// Takes one connection from a listener's queue; `None` if it is empty.
-    pub fn accept(&mut self, listener: u16, now: Instant) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+    pub fn accept(&mut self, listener: u16, now: Moment) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
         let accepted = listener::accept(self.listeners[usize::from(listener)].as_fd());
         match &accepted {
             Ok(None) => self.looked[usize::from(listener)] = now,
@@ -196,7 +197,7 @@ impl Intake {
     }
 
     /// Accepting has failed. Returns whether accepting pauses. `connections`: how many there are.
-    pub fn accept_failed(&mut self, error: &io::Error, connections: usize, shared: &Shared, now: Instant) -> bool {
+    pub fn accept_failed(&mut self, error: &io::Error, connections: usize, shared: &Shared, now: Moment) -> bool {
         if out_of_descriptors(error) {
             self.complain(&error.to_string(), connections, shared, now);
             self.pause(now + OUT_OF_DESCRIPTORS);
@@ -213,7 +214,7 @@ impl Intake {
     }
 
     /// Logs, at most once a minute, why accepting pauses, and which limit to raise.
-    pub fn complain(&self, why: &str, connections: usize, shared: &Shared, now: Instant) {
+    pub fn complain(&self, why: &str, connections: usize, shared: &Shared, now: Moment) {
         if !self.complained.is_due(now) {
             return;
         }
@@ -228,7 +229,7 @@ impl Intake {
 
     /// Whether the client of a connection that was just accepted has left, and for how long its bytes have waited in the queue (zero on
     /// a Unix socket, which does not tell). The kernel is asked only where they may have waited for long.
-    pub fn state_in_queue(&self, transport: &Transport, listener: u16, now: Instant) -> (bool, Duration) {
+    pub fn state_in_queue(&self, transport: &Transport, listener: u16, now: Moment) -> (bool, Duration) {
         let longest = now.saturating_duration_since(self.looked[usize::from(listener)]);
         if longest < AGED {
             return (false, Duration::ZERO);

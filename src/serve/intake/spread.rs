@@ -2,14 +2,11 @@
 //! worker that has more connections than its siblings ceases to listen and begins again, which puts it behind them. It still accepts
 //! if no sibling does: no connection waits because of this.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_wire::scoreboard::WorkerState;
 
-use crate::shared::Shared;
+use crate::{moment::Moment, shared::Shared};
 
 /// How many connections are admitted between two looks at the siblings.
 const BETWEEN_LOOKS: u32 = 8;
@@ -22,19 +19,19 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
     /// Until when it leaves idle connections to its siblings.
-    paused_until: Option<Instant>,
+    paused_until: Option<Moment>,
     /// Connections admitted since the last look at the siblings.
     admitted: u32,
 }
 
 impl Spread {
     /// When that pause ends.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Moment> {
         self.paused_until
     }
 
     /// Ends the pause if it is over by now.
-    pub fn end_pause(&mut self, now: Instant) -> bool {
+    pub fn end_pause(&mut self, now: Moment) -> bool {
         self.paused_until.take_if(|until| *until <= now).is_some()
     }
 
@@ -53,7 +50,7 @@ impl Spread {
     }
 
     /// After a packet of idle connections: a worker with more than its share pauses.
-    pub fn pause_with_too_many(&mut self, own: usize, at_once: usize, shared: &Shared, now: Instant) {
+    pub fn pause_with_too_many(&mut self, own: usize, at_once: usize, shared: &Shared, now: Moment) {
         if own > Connections::of_workers(own, shared).fewest + 2 * at_once {
             self.paused_until = Some(now + PAUSE);
         }

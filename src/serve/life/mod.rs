@@ -2,7 +2,9 @@
 
 pub(crate) mod recycle;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// When the site stops, each connection is kept until it has been idle for this long: the client may just have sent a request.
 pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
@@ -12,8 +14,8 @@ pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
 pub enum LoopEnd {
     /// The drain is over, and the master (if there is one still) knows: all requests have ended, or were cut at the drain's bound.
     Drained {
-        /// Of the drain, on CLOCK_MONOTONIC. It bounds the interpreter's exit.
-        deadline: Instant,
+        /// Of the drain. It bounds the interpreter's exit.
+        deadline: Moment,
     },
     /// The master has told it to quit: at once. (A worker whose master is gone drains.)
     Quit,
@@ -30,7 +32,7 @@ pub(crate) enum Life {
     Serving,
     /// Will drain at `from`, and accepts until then.
     Leaving {
-        from: Instant,
+        from: Moment,
         drain: Drain,
     },
     Draining(Drain),
@@ -40,18 +42,18 @@ pub(crate) enum Life {
 /// How a worker drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drain {
-    deadline: Instant,
+    deadline: Moment,
     /// Connections move to other workers; without, they are closed after their response.
     pub hand_over: bool,
 }
 
 impl Drain {
-    pub fn new(deadline: Instant, hand_over: bool) -> Drain {
+    pub fn new(deadline: Moment, hand_over: bool) -> Drain {
         Drain { deadline, hand_over }
     }
 
     /// Whether its bound is over.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub fn is_over(&self, now: Moment) -> bool {
         self.deadline <= now
     }
 
@@ -82,7 +84,7 @@ impl Life {
     }
 
     /// When the worker's life goes on without an event.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Moment> {
         match self {
             Life::Leaving { from, .. } => Some(*from),
             Life::Draining(drain) => Some(drain.deadline),

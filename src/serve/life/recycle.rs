@@ -2,10 +2,12 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ostler_wire::{Recycle, WorkerSettings};
+
+use crate::moment::Moment;
 
 /// A worker over its limit in this many looks in a row is replaced: a single large request is no leak.
 const MEMORY_LOOKS: u32 = 3;
@@ -17,16 +19,16 @@ pub(crate) struct Recycling {
     /// None without `--max-requests`, and when there are none left.
     requests_left: Option<u64>,
     /// When it reaches `--max-age`.
-    old: Option<Instant>,
+    old: Option<Moment>,
     /// Bytes (`--max-memory`); 0 for no limit.
     max_memory: u64,
-    look: Option<Instant>,
+    look: Option<Moment>,
     looks_over: u32,
     asked: bool,
 }
 
 impl Recycling {
-    pub fn new(settings: &WorkerSettings, now: Instant) -> Recycling {
+    pub fn new(settings: &WorkerSettings, now: Moment) -> Recycling {
         Recycling {
             requests_left: requests_left(settings.max_requests, settings.max_requests_jitter),
             old: (!settings.max_age.is_zero()).then(|| now + settings.max_age),
@@ -38,7 +40,7 @@ impl Recycling {
     }
 
     /// When to look at age or memory again.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Moment> {
         let due = self.old.into_iter().chain(self.look).min();
         due.filter(|_| !self.asked)
     }
@@ -49,7 +51,7 @@ impl Recycling {
     }
 
     /// Counts a request. Only requests make memory grow, so the worker looks at it [`MEMORY_LOOK`] after one; an idle worker does not.
-    pub fn count(&mut self, now: Instant) -> Option<Recycle> {
+    pub fn count(&mut self, now: Moment) -> Option<Recycle> {
         if self.max_memory > 0 {
             self.look.get_or_insert(now + MEMORY_LOOK);
         }
@@ -59,7 +61,7 @@ impl Recycling {
     }
 
     /// Looks at age and memory, if that is due.
-    pub fn look(&mut self, now: Instant) -> Option<Recycle> {
+    pub fn look(&mut self, now: Moment) -> Option<Recycle> {
         if self.due().is_none_or(|due| due > now) {
             return None;
         }

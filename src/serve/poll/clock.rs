@@ -1,21 +1,23 @@
 //! The loop's time. The clocks are read once for each turn and each call, and everything in it uses that reading.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use crate::moment::Moment;
 
 pub(crate) struct Clock {
     /// The last reading.
-    pub now: Instant,
-    /// One moment on both clocks: as an `Instant`, and in milliseconds of the scoreboard's clock.
-    epoch: (Instant, u64),
+    pub now: Moment,
+    /// One moment on both clocks: as a `Moment`, and in milliseconds of the scoreboard's clock.
+    epoch: (Moment, u64),
     /// When the wall clock's next second begins, and which that is, in seconds since 1970.
-    next_second: (Instant, u64),
+    next_second: (Moment, u64),
     /// The wall clock's time, as in a response's Date field (RFC 9110 §6.6.1).
     pub date: [u8; 29],
 }
 
 impl Clock {
     pub fn new() -> Clock {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut clock =
             Clock { now, epoch: (now, ostler_wire::scoreboard::now()), next_second: (now, 0), date: [b' '; 29] };
         clock.read();
@@ -24,7 +26,7 @@ impl Clock {
 
     /// Reads the clocks. Returns whether a new second of the wall clock has begun.
     pub fn read(&mut self) -> bool {
-        self.now = Instant::now();
+        self.now = Moment::now();
         if self.now < self.next_second.0 {
             return false;
         }
@@ -48,12 +50,12 @@ impl Clock {
     }
 
     /// Another moment in those milliseconds.
-    pub fn milliseconds_at(&self, moment: Instant) -> u64 {
+    pub fn milliseconds_at(&self, moment: Moment) -> u64 {
         self.epoch.1 + moment.saturating_duration_since(self.epoch.0).as_millis() as u64
     }
 }
 
 /// The time between two moments; zero if `to` is the earlier one.
-pub(crate) fn took(from: Instant, to: Instant) -> Duration {
+pub(crate) fn took(from: Moment, to: Moment) -> Duration {
     to.saturating_duration_since(from)
 }

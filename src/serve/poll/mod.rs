@@ -5,11 +5,13 @@ pub(crate) mod clock;
 pub(crate) mod timers;
 pub(crate) mod turn;
 
-use std::{os::fd::AsFd, sync::Arc, time::Instant};
+use std::{os::fd::AsFd, sync::Arc};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use self::timers::Token;
+
+use crate::moment::Moment;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 64;
@@ -87,7 +89,7 @@ pub(crate) struct Poll {
     /// How many connections the current event has brought.
     brought: u32,
     /// Until when the leader waits for events; none while it does not wait.
-    pub waits_until: Option<Instant>,
+    pub waits_until: Option<Moment>,
 }
 
 impl Poll {

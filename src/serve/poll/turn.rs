@@ -1,12 +1,10 @@
 //! One turn of the loop: which connections go on in it, and how much it may do. A connection that has had its share goes on in the
 //! next turn, after everything else, so that a client that always has more to send does not hold up the others.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::timers::Token;
+use crate::moment::Moment;
 
 /// The most connections that go on, and timers, in one turn.
 const STEPS: u32 = 128;
@@ -18,12 +16,12 @@ pub(crate) struct Turn {
     now: VecDeque<Token>,
     /// The same, of those that have had their share.
     later: VecDeque<Token>,
-    calls_until: Instant,
+    calls_until: Moment,
     steps_left: u32,
 }
 
 impl Turn {
-    pub fn new(now: Instant) -> Turn {
+    pub fn new(now: Moment) -> Turn {
         Turn { now: VecDeque::new(), later: VecDeque::new(), calls_until: now + CALLS, steps_left: STEPS }
     }
 
@@ -34,7 +32,7 @@ impl Turn {
         }
     }
 
-    pub fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Moment) {
         self.calls_until = now + CALLS;
         self.steps_left = STEPS;
     }
@@ -70,7 +68,7 @@ impl Turn {
     }
 
     /// Whether the turn may still call waiting requests.
-    pub fn may_call(&self, now: Instant) -> bool {
+    pub fn may_call(&self, now: Moment) -> bool {
         now < self.calls_until
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ostler_http::{
@@ -14,6 +14,7 @@ use ostler_wire::WorkerSettings;
 
 use super::rate::rate_allows;
 use crate::{
+    moment::Moment,
     shared::Shared,
     storage::{
         body::{Body, LiveBody},
@@ -47,14 +48,14 @@ pub(crate) struct BodyReader {
     /// Bytes of body data so far.
     pub received: u64,
     /// When its head was complete.
-    pub started: Instant,
+    pub started: Moment,
     /// Since when it waits for a descriptor for its file.
-    pub parked: Option<Instant>,
+    pub parked: Option<Moment>,
 }
 
 impl BodyReader {
     /// For a request with a body. Refuses at once what is declared too large.
-    pub fn new(framing: Framing, started: Instant, settings: &WorkerSettings) -> Result<Option<BodyReader>, Refusal> {
+    pub fn new(framing: Framing, started: Moment, settings: &WorkerSettings) -> Result<Option<BodyReader>, Refusal> {
         let decoder = match framing {
             Framing::None | Framing::Length(0) => return Ok(None),
             Framing::Length(length) if over(length, settings.limit_request_body) => return Err(TOO_LARGE),
@@ -374,7 +375,7 @@ impl LiveReader {
         let pause = (!self.pause.is_zero()).then_some(self.pause);
         let rate = (self.min_rate > 0).then(|| rate_allows(self.received, self.min_rate).saturating_sub(self.waited));
         let bound = pause.into_iter().chain(rate).min();
-        let since = Instant::now();
+        let since = Moment::now();
         let came = match &self.call {
             Some((shared, seat)) => shared.call_times[usize::from(*seat)].during(|| self.transport.wait(bound)),
             None => self.transport.wait(bound),

@@ -1,9 +1,6 @@
 //! A request as it was read: its bytes, its head, its body and its client.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use ostler_http::{
     Refusal, RequestHead, Version,
@@ -17,7 +14,7 @@ use ostler_http::{
 use ostler_wire::HeaderMap;
 
 use super::peer::{Client, Peer};
-use crate::{poll::clock::Clock, shared::Shared, storage::body::Body};
+use crate::{moment::Moment, poll::clock::Clock, shared::Shared, storage::body::Body};
 
 /// The longest time that a request is believed to have waited in proxies.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -28,7 +25,7 @@ const BUFFER: usize = 16 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     /// When its first byte came, here or to a proxy in front that says so.
-    pub begun: Instant,
+    pub begun: Moment,
     /// It was the proxy.
     pub in_front: bool,
     /// Bytes of its body.
@@ -36,14 +33,14 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    pub fn at(now: Instant) -> Arrival {
+    pub fn at(now: Moment) -> Arrival {
         Arrival { begun: now, in_front: false, body: 0 }
     }
 }
 
 /// When a proxy had the request, on the clock of this machine. A proxy whose clock is ahead has it now; what is longer ago than a request
 /// waits anywhere is no time of this request.
-fn sent(start: Duration, clock: &Clock) -> Option<Instant> {
+fn sent(start: Duration, clock: &Clock) -> Option<Moment> {
     let ago = clock.since_1970().saturating_sub(start);
     if ago <= LONGEST_WAIT { clock.now.checked_sub(ago) } else { None }
 }
@@ -73,7 +70,7 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(peer: Peer, now: Instant) -> Incoming {
+    pub fn new(peer: Peer, now: Moment) -> Incoming {
         Incoming {
             bytes: vec![0; BUFFER],
             filled: 0,

@@ -13,7 +13,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
 use nix::{
@@ -28,7 +27,7 @@ use nix::{
 use slog::{Logger, warn};
 
 use super::{budget::Budget, outbox::LARGEST};
-use crate::log_limits::Rarely;
+use crate::{log_limits::Rarely, moment::Moment};
 
 /// How much of a file is deleted at once. A multiple of every page size: where a file ends within a page, the kernel clears the rest
 /// of that page, from which it may still be sending (see spool.rs).
@@ -168,7 +167,7 @@ impl Store {
 
     /// Logs, at most once a minute, that there is no room, and which limit to raise.
     pub fn complain(&self, log: &Logger, shortage: &Shortage, request: &str) {
-        if !self.complained.is_due(Instant::now()) {
+        if !self.complained.is_due(Moment::now()) {
             return;
         }
         let (limit, value) = match shortage {

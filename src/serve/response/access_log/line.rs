@@ -118,18 +118,13 @@ pub(super) fn told(value: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        os::unix::net::UnixStream,
-        sync::Arc,
-        time::{Duration, Instant},
-    };
+    use std::{io::Write, os::unix::net::UnixStream, sync::Arc, time::Duration};
 
     use ostler_http::h1::{Limits, RequestReader};
     use ostler_wire::{Boot, Trust, access_format::json::FIELDS, log, scoreboard::Scoreboard};
 
     use super::*;
-    use crate::{poll::timers::Token, request::peer::Peer, transport::Transport};
+    use crate::{moment::Moment, poll::timers::Token, request::peer::Peer, transport::Transport};
 
     const HEAD: &[u8] = b"GET /cart?id=7 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) \
         Gecko/20100101 Firefox/128.0\r\nAccept: */*\r\nReferer: http://shop.example/\r\nAuthorization: Basic YTpi\r\n\r\n";
@@ -156,7 +151,7 @@ mod tests {
         lines.update_time(Duration::from_secs(1_800_000_000));
         let (socket, _) = UnixStream::pair().unwrap();
         let transport = Arc::new(Transport::plain(socket.into()));
-        let incoming = Incoming::new(Peer::new(None, 0, &Trust::default()), Instant::now());
+        let incoming = Incoming::new(Peer::new(None, 0, &Trust::default()), Moment::now());
         let mut outgoing = Outgoing::new(Arc::new(shared), Token { place: 0, serial: 0 }, transport);
         outgoing.status = 200;
         Fixture { lines, incoming, outgoing }
@@ -210,7 +205,7 @@ mod tests {
             let mut batch = Vec::new();
             fixture.write(HEAD, &mut batch);
             let measure = |_| {
-                let started = Instant::now();
+                let started = Moment::now();
                 for _ in 0..100_000 {
                     batch.clear();
                     let Fixture { lines, incoming, outgoing } = &fixture;

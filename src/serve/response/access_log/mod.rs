@@ -6,7 +6,7 @@ mod line;
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::errno::Errno;
@@ -23,6 +23,7 @@ use slog::{Level, Logger, info, warn};
 use self::line::{Finished, Lines};
 use super::Outgoing;
 use crate::{
+    moment::Moment,
     request::incoming::{Arrival, Incoming},
     shared::Shared,
 };
@@ -64,7 +65,7 @@ pub(crate) struct Kept {
     pub head: Vec<u8>,
     pub id: String,
     /// How it came and since when it waited for its call, if there is a log.
-    pub arrival: Option<(Arrival, Instant)>,
+    pub arrival: Option<(Arrival, Moment)>,
 }
 
 /// What a line tells of a request's times.
@@ -135,7 +136,7 @@ impl AccessLog {
     }
 
     /// Keeps what is needed of the request that a Python thread begins to answer.
-    pub fn keep(&mut self, thread: u16, incoming: &Incoming, ready: Instant) {
+    pub fn keep(&mut self, thread: u16, incoming: &Incoming, ready: Moment) {
         let is_on = self.is_on();
         let kept = &mut self.kept[usize::from(thread)];
         kept.head.clear();
