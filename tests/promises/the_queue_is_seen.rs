@@ -34,6 +34,25 @@ fn the_application_is_not_called_for_a_client_that_left_the_queue() {
     assert_eq!(site.logged("one line to wsgi.errors"), 0);
 }
 
+/// RFC 9112, 9.6: a client may close its side after its request.
+#[test]
+fn a_client_that_only_sends_no_more_is_answered_however_long_it_has_waited() {
+    let folder = ostler_tests::Folder::new();
+    let path = format!("unix:{}", folder.join("site.sock").display());
+    let (site, gate, mut held) = held(Rig::new("corners.py").bind("127.0.0.1:0").bind(&path));
+    let visitor = gate.arrival();
+    let mut waiting: Vec<Client> = (0..10).map(|number| Client::connect(&site.addresses()[number % 2])).collect();
+    for client in &mut waiting {
+        client.ask("/hello").finish().expect("it is connected");
+    }
+    assert!(waiting.iter().all(|client| client.is_quiet(Duration::from_millis(50))), "no thread is free");
+    visitor.let_go("on");
+    assert_eq!(held.answer().text(), "on");
+    for client in &mut waiting {
+        assert_eq!(client.answer().text(), "hello\n");
+    }
+}
+
 /// Waits until this many connections to an address have been closed by their clients, as the kernel sees it: CLOSE_WAIT, 08 in proc(5). On a
 /// busy machine the end of a connection takes its time, even on the loopback.
 fn wait_for_departures(address: &str, count: usize) {

@@ -27,7 +27,7 @@ use crate::{
 
 /// A connection that was in the queue for less than this counts as new.
 const AGED: Duration = Duration::from_millis(10);
-/// A client that closes sooner than this after its request has not given up: it only sends no more (FIN).
+/// A client that sends FIN sooner than this after its request has not given up: it only sends no more.
 const GIVES_UP: Duration = Duration::from_millis(100);
 /// How long accepting pauses when descriptors have run out, unless one is freed before.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_secs(1);
@@ -234,14 +234,14 @@ impl Intake {
         if longest < AGED {
             return (false, Duration::ZERO);
         }
-        let (state, waited) = transport.state_in_queue();
+        let (state, waited, later) = transport.state_in_queue();
         // A client that sends FIN soon after its request may only mean that the request is complete. Later, it has given up.
         let left = match state {
             PeerState::There => false,
-            PeerState::SendsNoMore => waited.unwrap_or(longest) >= GIVES_UP,
+            PeerState::SendsNoMore => later >= GIVES_UP,
             PeerState::Gone => true,
         };
-        (left, waited.unwrap_or_default())
+        (left, waited)
     }
 
     /// Listens to these sources, and to no others. Where several workers listen, the kernel wakes the one that has listened for longest,

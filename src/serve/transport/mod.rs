@@ -96,25 +96,31 @@ impl Transport {
 
     /// Whether the peer has closed its side, or the connection is broken.
     pub fn peer(&self) -> PeerState {
-        let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
-        match poll(&mut descriptors, PollTimeout::ZERO) {
-            Ok(1..) => match descriptors[0].revents() {
-                Some(flags) if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) => PeerState::Gone,
-                _ => PeerState::SendsNoMore,
-            },
-            _ => PeerState::There,
+        let is =
+            |what: PollFlags| matches!(poll(&mut [PollFd::new(self.socket.as_fd(), what)], PollTimeout::ZERO), Ok(1..));
+        // nix does not know POLLRDHUP, and shows nothing where that is among the events. POLLHUP and POLLERR come unasked.
+        match is(PollFlags::from_bits_retain(libc::POLLRDHUP)) {
+            true if is(PollFlags::empty()) => PeerState::Gone,
+            true => PeerState::SendsNoMore,
+            false => PeerState::There,
         }
     }
 
-    /// For a connection that was just accepted: whether its peer is still there, and how long ago bytes came last (`None` on a Unix socket).
-    pub fn state_in_queue(&self) -> (PeerState, Option<Duration>) {
-        let Ok(info) = socket::getsockopt(&self.socket, TcpInfo) else { return (self.peer(), None) };
+    /// For a connection that was just accepted: whether its peer is still there, how long ago bytes came last, and how long after these the
+    /// last segment came, which is the FIN of a peer that sends no more. Zero on a Unix socket, which does not tell; there, a peer that
+    /// has closed is gone, and one that sends no more still reads.
+    pub fn state_in_queue(&self) -> (PeerState, Duration, Duration) {
+        let Ok(info) = socket::getsockopt(&self.socket, TcpInfo) else {
+            return (self.peer(), Duration::ZERO, Duration::ZERO);
+        };
         let state = match info.tcpi_state {
             CLOSED => PeerState::Gone,
             CLOSE_WAIT => PeerState::SendsNoMore,
             _ => PeerState::There,
         };
-        (state, Some(Duration::from_millis(info.tcpi_last_data_recv.into())))
+        let [bytes, segment] =
+            [info.tcpi_last_data_recv, info.tcpi_last_ack_recv].map(|age| Duration::from_millis(age.into()));
+        (state, bytes, bytes.saturating_sub(segment))
     }
 
     /// Sends FIN; what the peer still sends can be read.
