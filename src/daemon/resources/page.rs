@@ -289,9 +289,7 @@ fn question(head: &[u8]) -> Result<Question, Answer> {
     let of = match path {
         "/metrics" => Subject::Metrics { open: accept() },
         "/status" => Subject::Status,
-        "/health" => {
-            Subject::Health { ready: query.split('&').any(|word| word == "ready" || word.starts_with("ready=")) }
-        }
+        "/health" if ["", "ready"].contains(&query) => Subject::Health { ready: query == "ready" },
         _ => return Err(refusal("404 Not Found")),
     };
     Ok(Question { of, head })
@@ -327,6 +325,8 @@ mod tests {
         assert_eq!(asked("GET /status HTTP/1.1"), Ok((Subject::Status, false)));
         for (head, status) in [
             ("GET / HTTP/1.1", "404 Not Found"),
+            ("GET /health?readyx HTTP/1.1", "404 Not Found"),
+            ("GET /healthx HTTP/1.1", "404 Not Found"),
             ("POST /metrics HTTP/1.1", "405 Method Not Allowed"),
             ("GET /metrics", "400 Bad Request"),
             ("GET  /metrics HTTP/1.1", "400 Bad Request"),

@@ -58,7 +58,14 @@ class Shown:
 
 
 def loads_a_page(environ):
-    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and "text/html" in environ.get("HTTP_ACCEPT", "").lower()
+    accepted = environ.get("HTTP_ACCEPT", "").lower().split(",")
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and any(map(is_html, accepted))
+
+
+def is_html(media_range):
+    """One of an Accept field's; `q=0` says "not this" (RFC 9110, 12.4.2)."""
+    kind, *parameters = (part.strip() for part in media_range.split(";"))
+    return kind == "text/html" and not any(one.startswith("q=") and not one[2:].strip("0.") for one in parameters)
 
 
 def show(message, traceback, page, application, start_response):
