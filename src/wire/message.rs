@@ -225,6 +225,9 @@ pub enum ToWorker {
 pub enum FromWorker {
     /// The application is loaded and the loop runs.
     Ready,
+    /// `--reload`, before that: there is no application, because the code does not come up. Why, in a sentence; requests are answered with
+    /// the same.
+    NoApplication(String),
     /// The application could not be imported. The worker exits after this.
     Failed(BootFailure),
     /// The worker wants to be replaced, and then drained: a limit was reached or a request is stuck.

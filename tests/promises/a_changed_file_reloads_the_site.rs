@@ -75,8 +75,12 @@ fn without_the_option_nothing_is_looked_at() {
 
 /// As a browser asks for a page.
 fn page(site: &Site, method: &str) -> Answer {
+    page_of(site, method, "text/html,*/*;q=0.8")
+}
+
+fn page_of(site: &Site, method: &str, accept: &str) -> Answer {
     let mut browser = site.connect();
-    browser.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept: text/html,*/*;q=0.8\r\n\r\n"));
+    browser.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n"));
     if method == "HEAD" { browser.answer_to_head() } else { browser.answer() }
 }
 
@@ -128,11 +132,19 @@ fn a_start_with_code_that_does_not_come_up_waits_for_a_change() {
         let named = site.log("application not loaded");
         let reason = named.key("reason").expect("it says why").to_owned();
         assert_eq!(page(&site, "GET").status, 500);
+        for (accept, kind) in [
+            ("a/b;q=1 , Text/HTML; level=1;q=0.1", "text/html; charset=utf-8"),
+            ("text/html;q=0", "text/plain; charset=utf-8"),
+            ("*/*, text/html ;Q=0.000", "text/plain; charset=utf-8"),
+            ("text/htmlx, a/text/html", "text/plain; charset=utf-8"),
+        ] {
+            assert_eq!(page_of(&site, "GET", accept).field("Content-Type"), Some(kind), "{accept}");
+        }
         let plain = site.get("/");
         assert_eq!((plain.status, plain.field("Content-Type")), (500, Some("text/plain; charset=utf-8")));
         assert!(plain.text().contains(&reason), "{}", plain.text());
         site.folder().write("part.py", "TEXT = b'mended'\n");
-        site.log("generation kept");
+        site.log("generation gone");
         assert_eq!(page(&site, "GET").text(), "mended");
     }
 }

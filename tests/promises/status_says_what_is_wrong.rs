@@ -9,7 +9,10 @@ use nix::{
 use ostler_tests::{Gate, PATIENCE, Rig, Site};
 use serde_json::Value;
 
-use crate::pages::{page, page_with};
+use crate::{
+    pages::{page, page_with},
+    the_site_is_seen::{address, get},
+};
 
 /// Asks until the sentences hold `phrase`, or there are none; what was said last, and the exit status with it.
 fn problems_until(site: &Site, phrase: Option<&str>) -> (Vec<String>, i32) {
@@ -51,6 +54,31 @@ fn a_reload_that_failed_is_told_until_one_succeeds() {
     assert_eq!(site.control(&["reload"]).code, 0);
     assert_eq!(problems_until(&site, None).1, 0);
     site.stop();
+}
+
+/// What --reload shows in place of an application is none.
+#[test]
+fn a_start_with_broken_code_is_told_and_nothing_goes_back_to_it() {
+    for preload in ["--preload=on", "--preload=off"] {
+        let address = address();
+        let rig = Rig::with_source("raise KeyError('first')").flag("--reload").flag(preload);
+        let site = rig.option("--metrics", &address).start();
+        let nothing = "generation 1 serves no application: could not import ./app.py: KeyError: 'first'";
+        let table = site.control(&["status"]);
+        assert_eq!((table.code, table.output.lines().nth(1)), (1, Some(format!("! {nothing}").as_str())));
+        site.control(&["status", "--ready"]).says(9, &[&format!("not ready: {nothing}")]);
+        assert_eq!(get(&address, "/health"), (503, format!("not serving: {nothing}\n")));
+        assert_eq!(get(&address, "/health?ready"), (503, format!("not ready: {nothing}\n")));
+        site.folder().write("app.py", "raise KeyError('second')");
+        let (told, _) = problems_until(&site, Some("the last reload failed"));
+        assert_eq!(told[0], nothing);
+        assert!(told[1].ends_with(" ago, too: could not import ./app.py: KeyError: 'second'"), "{told:?}");
+        site.folder().write("app.py", &page("mended"));
+        assert_eq!(problems_until(&site, None).1, 0);
+        assert_eq!(get(&address, "/health?ready"), (200, "ready\n".into()));
+        site.control(&["rollback"]).says(9, &["there is no previous generation to go back to"]);
+        assert_eq!(site.get("/").text(), "mended");
+    }
 }
 
 #[test]

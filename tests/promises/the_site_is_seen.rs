@@ -25,7 +25,7 @@ def application(environ, start_response):
 ";
 
 /// A free address.
-fn address() -> String {
+pub fn address() -> String {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("the loopback has ports").to_string()
 }
 
@@ -45,7 +45,7 @@ fn say(address: &str, request: &str) -> String {
 }
 
 /// The status and the body.
-fn get(address: &str, target: &str) -> (u16, String) {
+pub fn get(address: &str, target: &str) -> (u16, String) {
     parts(&say(address, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")))
 }
 

@@ -62,6 +62,9 @@ pub struct Generation {
     pub wanted: u16,
     /// What the application's code is run for, by the template or by workers that boot.
     pub step: Option<BootStep>,
+    /// With --reload: why its code does not come up. Its workers show that, and have no application.
+    #[serde(default)]
+    pub failed: Option<String>,
     /// The template boots for too long, and was asked for its stacks.
     pub hangs: bool,
     /// When lost workers are replaced.
@@ -116,6 +119,7 @@ impl Generation {
             slots: Slots::default(),
             wanted: 0,
             step: None,
+            failed: None,
             hangs: false,
             backoff: Backoff::NONE,
             waiting,
@@ -176,6 +180,12 @@ impl Generation {
     pub fn only_killed(&self) -> bool {
         matches!(self.template, Template::Killed { .. } | Template::Gone)
             && self.slots.iter().all(|worker| worker.stage == WorkerStage::Killed)
+    }
+
+    /// Why it serves no application, if it does not: a sentence.
+    pub fn serves_nothing(&self) -> Option<String> {
+        let why = self.failed.as_ref()?;
+        Some(format!("generation {} serves no application: {why}", self.number))
     }
 
     /// After what time missing workers are forked, if not at once.

@@ -63,13 +63,14 @@ impl Master<'_> {
     /// Needs no more than the master's own state.
     fn health(&self, ready: bool) -> Answer {
         let (is_well, yes, no) = match ready {
-            true => (self.state.wants_clients(), "ready\n", "not ready\n"),
-            false => (self.state.takes_clients(), "serving\n", "not serving\n"),
+            true => (self.state.wants_clients(), "ready\n", "not ready"),
+            false => (self.state.takes_clients(), "serving\n", "not serving"),
         };
-        match is_well {
-            true => Answer { status: "200 OK", kind: PLAIN, body: yes.into() },
-            false => Answer { status: "503 Service Unavailable", kind: PLAIN, body: no.into() },
+        if is_well {
+            return Answer { status: "200 OK", kind: PLAIN, body: yes.into() };
         }
+        let why = self.state.serves_nothing().map(|why| format!(": {why}")).unwrap_or_default();
+        Answer { status: "503 Service Unavailable", kind: PLAIN, body: format!("{no}{why}\n") }
     }
 
     fn pages(&mut self) -> &Pages {

@@ -93,6 +93,9 @@ pub struct GenerationStatus {
     pub wanted: u16,
     /// How many of them serve, or would.
     pub ready: usize,
+    /// Why it serves no application, if it does not (`--reload`): a sentence.
+    #[serde(default)]
+    pub serves_nothing: Option<String>,
     /// How many workers have died by themselves.
     pub crashed: u64,
     /// The request for which the last of these was called, if it was.
@@ -185,6 +188,7 @@ impl Status {
     pub fn readiness(&self) -> Result<String, String> {
         let at = |stage| self.generations.iter().find(|generation| generation.stage == stage);
         match (at("serving"), at("booting")) {
+            (Some(GenerationStatus { serves_nothing: Some(why), .. }), _) => Err(why.clone()),
             (Some(GenerationStatus { generation, ready: 0, .. }), _) => {
                 Err(format!("generation {generation} has no worker that serves"))
             }
@@ -275,6 +279,7 @@ impl GenerationStatus {
             since: (Moment::now() - generation.since).as_secs_f64(),
             wanted: generation.wanted,
             ready: generation.slots.count(Worker::serves),
+            serves_nothing: generation.serves_nothing(),
             crashed: team.map_or(0, |team| team.crashes.count),
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),

@@ -35,9 +35,9 @@ impl Failed {
         self.locked().as_ref().map(|code| code.files.clone()).unwrap_or_default()
     }
 
-    /// Whether it is so.
-    pub fn is(&self) -> bool {
-        self.locked().is_some()
+    /// Why, in a sentence.
+    pub fn message(&self) -> Option<String> {
+        self.locked().as_ref().map(|code| code.message.clone())
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<FailedCode>> {

@@ -68,7 +68,8 @@ pub fn import(
     let application =
         load(py, boot, inherited.descriptors().into_iter().chain([CHANNEL_FD]), &inherited.template_logger())?;
     let took = started.elapsed();
-    let failed = failing::of(&application, boot).map_err(unexpected)?.is_some_and(|failed| failed.get().is());
+    let failed =
+        failing::of(&application, boot).map_err(unexpected)?.is_some_and(|failed| failed.get().message().is_some());
     if let Some(url) = boot.warm_up.as_ref().filter(|_| !failed) {
         begins(BootStep::WarmUp)?;
         warm_up(&application, url, inherited);

@@ -137,6 +137,9 @@ fn serve(
     site: &'static Site,
     log: &Logger,
 ) -> io::Result<LoopEnd> {
+    if let Some(why) = site.failed.as_ref().and_then(|failed| failed.get().message()) {
+        channel.send(&FromWorker::NoApplication(why), &[])?;
+    }
     watching::start(&inherited.boot, site.failed.as_ref(), &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;

@@ -62,10 +62,10 @@ impl Performer<'_> {
                 if matches!(says, FromWorker::AtWork) && self.watch.begin((generation, slot), Moment::now()) {
                     line.allow_one_more();
                 }
-                if let FromWorker::Changed { .. } = &says {
+                if let FromWorker::Changed { .. } | FromWorker::NoApplication(_) = &says {
                     if team.settings.boot.reload.is_none() {
                         self.close_worker(generation, slot);
-                        let why = "it tells of files that it is not to look at".to_owned();
+                        let why = "it tells what only --reload has it tell".to_owned();
                         return Some(Event::WorkerNonsense { generation, slot, why });
                     }
                     line.allow_one_more();

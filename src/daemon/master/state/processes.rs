@@ -98,6 +98,7 @@ impl State {
         let Some(generation) = self.at(number) else { return };
         match says {
             FromWorker::Ready => generation.ready(slot, decision),
+            FromWorker::NoApplication(why) => generation.failed = Some(why),
             FromWorker::Failed(failure) => {
                 let failure = Failure::from(failure);
                 if generation.stage == Stage::Booting {

@@ -37,7 +37,13 @@ impl State {
         self.generations.iter().flat_map(of).collect()
     }
 
-    /// Whether at least one worker takes clients: not while all boot or drain, but for the time that --drain-delay gives.
+    /// Why clients are not served, if there is more to say than that.
+    pub fn serves_nothing(&self) -> Option<String> {
+        self.serving().and_then(Generation::serves_nothing)
+    }
+
+    /// Whether at least one worker takes clients: not while all boot or drain, but for the time that --drain-delay gives. One that has no
+    /// application does not.
     pub fn takes_clients(&self) -> bool {
         match self.phase {
             Phase::Starting | Phase::Serving => self.wants_clients(),
@@ -51,7 +57,9 @@ impl State {
     /// Whether new clients are to come here.
     pub fn wants_clients(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Serving)
-            && self.serving().is_some_and(|serving| serving.slots.iter().any(Worker::serves))
+            && self
+                .serving()
+                .is_some_and(|serving| serving.failed.is_none() && serving.slots.iter().any(Worker::serves))
     }
 
     /// Whether a worker answers, or none is to. One that makes no progress, or that a signal has stopped, does not.
@@ -62,6 +70,9 @@ impl State {
 }
 
 fn served(generation: &Generation) -> String {
+    if let Some(nothing) = generation.serves_nothing() {
+        return nothing;
+    }
     let (ready, wanted) = (generation.slots.count(Worker::serves), usize::from(generation.wanted));
     let of = if ready < wanted { format!("{ready} of ") } else { String::new() };
     format!("serving generation {}, {of}{}", generation.number, workers(wanted))

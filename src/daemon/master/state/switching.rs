@@ -51,6 +51,7 @@ impl State {
                     decision.note(Note::Draining(generation.number));
                     askers.append(&mut generation.waiting);
                     let whole = matches!(generation.template, Template::Loaded { .. })
+                        && generation.failed.is_none()
                         && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
                     generation.enter(if keep && whole { Stage::Kept } else { Stage::Draining }, decision.now);
                 }

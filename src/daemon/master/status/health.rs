@@ -10,7 +10,9 @@ pub fn problems(status: &Status) -> Vec<String> {
     };
     let stuck = serving.workers.iter().filter_map(stuck);
     let missing = missing(serving).into_iter();
-    missing
+    let nothing = serving.serves_nothing.clone().into_iter();
+    nothing
+        .chain(missing)
         .chain(stuck)
         .chain(crowded(status, serving))
         .chain(template(status))
@@ -56,10 +58,9 @@ fn template(status: &Status) -> Option<String> {
 
 fn failed_reload(status: &Status, serving: &GenerationStatus) -> Option<String> {
     let failed = status.failed_reload.as_ref()?;
-    Some(format!(
-        "the last reload failed {} ago, and generation {} serves on: {}",
-        age(failed.age),
-        serving.generation,
-        failed.reason
-    ))
+    let meanwhile = match serving.serves_nothing {
+        Some(_) => "too".to_owned(),
+        None => format!("and generation {} serves on", serving.generation),
+    };
+    Some(format!("the last reload failed {} ago, {meanwhile}: {}", age(failed.age), failed.reason))
 }
