@@ -155,8 +155,9 @@ pub struct SeenFile {
     pub mark: Option<FileMark>,
 }
 
-/// Differs after a change. Of a file: when it was changed in seconds and nanoseconds, and which it is. Of a directory: its names.
-pub type FileMark = (i64, i64, u64);
+/// Differs after a change. Of a file: when it was changed in seconds and nanoseconds, which it is, and its length. Of a directory: its
+/// names.
+pub type FileMark = (i64, i64, u64, u64);
 
 /// Code that does not come up, as `--reload` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

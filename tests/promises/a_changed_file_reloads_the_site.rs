@@ -48,6 +48,29 @@ fn new_code_is_served_and_broken_code_is_not() {
     }
 }
 
+/// Imports at the first request.
+const LAZY: &str = "\
+def application(environ, start_response):
+    import part
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [part.TEXT]
+";
+
+#[test]
+fn an_edit_just_after_a_late_import_is_seen() {
+    for engine in ["auto", "poll"] {
+        let site = Rig::with_source(LAZY).file("part.py", "TEXT = b'one'\n").flag("--reload");
+        let site = site.option("--reload-engine", engine).start();
+        assert_eq!(site.get("/").text(), "one");
+        change(&site, "TEXT = b'two'\n", "generation kept");
+        assert_eq!(site.get("/").text(), "two", "of the same length, and perhaps of the same second");
+        change(&site, "TEXT = (\n", "generation kept");
+        assert_eq!(site.get("/").status, 500, "the import has met no part.py");
+        change(&site, "TEXT = b'mended'\n", "generation kept");
+        assert_eq!(site.get("/").text(), "mended");
+    }
+}
+
 #[test]
 fn files_beside_the_modules_are_looked_at_where_they_are_named() {
     let site = site(

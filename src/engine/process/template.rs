@@ -20,7 +20,7 @@ use super::{
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
     restart::{self, Execution, RestartState},
-    signals, worker,
+    signals, watching, worker,
 };
 use crate::{python::stacks, wsgi::SERVING};
 
@@ -79,6 +79,9 @@ fn boot(
     prepare_interpreter(py, &inherited.boot)
         .and_then(|()| stacks::arm(py, CHANNEL_FD))
         .map_err(|error| unexpected(py, &error))?;
+    if inherited.boot.reload.is_some() {
+        watching::note_imports(py).map_err(|error| unexpected(py, &error))?;
+    }
     gunicorn::make_loggers(py, &inherited.boot, &inherited.template_logger())
         .map_err(|error| unexpected(py, &error))?;
     gunicorn::run(py, &inherited.boot)?;

@@ -1,10 +1,49 @@
 """Which files `--reload` looks at."""
 
 import glob
+import importlib.machinery
 import os
 import sys
+import time
 
 MOST = 200
+# Of each file that an import has read, what tells it from a changed one, as it was just before.
+IMPORTED = {}
+
+
+def note_imports():
+    """An edit after the import is seen then, however late a module is imported and looked at.
+
+    Python takes a cached module for current if the source has the same second and length, so code of this moment is not cached.
+    """
+    loader = importlib.machinery.SourceFileLoader
+    path_stats, cache = loader.path_stats, loader._cache_bytecode
+
+    def note(self, path):
+        try:
+            read = os.stat(path)
+            IMPORTED.setdefault(path, (*divmod(read.st_mtime_ns, 1_000_000_000), read.st_ino, read.st_size))
+        except (OSError, ValueError):
+            pass
+        return path_stats(self, path)
+
+    def cache_if_old(self, source, *rest):
+        try:
+            age = time.time() - os.stat(source).st_mtime
+        except OSError:
+            return
+        if age > 2:
+            cache(self, source, *rest)
+
+    loader.path_stats, loader._cache_bytecode = note, cache_if_old
+
+
+def take_imported():
+    """Those of which it has not told yet."""
+    taken = []
+    while IMPORTED:
+        taken.append(IMPORTED.popitem())
+    return taken
 
 
 def files(extra):

@@ -67,9 +67,7 @@ impl Watcher {
         debug!(log, "files looked at"; "files" => self.marks.len());
         loop {
             if let Some(path) = changed {
-                let stamp = self.marks[&path].map_or(0, |(seconds, nanoseconds, _)| {
-                    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
-                });
+                let stamp = hash(&self.marks[&path]);
                 if let Err(error) = channel.send_now(&FromWorker::Changed { path, stamp }) {
                     return error;
                 }
@@ -79,9 +77,11 @@ impl Watcher {
         }
     }
 
-    /// What failed may have been changed since it was read.
+    /// What failed or was imported may have been changed since it was read. A module whose file is gone may have been made for once.
     fn look_at_all(&mut self, extra: &[String], failed: &Failed) -> Option<PathBuf> {
-        for SeenFile { path, mark } in failed.files() {
+        let imported = imported().into_iter().filter(|(path, _)| path.exists());
+        let imported = imported.map(|(path, mark)| SeenFile { path, mark: Some(mark) });
+        for SeenFile { path, mark } in imported.chain(failed.files()) {
             self.marks.entry(path).or_insert(mark);
         }
         let known = self.marks.keys().cloned();
@@ -135,14 +135,28 @@ impl Watcher {
 fn mark(path: &Path) -> Option<FileMark> {
     let metadata = fs::metadata(path).ok()?;
     if !metadata.is_dir() {
-        return Some((metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
+        return Some((metadata.mtime(), metadata.mtime_nsec(), metadata.ino(), metadata.len()));
     }
     let names = fs::read_dir(path).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let may_be_imported = |name: &String| name.ends_with(".py") || !name.contains('.') && !name.starts_with('_');
     let names: BTreeSet<String> = names.filter(may_be_imported).collect();
+    Some((hash(&names), 0, 0, 0))
+}
+
+fn hash(value: &impl Hash) -> i64 {
     let mut hasher = DefaultHasher::new();
-    names.hash(&mut hasher);
-    Some((hasher.finish() as i64, 0, 0))
+    value.hash(&mut hasher);
+    hasher.finish() as i64
+}
+
+/// From now on, what is imported is noted as it is then, in this process and those that it forks.
+pub fn note_imports(py: Python<'_>) -> PyResult<()> {
+    WATCHING.import(py)?.call_method0("note_imports").map(drop)
+}
+
+/// The files that were imported since this was asked last, as they were then.
+fn imported() -> Vec<(PathBuf, FileMark)> {
+    Python::attach(|py| WATCHING.import(py)?.call_method0("take_imported")?.extract()).unwrap_or_default()
 }
 
 /// What a change may mend a failed import in.

@@ -125,11 +125,13 @@ impl State {
         }
     }
 
-    /// `--reload`. Each worker tells of the same change; the first is heard, and only of the generation that serves.
+    /// `--reload`. Each worker tells of the same change; the first is heard, and only of a generation that serves, or that is to and has
+    /// been imported already.
     fn file_changed(&mut self, number: Number, path: PathBuf, stamp: i64, decision: &mut Decision) {
-        let serves = self.serving().is_some_and(|serving| serving.number == number);
+        let is_new = self.at(number).is_some_and(|one| matches!(one.stage, Stage::Booting | Stage::Serving));
         let is_path = path.as_os_str().len() < nix::libc::PATH_MAX as usize;
-        if matches!(self.phase, Phase::Serving) && serves && is_path && self.changed.get(&path) != Some(&stamp) {
+        let goes_on = matches!(self.phase, Phase::Starting | Phase::Serving);
+        if goes_on && is_new && is_path && self.changed.get(&path) != Some(&stamp) {
             decision.note(Note::FileChanged(path.clone()));
             if self.changed.len() >= MOST_CHANGED {
                 self.changed.clear();
