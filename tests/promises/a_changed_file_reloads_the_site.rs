@@ -72,6 +72,20 @@ fn an_edit_just_after_a_late_import_is_seen() {
 }
 
 #[test]
+fn what_the_request_of_warm_up_raises_is_code_that_does_not_come_up() {
+    let site = Rig::with_source(LAZY).file("part.py", "TEXT = (\n").flag("--reload").option("--warm-up", "/").start();
+    let told = "the request of --warm-up for / raised SyntaxError: ";
+    let named = site.log("application not loaded");
+    assert!(named.key("reason").is_some_and(|reason| reason.starts_with(told)), "{named:?}");
+    assert!(page(&site, "GET").text().contains(told));
+    change(&site, "TEXT = b'mended'\n", "generation gone");
+    assert_eq!(page(&site, "GET").text(), "mended");
+    change(&site, "1 / 0\n", "generation discarded");
+    page_that(&site, |page| page.text().contains("for / raised ZeroDivisionError: "));
+    assert_eq!(site.get("/").text(), "mended");
+}
+
+#[test]
 fn files_beside_the_modules_are_looked_at_where_they_are_named() {
     let site = site(
         rig().file("page.html", "a").option("--reload-extra-file", "page.html").option("--reload-extra-file", "*.toml"),

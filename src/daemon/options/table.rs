@@ -99,7 +99,8 @@ pub static SETTINGS: &[Setting] = &[
     one(PROCESSES, "warm-up", "URL", "Ask the application for this page before forking workers").more(
         "What a first request loads is then shared by all workers, which saves memory, and none of them is slow to give \
          its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \
-         http://shop.example.com/. Not asked where each worker imports for itself (see --preload).",
+         http://shop.example.com/. Not asked where each worker imports for itself (see --preload). With --reload, an exception that it \
+         meets counts as code that does not come up.",
     ),
     one(PROCESSES, "worker-class", "WORD", "Taken for gunicorn's users: sync and gthread mean the same, gevent means many threads")
         .short('k')

@@ -65,15 +65,26 @@ pub fn import(
         |step| channel.send(&FromTemplate::Begins(step), &[]).map_err(|error| broken("tell what it does", &error));
     begins(BootStep::Import)?;
     let started = Instant::now();
-    let application =
-        load(py, boot, inherited.descriptors().into_iter().chain([CHANNEL_FD]), &inherited.template_logger())?;
+    let log = inherited.template_logger();
+    let mut application = load(py, boot, inherited.descriptors().into_iter().chain([CHANNEL_FD]), &log)?;
     let took = started.elapsed();
-    let failed =
-        failing::of(&application, boot).map_err(unexpected)?.is_some_and(|failed| failed.get().message().is_some());
-    if let Some(url) = boot.warm_up.as_ref().filter(|_| !failed) {
+    let failed = |application: &Bound<'_, PyAny>| -> Result<bool, BootFailure> {
+        let failed = failing::of(application, boot).map_err(unexpected)?;
+        Ok(failed.is_some_and(|failed| failed.get().message().is_some()))
+    };
+    if let Some(url) = &boot.warm_up
+        && !failed(&application)?
+    {
         begins(BootStep::WarmUp)?;
-        warm_up(&application, url, inherited);
+        match warm_up(&application, url, inherited) {
+            Err(error) if boot.reload.is_some() && !boot.check_only => {
+                application = failing::shown(py, boot, Err(not_warmed_up(py, &error, url)), &log)?;
+            }
+            Err(error) => warn!(log, "not warmed up"; "url" => url, "traceback" => traceback(py, &error)),
+            Ok(()) => {}
+        }
     }
+    let failed = failed(&application)?;
     let application = Some(application.unbind());
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {
@@ -95,18 +106,24 @@ fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 
 /// Calls the application once, so that it loads what it loads at the first request. What that leaves behind is judged like what the
 /// import leaves behind.
-fn warm_up(application: &Bound<'_, PyAny>, url: &str, inherited: &Inherited) {
+fn warm_up(application: &Bound<'_, PyAny>, url: &str, inherited: &Inherited) -> PyResult<()> {
     let (py, boot, log) = (application.py(), &inherited.boot, inherited.template_logger());
     let (started, process) = (Instant::now(), std::process::id());
     let arguments = (application, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
     let asked = WARMING.import(py).and_then(|warming| warming.call_method1("warm_up", arguments));
     children::end_if_not(py, process);
-    match asked.and_then(|status| shown(&status)) {
-        Ok(status) => {
-            info!(log, "warmed up"; "url" => url, "status" => status, "took" => format!("{:.3}", started.elapsed().as_secs_f64()))
-        }
-        Err(error) => warn!(log, "not warmed up"; "url" => url, "traceback" => traceback(py, &error)),
-    }
+    let (status, took) = (shown(&asked?)?, format!("{:.3}", started.elapsed().as_secs_f64()));
+    info!(log, "warmed up"; "url" => url, "status" => status, "took" => took);
+    Ok(())
+}
+
+/// With `--reload`: what the application loads at a request is part of the code that has to come up.
+fn not_warmed_up(py: Python<'_>, error: &PyErr, url: &str) -> BootFailure {
+    let last_line = LOADING.import(py).and_then(|loading| loading.call_method1("last_line", (error.value(py),)));
+    let raised = last_line.and_then(|line| shown(&line)).unwrap_or_else(|_| error.to_string());
+    let message = format!("the request of --warm-up for {url} raised {raised}");
+    let failure = BootFailure::new(BootFailureKind::Application, &message, &traceback(py, error));
+    failing::with_files(failure, error, py)
 }
 
 pub fn executable(py: Python<'_>) -> PyResult<String> {
