@@ -195,6 +195,12 @@ impl Generation {
         waits.then(|| self.backoff.until - now)
     }
 
+    /// How many workers boot, unless others have failed to shortly before.
+    pub fn coming(&self, now: Moment) -> usize {
+        let boots = |worker: &Worker| worker.counts() && worker.stage != WorkerStage::Ready && !worker.hangs;
+        if self.backoff.is_recent(now) { 0 } else { self.slots.count(boots) }
+    }
+
     /// When something becomes due.
     pub fn deadlines(&self, now: Moment) -> impl Iterator<Item = Moment> + '_ {
         let template = match self.template {

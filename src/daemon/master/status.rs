@@ -32,6 +32,9 @@ pub struct Status {
     /// How many wait there to be accepted, in the same order.
     #[serde(default)]
     pub queues: Vec<Queue>,
+    /// For how long clients have waited to be accepted while no worker was idle.
+    #[serde(default)]
+    pub crowded: Option<f64>,
     /// In the order of their numbers.
     pub generations: Vec<GenerationStatus>,
     /// What is not as it should be, a sentence each; the worst first.
@@ -96,6 +99,9 @@ pub struct GenerationStatus {
     /// Why it serves no application, if it does not (`--reload`): a sentence.
     #[serde(default)]
     pub serves_nothing: Option<String>,
+    /// How many boot, of which nothing says that they will not come to serve.
+    #[serde(default)]
+    pub coming: usize,
     /// How many workers have died by themselves.
     pub crashed: u64,
     /// The request for which the last of these was called, if it was.
@@ -165,6 +171,7 @@ impl Status {
             pid: std::process::id(),
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
             queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
+            crowded: performer.watch.crowded.map(|since| (now - since).as_secs_f64()),
             generations: state.generations().iter().map(generation).collect(),
             problems: Vec::new(),
             failed_reload: state.failed_reload().map(|failed| FailedReloadStatus {
@@ -280,6 +287,7 @@ impl GenerationStatus {
             wanted: generation.wanted,
             ready: generation.slots.count(Worker::serves),
             serves_nothing: generation.serves_nothing(),
+            coming: generation.coming(Moment::now()),
             crashed: team.map_or(0, |team| team.crashes.count),
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),

@@ -31,8 +31,8 @@ pub struct Watch {
     turns: BTreeMap<(Number, u16), u32>,
     /// The workers that have said that they are at work since the last sleep began.
     woken_by: BTreeSet<(Number, u16)>,
-    /// Whether clients waited when all workers were busy.
-    crowded: bool,
+    /// Since when clients have waited while all workers were busy, at each look.
+    pub crowded: Option<Moment>,
     complained: Option<Moment>,
 }
 
@@ -47,7 +47,7 @@ struct Crowd {
 impl Watch {
     /// One that looks at once: the workers may be those of an earlier executable.
     pub fn new(now: Moment) -> Watch {
-        Watch { next: Some(now), turns: BTreeMap::new(), woken_by: BTreeSet::new(), crowded: false, complained: None }
+        Watch { next: Some(now), turns: BTreeMap::new(), woken_by: BTreeSet::new(), crowded: None, complained: None }
     }
 
     /// A worker says that it is at work. Whether it was to say so: once for each sleep of ours.
@@ -106,7 +106,8 @@ impl Watch {
             }
         }
         let crowded = longest.is_some() && crowd.idle == 0 && crowd.workers > 0;
-        let for_long = std::mem::replace(&mut self.crowded, crowded) && crowded;
+        let for_long = self.crowded.is_some() && crowded;
+        self.crowded = crowded.then(|| self.crowded.unwrap_or(now));
         if let Some((address, waiting, room)) = longest
             && (for_long || waiting >= room)
             && self.complained.is_none_or(|last| now - last >= BETWEEN_COMPLAINTS)

@@ -2,6 +2,9 @@
 
 use super::{GenerationStatus, Status, WorkerStatus, age};
 
+/// A site that is busy, and well, has clients that wait for a moment. In seconds.
+const CROWDED_FOR: f64 = 5.0;
+
 /// A sentence for each thing that an operator should look at; none of a site in good order. The worst first.
 pub fn problems(status: &Status) -> Vec<String> {
     let serving = status.generations.iter().find(|generation| generation.stage == "serving");
@@ -14,16 +17,16 @@ pub fn problems(status: &Status) -> Vec<String> {
     nothing
         .chain(missing)
         .chain(stuck)
-        .chain(crowded(status, serving))
+        .chain(crowded(status))
         .chain(template(status))
         .chain(failed_reload(status, serving))
         .collect()
 }
 
-/// `2 of 4 workers serve; 13 crashed, last on GET /segv HTTP/1.1; next in 0.5 s`
+/// `2 of 4 workers serve; 13 crashed, last on GET /segv HTTP/1.1; next in 0.5 s`. One that boots as it should is not missed.
 fn missing(serving: &GenerationStatus) -> Option<String> {
     let serve = serving.workers.iter().filter(|worker| worker.answers()).count();
-    (serve < usize::from(serving.wanted))
+    (serve + serving.coming < usize::from(serving.wanted))
         .then(|| format!("{serve} of {} workers serve{}", serving.wanted, serving.trouble()))
 }
 
@@ -35,15 +38,15 @@ fn stuck(worker: &WorkerStatus) -> Option<String> {
     Some(format!("worker {}{process} {} for {}{calls}", worker.slot, stuck.line, age(stuck.age)))
 }
 
-/// Clients that wait while every worker is at work.
-fn crowded(status: &Status, serving: &GenerationStatus) -> Vec<String> {
-    let idle = serving.workers.iter().any(|worker| worker.state == "idle");
+/// Clients that the kernel drops, and those that wait and wait.
+fn crowded(status: &Status) -> Vec<String> {
+    let lasts = status.crowded.filter(|seconds| *seconds >= CROWDED_FOR);
     let queues = status.addresses.iter().zip(&status.queues);
     let crowded = |(address, queue): (&String, &super::Queue)| {
         let (waiting, room) = (queue.waiting?, queue.room?);
-        let why = match idle {
-            _ if waiting >= room => "the kernel drops who comes now",
-            false if waiting > 0 => "no worker is idle",
+        let why = match lasts {
+            _ if waiting >= room => "the kernel drops who comes now".to_owned(),
+            Some(seconds) if waiting > 0 => format!("no worker has been idle for {}", age(seconds)),
             _ => return None,
         };
         Some(format!("{address}: {waiting} wait to be accepted, of at most {room}, and {why}"))
@@ -63,4 +66,39 @@ fn failed_reload(status: &Status, serving: &GenerationStatus) -> Option<String> 
         None => format!("and generation {} serves on", serving.generation),
     };
     Some(format!("the last reload failed {} ago, {meanwhile}: {}", age(failed.age), failed.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problems_of(changes: &[(&str, Value)], coming: u64) -> Vec<String> {
+        let worker = json!({"slot": 0, "state": "busy", "doing": []});
+        let generation = json!({"generation": 1, "stage": "serving", "wanted": 2, "ready": 1, "crashed": 0,
+            "coming": coming, "workers": [worker]});
+        let mut status = json!({"version": "", "pid": 1, "addresses": ["http://a:1"], "restarts": {},
+            "queues": [{"waiting": 1, "room": 8}], "generations": [generation]});
+        for (field, value) in changes {
+            status[field] = value.clone();
+        }
+        problems(&serde_json::from_value(status).unwrap())
+    }
+
+    #[test]
+    fn a_queue_is_told_when_it_lasts_or_is_full() {
+        assert!(problems_of(&[], 1).is_empty());
+        assert!(problems_of(&[("crowded", json!(4.9))], 1).is_empty());
+        let said = "http://a:1: 1 wait to be accepted, of at most 8, and no worker has been idle for 7s";
+        assert_eq!(problems_of(&[("crowded", json!(7.0))], 1), [said]);
+        let said = "http://a:1: 8 wait to be accepted, of at most 8, and the kernel drops who comes now";
+        assert_eq!(problems_of(&[("queues", json!([{"waiting": 8, "room": 8}]))], 1), [said]);
+    }
+
+    #[test]
+    fn a_worker_that_boots_as_it_should_is_not_missed() {
+        assert!(problems_of(&[], 1).is_empty());
+        assert_eq!(problems_of(&[], 0), ["1 of 2 workers serve"]);
+    }
 }
