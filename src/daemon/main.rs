@@ -78,7 +78,7 @@ fn go_on(state: RawFd) -> Result<Exit, Failure> {
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let Typed { task, texts, needless, suspicious } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
+    let Typed { task, texts, needless, rest } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
     if let Task::Print(text) = task {
         return report::print(&text);
     }
@@ -86,10 +86,11 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         return report::print(&migrate::migrate(invocation, &file)?);
     }
     let mut options = match &task {
-        Task::Control { .. } if names_a_socket(&texts) || options::program(invocation, &texts).is_some() => {
+        Task::Control { .. } if names_a_socket(&texts) || options::file_is_program(invocation, &texts) => {
             // A program that lies in the directory is not run for the sake of a command, which may be root's.
             Options::without_file(invocation, &texts)?
         }
+        Task::Control { .. } => Options::gather(invocation, &texts)?,
         Task::Settings { .. } => {
             settings::refuse_weak_program(invocation, &texts)?;
             settings::gather(invocation, &texts)?
@@ -98,7 +99,9 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         _ => settings::gather(invocation, &texts)?,
     };
     options.needless.extend(needless);
-    options.suspicious.extend(suspicious);
+    for word in rest {
+        cli::another_application(&word, &mut options).inspect_err(tell_systemd)?;
+    }
     match task {
         Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
             eprint!("{}", cli::short_help());

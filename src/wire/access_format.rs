@@ -85,6 +85,11 @@ impl AccessFormat {
         json::asked(format).is_some()
     }
 
+    /// Whether every line would be the same: a word that was meant for another one, perhaps.
+    pub fn is_constant(&self) -> bool {
+        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    }
+
     fn of_atoms(format: &str) -> Result<AccessFormat, Unreadable> {
         let (mut read, mut text, mut rest) = (AccessFormat::default(), String::new(), format);
         while let Some((before, behind)) = rest.split_once('%') {

@@ -4,8 +4,11 @@ use std::net::TcpListener;
 
 use ostler_tests::{Refused, Rig};
 
+use crate::pages::page;
+
 // The exit codes of ostler(1).
 const USAGE: i32 = 2;
+const NOT_RUNNING: i32 = 7;
 const IMPORT: i32 = 10;
 const APPLICATION: i32 = 11;
 const BIND: i32 = 12;
@@ -43,6 +46,45 @@ fn text_that_is_no_address() {
         assert!(refused.error.contains(address), "{address}: {}", refused.error);
         not_half_started(&refused);
     }
+}
+
+#[test]
+fn a_page_of_metrics_at_the_sites_own_address() {
+    for (bind, page) in [("127.0.0.1:8001", "127.0.0.1:8001"), ("0.0.0.0:8001", "localhost:8001"), ("unix:a", "unix:a")]
+    {
+        let refused = Rig::new("corners.py").bind(bind).option("--metrics", page).refuse();
+        let bind = bind.trim_start_matches("unix:");
+        refused.says(USAGE, &[&format!("--metrics: {page:?}: the site itself listens there, by --bind "), bind]);
+        not_half_started(&refused);
+    }
+}
+
+#[test]
+fn a_second_application_unless_gunicorn_would_pass_over_it() {
+    let two = || Rig::with_source(&page("one")).flag("./app.py");
+    let refused = two().refuse();
+    refused.says(USAGE, &["ostler serves one application; ", " is one too many. Start another ostler"]);
+    not_half_started(&refused);
+    let passed_over = two().env("GUNICORN_CMD_ARGS", "--timeout 9").run(&["check"]);
+    passed_over.says(0, &[" is ignored: ostler serves one application"]);
+}
+
+#[test]
+fn a_form_of_the_access_log_that_is_none() {
+    let site = |form| Rig::new("corners.py").option("--access-logformat", form);
+    let refused = site("jsn:time").refuse();
+    let why = "there is no %(atom)s in it, so that each line would be the same. Did you mean json?";
+    refused.says(USAGE, &[&format!("--access-logformat: \"jsn:time\": {why}")]);
+    not_half_started(&refused);
+    site("combined").run(&["check"]).says(USAGE, &["\"combined\": ", "`ostler help access-logformat` lists"]);
+    site("jsn").env("GUNICORN_CMD_ARGS", "--timeout 9").run(&["check"]).says(0, &["\"jsn\": there is no %(atom)s"]);
+}
+
+#[test]
+fn a_command_finds_the_site_by_the_file_beside_that_of_paste() {
+    let rig = Rig::bare().without_python().file("ostler.toml", "control = \"named-there.sock\"\n");
+    let refused = rig.env("OSTLER_PASTE", "shop.ini").run(&["status"]);
+    refused.says(NOT_RUNNING, &["named-there.sock"]);
 }
 
 #[test]

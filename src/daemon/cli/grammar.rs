@@ -248,5 +248,9 @@ pub fn long_text(setting: &Setting) -> String {
     if let Some(foreign) = setting.foreign {
         text += &format!(", or weaker {foreign}");
     }
-    text + &format!(". File: {}{key}.", setting.name)
+    match setting.name {
+        // They say how a settings file is found, or are one themselves.
+        "config" | "paste" | "paste-global" => text + ".",
+        name => text + &format!(". File: {name}{key}."),
+    }
 }

@@ -35,11 +35,14 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
         }
         ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            format!("{}: {value:?}: {why}", name_of(&flag))
+            match arguments.first().and_then(|word| word.to_str()) {
+                Some(name) if !flag.starts_with('-') => format!("`ostler {name}` does not take {value:?}: {why}"),
+                _ => format!("{}: {value:?}: {why}", name_of(&flag)),
+            }
         }
         ErrorKind::NoEquals => format!("{} takes a value after `=` only", name_of(&flag)),
         ErrorKind::TooManyValues => format!("{} takes no such value: {value:?}", name_of(&flag)),
-        ErrorKind::MissingRequiredArgument => format!("{} is missing", name_of(&flag)),
+        ErrorKind::MissingRequiredArgument => needs(arguments),
         ErrorKind::InvalidUtf8 => "the command line is not UTF-8".into(),
         other => format!("{}: {other}", name_of(&flag)),
     }))
@@ -52,12 +55,24 @@ pub fn one_too_many(word: &str, arguments: &[OsString]) -> Result<(), Failure> {
         let setting = SETTINGS.iter().find(|setting| flag.strip_prefix("--") == Some(setting.name))?;
         (takes_value_after_equals(setting) && !value.starts_with('-')).then_some((flag, value))
     });
-    let refuse = |hint| Err(Failure::usage(format!("ostler serves one application; {word:?} is one too many. {hint}")));
     match separate {
-        Some((flag, value)) => refuse(format!("If {value:?} belongs to {flag}, say {flag}={value}.")),
-        None if command().find_subcommand(word).is_some() => refuse("Commands stand first.".into()),
+        Some((flag, value)) => Err(refused(word, &format!("If {value:?} belongs to {flag}, say {flag}={value}."))),
+        None if command().find_subcommand(word).is_some() => Err(refused(word, "Commands stand first.")),
         None => Ok(()),
     }
+}
+
+/// Any other, which gunicorn passes over: it is no mistake where gunicorn's configuration is in force.
+pub fn another_application(word: &str, options: &mut Options) -> Result<(), Failure> {
+    if options.gunicorn.is_none() {
+        return Err(refused(word, "Start another ostler for another application."));
+    }
+    options.suspicious.push(format!("{word:?} is ignored: ostler serves one application"));
+    Ok(())
+}
+
+fn refused(word: &str, hint: &str) -> Failure {
+    Failure::usage(format!("ostler serves one application; {word:?} is one too many. {hint}"))
 }
 
 /// `ostler reload now`
@@ -65,8 +80,20 @@ fn takes_no(word: &str, arguments: &[OsString]) -> String {
     let first = arguments.first().and_then(|word| word.to_str()).unwrap_or_default();
     match command().find_subcommand(first) {
         Some(_) => format!("`ostler {first}` does not take {word:?}"),
-        None => format!("ostler serves one application; {word:?} is one too many. Commands stand first."),
+        None => refused(word, "Commands stand first.").message,
     }
+}
+
+/// `ostler scale`
+fn needs(arguments: &[OsString]) -> String {
+    let name = arguments.first().and_then(|word| word.to_str()).unwrap_or_default();
+    let (what, example) = match name {
+        "scale" => ("how many workers more, fewer or in all", "+2`, `ostler scale -1` or `ostler scale 4"),
+        "migrate" => ("the file of uWSGI's or gunicorn's configuration", "uwsgi.ini"),
+        "completions" => ("a shell", "bash"),
+        _ => ("a page", "settings"),
+    };
+    format!("`ostler {name}` needs {what}, as in `ostler {name} {example}`")
 }
 
 /// `ostler --control PATH stop` means the command; serving an application of that name instead would help nobody.
@@ -169,11 +196,24 @@ mod tests {
                 "\"stop\" is a command, and commands stand before options. An application of that name is served as stop:application.",
             ),
             ("stop now", "`ostler stop` does not take \"now\""),
-            ("scale", "±N is missing"),
-            ("scale much", "±N: \"much\": expected +N, -N or N"),
-            ("scale 70000", "±N: \"70000\": expected +N, -N or N"),
-            ("scale +", "±N: \"+\": expected +N, -N or N"),
-            ("stacks all", "PID: \"all\": expected a process id"),
+            (
+                "scale",
+                "`ostler scale` needs how many workers more, fewer or in all, as in `ostler scale +2`, `ostler scale -1` or `ostler scale 4`",
+            ),
+            (
+                "scale -n site",
+                "`ostler scale` needs how many workers more, fewer or in all, as in `ostler scale +2`, `ostler scale -1` or `ostler scale 4`",
+            ),
+            (
+                "migrate",
+                "`ostler migrate` needs the file of uWSGI's or gunicorn's configuration, as in `ostler migrate uwsgi.ini`",
+            ),
+            ("completions", "`ostler completions` needs a shell, as in `ostler completions bash`"),
+            ("reference", "`ostler reference` needs a page, as in `ostler reference settings`"),
+            ("scale much", "`ostler scale` does not take \"much\": expected +N, -N or N"),
+            ("scale 70000", "`ostler scale` does not take \"70000\": expected +N, -N or N"),
+            ("scale +", "`ostler scale` does not take \"+\": expected +N, -N or N"),
+            ("stacks all", "`ostler stacks` does not take \"all\": expected a process id"),
             ("completions csh", "shell: \"csh\": expected one of bash, elvish, fish, powershell, zsh"),
         ] {
             assert_eq!(refusal(words), expected, "{words}");

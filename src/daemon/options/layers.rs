@@ -100,6 +100,12 @@ pub fn program(invocation: &Invocation, typed: &Texts) -> Option<(ProgramSource,
     Some((program, config))
 }
 
+/// Whether the settings file is a program; `--paste` is one, and a file that stands beside it need not be.
+pub fn file_is_program(invocation: &Invocation, typed: &Texts) -> bool {
+    let is_program = |text: &str| text.starts_with("program:") || source(text, &invocation.directory).is_some();
+    config_file(invocation, typed).is_some_and(|config| is_program(&config.texts[0]))
+}
+
 /// The code of gunicorn.conf.py or its like.
 fn source(text: &str, directory: &Path) -> Option<ProgramSource> {
     match text.split_once(':') {

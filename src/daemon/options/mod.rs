@@ -20,7 +20,7 @@ pub use file::text_of;
 pub use gunicorn::{FOREIGN, Fate, Foreign, Form, WorkerClass, foreign, nearest_key, not_here, worker_class};
 #[cfg(test)]
 pub use layers::usual_file;
-pub use layers::{FileTexts, GUNICORN_ARGS, program};
+pub use layers::{FileTexts, GUNICORN_ARGS, file_is_program, program};
 pub use table::{GROUPS, SETTINGS, setting};
 
 /// Where a test says that the engine is.

@@ -125,7 +125,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         },
         access_log_format: match python_logs(options) {
             true => AccessFormat::default(),
-            false => options.value("access-logformat", access_format)?,
+            false => access_format(options)?,
         },
         access_log_filter: wire::access_format::AccessFilter {
             skip: options.list("access-log-skip", str::parse)?,
@@ -152,7 +152,29 @@ pub fn access_log_is_ours(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn access_format(text: &str) -> Result<AccessFormat, String> {
+fn access_format(options: &mut Options) -> Result<AccessFormat, Failure> {
+    let format = options.value("access-logformat", read_access_format)?;
+    if format.is_constant() {
+        let text = options.given("access-logformat").texts.concat();
+        let word = text.split(':').next().unwrap_or_default();
+        let hint = match nearest(&word.to_ascii_lowercase(), ["json"].into_iter()) {
+            Some(near) => format!("Did you mean {near}?"),
+            None => "`ostler help access-logformat` lists what there is.".into(),
+        };
+        let mistake = options.failure(
+            "access-logformat",
+            &text,
+            &format!("there is no %(atom)s in it, so that each line would be the same. {hint}"),
+        );
+        match options.gunicorn {
+            Some(_) => options.suspicious.push(mistake.message),
+            None => return Err(mistake),
+        }
+    }
+    Ok(format)
+}
+
+fn read_access_format(text: &str) -> Result<AccessFormat, String> {
     text.parse().map_err(|unreadable| match &unreadable {
         Unreadable::Field(name) => match nearest(name, json::FIELDS.iter().map(|(known, _)| *known)) {
             Some(near) => format!("{unreadable}. Did you mean {near}?"),

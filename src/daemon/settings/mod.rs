@@ -299,6 +299,11 @@ impl Settings {
         if self.control.is_none() && self.control_access.is_shared() {
             return refuse("control-mode", "there is no control socket with --control=off");
         }
+        if let Some(bind) = self.page.iter().flat_map(|page| self.binds.iter().filter(|bind| page.is_at(bind))).next() {
+            let given = options.given("metrics").texts.concat();
+            let why = format!("the site itself listens there, by --bind {bind}. Name another address.");
+            return Err(options.failure("metrics", &given, &why));
+        }
         boot::access_log_is_ours(options)?;
         room::threads_have_room(self).or_else(|why| refuse("threads", &why))
     }

@@ -29,6 +29,25 @@ impl fmt::Display for PageAddress {
     }
 }
 
+impl PageAddress {
+    /// Whether only one of both could listen. What this does not know is found when they are bound.
+    pub fn is_at(&self, bind: &Address) -> bool {
+        match (self, bind) {
+            (PageAddress::Unix(path), Address::Unix(other)) => path == other,
+            (PageAddress::Tcp(page), Address::Tcp(host, port)) if page.port() == *port => {
+                let everywhere = host.is_empty() || page.ip() == Ipv6Addr::UNSPECIFIED;
+                let mut found = (host.as_str(), *port).to_socket_addrs().into_iter().flatten().map(|found| found.ip());
+                everywhere || found.any(|ip| overlap(ip, page.ip()))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
+}
+
 /// None without `--metrics`. At a start this may wait for a name; a reload has a child read the settings.
 pub fn page(options: &Options, chdir: &Path) -> Result<Option<PageAddress>, Failure> {
     options
@@ -57,6 +76,36 @@ fn address(text: &str, chdir: &Path) -> Result<PageAddress, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sites_own_address_is_known_again() {
+        let meet = |page, bind| {
+            let root = Path::new("/srv");
+            address(page, root).unwrap().is_at(&Address::parse(bind, root).unwrap())
+        };
+        for (page, bind) in [
+            ("127.0.0.1:8000", "127.0.0.1:8000"),
+            ("127.0.0.1:8000", "127.0.0.1"),
+            ("127.0.0.1:8000", ":8000"),
+            (":8000", "127.0.0.1:8000"),
+            ("127.0.0.1:8000", "0.0.0.0:8000"),
+            ("[::1]:8000", "[::]:8000"),
+            ("localhost:8000", "127.0.0.1:8000"),
+            ("unix:m.sock", "unix:/srv/m.sock"),
+        ] {
+            assert!(meet(page, bind), "{page} {bind}");
+        }
+        for (page, bind) in [
+            ("127.0.0.1:8000", "127.0.0.1:8001"),
+            ("127.0.0.1:8000", "127.0.0.2:8000"),
+            ("127.0.0.1:8000", "[::1]:8000"),
+            ("127.0.0.1:8000", ":0"),
+            ("unix:m.sock", "unix:n.sock"),
+            ("unix:m.sock", "127.0.0.1:8000"),
+        ] {
+            assert!(!meet(page, bind), "{page} {bind}");
+        }
+    }
 
     #[test]
     fn an_address_has_a_port_or_a_path() {
