@@ -115,7 +115,7 @@ fn the_file_is_named_in_each_of_gunicorn_s_ways() {
 #[test]
 fn what_has_no_meaning_here_is_taken_and_what_cannot_be_had_is_refused() {
     let taken =
-        rig("worker_tmp_dir = '/dev/shm'\nreuse_port = True\nspew = False\nmax_request = 5\nhttp_protocols = 'h1'\n")
+        rig("worker_tmp_dir = '/dev/shm'\nreuse_port = True\nspew = False\nmax_request = 5\nhttp_protocols = 'h1'\nmetrics = ':9'\n")
             .flag("--enable-stdio-inheritance");
     let said = check(&taken);
     assert_eq!(said.code, 0, "{}", said.error);
@@ -124,6 +124,7 @@ fn what_has_no_meaning_here_is_taken_and_what_cannot_be_had_is_refused() {
         "line 2: reuse_port has no effect",
         "--enable-stdio-inheritance has no effect",
         "line 4: max_request is no setting of gunicorn's, and is ignored; the nearest is max_requests",
+        "line 6: metrics is no setting of gunicorn's, and is ignored; ostler has it as --metrics and in OSTLER_METRICS",
     ] {
         assert!(said.error.contains(phrase), "{phrase:?} is not in\n{}", said.error);
     }

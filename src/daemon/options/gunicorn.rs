@@ -1,7 +1,5 @@
 //! The settings of gunicorn that ostler has under no name of its own: what becomes of each. With [`super::SETTINGS`] the list is whole.
 
-use super::nearest;
-
 /// One of gunicorn's settings.
 #[derive(Debug)]
 pub struct Foreign {
@@ -81,12 +79,6 @@ pub fn not_here(name: &str) -> Option<&'static str> {
         Fate::Refused(why) | Fate::Needless(why) => Some(why),
         Fate::Means(..) | Fate::InWorkers | Fate::Hook | Fate::MasterHook => None,
     }
-}
-
-/// The key of gunicorn's that was probably meant.
-pub fn nearest_key(key: &str) -> Option<&'static str> {
-    let ours = super::SETTINGS.iter().flat_map(|setting| setting.aliases.iter().copied().chain([setting.name]));
-    nearest(key, ours.chain(FOREIGN.iter().map(|foreign| foreign.key)))
 }
 
 /// What `--worker-class` asks for.
@@ -242,12 +234,6 @@ mod tests {
         assert!(foreign("http_protocols").unwrap().says("h1,h2").is_some());
         assert_eq!(foreign("spew").unwrap().says("off"), None);
         assert_eq!(foreign("no-control-socket").unwrap().says("on"), Some(Fate::Means("control", "off")));
-    }
-
-    #[test]
-    fn a_misspelt_key_has_a_nearest_one() {
-        assert_eq!(nearest_key("max_request"), Some("max-requests"));
-        assert_eq!(nearest_key("port"), None);
     }
 
     #[test]

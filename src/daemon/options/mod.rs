@@ -17,7 +17,7 @@ mod table;
 #[cfg(test)]
 pub use file::parse as read_text;
 pub use file::text_of;
-pub use gunicorn::{FOREIGN, Fate, Foreign, Form, WorkerClass, foreign, nearest_key, not_here, worker_class};
+pub use gunicorn::{FOREIGN, Fate, Foreign, Form, WorkerClass, foreign, not_here, worker_class};
 #[cfg(test)]
 pub use layers::usual_file;
 pub use layers::{FileTexts, GUNICORN_ARGS, file_is_program, program};

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{Settings, environment::Surroundings, identity, python};
 use crate::{
     exit::{Exit, Failure},
-    options::{self, Fate, FileTexts, Invocation, Layer, Options, SETTINGS, Setting, Texts},
+    options::{self, FOREIGN, Fate, FileTexts, Invocation, Layer, Options, SETTINGS, Setting, Texts, nearest},
     sys::{
         names::{self, Others, Place},
         process::Guise,
@@ -272,12 +272,31 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
                 }
                 Some(Fate::Refused(why)) => file.refused.push(format!("{place}: ostler has no such setting: {why}")),
             }
-        } else if let Some(near) = options::nearest_key(&key.replace('_', "-")).filter(|_| !value.callable) {
-            let near = near.replace('-', "_");
-            file.suspicious.push(format!("{place} is no setting of gunicorn's, and is ignored; the nearest is {near}"));
+        } else if let Some(why) = passed_over(&key).filter(|_| !value.callable) {
+            file.suspicious.push(format!("{place} is no setting of gunicorn's, and is ignored; {why}"));
         }
     }
     Ok(file)
+}
+
+/// What was probably meant by a variable that gunicorn does not know: a setting by ostler's name for it, or a misspelt one.
+fn passed_over(key: &str) -> Option<String> {
+    let names = |setting: &Setting, name: &str| setting.name == name || setting.aliases.contains(&name);
+    let name = key.replace('_', "-");
+    // `config` is gunicorn's, too, and does nothing in a file.
+    if name == "config" {
+        return None;
+    }
+    if let Some(setting) = SETTINGS.iter().find(|setting| names(setting, &name)) {
+        let theirs = KEYS.iter().find(|key| names(setting, &key.replace('_', "-")));
+        return Some(match theirs {
+            Some(theirs) => format!("gunicorn's name for it is {theirs}"),
+            None => format!("ostler has it as {} and in {}", setting.flag(), setting.variable()),
+        });
+    }
+    let keys: Vec<_> = FOREIGN.iter().map(|foreign| foreign.key.replace('-', "_")).collect();
+    let near = nearest(key, KEYS.into_iter().chain(keys.iter().map(String::as_str)))?;
+    Some(format!("the nearest is {near}"))
 }
 
 fn ours(key: &str) -> Option<&'static Setting> {
@@ -304,6 +323,22 @@ mod tests {
     fn every_key_is_one_of_a_setting() {
         for key in KEYS {
             assert!(ours(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_gunicorn_does_not_know_gets_a_hint_if_there_is_one() {
+        for (key, hint) in [
+            ("max_request", "the nearest is max_requests"),
+            ("wroker_tmp_dir", "the nearest is worker_tmp_dir"),
+            ("name", "gunicorn's name for it is proc_name"),
+            ("metrics", "ostler has it as --metrics and in OSTLER_METRICS"),
+            ("max_memory", "ostler has it as --max-memory and in OSTLER_MAX_MEMORY"),
+        ] {
+            assert_eq!(passed_over(key).as_deref(), Some(hint), "{key}");
+        }
+        for key in ["port", "metric", "pythons", "config"] {
+            assert_eq!(passed_over(key), None, "{key}");
         }
     }
 }
