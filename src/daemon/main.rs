@@ -130,7 +130,10 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
             looked.map(|()| Exit::Success)
         }
         Task::Control { command, view } => {
-            if command == Command::Status && !options.is_given("control") && !options.is_given("name") {
+            let named = options.is_given("control") || options.is_given("name");
+            if !named && command != Command::Status {
+                cli::refuse_two_of_one_name(settings::instances(invocation), &options)?;
+            } else if !named {
                 let running = cli::answering(settings::instances(invocation));
                 match running.as_slice() {
                     [(_, socket, _)] => return cli::ask(socket, false, command, view),

@@ -1,11 +1,11 @@
 //! The control socket: each command waits for its outcome, which is its exit code.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use ostler_tests::{Gate, PATIENCE, Rig, ends_within};
+use ostler_tests::{Folder, Gate, PATIENCE, Process, Python, Rig, built, ends_within};
 use serde_json::Value;
 
-use crate::pages::page_with;
+use crate::pages::{page, page_with};
 
 #[test]
 fn status_shows_what_each_process_does() {
@@ -99,4 +99,37 @@ fn the_socket_is_for_its_owner_and_without_a_daemon_there_is_one_sentence() {
     let refused = site.control(&["status"]);
     refused.says(7, &["control.sock"]);
     assert!(refused.error.trim_end().lines().count() <= 2, "{}", refused.error);
+}
+
+#[test]
+fn a_second_site_without_a_name_is_reached_and_neither_is_taken_for_the_other() {
+    let folder = Folder::new();
+    folder.write("app.py", &page("served"));
+    let ostler = || {
+        let mut command = Command::new(built("ostler"));
+        command.current_dir(folder.path()).env("RUNTIME_DIRECTORY", folder.path());
+        command
+    };
+    let start = |bind: &str| {
+        let mut command = ostler();
+        command.args(["--bind", bind, "--workers", "1", "--python"]).arg(&Python::usual().environment().python);
+        let process = Process::start(command.arg("./app.py"), bind);
+        process.log.find("generation serving");
+        process
+    };
+    let ask = |words: &[&str]| {
+        let told = ostler().args(words).output().expect("it runs");
+        (told.status.code(), String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned())
+    };
+    let (mut first, mut second) = (start("unix:first.sock"), start("unix:second.sock"));
+    let name = format!("ostler-{}", second.pid());
+    assert_eq!(second.log.text().matches("another ostler has this name").count(), 1, "{}", second.log.text());
+    let (code, said) = ask(&["reload"]);
+    assert!(code == Some(2) && said.contains("which site? Say --name with one of ") && said.contains(&name), "{said}");
+    assert_eq!(ask(&["reload", "--name", &name]), (Some(0), "generation 2 serves with 1 worker\n".into()));
+    assert_eq!(ask(&["reload", "--name", &name]), (Some(0), "generation 3 serves with 1 worker\n".into()));
+    assert_eq!(ask(&["stop", "--name", "ostler"]).0, Some(0));
+    assert!(first.wait().success());
+    assert_eq!(ask(&["stop", "--name", &name]).0, Some(0));
+    assert!(second.wait().success());
 }

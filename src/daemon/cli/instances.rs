@@ -6,7 +6,9 @@ use super::ask::{ask_for_status, health};
 use crate::{
     exit::{Exit, Failure},
     master::status::Status,
+    options::Options,
     report,
+    resources::control::is_beside,
 };
 
 /// Those of these sockets at which a master answers, or has to be asked by somebody else.
@@ -17,6 +19,23 @@ pub fn answering(found: Vec<(String, PathBuf)>) -> Vec<(String, PathBuf, Result<
     });
     let runs = |status: &Result<Status, Failure>| !status.as_ref().is_err_and(|why| why.exit == Exit::NotRunning);
     asked.filter(|(_, _, status)| runs(status)).collect()
+}
+
+/// A command that names nobody could do to one site what was meant for the other, if both have the usual name.
+pub fn refuse_two_of_one_name(mut found: Vec<(String, PathBuf)>, options: &Options) -> Result<(), Failure> {
+    let usual = options.given("name").texts.concat();
+    found.retain(|(name, _)| is_beside(name, &usual));
+    if found.len() < 2 {
+        return Ok(());
+    }
+    let running: Vec<_> = answering(found).into_iter().map(|(name, ..)| name).collect();
+    match running.len() {
+        0 | 1 => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "which site? Say --name with one of {}; `ostler status` shows them.",
+            running.join(", ")
+        ))),
+    }
 }
 
 /// Prints a line for each, and says whether all of those that answer are in good order.

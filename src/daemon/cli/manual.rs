@@ -236,6 +236,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "master was slow",
         "The master did not look at its events for more than 0.1 s: what took longest. `ostler status --json` has the longest_turn so far.",
     ),
+    (
+        "another ostler has this name",
+        "Neither site was given a --name: where this one's control socket is. Commands find it by --name ostler-PID.",
+    ),
     ("signal not obeyed", "What the signal asks for cannot be done now; the reason."),
     ("upgrade failed", "The master goes on as it was; the reason."),
     ("upgraded", "Another executable runs in the master's process."),

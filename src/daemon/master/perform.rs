@@ -24,7 +24,7 @@ use crate::{
     background::Announce,
     exit::{Exit, Failure, words},
     resources::{
-        control::{Control, Open},
+        control::{self, Control, Open},
         listen::{Bound, Listeners},
         logs::{Logs, Standard},
         notify::Notify,
@@ -197,18 +197,27 @@ impl<'a> Performer<'a> {
         }
     }
 
-    /// The socket at the default place may be another master's; then ours is reached by signals only.
+    /// The socket at the default place may be another master's, whose name nobody has chosen either: then ours is beside it.
     fn open_control(&mut self, settings: &Settings) -> Result<(), Failure> {
         let (chosen, access) = (settings.control_chosen, settings.control_access);
-        let wanted = settings.control.as_deref().map(|path| (path, access));
-        if self.control.open.as_ref().map(|open| (open.path.as_path(), open.access)) == wanted {
+        let wanted = settings.control.as_deref();
+        let beside = wanted.filter(|_| !chosen).map(control::beside);
+        let is_it = |open: &Open| open.access == access && [wanted, beside.as_deref()].contains(&Some(&open.path));
+        if self.control.open.as_ref().map_or(wanted.is_none(), is_it) {
             return Ok(());
         }
         self.control.open = None;
-        match wanted.map(|(path, access)| Open::bind(path, chosen, access)).transpose() {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let opened = Open::bind(wanted, chosen, access).or_else(|failure| {
+            let beside = beside.as_deref().and_then(|path| Open::bind(path, chosen, access).ok()).ok_or(failure)?;
+            warn!(self.log, "another ostler has this name"; "control" => %beside.path.display(),
+                "hint" => "give each site a --name");
+            Ok(beside)
+        });
+        match opened {
             Err(failure) if chosen || access.is_shared() => return Err(failure),
             Err(failure) => warn!(self.log, "no control socket"; "reason" => %failure),
-            Ok(open) => self.control.open = open,
+            Ok(open) => self.control.open = Some(open),
         }
         Ok(())
     }

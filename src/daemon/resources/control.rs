@@ -161,6 +161,18 @@ pub enum Brought {
     End,
 }
 
+/// Where the socket of a second master goes that has the name of another: `/run/ostler/ostler-4711.sock`.
+pub fn beside(path: &Path) -> PathBuf {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}-{}.sock", std::process::id()))
+}
+
+/// Whether a master of this name has one that nobody has chosen, when `usual` is that of the first.
+pub fn is_beside(name: &str, usual: &str) -> bool {
+    let rest = name.strip_prefix(usual);
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(|pid| pid.parse::<u32>().is_ok()))
+}
+
 impl Open {
     /// Binds it. `chosen`: somebody named this path, so that its directory is their business.
     pub fn bind(path: &Path, chosen: bool, access: Access) -> Result<Open, Failure> {
