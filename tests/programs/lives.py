@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import weakref
 from contextlib import contextmanager
 
@@ -54,6 +55,11 @@ def get(server, path="/", connection=None):
     connection.request("GET", path)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
+
+
+def waits(holds):
+    while not holds():
+        time.sleep(0.01)
 
 
 def raises(kind, call, *words):
@@ -109,6 +115,26 @@ with live(WSGIServer(("127.0.0.1", 0), app)) as server:
     server.shutdown()
     server.serve_forever()
 raises(OSError, lambda: (server.serve_forever(), server.serve_forever()), "closed")
+
+# Nor does one that has stopped in the middle of a head or of a body, while a call under way is finished. (408 would be a time-out's.)
+with live(WSGIServer(("127.0.0.1", 0), app, threads=4)) as server:
+    TOGETHER.reset()
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(get(server, "/together")))
+    client.start()
+    head, body, behind = (socket.create_connection(("127.0.0.1", server.server_port), 60) for _ in range(3))
+    head.sendall(b"GET / HT")
+    body.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+    behind.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT")
+    assert behind.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    waits(lambda: TOGETHER.n_waiting == 1)
+    threading.Thread(target=server.shutdown).start()
+    answers += [b"".join(iter(lambda: each.recv(4096), b"")) for each in (head, body, behind)]
+    assert answers[0] == answers[2] == b"" and answers[1].startswith(b"HTTP/1.1 503 "), answers
+    [threading.Thread(target=TOGETHER.wait).start() for _ in range(3)]
+    client.join(60)
+    assert answers[3:] == [(200, "hello")], answers
+    [each.close() for each in (head, body, behind)]
 
 # Other families.
 if socket.has_ipv6:

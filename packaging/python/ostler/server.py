@@ -88,8 +88,8 @@ class WSGIServer:
                 self._ended()
 
     def shutdown(self) -> None:
-        """Ends `serve_forever()`: no new connections, idle ones are closed, requests under way are answered. Waits for that, except in a
-        request of this very server, which could wait for ever. Before `serve_forever()` it is remembered, and that returns at once.
+        """Ends `serve_forever()`: no new connections, idle ones are closed, requests under way are answered, those that have not
+        come whole are cut. Waits for that, except in a request of this very server, which could wait for ever. Before `serve_forever()` it is remembered, and that returns at once.
         """
         with self._lock:
             self._end()

@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
-use ostler_http::Refusal;
 use slog::warn;
 
-use super::Loop;
+use super::{Loop, read::THE_END};
 use crate::{connection::Phase, poll::timers::Token, request::incoming::Incoming};
 
 /// The most requests that are logged one by one; the others are counted.
@@ -33,7 +32,7 @@ impl Loop {
                 }
                 Phase::Body(work, _) => {
                     let request = named(&work.incoming);
-                    self.refuse(token, work, Refusal { status: 503, why: "the worker ends" });
+                    self.refuse(token, work, THE_END);
                     Some(request)
                 }
                 other => {

@@ -164,11 +164,12 @@ impl Loop {
     /// Reads and discards what the client still sends.
     pub(super) fn linger(&mut self, token: Token) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        let alone = self.ends_alone();
         if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {
             let mut turn = 0;
             let over = loop {
                 match transport.receive(&mut scratch) {
-                    Ok(None) => break false,
+                    Ok(None) => break alone,
                     Ok(Some(length @ 1..)) if *left > length as u64 => {
                         *left -= length as u64;
                         turn += length;

@@ -83,9 +83,15 @@ impl Loop {
         }
     }
 
-    /// Moves or closes every connection that is between two requests.
+    /// Moves or closes every connection that is between two requests; one that is in the middle of a request, too, if nobody waits for the
+    /// rest.
     fn move_or_close_all_idle(&mut self, hand_over: bool) {
-        let idle = self.connections.iter().filter(|connection| matches!(connection.phase, Phase::Head));
+        let alone = self.ends_alone();
+        let idle = self.connections.iter().filter(|connection| match connection.phase {
+            Phase::Head => true,
+            Phase::Body(..) | Phase::Lingering(_) => alone,
+            Phase::Ready(_) | Phase::Called(..) | Phase::Writing(..) => false,
+        });
         let idle: Vec<Token> = idle.map(|connection| connection.token).collect();
         match hand_over {
             true => idle.into_iter().for_each(|token| self.queue_to_move(token)),
@@ -106,6 +112,11 @@ impl Loop {
         for (token, due) in idle {
             self.close_idle_at(token, due);
         }
+    }
+
+    /// Whether a server in somebody's program ends, and the program waits for that: nothing is waited for that a client may never send.
+    pub(super) fn ends_alone(&self) -> bool {
+        self.channel.is_none() && matches!(self.life, Life::Draining(_))
     }
 
     /// How long a connection must have been idle before it is closed because the site stops. A server in somebody's program ends when its
@@ -158,11 +169,13 @@ impl Loop {
             self.queue_to_move(token);
             return false;
         }
-        let (now, last_request) = (self.clock.now, self.last_request());
+        let (now, last_request, alone) = (self.clock.now, self.last_request(), self.ends_alone());
         match self.connection(token) {
             // A request has begun: the worker waits for the rest of it, within the drain's bound.
-            Some(Connection { partial: Some(_), .. }) => false,
-            Some(connection) if connection.deadline.due().is_none_or(|due| due > now) => {
+            Some(Connection { partial: Some(_), .. }) if !alone => false,
+            Some(connection)
+                if connection.partial.is_none() && connection.deadline.due().is_none_or(|due| due > now) =>
+            {
                 let latest = now + last_request;
                 let due = connection.deadline.due().map_or(latest, |due| due.min(latest));
                 self.close_idle_at(token, due);

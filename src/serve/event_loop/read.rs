@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(super) const NO_ROOM: Refusal = Refusal { status: 503, why: "no room for the body" };
+pub(super) const THE_END: Refusal = Refusal { status: 503, why: "the worker ends" };
 const CUT_HEAD: Refusal = Refusal { status: 400, why: "the client broke off its head" };
 
 impl Loop {
@@ -143,8 +144,8 @@ impl Loop {
             return self.wait_for_request(token);
         }
         connection.partial = Some(partial);
-        self.wait_for_request(token);
         self.set_deadline(token, since, self.shared.boot.worker.header_timeout);
+        self.wait_for_request(token);
     }
 
     /// Waits for the next request, or for the rest of one. If the worker drains, the connection moves or closes instead.
@@ -224,6 +225,7 @@ impl Loop {
         let behind = &incoming.bytes[incoming.consumed..incoming.filled];
         let fed = reader.feed(behind, &self.shared.boot.worker, &self.shared.store);
         incoming.arrival.body = reader.received;
+        let alone = self.ends_alone();
         match fed {
             Ok((consumed, done)) => {
                 incoming.consumed += consumed;
@@ -233,7 +235,7 @@ impl Loop {
                 let Some(connection) = self.connection(token) else { return };
                 incoming.whole = false;
                 connection.phase = Phase::Body(work, reader);
-                let readable = connection.readable;
+                let readable = connection.readable || alone;
                 self.watch(token, Interest::Read);
                 self.set_deadline(token, self.clock.now, self.shared.boot.worker.body_timeout);
                 if readable {
@@ -253,7 +255,7 @@ impl Loop {
 
     fn read_body_into(&mut self, token: Token, scratch: &mut [u8]) {
         let shared = self.shared.clone();
-        let now = self.clock.now;
+        let (now, alone) = (self.clock.now, self.ends_alone());
         let Some(connection) = self.connection(token) else { return };
         let Phase::Body(mut work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         if let Some(since) = reader.parked.take() {
@@ -301,6 +303,9 @@ impl Loop {
             return self.refuse(token, work, Refusal { status: 408, why });
         }
         let readable = connection.readable;
+        if alone && !readable {
+            return self.refuse(token, work, THE_END);
+        }
         connection.phase = Phase::Body(work, reader);
         self.set_deadline(token, now, shared.boot.worker.body_timeout);
         if readable {
