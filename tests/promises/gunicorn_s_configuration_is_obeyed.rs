@@ -137,6 +137,27 @@ fn what_has_no_meaning_here_is_taken_and_what_cannot_be_had_is_refused() {
 }
 
 #[test]
+fn a_hook_that_could_not_be_called_is_refused_before_anything_starts() {
+    for (hook, found) in [
+        ("def pre_fork(server): pass", "pre_fork: expected a function of (server, worker), found one of (server)"),
+        ("on_exit = lambda: 1", "on_exit: expected a function of (server), found one of ()"),
+        ("def nworkers_changed(a, b, c, d): pass", "of (server, new_value, old_value), found one of (a, b, c, d)"),
+        ("def post_request(worker): pass", "of (worker, req, environ, resp), found one of (worker)"),
+        ("def post_fork(server, worker, *, age): pass", "of (server, worker), found one of (server, worker, *, age)"),
+        ("pre_request = 'soon'", "pre_request: expected a function"),
+    ] {
+        check(&rig(&format!("import os\n{hook}\n"))).says(2, &["gunicorn.conf.py, line 2: ", found]);
+    }
+    let callable = "from functools import partial\npre_fork = lambda *any: 1\ndef post_fork(server, worker, more=1): pass\n\
+                    def post_request(worker, req, environ): pass\npost_worker_init = partial(print, 'up')\n\
+                    class Hooks:\n    def leaves(self, server): pass\non_exit = Hooks().leaves\n";
+    let said = check(&rig(callable));
+    assert_eq!(said.code, 0, "{}", said.error);
+    let start = rig("def when_ready(): pass\n").run(&[]);
+    start.says(2, &["gunicorn.conf.py, line 1: when_ready: expected a function of (server), found one of ()"]);
+}
+
+#[test]
 fn a_file_that_fails_is_explained_and_a_reload_by_it_changes_nothing() {
     let broken = "import os\ndef ask():\n    return os.environ['NOT_THERE_AT_ALL']\nworkers = ask()\n";
     check(&rig(broken)).says(2, &["gunicorn.conf.py, line 3: KeyError: 'NOT_THERE_AT_ALL'", "workers = ask()"]);

@@ -1,6 +1,16 @@
 # Runs a settings file that is a Python program, as gunicorn runs its own, and says what it set: `python -c <this> file PATH DIRECTORY`,
 # `module NAME DIRECTORY`, or `program COMMAND DIRECTORY` for one that embeds gunicorn. The program runs a second time in the template; what it prints is seen there, and not here.
 
+# What hooks are called with.
+ARGUMENTS = {
+    **dict.fromkeys(["on_starting", "on_reload", "when_ready", "on_exit"], "server"),
+    **dict.fromkeys(["post_worker_init", "worker_int", "worker_abort"], "worker"),
+    **dict.fromkeys(["pre_fork", "post_fork", "child_exit", "worker_exit"], "server, worker"),
+    "pre_request": "worker, req",
+    "post_request": "worker, req, environ, resp",
+    "nworkers_changed": "server, new_value, old_value",
+}
+
 
 def run():
     import json
@@ -37,6 +47,26 @@ def run():
             return [text(item) for item in value]
         return [text(value)]
 
+    def misfit(key, function):
+        """Why a hook could not be called, as gunicorn sees it at once."""
+        import inspect
+
+        if key not in ARGUMENTS:
+            return None
+        given = ARGUMENTS[key].split(", ")
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            return None
+        # gunicorn gives post_request as many as it takes.
+        for count in range(2 if key == "post_request" else len(given), len(given) + 1):
+            try:
+                signature.bind(*given[:count])
+                return None
+            except TypeError:
+                pass
+        return "expected a function of (" + ARGUMENTS[key] + "), found one of " + str(signature)
+
     def described(key, value):
         if value is None:
             return {"texts": []}
@@ -45,7 +75,7 @@ def run():
         if isinstance(value, type):
             return {"texts": [value.__module__ + "." + value.__qualname__]}
         if callable(value):
-            return {"texts": ["on"], "callable": True}
+            return {"texts": ["on"], "callable": True, "misfit": misfit(key, value)}
         if key in ("umask", "control_socket_mode"):
             # As gunicorn reads it: a text with a leading 0 is octal, one without is decimal.
             number = value if isinstance(value, int) else int(value, 8 if str(value).startswith("0") else 10)

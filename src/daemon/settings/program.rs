@@ -129,6 +129,9 @@ struct Value {
     kind: Option<String>,
     #[serde(default)]
     callable: bool,
+    /// Why a hook cannot be called.
+    #[serde(default)]
+    misfit: Option<String>,
 }
 
 /// Lays all layers over each other, and runs the settings file if it is a program.
@@ -254,6 +257,8 @@ fn read(path: PathBuf, said: BTreeMap<String, Value>, weak: bool) -> Result<File
             }
             file.texts.insert(setting.name, texts(setting, value.texts));
             value.line.map(|line| file.lines.insert(setting.name, line));
+        } else if let Some(why) = &value.misfit {
+            return refuse(why);
         } else if let Some(foreign) = options::foreign(&key).filter(|foreign| foreign.key.replace('-', "_") == key) {
             match foreign.says(&value.texts.join(",")) {
                 None => {}
