@@ -47,6 +47,8 @@ def launch():
     path, environment = find("bin", "ostler"), dict(os.environ)
     if not environment.get("OSTLER_PYTHON"):
         environment["OSTLER_PYTHON"] = sys.executable
+    # What the program has printed so far need not come again.
+    environment["OSTLER_LAUNCHED"] = str(os.getpid())
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -82,10 +82,11 @@ class Response:
         self.headers_sent = True
 
 
-def run(kind, name, directory, embedding):
+def run(kind, name, directory, embedding, quiet):
     """Runs the file or the program, or imports the module, from the directory of the start."""
     global module, embedded
     here = os.getcwd()
+    os.environ.pop("OSTLER_LAUNCHED", None)
     os.chdir(directory)
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -93,7 +94,7 @@ def run(kind, name, directory, embedding):
         if kind == "program":
             from types import SimpleNamespace
 
-            with Silence():
+            with Silence(quiet):
                 embedded, said = embedding.run_again(name)
             module = SimpleNamespace(**said)
         elif kind == "module":
@@ -113,18 +114,23 @@ def run(kind, name, directory, embedding):
 
 
 class Silence:
-    """What a program prints before its run() was printed when it was started."""
+    """What a program prints before its run() was printed when it was started. Our own log has a descriptor of its own."""
+
+    def __init__(self, errors):
+        self.places = (1, 2) if errors else (1,)
 
     def __enter__(self):
-        self.kept, silent = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
+        silent = os.open(os.devnull, os.O_WRONLY)
+        self.kept = [(place, os.dup(place), os.dup2(silent, place)) for place in self.places]
         os.close(silent)
 
     def __exit__(self, *_):
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        os.dup2(self.kept, 1)
-        os.close(self.kept)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        for place, kept, _ in self.kept:
+            os.dup2(kept, place)
+            os.close(kept)
 
 
 def application():

@@ -89,8 +89,14 @@ pub fn use_logger(py: Python<'_>, log: &Logger) -> PyResult<()> {
     LOGGERS.import(py)?.setattr("write", Py::new(py, LogWriter(log.clone()))?)
 }
 
-/// Runs the file, if there is one, in a template that has yet to import the application.
-pub fn run(py: Python<'_>, boot: &Boot) -> Result<(), BootFailure> {
+/// Whether a program has become the master, and what it prints was seen when it was started. A reload may have other things to tell.
+pub fn launched(boot: &Boot) -> bool {
+    boot.generation == 1 && std::env::var("OSTLER_LAUNCHED").is_ok_and(|pid| pid == master().to_string())
+}
+
+/// Runs the file, if there is one, in a template that has yet to import the application. `quiet`: what a program writes to standard error
+/// is seen elsewhere.
+pub fn run(py: Python<'_>, boot: &Boot, quiet: bool) -> Result<(), BootFailure> {
     let Some(Gunicorn { source, directory, .. }) = &boot.gunicorn else { return Ok(()) };
     py.import("os")
         .and_then(|os| os.getattr("environ")?.set_item("SERVER_SOFTWARE", server_software(boot)))
@@ -107,7 +113,7 @@ pub fn run(py: Python<'_>, boot: &Boot) -> Result<(), BootFailure> {
     let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
     if let Some((kind, name)) = &program {
         let embedding = EMBEDDING.import(py).map_err(|error| unexpected(py, &error))?;
-        let run = (kind, &**name, directory.as_os_str(), embedding);
+        let run = (kind, &**name, directory.as_os_str(), embedding, quiet);
         module.call_method1("run", run).map_err(|error| failed(name, error))?;
     }
     let logger = || {

@@ -78,7 +78,7 @@ fn begin(py: Python<'_>, boot: &Boot, log: &Logger, then: &str) -> Result<(), Bo
     gunicorn::make_loggers(py, boot, log)
         .and_then(|()| super::template::prepare_interpreter(py, boot))
         .map_err(|error| unexpected(py, &error))?;
-    gunicorn::run(py, boot)?;
+    gunicorn::run(py, boot, true)?;
     gunicorn::prepare(py, boot)
         .and_then(|module| module.call_method0(then))
         .map(drop)

@@ -84,7 +84,7 @@ fn boot(
     }
     gunicorn::make_loggers(py, &inherited.boot, &inherited.template_logger())
         .map_err(|error| unexpected(py, &error))?;
-    gunicorn::run(py, &inherited.boot)?;
+    gunicorn::run(py, &inherited.boot, gunicorn::launched(&inherited.boot))?;
     let import = match earlier {
         Some(import) => import,
         None => match import(py, channel, &inherited, origin) {
