@@ -42,6 +42,7 @@ def main(options):
 
     os.environ['SET_BY_PROGRAM'] = 'set'
     print('it starts')
+    print('it warns of', TEXT, file=sys.stderr)
     options['logger_class'] = Sentences
     Standalone().run()
     print('never reached')
@@ -199,6 +200,9 @@ fn a_program_that_embeds_gunicorn_becomes_ostler_where_that_is_not_installed() {
         process.signal(Signal::SIGINT);
         assert_eq!(process.wait().code(), Some(0), "{}", process.log.whole());
         assert_eq!(process.output.whole().trim(), "it starts", "printed once");
+        let warned =
+            ["first", "second"].map(|text| process.log.whole().matches(&format!("it warns of {text}")).count());
+        assert_eq!(warned, [1, 1], "once, and again with a reload:\n{}", process.log.whole());
     }
 }
 
@@ -319,6 +323,15 @@ threads = 3
 [server:wrong]
 use = egg:SERVER
 wrokers = 2
+[server:waitress]
+use = egg:SERVER
+listen = 127.0.0.1:80
+[server:number]
+use = egg:SERVER
+workers = many
+[server:late]
+use = egg:SERVER
+spew = true
 [loggers]
 keys = root
 [handlers]
@@ -364,15 +377,23 @@ fn a_file_of_paste_deploy_is_served_as_by_gunicorn() {
         let ours = answer_of(installed.start(&python, &[&[pserve.as_str(), "ours.ini"], words].concat()), OURS);
         assert_eq!(ours, alike(theirs), "{words:?}");
     }
-    let mut process = installed.start(&python, &[&pserve, "ours.ini", "--server-name", "wrong"]);
-    assert_eq!(process.wait().code(), Some(2));
-    let said = process.log.whole();
-    assert!(
-        said.contains(
-            "/ours.ini: [server:...] sets wrokers, which is no setting of gunicorn's; the nearest is workers"
-        ),
-        "{said}"
-    );
+    for (name, sentence) in [
+        ("wrong", "[server:...] sets wrokers, which is no setting of gunicorn's; the nearest is workers"),
+        ("waitress", "[server:...] sets listen, which is no setting of gunicorn's; the nearest is bind"),
+        ("number", "[server:...] sets workers: invalid literal"),
+        ("late", "spew: ostler has no such setting"),
+    ] {
+        let mut process = installed.start(&python, &[&pserve, "ours.ini", "--server-name", name]);
+        assert_eq!(process.wait().code(), Some(2));
+        let said = process.log.whole();
+        assert!(said.contains(sentence) && said.contains("/ours.ini: "), "{sentence:?} is not in\n{said}");
+        assert!(!said.contains("Traceback") && !said.contains("pserve"), "{said}");
+    }
+    let mut process = installed.start(&python, &[&pserve, "ours.ini", "--reload"]);
+    let line = process.log.find("ostler cannot be watched by hupper: leave --reload out");
+    process.signal(Signal::SIGINT);
+    process.wait();
+    assert!(!process.log.whole().contains("Traceback"), "{line:?} {}", process.log.whole());
 
     // A reload reads the file anew; one that is broken changes nothing.
     let process = installed.start(&python, &[&pserve, "ours.ini"]);

@@ -159,7 +159,7 @@ def run():
         if kind == "program":
             extend(MODULES, HOOKS)
             module = None
-            run_again(name, lambda said: describe(main_file(name), said, {}))
+            run_again(name, lambda said, file: describe(file or main_file(name), said, {}))
         elif kind == "file":
             from importlib.machinery import SourceFileLoader
             from importlib.util import module_from_spec, spec_from_loader
@@ -174,7 +174,7 @@ def run():
             module = import_module(name)
             path = getattr(module, "__file__", None) or name
     except Mistake as error:
-        path = main_file(name) if kind == "program" else path
+        path = error.path or (main_file(name) if kind == "program" else path)
         tell({"failed": {"path": path, "line": error.line, "reason": str(error), "traceback": ""}})
     except BaseException as error:
         failed(error, main_file(name) if kind == "program" else path)

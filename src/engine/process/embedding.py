@@ -51,9 +51,9 @@ FILE_ONLY = ["default_proc_name", "logconfig_dict", "secure_scheme_headers", "tm
 
 
 class Mistake(Exception):
-    """One sentence; a traceback would tell nothing. It may have a line."""
+    """One sentence; a traceback would tell nothing. It may be of another file than the program, and have a line."""
 
-    line = None
+    path = line = None
 
 
 class Reached(BaseException):
@@ -324,7 +324,7 @@ def intercept(reached):
         setting(cfg, name, value)
         cfg.__dict__.setdefault("said", {})[name.lower()] = value
 
-    config.Config.set = note
+    config.Config.set, config.Config._ostler_mistake = note, Mistake
     base.BaseApplication.do_load_config = load_config
     base.BaseApplication.run = base.Application.run = reached
     arbiter.Arbiter.__init__ = lambda self, app: self.__dict__.update(app=app, cfg=app.cfg)
@@ -348,7 +348,7 @@ def run_again(command, then=None):
                 said.setdefault("chdir", os.getcwd())
             found.extend([application, said])
             if then:
-                then(said)
+                then(said, application.cfg.__dict__.get("said_in"))
         raise Reached
 
     try:
