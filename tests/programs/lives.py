@@ -153,6 +153,11 @@ raises(TypeError, lambda: WSGIServer(("127.0.0.1", 0), 5), "not callable", "int"
 raises(TypeError, lambda: WSGIServer(("127.0.0.1", 0)).set_app("app"), "not callable", "str")
 raises(TypeError, lambda: WSGIServer(("127.0.0.1", 0)).serve_forever(), "set_app")
 raises(TypeError, lambda: WSGIServer(8000), "8000")
+raises(TypeError, lambda: WSGIServer(("127.0.0.1", "http")), "the port is a number, not 'http'")
+raises(ValueError, lambda: WSGIServer("127.0.0.1:8000"), "say ('127.0.0.1', 8000), or 'unix:127.0.0.1:8000'")
+with WSGIServer("unix:127.0.0.1:8000"), WSGIServer("./named:8000"):
+    assert os.path.exists("127.0.0.1:8000") and os.path.exists("named:8000")
+assert not os.path.exists("127.0.0.1:8000")
 raises(OverflowError, lambda: WSGIServer(("127.0.0.1", 80000)), "80000")
 raises(ValueError, lambda: WSGIServer(("127.0.0.1", 0), threads=0), "threads")
 raises(TypeError, lambda: make_server("127.0.0.1", 0, app, handler_class=object), "handler_class")

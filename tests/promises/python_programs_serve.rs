@@ -205,6 +205,7 @@ fn what_serve_cannot_do_it_says_before_anything_starts() {
         .write("site_of_another.py", "def app(environ, start_response): pass\ndef make():\n    return lambda: 0\n");
     for (call, words) in [
         ("ostler.serve('a:b', wrokers=2)", &["TypeError", "wrokers", "did you mean workers?"][..]),
+        ("ostler.serve('a:b', host='::1')", &["TypeError", "no setting host; say where to listen as bind="]),
         ("ostler.serve(5)", &["TypeError", "not callable", "int"]),
         ("ostler.serve(lambda environ, start_response: None)", &["TypeError", "find", "WSGIServer"]),
         ("import site_of_another as s; ostler.serve(s.make())", &["TypeError", "module:make_app()"]),

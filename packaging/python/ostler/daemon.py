@@ -31,6 +31,9 @@ if os.getppid() == int(sys.argv[1]):
 # What a daemon obeys; sent to this process, they are meant for it.
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGWINCH")
 
+# Names of other servers for what is bind here.
+ADDRESSES = ("address", "host", "listen", "port", "unix_socket")
+
 
 def serve(app: str | Callable[..., Any], **settings: Unpack[Settings]) -> None:
     """Runs the daemon and waits for its end. Ctrl-C and TERM stop it, HUP reloads it, as if it had been started by itself.
@@ -63,6 +66,8 @@ def options(settings: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
         if name not in Settings.__annotations__:
             near = difflib.get_close_matches(name, Settings.__annotations__, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            if name in ADDRESSES:
+                hint = '; say where to listen as bind=["127.0.0.1:8000"]'
             raise TypeError(f"serve() has no setting {name}{hint}")
         flag = name.replace("_", "-")
         if isinstance(value, bool):

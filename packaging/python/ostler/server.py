@@ -140,6 +140,8 @@ class WSGIServer:
             self.server_name, self.server_port = self.server_address[:2]
 
     def _listen_at_port(self, host: str, port: int) -> None:
+        if not isinstance(port, int):
+            raise TypeError(f"the port is a number, not {port!r}")
         if not 0 <= port <= 65535:
             raise OverflowError(f"port {port} is not in 0 to 65535")
         # An empty host means every address, as in a socket's.
@@ -149,7 +151,11 @@ class WSGIServer:
         self._bind(family, found)
 
     def _listen_at_path(self, path: str | bytes) -> None:
-        path = os.fsdecode(path).removeprefix("unix:")
+        path = os.fsdecode(path)
+        host, colon, port = path.rpartition(":")
+        if colon and port.isdecimal() and "/" not in path and not path.startswith("unix:"):
+            raise ValueError(f"{path!r} would be the path of a Unix socket: say ({host.strip('[]')!r}, {int(port)}), or 'unix:{path}'")
+        path = path.removeprefix("unix:")
         self._bind(socket.AF_UNIX, path)
         path = os.path.abspath(path)
         self._path = path, os.stat(path).st_ino
