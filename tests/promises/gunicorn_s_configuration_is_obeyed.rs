@@ -332,8 +332,17 @@ fn a_configuration_of_logging_is_used_for_both_logs() {
         assert!(line.text().starts_with("as configured INFO 127.0.0.1 - - ["), "{line:?}");
         assert_eq!(site.logged("GET /seen"), 0);
     }
-    let missing = rig("").option("--log-config-json", "missing.json");
-    check(&missing).says(2, &["the configuration of logging: ", "missing.json"]);
+    for (key, file, why) in [
+        ("logconfig", "missing.ini", "could not read it: no such file or directory"),
+        ("logconfig", "half.ini", "Error: "),
+        ("logconfig_json", "missing.json", "could not read it: no such file or directory"),
+        ("logconfig_json", "half.json", "JSONDecodeError: Expecting"),
+    ] {
+        let rig = rig(&format!("{key} = '{file}'\n")).file("half.ini", "[loggers]\nkeys=root\n").file("half.json", "{");
+        let said = check(&rig);
+        said.says(2, &["the configuration of logging: ", &format!("{key} {file}: "), why]);
+        assert_eq!(said.error.contains("Traceback"), file.starts_with("half"), "{}", said.error);
+    }
 }
 
 #[test]

@@ -153,7 +153,7 @@ def read(texts):
         return text
 
 
-def set_up_logging(standard):
+def set_up_logging(standard, mistake):
     """Makes the logger that the settings ask for, before the application is imported: what that configures comes later and counts."""
     global logger
     wanted = cfg.logger_class
@@ -168,7 +168,19 @@ def set_up_logging(standard):
         for name in ("gunicorn.error", "gunicorn.access"):
             # A Logger has handlers of its own.
             logging.getLogger(name).handlers.clear()
-        server.log = logger = wanted(cfg)
+        key = next((key for key in ("logconfig_dict", "logconfig_json", "logconfig") if getattr(cfg, key)), None)
+        file = None if key in ("logconfig_dict", None) else getattr(cfg, key)
+        try:
+            if file:
+                open(file, "rb").close()
+        except OSError as error:
+            raise mistake(f"{key} {file}: could not read it: {error.strerror.lower()}") from None
+        try:
+            server.log = logger = wanted(cfg)
+        except Exception as error:
+            if not file:
+                raise
+            raise ValueError(f"{key} {file}: {type(error).__name__}: {error}") from error
 
 
 def prepare(config, values, pid, address):

@@ -106,19 +106,22 @@ pub fn run(py: Python<'_>, boot: &Boot, quiet: bool) -> Result<(), BootFailure> 
         ProgramSource::Module(name) => ("module", name.into()),
         ProgramSource::Program(command) => ("program", command.into()),
     });
+    let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
+    let embedding = EMBEDDING.import(py).map_err(|error| unexpected(py, &error))?;
+    let mistake = embedding.getattr("Mistake").map_err(|error| unexpected(py, &error))?;
     let failed = |name: &str, error: PyErr| {
         let message = format!("{name}: {}", error.value(py));
-        BootFailure::new(BootFailureKind::Settings, &message, &traceback(py, &error))
+        let sentence = error.is_instance(py, &mistake);
+        let traceback = if sentence { String::new() } else { traceback(py, &error) };
+        BootFailure::new(BootFailureKind::Settings, &message, &traceback)
     };
-    let module = GUNICORN.import(py).map_err(|error| unexpected(py, &error))?;
     if let Some((kind, name)) = &program {
-        let embedding = EMBEDDING.import(py).map_err(|error| unexpected(py, &error))?;
-        let run = (kind, &**name, directory.as_os_str(), embedding, quiet);
+        let run = (kind, &**name, directory.as_os_str(), &embedding, quiet);
         module.call_method1("run", run).map_err(|error| failed(name, error))?;
     }
     let logger = || {
         let standard = PACKAGE.import(py)?.call_method0("logger")?;
-        prepare(py, boot)?.call_method1("set_up_logging", (standard,)).map(drop)
+        prepare(py, boot)?.call_method1("set_up_logging", (standard, &mistake)).map(drop)
     };
     logger().map_err(|error| failed("the configuration of logging", error))
 }
