@@ -54,6 +54,23 @@ fn both(rig: impl Fn() -> Rig) -> [Rig; 2] {
 }
 
 #[test]
+fn the_access_log_has_the_user_that_the_web_server_names() {
+    let basic = ("HTTP_AUTHORIZATION", "Basic YWxhZGRpbjpvcGVuc2VzYW1l");
+    for (format, [named, claimed, nobody]) in [
+        ("%(u)s", ["anna", "aladdin", "-"]),
+        ("json:user", [r#"{"user":"anna"}"#, r#"{"user":"aladdin"}"#, r#"{"user":null}"#]),
+    ] {
+        let mut site = speaks().option("--access-logfile", "log").option("--access-logformat", format).start();
+        ask(&site, &[("REMOTE_USER", "anna"), basic], b"");
+        ask(&site, &[("REMOTE_USER", ""), basic], b"");
+        ask(&site, &[], b"");
+        site.stop();
+        let log = std::fs::read_to_string(site.folder().join("log")).expect("there is a log");
+        assert_eq!(log.lines().collect::<Vec<_>>(), [named, claimed, nobody]);
+    }
+}
+
+#[test]
 fn an_application_sees_what_nginx_says() {
     for rig in both(|| Rig::with_source(SOURCE).option("--forwarded-allow-ips", "unix:")) {
         let site = rig.start();

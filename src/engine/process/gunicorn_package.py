@@ -374,7 +374,7 @@ def fill_glogging(module):
         def _get_user(self, environ):
             scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
             if scheme.lower() != "basic":
-                return None
+                return environ.get("REMOTE_USER")
             import base64
 
             try:

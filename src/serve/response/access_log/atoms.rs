@@ -1,6 +1,6 @@
 //! gunicorn's atoms.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::line::told;
 use crate::{request::incoming::Incoming, response::Outgoing};
@@ -29,7 +29,7 @@ pub fn atom(batch: &mut Vec<u8>, letter: u8, incoming: &Incoming, outgoing: &Out
         b'H' => batch.extend_from_slice(incoming.version()),
         b'f' => quoted(batch, head.value(&incoming.bytes, b"referer")),
         b'a' => quoted(batch, head.value(&incoming.bytes, b"user-agent")),
-        b'u' => quoted(batch, head.value(&incoming.bytes, b"authorization").and_then(basic_user).as_deref()),
+        b'u' => quoted(batch, user(incoming).as_deref()),
         _ => batch.push(b'-'),
     }
 }
@@ -50,8 +50,16 @@ pub fn quoted(batch: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
+/// Who uses the client: as a web server says that speaks the uwsgi protocol, or as the client's own credentials say.
+pub fn user(incoming: &Incoming) -> Option<Cow<'_, [u8]>> {
+    let told = incoming.client.variables.iter().rfind(|(name, _)| name == "REMOTE_USER");
+    let told = told.map(|(_, user)| user).filter(|user| !user.is_empty());
+    let claimed = || incoming.head.value(&incoming.bytes, b"authorization").and_then(basic_user).map(Cow::Owned);
+    told.map(|user| Cow::Borrowed(&user[..])).or_else(claimed)
+}
+
 /// The user's name in Basic credentials (RFC 7617).
-pub fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
+fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
     let (scheme, encoded) = credentials.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ostler_wire::{access_format::Field, log::is_unprintable};
 
 use super::{
-    atoms::basic_user,
+    atoms::user,
     line::{Finished, told},
 };
 use crate::shared::Shared;
@@ -50,7 +50,7 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
         },
         Field::Scheme => text(batch, Some(if incoming.client.https { b"https" } else { b"http" })),
         Field::Protocol => text(batch, told(head.method.of(bytes)).map(|_| incoming.version())),
-        Field::User => text(batch, head.value(bytes, b"authorization").and_then(basic_user).as_deref()),
+        Field::User => text(batch, user(incoming).as_deref()),
         // A text by now: see `constant`.
         Field::Worker | Field::Generation | Field::Pid => {}
     }
