@@ -78,7 +78,7 @@ fn go_on(state: RawFd) -> Result<Exit, Failure> {
 }
 
 fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let Typed { task, texts, needless, rest } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
+    let Typed { task, texts, needless, suspicious } = cli::parse(&invocation.arguments).inspect_err(tell_systemd)?;
     if let Task::Print(text) = task {
         return report::print(&text);
     }
@@ -99,9 +99,7 @@ fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         _ => settings::gather(invocation, &texts)?,
     };
     options.needless.extend(needless);
-    for word in rest {
-        cli::another_application(&word, &mut options).inspect_err(tell_systemd)?;
-    }
+    options.suspicious.extend(suspicious);
     match task {
         Task::Serve if invocation.arguments.is_empty() && !options.is_given("app") => {
             eprint!("{}", cli::short_help());

@@ -81,5 +81,5 @@ fn what_cannot_be_read_is_refused_in_one_sentence() {
         refused.says(2, &[sentence]);
         assert_eq!((refused.error.lines().count(), refused.output.as_str()), (1, ""), "{refused:?}");
     }
-    rig.run(&["migrate"]).says(2, &["FILE is missing"]);
+    rig.run(&["migrate"]).says(2, &["needs the file of uWSGI's or gunicorn's configuration"]);
 }

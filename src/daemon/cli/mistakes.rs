@@ -62,15 +62,6 @@ pub fn one_too_many(word: &str, arguments: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-/// Any other, which gunicorn passes over: it is no mistake where gunicorn's configuration is in force.
-pub fn another_application(word: &str, options: &mut Options) -> Result<(), Failure> {
-    if options.gunicorn.is_none() {
-        return Err(refused(word, "Start another ostler for another application."));
-    }
-    options.suspicious.push(format!("{word:?} is ignored: ostler serves one application"));
-    Ok(())
-}
-
 fn refused(word: &str, hint: &str) -> Failure {
     Failure::usage(format!("ostler serves one application; {word:?} is one too many. {hint}"))
 }

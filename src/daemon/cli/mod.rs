@@ -14,5 +14,5 @@ mod topics;
 pub use ask::ask;
 pub use grammar::short_help;
 pub use instances::{answering, list, refuse_two_of_one_name};
-pub use mistakes::{another_application, misspelt_command};
+pub use mistakes::misspelt_command;
 pub use parser::{Task, Typed, View, gunicorn_args, parse};

@@ -65,8 +65,8 @@ pub struct Typed {
     pub texts: Texts,
     /// See [`crate::options::Options::needless`].
     pub needless: Vec<String>,
-    /// What stands behind the application.
-    pub rest: Vec<String>,
+    /// See [`crate::options::Options::suspicious`].
+    pub suspicious: Vec<String>,
 }
 
 /// Reads the command line, without the program's own name.
@@ -146,7 +146,7 @@ impl Typed {
         let rest = matches.try_get_many::<String>(REST).ok().flatten().into_iter().flatten();
         for word in rest {
             mistakes::one_too_many(word, arguments)?;
-            self.rest.push(word.clone());
+            self.suspicious.push(format!("{word:?} is ignored: ostler serves one application"));
         }
         Ok(())
     }
