@@ -128,6 +128,12 @@ pub static METRICS: &[Metric] = &[
         "Requests that the server refused for what was wrong with their bytes.",
     ),
     counter(
+        "ostler_forwarded_ignored_total",
+        Unit::None,
+        slot("unbelieved", |slot| slot.unbelieved.load(Relaxed)),
+        "Requests whose forwarding fields were ignored, because their peer is not trusted.",
+    ),
+    counter(
         "ostler_request_waits_total",
         Unit::None,
         slot("waits", |slot| slot.waits.load(Relaxed)),
@@ -349,8 +355,9 @@ mod tests {
             given,
             sends,
             sent,
+            unbelieved,
         } = &slot;
-        let counters: [(&str, &AtomicU64); 9] = [
+        let counters: [(&str, &AtomicU64); 10] = [
             ("requests", requests),
             ("errors", errors),
             ("refused", refused),
@@ -360,6 +367,7 @@ mod tests {
             ("given", given),
             ("sends", sends),
             ("sent", sent),
+            ("unbelieved", unbelieved),
         ];
         connections.store(100, Relaxed);
         queued.store(101, Relaxed);

@@ -93,6 +93,8 @@ pub struct Slot {
     pub reach: AtomicU32,
     /// Lines of the error log that this worker could not write and has not told: see [`crate::log::count_in`].
     pub lines_lost: AtomicU32,
+    /// Requests with forwarding fields of a peer that is not trusted.
+    pub unbelieved: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128, "a slot of another size is another format of the upgrade's state");
@@ -246,12 +248,13 @@ impl Scoreboard {
             watched,
             reach,
             lines_lost,
+            unbelieved,
         } = self.slot(slot);
         pid.store(0, Relaxed);
         for word in [state, connections, queued, turns, watched, reach, lines_lost] {
             word.store(0, Relaxed);
         }
-        for word in [since, requests, errors, refused, waits, waited, taken, given, sends, sent] {
+        for word in [since, requests, errors, refused, waits, waited, taken, given, sends, sent, unbelieved] {
             word.store(0, Relaxed);
         }
         for index in 0..self.threads + QUEUE_SHOWN {

@@ -84,7 +84,7 @@ pub struct RequestHead {
     /// Whether a field has a name with an underscore.
     pub(crate) odd_name: bool,
     /// Whether a field tells what proxies have seen; see proxy/forwarded.rs.
-    pub(crate) forwarding: bool,
+    pub forwarding: bool,
 }
 
 impl RequestHead {

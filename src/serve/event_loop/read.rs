@@ -1,6 +1,6 @@
 //! Reads heads and bodies, until a request can be dispatched.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use ostler_http::{
     Refusal,
@@ -175,6 +175,9 @@ impl Loop {
     /// The head is complete. Decides whether a body follows.
     fn head_complete(&mut self, token: Token, mut work: Box<Work>) {
         let keep = !self.shared.boot.worker.keep_alive.is_zero() && self.life.keeps_connections();
+        if work.incoming.head.forwarding && !work.incoming.trusted {
+            self.shared.slot().unbelieved.fetch_add(1, Relaxed);
+        }
         if let Err(refusal) = work.incoming.describe(&self.shared, &self.clock) {
             return self.refuse(token, work, refusal);
         }
