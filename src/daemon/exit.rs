@@ -44,7 +44,7 @@ impl Exit {
         (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
         (
             Exit::Internal,
-            "A defect of ostler, or something that no other code says; of `ostler status`, that the site has a problem, which it names.",
+            "A defect of ostler, or something that no other code says; of `ostler status` and `ostler doctor`, that the site has a problem, which they name.",
         ),
         (Exit::Usage, "The command line, the environment or the settings file says something that cannot be."),
         (Exit::NotRunning, "A control command found no running ostler at its socket."),

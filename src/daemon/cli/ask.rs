@@ -15,12 +15,13 @@ use nix::{
     unistd::geteuid,
 };
 use ostler_wire::Channel;
+use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{View, requests};
+use super::{View, doctor, requests};
 use crate::{
     exit::{Exit, Failure, words},
-    master::status::Status,
+    master::{doctor::Report, status::Status},
     report,
     resources::control::{Command, Reply},
     sys::names::Place,
@@ -53,6 +54,15 @@ pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<E
             Ok(ready) => report::print(&format!("ready: {ready}\n")),
             Err(why) => Err(Failure::new(Exit::Refused, format!("not ready: {why}"))),
         },
+        (Command::Doctor, view) => {
+            let report: Report = read(&text)?;
+            let shown = match view {
+                View::Json => report::escaped_json(&format!("{}\n", text.trim_end())),
+                _ => doctor::text(&report),
+            };
+            report::print(&shown)?;
+            Ok(doctor::health(&report))
+        }
         _ => report::print(&format!("{}\n", text.trim_end())),
     }
 }
@@ -89,6 +99,10 @@ fn outcome(socket: &Path, named: bool, command: &Command) -> Result<(String, Cha
 }
 
 fn status(text: &str) -> Result<Status, Failure> {
+    read(text)
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
     let unknown = |error: serde_json::Error| Failure::new(Exit::Internal, format!("the master's answer: {error}"));
     serde_json::from_str(text).map_err(unknown)
 }

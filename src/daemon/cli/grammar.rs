@@ -87,6 +87,10 @@ pub fn command() -> Command {
         )
         .subcommand(control("status", "Show generations, workers and what each does now").arg(json()).arg(ready))
         .subcommand(control("requests", "Show the requests under way, the oldest first").arg(json()))
+        .subcommand(
+            control("doctor", "Look at the site and its machine, and say what is wrong or unwise, why, and what to do")
+                .arg(json()),
+        )
         .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))

@@ -1,6 +1,7 @@
 //! The command line: what it may say, what it says, and what is told of it.
 
 mod ask;
+mod doctor;
 mod grammar;
 mod instances;
 mod manual;

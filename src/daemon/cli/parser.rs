@@ -156,6 +156,7 @@ impl Typed {
 fn control(name: &str, matches: &ArgMatches) -> Command {
     match name {
         "status" | "requests" => Command::Status,
+        "doctor" => Command::Doctor,
         "reload" => Command::Reload,
         "rollback" => Command::Rollback,
         "upgrade" => Command::Upgrade,
@@ -304,6 +305,8 @@ mod tests {
             ("status --ready", Task::Control { command: Command::Status, view: View::Ready }),
             ("requests", Task::Control { command: Command::Status, view: View::Requests { json: false } }),
             ("requests --json", Task::Control { command: Command::Status, view: View::Requests { json: true } }),
+            ("doctor", control(Command::Doctor)),
+            ("doctor --json", Task::Control { command: Command::Doctor, view: View::Json }),
             ("reload -n site", control(Command::Reload)),
             ("rollback", control(Command::Rollback)),
             ("upgrade", control(Command::Upgrade)),

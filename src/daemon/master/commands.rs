@@ -7,8 +7,9 @@ use ostler_wire::log;
 use slog::{info, warn};
 
 use super::{
-    Master,
+    Master, doctor,
     event::{Event, Stop},
+    perform::Performer,
     slots,
     stacks_request::Asked,
     status::Status,
@@ -62,6 +63,7 @@ impl Master<'_> {
     pub(super) fn obey_command(&mut self, asker: Asker, command: Command) {
         match command {
             Command::Status => self.ask_for_status(asker),
+            Command::Doctor => self.ask_doctor(asker),
             Command::Reload => self.handle(Event::Reload(Some(asker))),
             Command::Rollback => self.handle(Event::Rollback(Some(asker))),
             Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
@@ -91,6 +93,22 @@ impl Master<'_> {
             let status = serde_json::to_string_pretty(&Status::gather(&self.state, &self.performer));
             let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
             self.performer.control.answer(asker, status.map_err(failed));
+        }
+    }
+
+    /// Answered when a child has looked at the machine.
+    fn ask_doctor(&mut self, asker: Asker) {
+        let generations = self.state.generations();
+        let examined = self.state.serving().or(generations.last()).map(|generation| generation.number);
+        self.performer.count(&self.state);
+        let status = Status::gather(&self.state, &self.performer);
+        let Performer { teams, doctor, control, .. } = &mut self.performer;
+        let begun = match examined.and_then(|number| teams.get(&number)) {
+            Some(team) => doctor.ask(asker, &status, team).map_err(|error| doctor::not_begun(&error)),
+            None => Err(Failure::new(Exit::Refused, "no generation is there that could be looked at")),
+        };
+        if let Err(failure) = begun {
+            control.answer(asker, Err(failure));
         }
     }
 

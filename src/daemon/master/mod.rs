@@ -33,6 +33,7 @@ use crate::{
 
 mod check;
 mod commands;
+pub mod doctor;
 mod event;
 mod generation;
 mod hooks;
@@ -195,6 +196,7 @@ impl<'a> Master<'a> {
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
+            self.performer.doctor.expire(Moment::now());
             self.performer.page.iter_mut().for_each(|page| page.expire(Moment::now()));
             self.performer.close_stacks_requests(Moment::now());
             self.answer_status(Moment::now());
@@ -261,6 +263,7 @@ impl<'a> Master<'a> {
         let own = [
             self.performer.notify.deadline(),
             self.performer.sampling.deadline(),
+            self.performer.doctor.deadline(),
             reading,
             stacks,
             lost,

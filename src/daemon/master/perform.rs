@@ -6,6 +6,7 @@ use ostler_wire::{self as wire, EXCHANGE_VERSION, ToTemplate, ToWorker, limits, 
 use slog::{Logger, error, info, warn};
 
 use super::{
+    doctor::Doctor,
     event::{Action, Event, Number},
     generation::Backoff,
     hooks::Hooks,
@@ -76,6 +77,8 @@ pub struct Performer<'a> {
     pub reading: Option<(Number, Errand)>,
     /// How much memory everybody has.
     pub sampling: Sampling,
+    /// Looks at the site and its machine.
+    pub doctor: Doctor,
     /// How long the master's turns are.
     pub turns: Turns,
     /// Questions for stacks that are under way.
@@ -176,6 +179,7 @@ impl<'a> Performer<'a> {
             control: Control::default(),
             reading: None,
             sampling: Sampling::default(),
+            doctor: Doctor::default(),
             turns: Turns::new(),
             stacks_requests: Vec::new(),
             oom_kills: OomKills::watch(),
@@ -395,6 +399,7 @@ impl<'a> Performer<'a> {
     /// Another executable takes over who waits, but not what is half said.
     pub fn finish_conversations(&mut self) {
         self.close_stacks_requests(Moment(u64::MAX));
+        self.doctor.give_up(&mut self.control);
         self.control.conversations.retain(|_, conversation| !conversation.is_full());
     }
 

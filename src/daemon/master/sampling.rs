@@ -101,7 +101,8 @@ impl Sampling {
 }
 
 impl Memory {
-    fn of(pid: i32) -> Option<Memory> {
+    /// Of a process, unless it cannot be looked at.
+    pub fn of(pid: i32) -> Option<Memory> {
         Memory::read(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
     }
 

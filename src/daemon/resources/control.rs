@@ -69,6 +69,8 @@ impl FromStr for Change {
 pub enum Command {
     /// `ostler status`
     Status,
+    /// `ostler doctor`
+    Doctor,
     /// `ostler reload`
     Reload,
     /// `ostler rollback`
@@ -92,7 +94,9 @@ impl Command {
     fn only_looks(self) -> bool {
         match self {
             Command::Status => true,
-            Command::Reload
+            // It tells of settings and files, and has the master fork.
+            Command::Doctor
+            | Command::Reload
             | Command::Rollback
             | Command::Upgrade
             | Command::Scale(_)

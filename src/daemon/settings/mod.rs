@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     net::IpAddr,
     num::NonZeroU16,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -140,6 +141,9 @@ pub struct Settings {
     /// What looks like a mistake and was passed over, as gunicorn does; a sentence each.
     #[serde(default)]
     pub suspicious: Vec<String>,
+    /// Device and inode of the working directory, as they were then.
+    #[serde(default)]
+    pub directory: Option<(u64, u64)>,
     /// What the peers of each listener are believed.
     #[serde(default)]
     pub trust: wire::Trust,
@@ -247,6 +251,7 @@ impl Settings {
                 .collect(),
             needless: options.needless.clone(),
             suspicious: options.suspicious.clone(),
+            directory: chdir.metadata().ok().map(|found| (found.dev(), found.ino())),
             trust,
             boot,
         };

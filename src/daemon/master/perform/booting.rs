@@ -67,7 +67,7 @@ impl Performer<'_> {
 
     /// A child has ended. What follows, if it was sent on an errand.
     pub fn errand_ended(&mut self, pid: i32) -> Option<Option<Event>> {
-        if self.sampling.ended(pid, Moment::now()) {
+        if self.sampling.ended(pid, Moment::now()) || self.doctor.ended(pid, &mut self.control) {
             return Some(None);
         }
         if self.statsd.as_mut().is_some_and(|statsd| statsd.ended(pid, &self.log)) {
