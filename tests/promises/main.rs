@@ -64,6 +64,7 @@ mod mistakes_are_explained;
 mod numbers_reach_a_statsd;
 mod status_says_what_is_wrong;
 mod systemd_hears_the_truth;
+mod the_doctor_says_what_is_unwise;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;
 mod the_site_is_seen;

@@ -62,7 +62,7 @@ fn members_of_the_control_group_may_look_and_do_nothing() {
     };
     let (code, text) = ask("status", ADM);
     assert!(code == Some(0) && text.contains("generation 1 serving"), "{text}");
-    for word in ["stop", "reload", "stacks", "reopen", "recycle", "rollback", "upgrade"] {
+    for word in ["stop", "reload", "stacks", "reopen", "recycle", "rollback", "upgrade", "doctor"] {
         let (code, text) = ask(word, ADM);
         assert!(code == Some(9) && text.contains("others may ask for status"), "{word}: {text}");
     }

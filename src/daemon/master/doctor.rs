@@ -86,7 +86,10 @@ impl Doctor {
             askers.push(asker);
             return Ok(());
         }
-        let examine = || Report::of(status, &Facts::gather(status, &team.settings, &team.logs));
+        let examine = || {
+            let report = Report::of(status, &Facts::gather(status, &team.settings, &team.logs));
+            serde_json::to_string_pretty(&report).expect("texts and numbers are JSON")
+        };
         self.underway = Some((Errand::begin(PATIENCE, examine)?, vec![asker]));
         Ok(())
     }
@@ -98,9 +101,7 @@ impl Doctor {
             let why = format!("nothing came of it within {} s: a directory may not answer", PATIENCE.as_secs());
             Failure::new(Exit::Internal, why)
         };
-        let failed = |error: serde_json::Error| Failure::new(Exit::Internal, error.to_string());
-        let text = errand.outcome::<Report>().ok_or_else(late);
-        let text = text.and_then(|report| serde_json::to_string_pretty(&report).map_err(failed));
+        let text = errand.outcome::<String>().ok_or_else(late);
         askers.into_iter().for_each(|asker| control.answer(asker, text.clone()));
         true
     }
