@@ -1,6 +1,7 @@
 //! What the checks see: the settings in force, what the status tells, and what was read from the machine. What could not be read is none.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -8,6 +9,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use ostler_wire::{Trust, WorkerSettings, limits};
+use serde_json::Number;
 
 use super::{
     machine::{self, Filesystem, LogFile, NewerFiles, Place},
@@ -17,7 +19,6 @@ use crate::{
     master::status::{Queue, Status},
     resources::logs::Logs,
     settings::{Access, Settings},
-    sys::process::Ending,
 };
 
 /// The name of the template among the processes.
@@ -47,7 +48,11 @@ pub struct Facts {
     pub requests: u64,
     /// Of these, those whose forwarding fields were ignored.
     pub unbelieved: u64,
-    pub out_of_memory: u64,
+    /// How many had to wait for a thread, and how long, taken together.
+    pub waits: u64,
+    pub waited: Duration,
+    /// How many workers were replaced, by cause.
+    pub restarts: BTreeMap<String, u64>,
 
     // The machine.
     pub now: Option<SystemTime>,
@@ -58,13 +63,15 @@ pub struct Facts {
     pub most_tasks: Option<(u64, String)>,
     pub directory_now: Option<Place>,
     pub newer_files: Option<NewerFiles>,
+    pub newer_packages: Option<NewerFiles>,
     /// Of the spool directory, or why there is none.
     pub spool: Option<Result<Filesystem, String>>,
     pub logs: Vec<LogFile>,
     /// The unit of systemd, and how long it lets a stop take; none for ever.
     pub unit: Option<(String, Option<Duration>)>,
-    /// The executable of the master is not the one that is installed now.
-    pub master_deleted: bool,
+    /// The master, and its executable if that is no longer on disk.
+    pub master: u32,
+    pub master_deleted: Option<PathBuf>,
     /// The template and the workers.
     pub processes: Vec<Process>,
     /// What could not be read, and why.
@@ -111,7 +118,11 @@ impl Facts {
         };
         self.requests = named("ostler_requests_total{").saturating_add(named("ostler_requests_refused_total"));
         self.unbelieved = named("ostler_forwarded_ignored_total");
-        self.out_of_memory = status.restarts.get(&Ending::OutOfMemory.to_string()).copied().unwrap_or(0);
+        self.waits = named("ostler_request_waits_total");
+        let waited = status.metrics.get("ostler_request_wait_seconds_total").and_then(Number::as_f64);
+        self.waited = waited.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default();
+        self.restarts = status.restarts.clone();
+        self.master = status.pid;
         let listener =
             |(name, queue): (&String, &Queue)| Listener { name: name.clone(), room: queue.room.map(u64::from) };
         self.listeners = status.addresses.iter().zip(&status.queues).map(listener).collect();
@@ -124,9 +135,12 @@ impl Facts {
         for (name, pid) in template.into_iter().chain(workers) {
             self.processes.push(Process::read(name, pid, &mut self.unread));
         }
-        if serving.stage == "serving" && !self.reload {
+        if serving.stage == "serving" {
             let since = SystemTime::now().checked_sub(Duration::from_secs_f64(serving.since.max(0.0)));
-            self.newer_files = since.and_then(|since| NewerFiles::find(&self.directory, since));
+            let looked = since.filter(|_| !self.reload);
+            self.newer_files = looked.and_then(|since| NewerFiles::find(&self.directory, since));
+            let packages = machine::packages(&self.python, &self.python_version);
+            self.newer_packages = packages.zip(since).and_then(|(packages, since)| NewerFiles::of(packages, since));
         }
     }
 
@@ -141,7 +155,8 @@ impl Facts {
         self.spool = Some(Filesystem::of_path(&self.worker.spool_directory));
         self.logs = LogFile::all(logs);
         self.unit = machine::unit(&mut self.unread);
-        self.master_deleted = fs::read_link("/proc/self/exe").is_ok_and(|path| processes::is_deleted(&path));
+        // A child of the master runs the same.
+        self.master_deleted = fs::read_link("/proc/self/exe").ok().filter(|path| processes::is_deleted(path));
     }
 
     /// The workers among the processes.

@@ -153,10 +153,26 @@ impl NewerFiles {
                 }
             }
         }
-        let (written, newest) = newest?;
-        let ago = |then: SystemTime| then.elapsed().unwrap_or_default();
-        Some(NewerFiles { count, newest, since: ago(since), age: ago(written) })
+        newest.map(|(written, newest)| NewerFiles::new(count, newest, since, written))
     }
+
+    /// This one, if it is newer.
+    pub fn of(path: PathBuf, since: SystemTime) -> Option<NewerFiles> {
+        let written = fs::metadata(&path).and_then(|found| found.modified()).ok();
+        written.filter(|written| *written > since).map(|written| NewerFiles::new(1, path, since, written))
+    }
+
+    fn new(count: u64, newest: PathBuf, since: SystemTime, written: SystemTime) -> NewerFiles {
+        let ago = |then: SystemTime| then.elapsed().unwrap_or_default();
+        NewerFiles { count, newest, since: ago(since), age: ago(written) }
+    }
+}
+
+/// Where pip puts packages beside an interpreter, which is that of a virtual environment as a rule.
+pub fn packages(python: &Path, version: &str) -> Option<PathBuf> {
+    let (major, rest) = version.split_once('.')?;
+    let minor = rest.split('.').next()?;
+    Some(python.parent()?.parent()?.join(format!("lib/python{major}.{minor}/site-packages")))
 }
 
 /// A file that holds one number.

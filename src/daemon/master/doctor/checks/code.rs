@@ -35,18 +35,18 @@ pub fn folder(facts: &Facts) -> Option<Finding> {
 pub fn deleted(facts: &Facts) -> Option<Finding> {
     let process = facts.processes.iter().find(|process| !process.deleted.is_empty());
     let replaced: Vec<_> = process.iter().flat_map(|process| &process.deleted).map(|path| path.display()).collect();
-    match (facts.master_deleted, process) {
-        (true, _) => Some(finding(
+    match (&facts.master_deleted, process) {
+        (Some(path), _) => Some(finding(
             "The master runs an executable that was removed or replaced.",
-            "/proc/PID/exe of the master is marked as deleted",
+            format!("/proc/{}/exe of the master leads to {}", facts.master, path.display()),
             "`ostler upgrade` puts the installed one in its place, and reloads.",
         )),
-        (false, Some(process)) => Some(finding(
+        (None, Some(process)) => Some(finding(
             format!("Generation {} runs libraries that were removed or replaced.", facts.generation),
             format!("/proc/{}/maps of the {} has {}", process.pid, process.name, listed(replaced.iter().take(5))),
             "Mended defects of them are still there in these processes. `ostler reload` starts an interpreter with the installed ones.",
         )),
-        (false, None) => None,
+        (None, None) => None,
     }
 }
 
@@ -64,6 +64,22 @@ pub fn newer(facts: &Facts) -> Option<Finding> {
             span(whole(newer.since))
         ),
         "If the site imports them, it runs the old code: `ostler reload`.",
+    ))
+}
+
+/// Packages were installed and the site was not reloaded.
+pub fn packages(facts: &Facts) -> Option<Finding> {
+    let newer = facts.newer_packages.as_ref()?;
+    let generation = facts.generation;
+    Some(finding(
+        format!("Packages were installed or removed after generation {generation} began to serve."),
+        format!(
+            "{} has changed {} ago; generation {generation} serves for {}",
+            newer.newest.display(),
+            span(whole(newer.age)),
+            span(whole(newer.since))
+        ),
+        "The site runs the old ones, and what it imports late may be of another release: `ostler reload`.",
     ))
 }
 
@@ -136,7 +152,7 @@ mod tests {
     fn replaced_libraries_and_executables_are_found() {
         let library = found(deleted, |facts| facts.processes[1].deleted = vec!["/lib/libssl.so.3 (deleted)".into()]);
         assert_eq!(library.unwrap().evidence, "/proc/101/maps of the worker 1 has /lib/libssl.so.3 (deleted)");
-        let master = found(deleted, |facts| facts.master_deleted = true);
+        let master = found(deleted, |facts| facts.master_deleted = Some("/bin/ostler (deleted)".into()));
         assert!(master.unwrap().advice.starts_with("`ostler upgrade` "));
     }
 
@@ -147,6 +163,9 @@ mod tests {
         let told = found(newer, |facts| facts.newer_files = Some(files)).unwrap();
         assert_eq!(told.what, "3 Python files were written after generation 1 began to serve.");
         assert_eq!(told.evidence, "/srv/site/a.py was written 7 s ago; generation 1 serves for 90 s");
+        let place = NewerFiles { count: 1, newest: "/venv".into(), since: seconds(90), age: seconds(7) };
+        let told = found(packages, |facts| facts.newer_packages = Some(place)).unwrap();
+        assert_eq!(told.evidence, "/venv has changed 7 s ago; generation 1 serves for 90 s");
     }
 
     #[test]

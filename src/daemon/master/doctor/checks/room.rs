@@ -1,11 +1,16 @@
 //! Whether the machine has room for what the site is set to: descriptors, queues, memory, processes.
 
+use std::time::Duration;
+
 use ostler_wire::limits;
 
 use super::{finding, listed, size};
-use crate::master::{
-    doctor::{Finding, facts::Facts},
-    sampling::Memory,
+use crate::{
+    master::{
+        doctor::{Finding, facts::Facts},
+        sampling::Memory,
+    },
+    sys::process::Ending,
 };
 
 /// Fewer descriptors than connections.
@@ -85,13 +90,48 @@ pub fn memory_of_a_reload(facts: &Facts) -> Option<Finding> {
 
 /// It has happened.
 pub fn killed(facts: &Facts) -> Option<Finding> {
-    let count = facts.out_of_memory;
+    let count = facts.restarts.get(&Ending::OutOfMemory.to_string()).copied()?;
     (count > 0).then(|| {
         let limit = facts.most_memory.as_ref().map(|(_, where_from)| format!("; {where_from}"));
         finding(
             format!("The kernel has killed {count} worker{} for want of memory.", if count == 1 { "" } else { "s" }),
             format!("`ostler status` counts {count} since the start{}", limit.unwrap_or_default()),
             "Set --max-memory, so that a worker is replaced before; lower --workers, or raise the limit.",
+        )
+    })
+}
+
+/// Why workers are replaced in a site in good order.
+const PLANNED: [&str; 5] = ["max-requests", "max-memory", "max-age", "recycle", "SIGTERM"];
+
+/// Workers that hung or crashed, and had requests.
+pub fn lost(facts: &Facts) -> Option<Finding> {
+    let of_memory = Ending::OutOfMemory.to_string();
+    let lost = facts.restarts.iter().filter(|(cause, _)| !PLANNED.contains(&cause.as_str()) && **cause != of_memory);
+    let lost: Vec<_> = lost.map(|(cause, count)| format!("{cause} {count}")).collect();
+    (!lost.is_empty()).then(|| {
+        finding(
+            "Workers had to be replaced because they hung or crashed, and clients saw it.",
+            format!("`ostler status` counts since the start: {}", lost.join(", ")),
+            "The error log has the request of each, and the stacks of calls that ran into --timeout.",
+        )
+    })
+}
+
+/// So many of a hundred requests wait for a thread, and for so long, where there are too few.
+const WAITS: u64 = 10;
+const LONG: Duration = Duration::from_millis(100);
+
+/// The site is too small for its load.
+pub fn waits(facts: &Facts) -> Option<Finding> {
+    let (waits, requests) = (facts.waits, facts.requests);
+    let each = facts.waited.checked_div(u32::try_from(waits).unwrap_or(u32::MAX))?;
+    let many = u128::from(waits) * 100 >= u128::from(requests) * u128::from(WAITS);
+    (many && each >= LONG).then(|| {
+        finding(
+            format!("{waits} of {requests} requests had to wait for a thread, for {} ms on average.", each.as_millis()),
+            "ostler_request_waits_total and ostler_request_wait_seconds_total since the start",
+            "Raise --threads if calls wait for others, or --workers if they compute; `ostler requests` shows what lasts.",
         )
     })
 }
@@ -198,9 +238,31 @@ mod tests {
 
     #[test]
     fn workers_that_were_killed_are_counted() {
-        let told = found(killed, |facts| (facts.out_of_memory, facts.most_memory) = (1, limit(7))).unwrap();
+        let told = found(killed, |facts| {
+            facts.restarts.insert(Ending::OutOfMemory.to_string(), 1);
+            facts.most_memory = limit(7);
+        });
+        let told = told.unwrap();
         assert_eq!(told.what, "The kernel has killed 1 worker for want of memory.");
         assert_eq!(told.evidence, "`ostler status` counts 1 since the start; memory.max of /group is 7");
+    }
+
+    #[test]
+    fn only_workers_that_nobody_replaced_on_purpose_are_lost() {
+        let with = |cause: String| found(lost, |facts| facts.restarts = [(cause, 3)].into());
+        let evidence = "`ostler status` counts since the start: timeout 3";
+        assert_eq!(with("timeout".into()).unwrap().evidence, evidence);
+        assert_eq!((with("max-memory".into()), with(Ending::OutOfMemory.to_string())), (None, None));
+    }
+
+    #[test]
+    fn requests_wait_if_many_do_and_for_long() {
+        let with = |waits, milliseconds| {
+            found(super::waits, |facts| (facts.waits, facts.waited) = (waits, Duration::from_millis(milliseconds)))
+        };
+        let what = "100 of 1000 requests had to wait for a thread, for 100 ms on average.";
+        assert_eq!(with(100, 10_000).unwrap().what, what);
+        assert_eq!((with(99, 99_000), with(100, 9999)), (None, None));
     }
 
     #[test]
