@@ -3,14 +3,14 @@
 use super::{finding, listed, size};
 use crate::master::doctor::{Finding, facts::Facts, machine::Filesystem};
 
-/// A file system is nearly full with less than this part of it left, or with less than this.
+/// A file system has little room with less than this part of it left, or with less than this.
 const PART: u64 = 20;
 const LITTLE: u64 = 256 << 20;
 /// A log that is longer has no rotation that works.
 const LONG: u64 = 1 << 30;
 
 /// `1.2 GiB of 80.0 GiB are free`, if that is little.
-fn nearly_full(filesystem: &Filesystem) -> Option<String> {
+fn little_room(filesystem: &Filesystem) -> Option<String> {
     let Filesystem { size: all, free, no_more_files, .. } = *filesystem;
     let little = free < all / PART || free < LITTLE;
     match (no_more_files, little) {
@@ -27,15 +27,15 @@ pub fn spool(facts: &Facts) -> Option<Finding> {
         Ok(filesystem) => filesystem,
         Err(why) => {
             return Some(finding(
-                format!("The spool directory {shown} cannot be used: large bodies are refused."),
+                format!("The spool directory {shown} cannot be used: large bodies may be refused."),
                 format!("statfs(2) says {why}"),
                 "Make it, or name another with --spool-directory.",
             ));
         }
     };
-    if let Some(evidence) = nearly_full(filesystem) {
+    if let Some(evidence) = little_room(filesystem) {
         return Some(finding(
-            format!("The spool directory {shown} is nearly full: large bodies will be refused."),
+            format!("The spool directory {shown} has little room: large bodies will be refused."),
             format!("{evidence}; --spool-limit is {} for each worker", facts.worker.spool_limit),
             "Make room there, or name another place with --spool-directory.",
         ));
@@ -88,10 +88,10 @@ pub fn moved_logs(facts: &Facts) -> Option<Finding> {
 
 /// Lines will be lost.
 pub fn room_for_logs(facts: &Facts) -> Option<Finding> {
-    let full = facts.logs.iter().find_map(|log| Some((log, nearly_full(log.filesystem.as_ref()?)?)));
+    let full = facts.logs.iter().find_map(|log| Some((log, little_room(log.filesystem.as_ref()?)?)));
     let (log, evidence) = full?;
     Some(finding(
-        format!("The disk of the {} is nearly full: lines will be lost.", log.name),
+        format!("The disk of the {} has little room: lines will be lost.", log.name),
         format!("{evidence} at {}", log.path.display()),
         "Make room there.",
     ))
@@ -111,7 +111,7 @@ mod tests {
         let with = |there| found(spool, |facts| facts.spool = Some(there));
         assert!(with(Err("no such file or directory".into())).unwrap().what.contains("cannot be used"));
         assert!(with(Ok(disk(100_000, 4000))).unwrap().evidence.starts_with("statfs(2) has 3.9 GiB free of 97.7 GiB"));
-        assert!(with(Ok(disk(1000, 200))).unwrap().what.contains("nearly full"));
+        assert!(with(Ok(disk(1000, 200))).unwrap().what.contains("has little room"));
         let no_inode = Filesystem { no_more_files: true, ..disk(100_000, 50_000) };
         assert!(with(Ok(no_inode)).unwrap().evidence.starts_with("statfs(2) has no inode left"));
         let memory = Filesystem { in_memory: true, ..disk(100_000, 50_000) };

@@ -62,7 +62,7 @@ pub fn memory(facts: &Facts) -> Option<Finding> {
     (together > *limit).then(|| {
         finding(
             format!(
-                "{workers} workers may take {} before one is replaced, and there are {}.",
+                "The workers may take {} before one is replaced, and there are {}.",
                 size(together),
                 size(*limit)
             ),
@@ -215,7 +215,7 @@ mod tests {
             facts.worker.max_memory = 1 << 30;
             facts.most_memory = limit((2 << 30) - 1);
         });
-        assert!(told.unwrap().what.starts_with("2 workers may take 2.0 GiB "));
+        assert!(told.unwrap().what.starts_with("The workers may take 2.0 GiB "));
         let fits = found(memory, |facts| {
             facts.worker.max_memory = 1 << 30;
             facts.most_memory = limit(2 << 30);

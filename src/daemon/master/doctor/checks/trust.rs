@@ -53,7 +53,7 @@ pub fn everybody(facts: &Facts) -> Option<Finding> {
     (!options.is_empty() && !outside.is_empty()).then(|| {
         finding(
             "Whoever reaches the site may say that it is any client, and that it came by https.",
-            format!("{} is *, and the site listens on {}", listed(&options), listed(&outside)),
+            format!("* is in {}, and the site listens on {}", listed(&options), listed(&outside)),
             "Name the proxy's addresses there, or let only the proxy reach the site (a Unix socket, a firewall, a private network).",
         )
     })
@@ -134,7 +134,7 @@ mod tests {
             everywhere(facts);
         };
         let told = found(everybody, both).unwrap().evidence;
-        assert_eq!(told, "--forwarded-allow-ips is *, and the site listens on http://0.0.0.0:80");
+        assert_eq!(told, "* is in --forwarded-allow-ips, and the site listens on http://0.0.0.0:80");
     }
 
     #[test]
