@@ -9,7 +9,7 @@ const LITTLE: u64 = 256 << 20;
 /// A log that is longer has no rotation that works.
 const LONG: u64 = 1 << 30;
 
-/// `1.2 GiB of 80.0 GiB are free`, if that is little.
+/// `statfs(2) has 1.2 GiB free of 80.0 GiB`, if that is little.
 fn little_room(filesystem: &Filesystem) -> Option<String> {
     let Filesystem { size: all, free, no_more_files, .. } = *filesystem;
     let little = free < all / PART || free < LITTLE;
