@@ -20,6 +20,12 @@ import time
 import zipfile
 from pathlib import Path
 
+try:
+    # The same format in some 3 % less, from a patient compressor.
+    from zopfli import ZipFile
+except ImportError:
+    from zipfile import ZipFile
+
 import notices
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +92,7 @@ def pack(built, directory):
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{NAME}-{tag}.whl"
     info = f"{NAME}.dist-info"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as wheel:
+    with ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as wheel:
         record = []
 
         def add(name, content, mode=0o644):

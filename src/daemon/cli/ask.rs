@@ -104,7 +104,7 @@ fn status(text: &str) -> Result<Status, Failure> {
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
     let unknown = |error: serde_json::Error| Failure::new(Exit::Internal, format!("the master's answer: {error}"));
-    serde_json::from_str(text).map_err(unknown)
+    serde_json::from_slice(text.as_bytes()).map_err(unknown)
 }
 
 /// Connects to the very socket that the path leads to now, and makes sure of who listens.

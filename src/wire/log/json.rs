@@ -46,7 +46,7 @@ fn opening(level: &str, pid: u32, now: &Zoned) -> Map<String, Value> {
 
 fn value(pair: &Pair) -> Value {
     let seconds = SECONDS.contains(&pair.key);
-    let bare = (pair.bare || seconds).then(|| serde_json::from_str::<Value>(&pair.text).ok()).flatten();
+    let bare = (pair.bare || seconds).then(|| serde_json::from_slice::<Value>(pair.text.as_bytes()).ok()).flatten();
     bare.filter(|value| value.is_number() || value.is_boolean()).unwrap_or_else(|| pair.text.clone().into())
 }
 

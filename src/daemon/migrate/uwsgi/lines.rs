@@ -158,7 +158,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
 }
 
 fn json(text: &str, section: &str) -> Result<Lines, String> {
-    let Pairs(sections) = serde_json::from_str::<Pairs<Section>>(text).map_err(|error| {
+    let Pairs(sections) = serde_json::from_slice::<Pairs<Section>>(text.as_bytes()).map_err(|error| {
         let whole = error.to_string();
         let why = whole.split(" at line").next().unwrap_or_default();
         format!("line {}: {why}", error.line())
