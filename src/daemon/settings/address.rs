@@ -74,6 +74,10 @@ impl Address {
             Some((host, port)) if !port.contains(']') && !is_v6(text) => {
                 (host, port.parse().map_err(|_| port_is(port))?)
             }
+            // A resolver takes a number for an address of IPv4.
+            _ if text.parse::<u16>().is_ok_and(|port| port > 0) => {
+                return Err(format!("expected host:port; a port alone is :{text}"));
+            }
             _ => (text, port),
         };
         tcp(host, port).filter(|_| !text.is_empty()).ok_or_else(expected)
@@ -147,6 +151,7 @@ mod tests {
             ("[fe80::1%eth0]:80", tcp("fe80::1%eth0", 80)),
             ("site.example", tcp("site.example", 8000)),
             ("0.0.0.0:0", tcp("0.0.0.0", 0)),
+            ("0", tcp("0", 8000)),
             ("unix:run/site.sock", Ok(Address::Unix("/srv/run/site.sock".into()))),
             ("unix:/run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
             ("unix:///run/site.sock", Ok(Address::Unix("/run/site.sock".into()))),
@@ -166,6 +171,7 @@ mod tests {
             "host:",
             "host:x",
             "host:65536",
+            "8000",
             "[::1",
             "[host]:80",
             "unix:",
