@@ -134,6 +134,7 @@ fn what_has_no_meaning_here_is_taken_and_what_cannot_be_had_is_refused() {
     check(&rig("timeout = object()\n")).says(2, &["line 1: timeout: expected TIME, found object"]);
     check(&rig("").option("-k", "uvicorn.workers.UvicornWorker")).says(2, &["it is for ASGI"]);
     check(&rig("").env("GUNICORN_CMD_ARGS", "--bind ':1")).says(2, &["GUNICORN_CMD_ARGS: ", "is not closed"]);
+    check(&rig("").env("GUNICORN_CMD_ARGS", "-w x")).says(2, &["GUNICORN_CMD_ARGS: --workers: \"x\": "]);
 }
 
 #[test]

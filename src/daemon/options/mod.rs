@@ -195,6 +195,7 @@ impl Layer {
     fn names(&self, setting: &Setting) -> String {
         match self {
             Layer::CommandLine | Layer::Default => setting.flag(),
+            Layer::Environment(variable) if variable == GUNICORN_ARGS => format!("{GUNICORN_ARGS}: {}", setting.flag()),
             Layer::Environment(variable) => variable.clone(),
             Layer::File(path, None) => format!("{} in {}", setting.name, path.display()),
             Layer::File(path, Some(line)) => format!("{} in {}, line {line}", setting.name, path.display()),
