@@ -3,15 +3,22 @@
 //! `ostler status` tells them all, and so does the page of `--metrics`: `# HELP name help`, `# TYPE name kind`, and a line for each value of
 //! the label.
 //!
-//! To count something new in the workers, add a field to [`Slot`] or [`Meters`], an entry here, and the line in `serve` that counts. To tell something
-//! that the master knows, add a [`Fact`] and an entry here.
+//! To count something new in the workers, add a field to [`Slot`] or [`Meters`], an entry in the [table](METRICS), and the line in `serve` that counts. To tell something
+//! that the master knows, add a [`Fact`] and an entry there.
 
-use std::{borrow::Cow, sync::atomic::Ordering::Relaxed};
+mod table;
+
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use crate::{
-    meters::{Histogram, LOGGED, Meters},
+    meters::{Histogram, Meters},
     scoreboard::Slot,
 };
+
+pub use table::METRICS;
 
 /// One counter or gauge.
 #[derive(Debug)]
@@ -67,10 +74,29 @@ pub enum MetricSource {
         /// Reads it.
         read: fn(&Meters) -> &Histogram,
     },
-    /// Requests by class of status, in the meters of each worker. Their sum is the field `requests` of its slot.
-    Requests,
-    /// The records of the log that the workers and the master have written, by kind.
-    Logged,
+    /// Among the meters of each worker. The value is the sum, as that of a slot's.
+    Meter {
+        /// As that of a slot's.
+        field: &'static str,
+        /// Reads it.
+        read: fn(&Meters) -> &AtomicU64,
+    },
+    /// Counters that labels tell from each other, among the meters of each worker or counted by the master itself.
+    Labelled {
+        /// The name under which the totals keep them: `given.busy`.
+        field: &'static str,
+        /// Their labels.
+        labels: Labels,
+        /// Reads them: one for each combination of values, those of the last label side by side.
+        read: fn(&Meters) -> &[AtomicU64],
+        /// The worker's own number in `ostler status --json`, if there is one by the name of the field.
+        slot: Option<fn(&Slot) -> u64>,
+    },
+    /// What the master has read of each worker, and sums up by slot.
+    BySlot {
+        /// The name under which the totals keep it: `cpu.0`.
+        field: &'static str,
+    },
     /// In the master.
     Master {
         /// What tells several numbers of this name from each other; empty where there is only one.
@@ -79,6 +105,9 @@ pub enum MetricSource {
         fact: Fact,
     },
 }
+
+/// The names of labels, and the values that each can have. They are bounded: a client can make up none.
+pub type Labels = &'static [(&'static str, &'static [&'static str])];
 
 /// What the master knows by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +124,12 @@ pub enum Fact {
     InFlight,
     /// How many generations after the first came to serve, or did not.
     Reloads,
+    /// When a generation after the first last came to serve, or did not.
+    LastReload,
     /// How much memory the workers have: their own, and their part of what is shared.
     Memory,
+    /// How much of it is their own.
+    PrivateMemory,
     /// The same of the template.
     TemplateMemory,
     /// The longest time for which the master heard nobody, in microseconds.
@@ -107,230 +140,77 @@ pub enum Fact {
     ListenQueueLimit,
 }
 
-/// All of them. No name is ever given a new meaning.
-pub static METRICS: &[Metric] = &[
-    counter(
-        "ostler_requests_total",
-        Unit::None,
-        MetricSource::Requests,
-        "Requests for which the application was called, by class of status; none where nothing was sent.",
-    ),
-    counter(
-        "ostler_request_errors_total",
-        Unit::None,
-        slot("errors", |slot| slot.errors.load(Relaxed)),
-        "Requests that were answered with 5xx.",
-    ),
-    counter(
-        "ostler_requests_refused_total",
-        Unit::None,
-        slot("refused", |slot| slot.refused.load(Relaxed)),
-        "Requests that the server refused for what was wrong with their bytes.",
-    ),
-    counter(
-        "ostler_forwarded_ignored_total",
-        Unit::None,
-        slot("unbelieved", |slot| slot.unbelieved.load(Relaxed)),
-        "Requests whose forwarding fields were ignored, because their peer is not trusted.",
-    ),
-    counter(
-        "ostler_request_waits_total",
-        Unit::None,
-        slot("waits", |slot| slot.waits.load(Relaxed)),
-        "Requests that waited for a Python thread.",
-    ),
-    counter(
-        "ostler_request_wait_seconds_total",
-        Unit::Seconds,
-        slot("waited", |slot| slot.waited.load(Relaxed)),
-        "How long requests waited for a Python thread, taken together.",
-    ),
-    Metric {
-        name: "ostler_request_queue_seconds",
-        help: "How long requests waited for their calls, from their arrival on.",
-        kind: MetricKind::Histogram,
-        unit: Unit::Seconds,
-        place: MetricSource::Times { field: "queue", read: |meters| &meters.queue },
-    },
-    Metric {
-        name: "ostler_request_duration_seconds",
-        help: "How long requests were in the application.",
-        kind: MetricKind::Histogram,
-        unit: Unit::Seconds,
-        place: MetricSource::Times { field: "duration", read: |meters| &meters.duration },
-    },
-    gauge(
-        "ostler_requests_queued",
-        Unit::None,
-        slot("queued", |slot| slot.queued.load(Relaxed).into()),
-        "Requests that wait for a Python thread now.",
-    ),
-    counter(
-        "ostler_response_body_bytes_total",
-        Unit::Bytes,
-        slot("sent", |slot| slot.sent.load(Relaxed)),
-        "Bytes of the bodies of responses.",
-    ),
-    gauge(
-        "ostler_connections",
-        Unit::None,
-        slot("connections", |slot| slot.connections.load(Relaxed).into()),
-        "Connections that are open.",
-    ),
-    counter(
-        "ostler_connections_given_total",
-        Unit::None,
-        slot("given", |slot| slot.given.load(Relaxed)),
-        "Connections that a worker gave away to others.",
-    ),
-    counter(
-        "ostler_connections_taken_total",
-        Unit::None,
-        slot("taken", |slot| slot.taken.load(Relaxed)),
-        "Connections that a worker took over from others.",
-    ),
-    counter(
-        "ostler_exchange_sends_total",
-        Unit::None,
-        slot("sends", |slot| slot.sends.load(Relaxed)),
-        "How often a worker tried to give connections away.",
-    ),
-    counter(
-        "ostler_log_records_total",
-        Unit::None,
-        MetricSource::Logged,
-        "Records of the error log by the workers and the master, by kind.",
-    ),
-    gauge(
-        "ostler_generation",
-        Unit::None,
-        master("", Fact::Generation),
-        "The number of the generation that serves; 0 before the first.",
-    ),
-    gauge("ostler_workers", Unit::None, master("state", Fact::Workers), "Workers of all generations, by what they do."),
-    gauge(
-        "ostler_workers_wanted",
-        Unit::None,
-        master("", Fact::WorkersWanted),
-        "How many workers the generation that serves should have.",
-    ),
-    counter(
-        "ostler_worker_restarts_total",
-        Unit::None,
-        master("cause", Fact::Restarts),
-        "Workers that were replaced, by cause.",
-    ),
-    gauge(
-        "ostler_requests_in_flight",
-        Unit::None,
-        master("", Fact::InFlight),
-        "Requests that are in the application now.",
-    ),
-    counter(
-        "ostler_reloads_total",
-        Unit::None,
-        master("outcome", Fact::Reloads),
-        "Generations after the first that came to serve or were discarded: reloads, roll-backs, upgrades and recoveries.",
-    ),
-    gauge(
-        "ostler_worker_memory_bytes",
-        Unit::Bytes,
-        master("slot", Fact::Memory),
-        "Memory of the workers that serve, by slot: their own, and their part of what is shared; some seconds old.",
-    ),
-    gauge(
-        "ostler_template_memory_bytes",
-        Unit::Bytes,
-        master("", Fact::TemplateMemory),
-        "The same of the template of the generation that serves.",
-    ),
-    gauge(
-        "ostler_master_longest_turn_seconds",
-        Unit::Seconds,
-        master("", Fact::LongestTurn),
-        "The longest time for which the master heard nobody.",
-    ),
-    gauge(
-        "ostler_listen_queue",
-        Unit::None,
-        master("address", Fact::ListenQueue),
-        "Connections that wait to be accepted, by address.",
-    ),
-    gauge(
-        "ostler_listen_queue_limit",
-        Unit::None,
-        master("address", Fact::ListenQueueLimit),
-        "How many connections may wait to be accepted, by address.",
-    ),
-];
-
-const fn counter(name: &'static str, unit: Unit, place: MetricSource, help: &'static str) -> Metric {
-    Metric { name, help, kind: MetricKind::Counter, unit, place }
-}
-
-const fn gauge(name: &'static str, unit: Unit, place: MetricSource, help: &'static str) -> Metric {
-    Metric { name, help, kind: MetricKind::Gauge, unit, place }
-}
-
-const fn slot(field: &'static str, read: fn(&Slot) -> u64) -> MetricSource {
-    MetricSource::Slot { field, read }
-}
-
-const fn master(label: &'static str, fact: Fact) -> MetricSource {
-    MetricSource::Master { label, fact }
-}
-
-const REQUESTS: fn(&Slot) -> u64 = |slot| slot.requests.load(Relaxed);
-
-/// What lives in slots: the kind, the field, and how to read it.
-pub fn in_slots() -> impl Iterator<Item = (MetricKind, &'static str, fn(&Slot) -> u64)> {
-    METRICS.iter().filter_map(|metric| match metric.place {
-        MetricSource::Slot { field, read } => Some((metric.kind, field, read)),
-        MetricSource::Requests => Some((metric.kind, "requests", REQUESTS)),
-        MetricSource::Times { .. } | MetricSource::Logged | MetricSource::Master { .. } => None,
+/// The numbers of one worker: the kind, the field, and the value.
+pub fn of_worker<'a>(
+    slot: &'a Slot,
+    meters: Option<&'a Meters>,
+) -> impl Iterator<Item = (MetricKind, &'static str, u64)> + use<'a> {
+    METRICS.iter().filter_map(move |metric| match metric.place {
+        MetricSource::Slot { field, read } => Some((metric.kind, field, read(slot))),
+        MetricSource::Meter { field, read } => meters.map(|meters| (metric.kind, field, read(meters).load(Relaxed))),
+        MetricSource::Labelled { field, slot: read, .. } => read.map(|read| (metric.kind, field, read(slot))),
+        MetricSource::Times { .. } | MetricSource::BySlot { .. } | MetricSource::Master { .. } => None,
     })
 }
 
-/// All that a worker has counted, by the names under which the totals keep it: `requests`, `duration.250`, `status.404`, `logged.error`.
+/// All that a worker has counted, by the names under which the totals keep it: `waits`, `duration.250`, `requests.2xx.GET`, `status.404`.
 pub fn counted<'a>(
     slot: &'a Slot,
     meters: Option<&'a Meters>,
 ) -> impl Iterator<Item = (Cow<'static, str>, u64)> + use<'a> {
-    let of_slot = in_slots().filter(|(kind, ..)| *kind == MetricKind::Counter);
-    let of_slot = of_slot.map(|(_, field, read)| (field.into(), read(slot)));
-    of_slot.chain(meters.into_iter().flat_map(measured))
+    let own = of_worker(slot, meters).filter(|(kind, ..)| *kind == MetricKind::Counter);
+    let own = own.map(|(_, field, count)| (field.into(), count));
+    own.chain(meters.into_iter().flat_map(measured))
 }
 
 fn measured(meters: &Meters) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
-    let times = METRICS.iter().filter_map(|metric| match metric.place {
-        MetricSource::Times { field, read } => Some((field, read)),
-        MetricSource::Slot { .. } | MetricSource::Requests | MetricSource::Logged | MetricSource::Master { .. } => None,
+    let parts = METRICS.iter().flat_map(move |metric| match metric.place {
+        MetricSource::Times { field, read } => {
+            let counts = read(meters).counts().filter(|(_, count)| *count > 0);
+            counts.map(|(name, count)| (part(field, &[name]).into(), count)).collect()
+        }
+        MetricSource::Labelled { field, labels, read, .. } => {
+            let counts = read(meters).iter().map(|counter| counter.load(Relaxed)).enumerate();
+            let counts = counts.filter(|(_, count)| *count > 0);
+            counts.map(|(place, count)| (part(field, &values(labels, place)).into(), count)).collect()
+        }
+        _ => Vec::new(),
     });
-    let times = times.flat_map(|(field, read)| read(meters).counts().map(move |(name, count)| (field, name, count)));
-    let times = times.filter(|(.., count)| *count > 0);
-    let logged = LOGGED.iter().zip(&meters.logged).map(|(kind, counter)| (logged(kind), counter.load(Relaxed)));
-    let statuses = meters.statuses().map(|(status, count)| (format!("{STATUS}{status}").into(), count));
-    times.map(|(field, name, count)| (bucket(field, name).into(), count)).chain(logged).chain(statuses)
+    parts.chain(meters.statuses().map(|(status, count)| (format!("{STATUS}{status}").into(), count)))
 }
 
 /// Stands before each status in the names of the totals.
 pub const STATUS: &str = "status.";
 
-/// What the totals call the records of a kind.
-pub fn logged(kind: &str) -> Cow<'static, str> {
-    format!("logged.{kind}").into()
+/// What the totals call one number of several: `requests.2xx.GET`.
+pub fn part(field: &str, values: &[&str]) -> String {
+    format!("{field}.{}", values.join("."))
 }
 
-/// What the totals call a number of a histogram.
-pub fn bucket(field: &str, name: &str) -> String {
-    format!("{field}.{name}")
+/// The values of the labels at a place of [`MetricSource::Labelled`].
+pub fn values(labels: Labels, place: usize) -> Vec<&'static str> {
+    let mut rest = place;
+    let value = |(_, all): &(&str, &'static [&'static str])| {
+        let value = all[rest % all.len()];
+        rest /= all.len();
+        value
+    };
+    let mut values: Vec<_> = labels.iter().rev().map(value).collect();
+    values.reverse();
+    values
+}
+
+/// How many combinations of values there are.
+pub fn places(labels: Labels) -> usize {
+    labels.iter().map(|(_, all)| all.len()).product()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::atomic::AtomicU64};
+    use std::collections::BTreeSet;
 
     use super::*;
+    use crate::scoreboard::Scoreboard;
 
     #[test]
     fn every_field_of_a_slot_is_told_once() {
@@ -376,9 +256,28 @@ mod tests {
             counter.store(number, Relaxed);
             expected.insert((name, number));
         }
-        let told: Vec<_> = in_slots().map(|(_, field, read)| (field, read(&slot))).collect();
+        let told: Vec<_> = of_worker(&slot, None).map(|(_, field, count)| (field, count)).collect();
         assert_eq!(told.len(), expected.len());
         assert_eq!(BTreeSet::from_iter(told), expected);
+    }
+
+    #[test]
+    fn every_counter_of_the_meters_has_a_name_of_its_own() {
+        let board = Scoreboard::new(1, 1).unwrap();
+        let (slot, meters) = (board.slot(0), board.meters(0).unwrap());
+        let mut names = BTreeSet::new();
+        for metric in METRICS {
+            if let MetricSource::Labelled { labels, read, .. } = metric.place {
+                let counters = read(meters);
+                assert!(counters.is_empty() || counters.len() == places(labels), "{}", metric.name);
+                counters.iter().for_each(|counter| counter.store(1, Relaxed));
+            }
+        }
+        for (name, _) in counted(slot, Some(meters)) {
+            assert!(names.insert(name.clone()), "{name}");
+        }
+        assert!(names.contains("requests.2xx.GET") && names.contains("requests.none.other"), "{names:?}");
+        assert!(names.contains("logged.error") && names.contains("given.drain"), "{names:?}");
     }
 
     #[test]
@@ -402,7 +301,12 @@ mod tests {
     #[test]
     fn labels_follow_the_rules_of_prometheus() {
         for metric in METRICS {
-            if let MetricSource::Master { label, .. } = metric.place {
+            let names = match metric.place {
+                MetricSource::Master { label, .. } => vec![label],
+                MetricSource::Labelled { labels, .. } => labels.iter().map(|(name, _)| *name).collect(),
+                _ => Vec::new(),
+            };
+            for label in names {
                 assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{}: {label}", metric.name);
             }
         }

@@ -35,7 +35,7 @@ use self::{
     syslog::{Outcome, Sender},
 };
 use crate::{
-    meters::LOGGED,
+    meters::{LOGGED, Meters},
     settings::{LogForm, Logging},
     sink::{self, FileKind},
 };
@@ -56,10 +56,12 @@ static PLACE: AtomicI32 = AtomicI32::new(2);
 static LOST: AtomicU32 = AtomicU32::new(0);
 /// Where others can read it.
 static COUNTER: OnceLock<&'static AtomicU32> = OnceLock::new();
-/// How many records of each kind of [`LOGGED`] this process has written, unless [`RECORDS_IN`] has those numbers.
+/// How many records of each kind of [`LOGGED`] this process has written, and how many lines it has lost in all, unless [`METERS`] has
+/// those numbers.
 static RECORDS: [AtomicU64; LOGGED.len()] = [const { AtomicU64::new(0) }; LOGGED.len()];
+static ALL_LOST: AtomicU64 = AtomicU64::new(0);
 /// Where others can read them.
-static RECORDS_IN: OnceLock<&'static [AtomicU64; LOGGED.len()]> = OnceLock::new();
+static METERS: OnceLock<&'static Meters> = OnceLock::new();
 /// The phrase of an exception that has left the application.
 const RAISED: &str = "application raised";
 /// Whether this process's last line was written only in part.
@@ -168,17 +170,23 @@ pub fn lost() -> u32 {
 }
 
 /// Counts there from now on, so that the numbers outlive this process: lines that are lost, and records as [`LOGGED`] names them.
-pub fn count_in(counter: &'static AtomicU32, logged: Option<&'static [AtomicU64; LOGGED.len()]>) {
+pub fn count_in(counter: &'static AtomicU32, meters: Option<&'static Meters>) {
     counter.fetch_add(LOST.swap(0, Relaxed), Relaxed);
     let _ = COUNTER.set(counter);
-    if let Some(logged) = logged {
-        let _ = RECORDS_IN.set(logged);
+    if let Some(meters) = meters {
+        let _ = METERS.set(meters);
     }
 }
 
-/// How many bad records this process has written since it was last asked, unless they are counted elsewhere.
-pub fn take_logged() -> [u64; LOGGED.len()] {
-    RECORDS.each_ref().map(|counter| counter.swap(0, Relaxed))
+/// How many bad records this process has written since it was last asked, and how many lines it has lost, unless they are counted elsewhere.
+pub fn take_counts() -> ([u64; LOGGED.len()], u64) {
+    (RECORDS.each_ref().map(|counter| counter.swap(0, Relaxed)), ALL_LOST.swap(0, Relaxed))
+}
+
+/// These lines could not be written.
+fn lose(lines: u32) {
+    untold().fetch_add(lines, Relaxed);
+    METERS.get().map_or(&ALL_LOST, |meters| &meters.lines_lost[0]).fetch_add(lines.into(), Relaxed);
 }
 
 /// gunicorn counts an exception of the application by that name only.
@@ -190,7 +198,7 @@ fn count_record(level: Level, phrase: &str) {
         Level::Warning => 2,
         Level::Info | Level::Debug | Level::Trace => return,
     };
-    RECORDS_IN.get().copied().unwrap_or(&RECORDS)[place].fetch_add(1, Relaxed);
+    METERS.get().map_or(&RECORDS, |meters| &meters.logged)[place].fetch_add(1, Relaxed);
 }
 
 /// Takes over what a process that is gone has not told.
@@ -217,13 +225,13 @@ pub fn write_text(text: &[u8], request_id: Option<&str>) {
     if Form::of(place()) == Form::Json {
         let line = json::text(&String::from_utf8_lossy(text), request_id, std::process::id(), &now());
         if !write(line.as_bytes()) {
-            untold().fetch_add(1, Relaxed);
+            lose(1);
         }
         return;
     }
     let sent = send_entry(place(), Level::Info, &String::from_utf8_lossy(text), request_id);
     if !sent.unwrap_or_else(|| write(text)) {
-        untold().fetch_add(lines as u32, Relaxed);
+        lose(lines as u32);
     }
 }
 
@@ -370,7 +378,7 @@ impl Drain for Records {
             untold().fetch_add(lost, Relaxed);
         }
         if !(is_count || counted && self.deliver(&entry)) {
-            untold().fetch_add(1, Relaxed);
+            lose(1);
         }
         Ok(())
     }

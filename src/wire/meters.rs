@@ -17,6 +17,17 @@ pub const BOUNDS: [u64; 18] = [
 
 /// What is counted of the log.
 pub const LOGGED: [&str; 4] = ["critical", "error", "warning", "exception"];
+/// The methods by which requests are counted: a client can make up any number of others.
+pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+/// The classes of status by which requests are counted; `none` where nothing was sent.
+pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+/// The statuses with which the server itself answers.
+pub const OWN: [&str; 13] =
+    ["400", "403", "404", "408", "413", "414", "417", "431", "500", "501", "503", "505", "other"];
+/// Why a connection moves: its request would have waited here, or its worker ends.
+pub const REASONS: [&str; 2] = ["busy", "drain"];
+/// The logs whose lines may be lost.
+pub const LOGS: [&str; 2] = ["error", "access"];
 
 /// The statuses that are counted: from 100 on. The last has the requests to which no status was sent.
 const STATUSES: u16 = 501;
@@ -33,8 +44,26 @@ pub struct Meters {
     pub queue: Histogram,
     /// Records of the log, as [`LOGGED`] names them.
     pub logged: [AtomicU64; LOGGED.len()],
-    /// Requests by status.
+    /// Requests for which the application was called, by status.
     statuses: [AtomicU64; STATUSES as usize],
+    /// Requests that are over, by [`CLASSES`], and within a class by [`METHODS`].
+    pub requests: [AtomicU64; CLASSES.len() * METHODS.len()],
+    /// Of these, answered by the server itself: by [`OWN`].
+    pub own: [AtomicU64; OWN.len()],
+    /// Connections that were given to other workers, by [`REASONS`].
+    pub given: [AtomicU64; REASONS.len()],
+    /// Lines that could not be written, by [`LOGS`].
+    pub lines_lost: [AtomicU64; LOGS.len()],
+    /// Connections that were accepted.
+    pub accepted: AtomicU64,
+    /// Bytes that were read from clients.
+    pub received: AtomicU64,
+    /// Bytes of responses that the kernel has taken.
+    pub sent: AtomicU64,
+    /// Connections that wait for a request.
+    pub idle: AtomicU64,
+    /// Bytes in spool files.
+    pub spooled: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Meters>() <= ROOM && ROOM.is_multiple_of(align_of::<Meters>()));
@@ -50,11 +79,24 @@ pub struct Histogram {
 
 impl Meters {
     /// Counts a request for which the application was called; times are microseconds.
-    pub fn count(&self, status: u16, queue: u64, duration: u64) {
+    pub fn count(&self, status: u16, method: &[u8], queue: u64, duration: u64) {
         self.queue.count(queue);
         self.duration.count(duration);
-        let place = if (100..UNSENT).contains(&status) { status } else { UNSENT } - 100;
-        grow(&self.statuses[usize::from(place)], 1);
+        grow(&self.statuses[self.count_class(status, method)], 1);
+    }
+
+    /// Counts a request that the server itself has answered.
+    pub fn count_own(&self, status: u16, method: &[u8]) {
+        self.count_class(status, method);
+        let place = OWN.iter().position(|own| own.parse() == Ok(status)).unwrap_or(OWN.len() - 1);
+        grow(&self.own[place], 1);
+    }
+
+    /// The place of the status among all of them.
+    fn count_class(&self, status: u16, method: &[u8]) -> usize {
+        let place = usize::from(if (100..UNSENT).contains(&status) { status } else { UNSENT } - 100);
+        grow(&self.requests[place / 100 * METHODS.len() + place_of(method)], 1);
+        place
     }
 
     /// The statuses with which requests were answered, and how many were.
@@ -65,8 +107,24 @@ impl Meters {
 
     /// Makes them look as if they had never been used. What is zero is not written, so that it costs no memory.
     pub fn clear(&self) {
-        let histograms = [&self.duration, &self.queue].into_iter().flat_map(Histogram::counters);
-        for counter in histograms.chain(&self.logged).chain(&self.statuses) {
+        let Meters {
+            duration,
+            queue,
+            logged,
+            statuses,
+            requests,
+            own,
+            given,
+            lines_lost,
+            accepted,
+            received,
+            sent,
+            idle,
+            spooled,
+        } = self;
+        let histograms = [duration, queue].into_iter().flat_map(Histogram::counters);
+        let labelled = logged.iter().chain(statuses).chain(requests).chain(own).chain(given).chain(lines_lost);
+        for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled]) {
             if counter.load(Relaxed) > 0 {
                 counter.store(0, Relaxed);
             }
@@ -92,8 +150,22 @@ impl Histogram {
     }
 }
 
+/// The place of a method in [`METHODS`]. Methods are case-sensitive (RFC 9110 §9.1).
+fn place_of(method: &[u8]) -> usize {
+    match method {
+        b"GET" => 0,
+        b"HEAD" => 1,
+        b"POST" => 2,
+        b"PUT" => 3,
+        b"PATCH" => 4,
+        b"DELETE" => 5,
+        b"OPTIONS" => 6,
+        _ => METHODS.len() - 1,
+    }
+}
+
 /// Only one thread writes: no locked instruction is needed.
-fn grow(counter: &AtomicU64, by: u64) {
+pub fn grow(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
@@ -146,18 +218,7 @@ impl Times {
 mod tests {
     use super::*;
 
-    fn meters() -> Box<Meters> {
-        Box::new(Meters {
-            duration: histogram(),
-            queue: histogram(),
-            logged: Default::default(),
-            statuses: std::array::from_fn(|_| AtomicU64::new(0)),
-        })
-    }
-
-    fn histogram() -> Histogram {
-        Histogram { buckets: Default::default(), sum: AtomicU64::new(0) }
-    }
+    use crate::scoreboard::Scoreboard;
 
     #[test]
     fn each_bucket_has_its_bound_in_its_name() {
@@ -169,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_request_is_counted_by_its_status_and_its_times() {
-        let meters = meters();
+        let board = Scoreboard::new(1, 1).unwrap();
+        let meters = board.meters(0).unwrap();
         for (status, queue, duration) in [(200, 0, 100), (200, 1, 101), (404, 99, 70_000_000), (0, 0, 0), (600, 0, 0)] {
-            meters.count(status, queue, duration);
+            meters.count(status, b"GET", queue, duration);
         }
         assert_eq!(meters.statuses().collect::<Vec<_>>(), [(200, 2), (404, 1), (UNSENT, 2)]);
         let times = Times::read(|name| meters.duration.counts().find(|(of, _)| *of == name).unwrap().1);
@@ -180,6 +242,25 @@ mod tests {
         meters.clear();
         assert_eq!(meters.statuses().count(), 0);
         assert!(meters.duration.counts().chain(meters.queue.counts()).all(|(_, count)| count == 0));
+    }
+
+    #[test]
+    fn a_request_is_counted_by_its_class_and_its_method() {
+        let board = Scoreboard::new(1, 1).unwrap();
+        let meters = board.meters(0).unwrap();
+        for method in METHODS {
+            meters.count(599, method.as_bytes(), 0, 0);
+        }
+        meters.count(100, b"get", 0, 0);
+        meters.count(0, b"GET", 0, 0);
+        meters.count_own(503, b"POST");
+        meters.count_own(418, b"");
+        let requests = meters.requests.each_ref().map(|counter| counter.load(Relaxed));
+        let of = |class: usize| &requests[class * METHODS.len()..][..METHODS.len()];
+        assert_eq!([of(0), of(3), of(4), of(5)].map(|class| class[7]), [1, 1, 1, 0]);
+        assert_eq!((of(4), of(5)[0]), (&[1, 1, 2, 1, 1, 1, 1, 1][..], 1));
+        assert_eq!(meters.own.each_ref().map(|counter| counter.load(Relaxed))[10..], [1, 0, 1]);
+        assert_eq!(meters.statuses().map(|(_, count)| count).sum::<u64>(), 10);
     }
 
     #[test]

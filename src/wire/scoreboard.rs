@@ -9,6 +9,7 @@
 //! read beyond a shortened file is a SIGBUS.
 
 mod activity;
+mod own;
 
 use std::{
     io,
@@ -28,6 +29,7 @@ use nix::{
 };
 
 pub use activity::{Activity, REQUEST_ID, REQUEST_LINE, Underway};
+pub use own::Own;
 
 use crate::meters::{self, Meters};
 
@@ -347,7 +349,7 @@ mod tests {
     #[test]
     fn what_an_earlier_release_has_made_holds_no_meters() {
         let board = Scoreboard::new(3, 2).unwrap();
-        board.meters(2).unwrap().count(200, 1, 1);
+        board.meters(2).unwrap().count(200, b"GET", 1, 1);
         board.clear(2);
         assert_eq!(board.meters(2).unwrap().statuses().count(), 0);
         let earlier = memfd_create("earlier", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();

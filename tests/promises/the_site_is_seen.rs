@@ -16,10 +16,12 @@ const USAGE: i32 = 2;
 const BIND: i32 = 12;
 
 const APP: &str = "
-import threading
+import threading, time
 def application(environ, start_response):
     if environ['PATH_INFO'] == '/stuck':
         threading.Event().wait()
+    while environ['PATH_INFO'] == '/work' and time.process_time() < 0.3:
+        pass
     start_response('404 Not Found' if environ['PATH_INFO'] == '/none' else '200 OK', [('Content-Length', '3')])
     return [b'abc']
 ";
@@ -83,8 +85,8 @@ fn metrics_tell_what_has_happened_and_never_go_back() {
     };
     visit(9);
     let counted = |page: &str, good: f64, bad: f64| {
-        sample(page, "ostler_requests_total{code=\"2xx\"}") == Some(good)
-            && sample(page, "ostler_requests_total{code=\"4xx\"}") == Some(bad)
+        sample(page, "ostler_requests_total{code=\"2xx\",method=\"GET\"}") == Some(good)
+            && sample(page, "ostler_requests_total{code=\"4xx\",method=\"GET\"}") == Some(bad)
             && sample(page, "ostler_request_duration_seconds_count") == Some(good + bad)
             && sample(page, "ostler_request_queue_seconds_bucket{le=\"+Inf\"}") == Some(good + bad)
     };
@@ -110,11 +112,68 @@ fn metrics_tell_what_has_happened_and_never_go_back() {
 }
 
 #[test]
+fn requests_bytes_and_connections_are_counted_exactly() {
+    let (site, address) = seen(Rig::with_source(APP).installed());
+    let mut clients = [site.connect(), site.connect()];
+    let (get, post) =
+        ("GET /work HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    let odd = "BREW / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for request in [get, post, post, odd] {
+        clients[0].send(request);
+        assert_eq!(clients[0].answer().status, 200);
+    }
+    clients[1].send(get);
+    assert_eq!(clients[1].answer().status, 200);
+    let broken = "GET\r\n\r\n";
+    assert_eq!(site.connect().send(broken).answer().status, 400);
+    let expected = [
+        ("requests_total{code=\"2xx\",method=\"GET\"}", 2.0),
+        ("requests_total{code=\"2xx\",method=\"POST\"}", 2.0),
+        ("requests_total{code=\"2xx\",method=\"other\"}", 1.0),
+        ("requests_total{code=\"4xx\",method=\"other\"}", 1.0),
+        ("requests_total{code=\"5xx\",method=\"GET\"}", 0.0),
+        ("server_answers_total{code=\"400\"}", 1.0),
+        ("server_answers_total{code=\"503\"}", 0.0),
+        ("received_bytes_total", (2 * get.len() + 2 * post.len() + odd.len() + broken.len()) as f64),
+        ("connections_accepted_total", 3.0),
+        ("connections", 2.0),
+        ("connections_idle", 2.0),
+        ("spool_bytes", 0.0),
+        ("log_lines_lost_total{log=\"access\"}", 0.0),
+        ("upgrades_total{outcome=\"success\"}", 0.0),
+        ("rollbacks_total", 0.0),
+    ];
+    let value = |page: &str, name: &str| sample(page, &format!("ostler_{name}"));
+    let page = until(&address, |page| expected.iter().all(|(name, number)| value(page, name) == Some(*number)));
+    assert!(value(&page, "sent_bytes_total") > value(&page, "response_body_bytes_total"), "{page}");
+    let cpu = |page: &str| value(page, "worker_cpu_seconds_total{slot=\"0\"}");
+    let page = until(&address, |page| cpu(page) > Some(0.2));
+    let private = value(&page, "worker_private_memory_bytes{slot=\"0\"}");
+    assert!(private > Some(1e5) && private <= value(&page, "worker_memory_bytes{slot=\"0\"}"), "{page}");
+
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.drained(1);
+    let page = until(&address, |page| value(page, "connections_given_total{reason=\"drain\"}") == Some(2.0));
+    assert!(value(&page, "last_reload_timestamp_seconds{outcome=\"success\"}") > Some(1.7e9), "{page}");
+    let later = until(&address, |page| value(page, "connections_idle") == Some(2.0));
+    assert!(cpu(&later) >= cpu(&page), "it never goes back");
+    site.signal(Signal::SIGUSR2);
+    site.log("upgraded");
+    site.log("generation serving generation=3");
+    let last = until(&address, |page| value(page, "upgrades_total{outcome=\"success\"}") == Some(1.0));
+    assert!(cpu(&last) >= cpu(&later), "it never goes back");
+    let received = value(&last, "received_bytes_total");
+    assert_eq!(received, Some(expected[7].1), "{last}");
+    assert_eq!(site.control(&["rollback"]).code, 0);
+    until(&address, |page| value(page, "rollbacks_total") == Some(1.0));
+}
+
+#[test]
 fn the_page_is_valid_for_promtool_and_prometheus_client() {
     let (site, address) = seen(Rig::with_source(APP));
     assert_eq!(site.get("/").status, 200);
     assert_eq!(site.control(&["recycle"]).code, 0);
-    let page = until(&address, |page| sample(page, "ostler_requests_total{code=\"2xx\"}") == Some(1.0));
+    let page = until(&address, |page| sample(page, "ostler_requests_total{code=\"2xx\",method=\"GET\"}") == Some(1.0));
     let open = say(&address, "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n");
     assert!(
         open.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),

@@ -46,7 +46,7 @@ fn are_counted(site: &Site, visits: u64) {
         let number = |name: &str| metrics[name].as_u64().unwrap_or_else(|| panic!("no {name} in {metrics}"));
         let told =
             [requests(&metrics), number("ostler_response_body_bytes_total"), number("ostler_requests_refused_total")];
-        let expected = [5 * visits, 30 * visits, visits];
+        let expected = [6 * visits, 30 * visits, visits];
         if told == expected {
             return;
         }

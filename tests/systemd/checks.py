@@ -462,7 +462,7 @@ def a_journal_that_stands_still_holds_up_nobody(machine):
     send(machine, "STOP", journald)
     try:
         with machine.load(TCP) as load:
-            wait_for("answers", lambda: int(json.loads(machine.run("ostler", "status", "--json", check=False).stdout)["metrics"]['ostler_requests_total{code="2xx"}']) > 3000)
+            wait_for("answers", lambda: int(json.loads(machine.run("ostler", "status", "--json", check=False).stdout)["metrics"]['ostler_requests_total{code="2xx",method="GET"}']) > 3000)
     finally:
         send(machine, "CONT", journald)
     assert not lost(load.outcome), load.outcome

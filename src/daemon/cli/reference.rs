@@ -82,9 +82,12 @@ pub fn metrics() -> String {
     let row = |metric: &Metric| {
         let label = match metric.place {
             MetricSource::Master { label, .. } if !label.is_empty() => format!("{{{label}=…}}"),
-            MetricSource::Logged => "{kind=…}".into(),
-            MetricSource::Requests => "{code=…}".into(),
-            MetricSource::Times { .. } | MetricSource::Slot { .. } | MetricSource::Master { .. } => String::new(),
+            MetricSource::Labelled { labels, .. } if !labels.is_empty() => {
+                let labels: Vec<_> = labels.iter().map(|(name, _)| format!("{name}=…")).collect();
+                format!("{{{}}}", labels.join(","))
+            }
+            MetricSource::BySlot { .. } => "{slot=…}".into(),
+            _ => String::new(),
         };
         format!("| `{}{label}` | {} | {} |\n", metric.name, format!("{:?}", metric.kind).to_lowercase(), metric.help)
     };

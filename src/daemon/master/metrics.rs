@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ostler_wire::{
-    counters::{self, Fact, METRICS, Metric, MetricKind, MetricSource, STATUS, Unit},
-    meters::{BOUNDS, LOGGED, Times},
+    counters::{self, Fact, METRICS, Metric, MetricKind, MetricSource, Unit},
+    meters::{BOUNDS, Times},
 };
 use serde_json::Number;
 
@@ -20,8 +20,8 @@ pub type Series = BTreeMap<String, Number>;
 pub struct Sample {
     /// What follows the entry's name: `_bucket` of a histogram.
     pub suffix: &'static str,
-    /// The name of its label and the value, if it has one.
-    pub label: Option<(&'static str, String)>,
+    /// The names of its labels and their values.
+    pub labels: Vec<(&'static str, String)>,
     pub number: Number,
 }
 
@@ -35,40 +35,37 @@ pub fn series(status: &Status, totals: &Totals) -> Series {
 
 /// The numbers of one entry.
 pub fn samples(metric: &Metric, status: &Status, totals: &Totals) -> Vec<Sample> {
-    let one = |number| vec![Sample::new(None, in_unit(metric.unit, number))];
+    let one = |number| vec![Sample::new([], in_unit(metric.unit, number))];
     match (metric.place, metric.kind) {
         (MetricSource::Times { field, .. }, _) => of_histogram(&totals.times(field)),
-        (MetricSource::Requests, _) => by_class(totals),
-        (MetricSource::Logged, _) => {
-            let sample = |kind: &&str| {
-                let label = ("kind", (*kind).to_owned());
-                Sample::new(Some(label), totals.of(&counters::logged(kind)).into())
+        // Also those of which there were none, so that their rates are known.
+        (MetricSource::Labelled { field, labels, .. }, _) => {
+            let sample = |place| {
+                let values = counters::values(labels, place);
+                let number = totals.of(&counters::part(field, &values));
+                let names = labels.iter().map(|(name, _)| *name);
+                Sample::new(names.zip(values.into_iter().map(String::from)), number.into())
             };
-            LOGGED.iter().map(sample).collect()
+            (0..counters::places(labels)).map(sample).collect()
         }
-        (MetricSource::Slot { field, .. }, MetricKind::Gauge) => {
+        (MetricSource::BySlot { field }, _) => {
+            let known = totals
+                .all()
+                .iter()
+                .filter_map(|(name, number)| Some((name.strip_prefix(field)?.strip_prefix('.')?.to_owned(), *number)));
+            known.map(|(slot, number)| Sample::new([("slot", slot)], in_unit(metric.unit, number))).collect()
+        }
+        (MetricSource::Slot { field, .. } | MetricSource::Meter { field, .. }, MetricKind::Gauge) => {
             let workers = status.generations.iter().flat_map(|generation| &generation.workers);
             one(workers.map(|worker| worker.count(field)).fold(0, u64::saturating_add))
         }
-        (MetricSource::Slot { field, .. }, _) => one(totals.of(field)),
+        (MetricSource::Slot { field, .. } | MetricSource::Meter { field, .. }, _) => one(totals.of(field)),
         (MetricSource::Master { label, fact }, _) => {
             let label = |value| Some((label, value)).filter(|(label, _)| !label.is_empty());
             let known = known(fact, status).into_iter();
             known.map(|(value, number)| Sample::new(label(value), in_unit(metric.unit, number))).collect()
         }
     }
-}
-
-/// Also those of which there were none, so that their rates are known.
-fn by_class(totals: &Totals) -> Vec<Sample> {
-    let mut classes = [("1xx", 0), ("2xx", 0), ("3xx", 0), ("4xx", 0), ("5xx", 0), ("none", 0u64)];
-    for (field, count) in totals.all() {
-        let status: Option<usize> = field.strip_prefix(STATUS).and_then(|status| status.parse().ok());
-        if let Some(class) = status.and_then(|status| classes.get_mut((status / 100).checked_sub(1)?)) {
-            class.1 = class.1.saturating_add(*count);
-        }
-    }
-    classes.map(|(class, count)| Sample::new(Some(("code", class.to_owned())), count.into())).into()
 }
 
 /// Each bucket has all that is not longer than its bound.
@@ -78,10 +75,9 @@ fn of_histogram(times: &Times) -> Vec<Sample> {
         *sum = sum.saturating_add(*count);
         Some(*sum)
     });
-    let bucket =
-        |(bound, sum): (String, u64)| Sample { suffix: "_bucket", ..Sample::new(Some(("le", bound)), sum.into()) };
-    let sum = Sample { suffix: "_sum", ..Sample::new(None, in_unit(Unit::Seconds, times.sum)) };
-    let count = Sample { suffix: "_count", ..Sample::new(None, times.count().into()) };
+    let bucket = |(bound, sum): (String, u64)| Sample { suffix: "_bucket", ..Sample::new([("le", bound)], sum.into()) };
+    let sum = Sample { suffix: "_sum", ..Sample::new([], in_unit(Unit::Seconds, times.sum)) };
+    let count = Sample { suffix: "_count", ..Sample::new([], times.count().into()) };
     bounds.zip(sums).map(bucket).chain([sum, count]).collect()
 }
 
@@ -111,6 +107,11 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
             let workers = serving.iter().flat_map(|generation| &generation.workers);
             workers.filter_map(|worker| Some((worker.slot.to_string(), worker.memory?.proportional))).collect()
         }
+        Fact::PrivateMemory => {
+            let workers = serving.iter().flat_map(|generation| &generation.workers);
+            workers.filter_map(|worker| Some((worker.slot.to_string(), worker.memory?.private))).collect()
+        }
+        Fact::LastReload => status.last_reloads.iter().map(|(outcome, when)| (outcome.clone(), *when)).collect(),
         Fact::TemplateMemory => {
             let memory = serving.and_then(|generation| generation.memory);
             memory.map(|memory| (String::new(), memory.proportional)).into_iter().collect()
@@ -125,19 +126,20 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
 }
 
 impl Sample {
-    fn new(label: Option<(&'static str, String)>, number: Number) -> Sample {
-        Sample { suffix: "", label, number }
+    fn new(labels: impl IntoIterator<Item = (&'static str, String)>, number: Number) -> Sample {
+        Sample { suffix: "", labels: labels.into_iter().collect(), number }
     }
 
     /// As Prometheus writes it.
     pub fn name(&self, metric: &Metric) -> String {
         let (name, suffix) = (metric.name, self.suffix);
-        match &self.label {
-            Some((key, value)) => {
-                let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
-                format!("{name}{suffix}{{{key}=\"{value}\"}}")
-            }
-            None => format!("{name}{suffix}"),
+        let label = |(key, value): &(&str, String)| {
+            let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+            format!("{key}=\"{value}\"")
+        };
+        match self.labels.iter().map(label).collect::<Vec<_>>() {
+            none if none.is_empty() => format!("{name}{suffix}"),
+            labels => format!("{name}{suffix}{{{}}}", labels.join(",")),
         }
     }
 }

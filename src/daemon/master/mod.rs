@@ -372,6 +372,7 @@ impl<'a> Master<'a> {
         }
         while let Some(pid) = process::next_ended() {
             self.hear_everybody();
+            self.note_cpu_time(pid);
             let Some(exit) = process::bury(pid) else { break };
             self.performer.children.remove(&pid);
             self.performer.tell_hooks(pid);
@@ -382,6 +383,17 @@ impl<'a> Master<'a> {
             }
         }
         self.performer.oom_kills.settle();
+    }
+
+    /// What a worker that has ended has used in all, while its process can still be looked at.
+    fn note_cpu_time(&mut self, pid: i32) {
+        for generation in self.state.generations() {
+            if let Some(worker) = generation.slots.iter().find(|worker| worker.pid == Some(pid))
+                && let Some(time) = sampling::cpu_time(pid)
+            {
+                self.performer.totals.spent(generation.number, worker.slot, time);
+            }
+        }
     }
 
     /// What the dead have said before they died comes first, however much it is: a line bounds it.

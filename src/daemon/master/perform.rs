@@ -89,6 +89,8 @@ pub struct Performer<'a> {
     pub restarts: BTreeMap<String, u64>,
     /// How many generations after the first came to serve, or did not.
     pub reloads: BTreeMap<String, u64>,
+    /// When the last of them did, in microseconds since 1970.
+    pub last_reloads: BTreeMap<String, u64>,
     /// What the workers have counted.
     pub totals: Totals,
     /// Who else is told what they have counted.
@@ -185,6 +187,7 @@ impl<'a> Performer<'a> {
             oom_kills: OomKills::watch(),
             restarts: BTreeMap::new(),
             reloads: BTreeMap::new(),
+            last_reloads: BTreeMap::new(),
             totals: Totals::default(),
             statsd: None,
             page: None,
@@ -422,9 +425,13 @@ impl<'a> Performer<'a> {
                 let board = &team.scoreboard;
                 let (record, meters) = (board.slot(worker.slot), board.meters(worker.slot));
                 self.totals.look(generation.number, worker.slot, record, meters);
+                if let Some(time) = worker.pid.and_then(|pid| self.sampling.cpu(pid)) {
+                    self.totals.spent(generation.number, worker.slot, time);
+                }
             }
         }
-        self.totals.add_logged(wire::log::take_logged());
+        let (logged, lost) = wire::log::take_counts();
+        self.totals.add_logged(logged, lost);
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {

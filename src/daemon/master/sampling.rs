@@ -1,4 +1,4 @@
-//! The memory of templates and workers, as `ostler status` shows it. Reading /proc/PID/smaps_rollup takes a while for a large process, and
+//! The memory and the CPU time of templates and workers, as `ostler status` shows it. Reading /proc/PID/smaps_rollup takes a while for a large process, and
 //! may wait for as long as that process wants (its memory map is locked): a child of the master reads, once in some seconds at most.
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
@@ -31,8 +31,8 @@ pub struct Memory {
 /// The figures, and who waits for better ones.
 #[derive(Debug, Default)]
 pub struct Sampling {
-    /// None of a process that cannot be looked at.
-    figures: BTreeMap<i32, Option<Memory>>,
+    /// Of each process its memory, none if it cannot be looked at, and its CPU time.
+    figures: BTreeMap<i32, (Option<Memory>, Option<u64>)>,
     taken: Option<Moment>,
     errand: Option<Errand>,
     /// Until when these wait.
@@ -59,7 +59,7 @@ impl Sampling {
         if !(old || new) || self.errand.is_some() {
             return Ok(false);
         }
-        let read = || pids.into_iter().map(|pid| (pid, Memory::of(pid))).collect::<BTreeMap<_, _>>();
+        let read = || pids.into_iter().map(|pid| (pid, (Memory::of(pid), cpu_time(pid)))).collect::<BTreeMap<_, _>>();
         self.errand = Some(Errand::begin(PATIENCE, read)?);
         Ok(true)
     }
@@ -91,13 +91,29 @@ impl Sampling {
 
     /// The memory of a process, if it is known.
     pub fn of(&self, pid: i32) -> Option<Memory> {
-        self.figures.get(&pid).copied().flatten()
+        self.figures.get(&pid).and_then(|(memory, _)| *memory)
+    }
+
+    /// How much CPU time a process had used, if it is known: see [`cpu_time`].
+    pub fn cpu(&self, pid: i32) -> Option<u64> {
+        self.figures.get(&pid).and_then(|(_, time)| *time)
     }
 
     /// When the figures were taken.
     pub fn taken(&self) -> Option<Moment> {
         self.taken
     }
+}
+
+/// In microseconds, in user and system mode, that of children it has waited for included. That of a process that has ended can be read
+/// until it is reaped, and never waits.
+pub fn cpu_time(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc_pid_stat(5): utime, stime, cutime and cstime are the fields 14 to 17. The second, a name, may hold anything.
+    let ticks = text.rsplit_once(") ")?.1.split(' ').skip(11).take(4).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().ok()?;
+    let each = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    Some(ticks * 1_000_000 / each as u64)
 }
 
 impl Memory {
@@ -138,7 +154,7 @@ mod tests {
     #[test]
     fn figures_that_are_fresh_are_shown_again() {
         let mut sampling =
-            Sampling { taken: Some(Moment(1000)), figures: BTreeMap::from([(1, None)]), ..Sampling::default() };
+            Sampling { taken: Some(Moment(1000)), figures: BTreeMap::from([(1, (None, None))]), ..Sampling::default() };
         sampling.ask(Asker(1), vec![1], Moment(5999)).unwrap();
         assert_eq!(sampling.due(Moment(5999)), [Asker(1)]);
         assert_eq!(sampling.due(Moment(5999)), []);

@@ -80,10 +80,10 @@ impl Statsd {
         let statuses = totals.all().keys().filter_map(|field| Some((field, field.strip_prefix(STATUS)?)));
         let statuses = statuses.filter(|(_, status)| *status != UNSENT.to_string());
         let statuses = statuses.map(|(field, status)| (grown(field), format!("request.status.{status}")));
-        let logged = LOGGED.map(|kind| (grown(&counters::logged(kind)), format!("log.{kind}")));
+        let logged = LOGGED.map(|kind| (grown(&counters::part("logged", &[kind])), format!("log.{kind}")));
         let counters = [(grown("requests"), "requests".to_owned())].into_iter().chain(statuses).chain(logged);
         lines.extend(counters.filter(|(count, _)| *count > 0).map(|(count, name)| self.line(&name, count, "|c")));
-        let durations = Times::read(|name| grown(&counters::bucket("duration", name)));
+        let durations = Times::read(|name| grown(&counters::part("duration", &[name])));
         lines.extend(sampled(&durations).map(|(milliseconds, stands_for)| {
             let kind = if stands_for == 1 { "|ms".to_owned() } else { format!("|ms|@{}", rate(stands_for)) };
             self.line("request.duration", format_args!("{milliseconds:.3}"), &kind)
@@ -145,12 +145,12 @@ mod tests {
     fn totals(requests: u64) -> Totals {
         let board = Scoreboard::new(1, 1).unwrap();
         for _ in 0..requests {
-            board.meters(0).unwrap().count(404, 0, 800);
+            board.meters(0).unwrap().count(404, b"GET", 0, 800);
         }
         board.slot(0).requests.store(requests, std::sync::atomic::Ordering::Relaxed);
         let mut totals = Totals::default();
         totals.look(Number(1), 0, board.slot(0), board.meters(0));
-        totals.add_logged([0, 0, 0, 5]);
+        totals.add_logged([0, 0, 0, 5], 0);
         totals
     }
 

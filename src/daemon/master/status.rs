@@ -51,6 +51,9 @@ pub struct Status {
     /// How many generations after the first came to serve (`success`), or were discarded (`failure`).
     #[serde(default)]
     pub reloads: BTreeMap<String, u64>,
+    /// When the last of them did, in microseconds since 1970.
+    #[serde(default)]
+    pub last_reloads: BTreeMap<String, u64>,
     /// How old the figures of memory are.
     #[serde(default)]
     pub memory_age: Option<f64>,
@@ -182,6 +185,7 @@ impl Status {
             recovers_in: state.recovers_in(now).map(|pause| pause.as_secs_f64()),
             restarts: performer.restarts.clone(),
             reloads: performer.reloads.clone(),
+            last_reloads: performer.last_reloads.clone(),
             memory_age: performer.sampling.taken().map(|taken| (now - taken).as_secs_f64()),
             longest_turn: performer.turns.longest(),
             metrics: Series::new(),
@@ -241,7 +245,7 @@ impl Status {
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
         }
-        let answered = self.metrics.iter().filter(|(name, _)| name.starts_with("ostler_requests_total{"));
+        let answered = self.metrics.iter().filter(|(name, _)| *name == "ostler_request_duration_seconds_count");
         let requests: u64 = answered.filter_map(|(_, number)| number.as_u64()).fold(0, u64::saturating_add);
         if self.metrics.contains_key("ostler_request_errors_total") {
             let of = |name| self.metrics.get(name).map_or_else(|| "0".to_owned(), Number::to_string);
@@ -376,7 +380,7 @@ impl WorkerStatus {
             waiting: board.map(queue).unwrap_or_default(),
             stuck: stuck(worker, now),
             memory: worker.pid.and_then(|pid| sampling.of(pid)),
-            counts: slot.map(counts).unwrap_or_default(),
+            counts: board.map(|board| counts(board, worker.slot)).unwrap_or_default(),
         }
     }
 
@@ -432,8 +436,9 @@ impl RequestStatus {
     }
 }
 
-fn counts(slot: &scoreboard::Slot) -> BTreeMap<String, Value> {
-    counters::in_slots().map(|(_, field, read)| (field.into(), read(slot).into())).collect()
+fn counts(board: &scoreboard::Scoreboard, slot: u16) -> BTreeMap<String, Value> {
+    let numbers = counters::of_worker(board.slot(slot), board.meters(slot));
+    numbers.map(|(_, field, count)| (field.into(), count.into())).collect()
 }
 
 /// A nudge is answered at once, which is seen at the next look.

@@ -38,13 +38,8 @@ struct Counted {
 impl Totals {
     /// Adds what a worker has counted since it was last looked at.
     pub fn look(&mut self, generation: Number, slot: u16, record: &Slot, meters: Option<&Meters>) {
-        let known = self.workers.iter().position(|of| (of.generation, of.slot) == (generation, slot));
-        let known = known.unwrap_or_else(|| {
-            self.workers.push(Counted { generation, slot, counts: Counts::new() });
-            self.workers.len() - 1
-        });
         for (field, count) in counters::counted(record, meters) {
-            let counts = &mut self.workers[known].counts;
+            let counts = self.known(generation, slot);
             let counted = counts.get(field.as_ref()).copied().unwrap_or(0);
             let grown = count.saturating_sub(counted);
             if (1..=MOST).contains(&grown) {
@@ -54,14 +49,37 @@ impl Totals {
         }
     }
 
-    /// What the master has counted itself: records of its log, as [`LOGGED`] names them.
-    pub fn add_logged(&mut self, counts: [u64; LOGGED.len()]) {
+    /// How much CPU time a worker has used so far, in microseconds.
+    pub fn spent(&mut self, generation: Number, slot: u16, time: u64) {
+        let known = self.known(generation, slot);
+        let known = known.entry("cpu".into()).or_default();
+        let grown = time.saturating_sub(*known);
+        *known += grown;
+        self.add(&format!("cpu.{slot}"), grown);
+    }
+
+    /// What the master has counted itself: records of its log, as [`LOGGED`] names them, and lines of it that were lost.
+    pub fn add_logged(&mut self, counts: [u64; LOGGED.len()], lost: u64) {
         for (kind, count) in LOGGED.iter().zip(counts).filter(|(_, count)| *count > 0) {
-            self.add(&counters::logged(kind), count);
+            self.add(&counters::part("logged", &[kind]), count);
+        }
+        if lost > 0 {
+            self.add("lines_lost.error", lost);
         }
     }
 
-    fn add(&mut self, field: &str, grown: u64) {
+    /// What the totals hold of a worker.
+    fn known(&mut self, generation: Number, slot: u16) -> &mut Counts {
+        let known = self.workers.iter().position(|of| (of.generation, of.slot) == (generation, slot));
+        let known = known.unwrap_or_else(|| {
+            self.workers.push(Counted { generation, slot, counts: Counts::new() });
+            self.workers.len() - 1
+        });
+        &mut self.workers[known].counts
+    }
+
+    /// More of something has happened.
+    pub fn add(&mut self, field: &str, grown: u64) {
         match self.sums.get_mut(field) {
             Some(sum) => *sum = sum.saturating_add(grown),
             None => drop(self.sums.insert(field.into(), grown)),
@@ -81,7 +99,7 @@ impl Totals {
 
     /// A histogram, as of the last looks.
     pub fn times(&self, field: &str) -> Times {
-        Times::read(|name| self.of(&counters::bucket(field, name)))
+        Times::read(|name| self.of(&counters::part(field, &[name])))
     }
 
     /// All totals by the names of their fields, as of the last looks.
@@ -114,6 +132,18 @@ mod tests {
         totals.look(FIRST, 0, &record(2), None);
         totals.look(Number(2), 0, &record(1), None);
         assert_eq!(totals.of("requests"), 18);
+    }
+
+    #[test]
+    fn cpu_time_of_a_slot_goes_on_with_the_next_worker() {
+        let mut totals = Totals::default();
+        totals.spent(FIRST, 0, 30);
+        totals.spent(FIRST, 0, 20);
+        totals.spent(FIRST, 0, 40);
+        totals.fold(FIRST, 0, &record(0), None);
+        totals.spent(FIRST, 0, 5);
+        totals.spent(Number(2), 0, 7);
+        assert_eq!(totals.of("cpu.0"), 52);
     }
 
     #[test]

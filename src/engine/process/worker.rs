@@ -50,7 +50,7 @@ pub fn run(
     }
     let scoreboard: &'static Scoreboard = Box::leak(Box::new(inherited.scoreboard.clone()));
     let record = scoreboard.slot(slot);
-    log::count_in(&record.lines_lost, scoreboard.meters(slot).map(|meters| &meters.logged));
+    log::count_in(&record.lines_lost, scoreboard.meters(slot));
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(WorkerState::Booting);
     let site: &'static Site = match site(py, &inherited, &channel, application, slot, &log) {

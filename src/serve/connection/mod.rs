@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     pub opening: Opening,
     /// It moves when its turn comes (see `exchange::handover`).
     pub leaving: bool,
+    /// It waits for a request, and is counted as such.
+    pub idle: bool,
     /// Requests so far.
     pub requests: u32,
     /// When its first bytes came, if they have waited in the listener's queue.
@@ -83,6 +85,7 @@ impl Connection {
             half_closed: false,
             opening: Opening::of(shared, listener, address),
             leaving: false,
+            idle: false,
             requests: 0,
             came: None,
         }

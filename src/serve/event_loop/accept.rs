@@ -155,6 +155,7 @@ impl Loop {
             Ok(None) => {}
             Ok(Some((socket, address))) => {
                 self.evict(place);
+                self.tally.accepted += 1;
                 let transport = Transport::plain(socket);
                 let (left, waited) = self.intake.state_in_queue(&transport, listener, self.clock.now);
                 let token = self.admit(transport, address, listener);
@@ -200,6 +201,7 @@ impl Loop {
     pub(super) fn empty_queues(&mut self) {
         for listener in 0..self.intake.listeners() {
             while let Ok(Some((socket, address))) = self.intake.accept(listener, self.clock.now) {
+                self.tally.accepted += 1;
                 let token = self.admit(Transport::plain(socket), address, listener);
                 self.turn.go_on(token);
             }
@@ -225,6 +227,7 @@ impl Loop {
     /// Closes a connection.
     pub(super) fn close(&mut self, token: Token) {
         let Some(connection) = self.connections.remove(token) else { return };
+        self.tally.idle -= u64::from(connection.idle);
         connection.forget(&self.poll);
         self.intake.end_crowding();
         match connection.phase {

@@ -26,6 +26,7 @@ impl Loop {
         // A client is not to blame where the server has no room.
         let slot = self.shared.slot();
         if refusal.status < 500 { &slot.refused } else { &slot.errors }.fetch_add(1, Relaxed);
+        self.count_own(refusal.status, &work);
         work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
         work.started = self.clock.now;
@@ -41,10 +42,17 @@ impl Loop {
     /// Answers 503 to a request that has waited too long.
     pub(super) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
         self.shared.slot().errors.fetch_add(1, Relaxed);
+        self.count_own(503, &work);
         work.outgoing.date = self.clock.date;
         work.started = work.ready;
         work.response().error(503, &[("Retry-After", "1")]);
         self.answered(token, work);
+    }
+
+    fn count_own(&self, status: u16, work: &Work) {
+        if let Some(meters) = self.shared.meters() {
+            meters.count_own(status, work.incoming.method());
+        }
     }
 
     /// Answers in place of a call that was given up, unless the call has begun to answer, and sends FIN.
@@ -56,7 +64,8 @@ impl Loop {
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
             let lasted = took(work.started, self.clock.now);
-            self.shared.count_answer(status, work.outgoing.body_bytes, work.queue_time(), lasted);
+            let method = work.incoming.method();
+            self.shared.count_answer(status, method, work.outgoing.body_bytes, work.queue_time(), lasted);
             self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {

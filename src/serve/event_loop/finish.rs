@@ -62,14 +62,16 @@ impl Loop {
         if !answered {
             let queued = work.queue_time();
             let lasted = work.call.unwrap_or_default();
-            self.shared.count_answer(work.outgoing.status, work.outgoing.body_bytes, queued, lasted);
+            let (outgoing, method) = (&work.outgoing, work.incoming.method());
+            self.shared.count_answer(outgoing.status, method, outgoing.body_bytes, queued, lasted);
         }
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
         self.count_request();
         if let Some(live) = work.outgoing.live.take() {
-            let (complete, received, behind) = live.take_back();
+            let (complete, received, read, behind) = live.take_back();
+            self.tally.received += read;
             work.outgoing.keep_alive &= complete;
             work.incoming.arrival.body = received;
             if let Some(connection) = self.connection(token) {
@@ -166,11 +168,12 @@ impl Loop {
         let mut scratch = std::mem::take(&mut self.scratch);
         let alone = self.ends_alone();
         if let Some(Connection { phase: Phase::Lingering(left), transport, .. }) = self.connection(token) {
-            let mut turn = 0;
+            let (mut turn, mut received) = (0, 0);
             let over = loop {
                 match transport.receive(&mut scratch) {
                     Ok(None) => break alone,
                     Ok(Some(length @ 1..)) if *left > length as u64 => {
+                        received += length as u64;
                         *left -= length as u64;
                         turn += length;
                     }
@@ -181,6 +184,7 @@ impl Loop {
                     break false;
                 }
             };
+            self.tally.received += received;
             if over {
                 self.close(token);
             }

@@ -13,6 +13,7 @@
 //! | a call has ended: its connection goes on | `finish`, `write` |
 //! | the loop answers instead of the application | `answer` |
 //! | a request is logged | `record` |
+//! | what is counted goes to the meters | `tally` |
 //! | a deadline expires | `late` |
 //! | the master says something | `messages` |
 //! | the worker serves, drains, ends | `life`, `cut` |
@@ -30,6 +31,7 @@ mod moves;
 mod read;
 mod record;
 pub(crate) mod setup;
+mod tally;
 mod threads;
 mod wait;
 mod write;
@@ -46,7 +48,10 @@ use ostler_http::h1::Limits;
 use ostler_wire::{Channel, FailedCode, FromWorker, log::syslog::Sender, scoreboard::WorkerState};
 use slog::{debug, error};
 
-use self::setup::{Membership, Setup};
+use self::{
+    setup::{Membership, Setup},
+    tally::Tally,
+};
 use crate::{
     calls::{Calls, group::Group, held::Held, queue::Queue},
     connection::{Connection, Interest, Phase, connections::Connections, pool::Pool, work::Work},
@@ -129,6 +134,7 @@ pub(crate) struct Loop {
     terminated: OwnedFd,
     attention: Option<OwnedFd>,
     access_log: AccessLog,
+    tally: Tally,
     /// Limits the log lines about single clients.
     client_lines: ClientLines,
     /// The last attempt to log how many lines of the error log were lost.
@@ -184,6 +190,7 @@ impl Loop {
             terminated: setup.terminated,
             attention: setup.attention,
             access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
+            tally: Tally::default(),
             client_lines: ClientLines::default(),
             lost_told: clock.now,
             clock,
@@ -355,6 +362,7 @@ impl Loop {
     fn ending(&mut self) -> LoopEnd {
         self.record_unfinished();
         self.access_log.close();
+        self.write_tally();
         self.life.ending()
     }
 }

@@ -66,7 +66,7 @@ impl Loop {
     pub(super) fn give(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.peek(token) else { return true };
         let Some(exchange) = &self.exchange else { return false };
-        let given = handover::give_waiting(connection, exchange, &self.shared);
+        let given = handover::give_waiting(connection, exchange, self.life.hands_over(), &self.shared);
         if given {
             self.close(token);
         }

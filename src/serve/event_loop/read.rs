@@ -44,9 +44,11 @@ impl Loop {
         let Some(mut work) = self.work_for(token) else { return };
         let incoming = &mut work.incoming;
         let received = work.outgoing.transport().receive(&mut incoming.bytes);
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connections.get(token) else { return };
         match received {
             Ok(Some(length @ 1..)) => {
+                self.tally.received += length as u64;
+                self.tally.idle -= u64::from(std::mem::take(&mut connection.idle));
                 connection.readable = length == incoming.bytes.len() || connection.half_closed;
                 incoming.filled = length;
                 if connection.opening != Opening::Head {
@@ -107,6 +109,7 @@ impl Loop {
                     return self.close(token);
                 }
             };
+            self.tally.received += length as u64;
             partial.bytes.extend_from_slice(&scratch[..length]);
         };
         self.scratch = scratch;
@@ -156,6 +159,7 @@ impl Loop {
         self.watch(token, Interest::Read);
         let Some(connection) = self.connections.get(token) else { return };
         if connection.partial.is_none() {
+            self.tally.idle += u64::from(!std::mem::replace(&mut connection.idle, true));
             let wait = connection.keep_alive(&self.shared.boot.worker);
             self.set_deadline(token, self.clock.now, wait);
             if self.intake.end_crowding() {
@@ -259,7 +263,7 @@ impl Loop {
     fn read_body_into(&mut self, token: Token, scratch: &mut [u8]) {
         let shared = self.shared.clone();
         let (now, alone) = (self.clock.now, self.ends_alone());
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connections.get(token) else { return };
         let Phase::Body(mut work, mut reader) = std::mem::replace(&mut connection.phase, Phase::Head) else { return };
         if let Some(since) = reader.parked.take() {
             reader.started = reader.started + took(since, now);
@@ -287,6 +291,7 @@ impl Loop {
                 }
             };
             turn += length;
+            self.tally.received += length as u64;
             let fed = reader.feed(&scratch[..length], &shared.boot.worker, &shared.store);
             work.incoming.arrival.body = reader.received;
             match fed {

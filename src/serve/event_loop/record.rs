@@ -18,6 +18,7 @@ const CLIENT_LEFT: u16 = 499;
 impl Loop {
     /// Records a request that is over.
     pub(super) fn record_request(&mut self, work: Box<Work>) {
+        self.tally.sent += work.outgoing.sent();
         if self.access_log.is_on() {
             self.access_log.record(&work.incoming, &work.outgoing, &work.times(&self.clock));
         }

@@ -29,6 +29,7 @@ impl Loop {
     /// The leader is about to wait for events (not at all, if there is more to do). Returns the buffer for them, and the time-out.
     pub(super) fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
         self.access_log.flush();
+        self.write_tally();
         self.turn.end();
         self.sleeps = !self.has_more_to_do();
         if self.sleeps {

@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, io, os::fd::BorrowedFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nix::sys::epoll::EpollFlags;
+use ostler_wire::meters::grow;
 use slog::{debug, error, info, warn};
 
 use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
@@ -15,6 +16,9 @@ use crate::{
     shared::Shared,
 };
 
+/// Places in [`ostler_wire::meters::REASONS`].
+const BUSY: usize = 0;
+const DRAIN: usize = 1;
 /// The shortest time between two looks for an idle sibling.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 /// When to try a full exchange again, where the kernel does not report that it has room.
@@ -149,7 +153,7 @@ impl Handover {
             }
         };
         if self.lane == LaneState::Free {
-            count_given(tokens.len(), shared);
+            count_given(tokens.len(), DRAIN, shared);
             return Some(tokens);
         }
         tokens.iter().rev().for_each(|token| self.leaving.push_front(*token));
@@ -243,7 +247,7 @@ impl Connection {
 }
 
 /// Gives a connection whose next request has come but was not parsed yet; `false` if it has to stay.
-pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, shared: &Shared) -> bool {
+pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, drains: bool, shared: &Shared) -> bool {
     let mut packet = empty_packet(shared);
     if !connection.may_move() || !connection.pack(&mut packet) {
         return false;
@@ -251,7 +255,7 @@ pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, shared:
     count_send(shared);
     match exchange.waiting.give(&packet, &[connection.transport.descriptor()]) {
         Ok(GiveOutcome::Yes) => {
-            count_given(1, shared);
+            count_given(1, if drains { DRAIN } else { BUSY }, shared);
             true
         }
         Ok(GiveOutcome::Full | GiveOutcome::TooMany) => false,
@@ -270,9 +274,11 @@ fn given_and_sends(shared: &Shared) -> (u64, u64) {
     (shared.slot().given.load(Relaxed), shared.slot().sends.load(Relaxed))
 }
 
-fn count_given(connections: usize, shared: &Shared) {
-    let given = &shared.slot().given;
-    given.store(given.load(Relaxed).wrapping_add(connections as u64), Relaxed);
+fn count_given(connections: usize, reason: usize, shared: &Shared) {
+    grow(&shared.slot().given, connections as u64);
+    if let Some(meters) = shared.meters() {
+        grow(&meters.given[reason], connections as u64);
+    }
 }
 
 fn count_send(shared: &Shared) {

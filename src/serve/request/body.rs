@@ -195,6 +195,8 @@ pub(crate) struct LiveReader {
     min_rate: u64,
     limit: u64,
     received: u64,
+    /// How many bytes were read from the connection.
+    read: u64,
     /// How long it has waited for the client.
     waited: Duration,
     /// The call that reads it, whose waits are counted.
@@ -240,6 +242,7 @@ impl LiveHandle {
             min_rate: settings.min_rate,
             limit: settings.limit_request_body,
             received: 0,
+            read: 0,
             waited: Duration::ZERO,
             call: None,
             state: LiveState::Open,
@@ -266,14 +269,15 @@ impl LiveHandle {
         }
     }
 
-    /// Ends reading, after the call. Returns whether the body was read to its end, how many bytes of it came, and the bytes behind it.
-    pub fn take_back(&self) -> (bool, u64, Vec<u8>) {
+    /// Ends reading, after the call. Returns whether the body was read to its end, how many bytes of it came, how many
+    /// were read, and those behind it.
+    pub fn take_back(&self) -> (bool, u64, u64, Vec<u8>) {
         let mut reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The rest of the body may be in the buffer. An application need not read up to its end.
         let complete = reader.skip_buffered();
         reader.state = LiveState::CallOver;
         let behind = reader.start + reader.data;
-        (complete, reader.received, std::mem::take(&mut reader.input).split_off(behind))
+        (complete, reader.received, reader.read, std::mem::take(&mut reader.input).split_off(behind))
     }
 }
 
@@ -362,6 +366,7 @@ impl LiveReader {
             match self.transport.receive(&mut buffer)? {
                 Some(0) => return Err(broken("the client broke off its request body")),
                 Some(length) => {
+                    self.read += length as u64;
                     self.input.extend_from_slice(&buffer[..length]);
                     return Ok(());
                 }

@@ -97,6 +97,11 @@ impl Incoming {
         String::from_utf8_lossy(&line[..line.len().min(2048)]).into_owned()
     }
 
+    /// Empty if the head could not be parsed.
+    pub fn method(&self) -> &[u8] {
+        self.head.method.of(&self.bytes)
+    }
+
     /// What it is called, for the log.
     pub fn id(&self) -> Option<&str> {
         (!self.id.is_empty()).then_some(&self.id)

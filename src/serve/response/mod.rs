@@ -174,7 +174,7 @@ impl Response<'_> {
         self.out.body_bytes = send;
         if send > 0 && sent.is_ok() {
             let _permit = DescriptorPermit::new(self.out.shared.store.clone());
-            self.out.outbox.get_or_insert_default().push_file(FilePart { file, offset, left: send, _permit });
+            self.out.outbox_behind().push_file(FilePart { file, offset, left: send, _permit });
         }
         match framing {
             ResponseFraming::Length(promised) if promised != length => Err(BodyLength { promised, given: length }),
@@ -404,7 +404,7 @@ impl Outgoing {
     /// Sends the last bytes of a response. If it is short, they may wait for other responses.
     fn transmit_last(&mut self, bytes: &[u8], wait: Option<Waiting>) -> Result<(), Gone> {
         if self.may_wait {
-            self.outbox.get_or_insert_default();
+            self.outbox_behind();
         }
         self.transmit(&[bytes], wait)
     }
@@ -489,6 +489,15 @@ impl Outgoing {
             let time = &self.shared.call_times[usize::from(thread)];
             wait(&mut || time.during(|| outbox.wait_for_room()));
         }
+    }
+
+    fn outbox_behind(&mut self) -> &Arc<Outbox> {
+        self.outbox.get_or_insert_with(|| Outbox::behind(self.direct))
+    }
+
+    /// How many bytes the kernel has taken, head and framing included.
+    pub fn sent(&self) -> u64 {
+        self.outbox.as_ref().map_or(self.direct, |outbox| outbox.taken())
     }
 
     fn lose(&mut self, parts: &[&[u8]], why: Gone) -> Gone {

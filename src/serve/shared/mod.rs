@@ -17,7 +17,8 @@ use ostler_http::proxy::forwarded::Believed;
 use ostler_wire::{
     Boot, ForwardedField, Trust,
     access_format::AccessFormat,
-    scoreboard::{Scoreboard, Slot, Underway, WorkerState},
+    meters::Meters,
+    scoreboard::{Own, Scoreboard, Slot, Underway, WorkerState},
 };
 use slog::Logger;
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub boot: Boot,
     pub slot: u16,
     pub scoreboard: Arc<Scoreboard>,
+    own: Own,
     pub log: Logger,
     pub seats: Vec<Seat>,
     /// For each of them.
@@ -72,6 +74,7 @@ impl Shared {
             believed,
             boot,
             slot,
+            own: Own::new(scoreboard.clone(), slot),
             scoreboard,
             log,
             seats,
@@ -88,7 +91,12 @@ impl Shared {
 
     /// The worker's own slot of the scoreboard.
     pub fn slot(&self) -> &Slot {
-        self.scoreboard.slot(self.slot)
+        self.own.slot()
+    }
+
+    /// What else the worker counts, if there is a place for it.
+    pub fn meters(&self) -> Option<&Meters> {
+        self.own.meters()
     }
 
     /// Whether another worker has nothing to do.
@@ -126,10 +134,10 @@ impl Shared {
 
     /// Counts a request for which the application was called: the status that its client was sent, the bytes of the body, how long it
     /// waited for its call, and how long that lasted.
-    pub fn count_answer(&self, status: u16, body: u64, queued: Duration, lasted: Duration) {
+    pub fn count_answer(&self, status: u16, method: &[u8], body: u64, queued: Duration, lasted: Duration) {
         let slot = self.slot();
-        if let Some(meters) = self.scoreboard.meters(self.slot) {
-            meters.count(status, micros(queued), micros(lasted));
+        if let Some(meters) = self.meters() {
+            meters.count(status, method, micros(queued), micros(lasted));
         }
         slot.requests.store(slot.requests.load(Relaxed).wrapping_add(1), Relaxed);
         slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);

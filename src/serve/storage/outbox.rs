@@ -185,6 +185,11 @@ impl Outbox {
         self.content().broken.is_some()
     }
 
+    /// How many bytes of the response the kernel has taken.
+    pub fn taken(&self) -> u64 {
+        self.content().taken
+    }
+
     /// How many bytes wait.
     pub fn left(&self) -> u64 {
         let content = self.content();

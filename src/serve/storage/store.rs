@@ -100,6 +100,11 @@ impl Store {
         self.descriptors.saturating_sub(self.connections.load(Relaxed) + self.files.load(Relaxed))
     }
 
+    /// How many bytes the files hold.
+    pub fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
     /// How many files there are.
     pub fn files(&self) -> usize {
         self.files.load(Relaxed)

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use ostler_wire::{self as wire, ToTemplate, ToWorker, sink};
+use ostler_wire::{self as wire, ToTemplate, ToWorker, counters::part, sink};
 use slog::{Level, error, info};
 
 use super::{Performer, system};
@@ -86,6 +86,14 @@ impl Performer<'_> {
         };
         if let Some(outcome) = outcome {
             *self.reloads.entry(outcome.into()).or_default() += 1;
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+            self.last_reloads.insert(outcome.into(), now.as_micros() as u64);
+        }
+        match note {
+            Note::RollbackAsked(_) => self.totals.add(&part("rollbacks", &[]), 1),
+            Note::Upgraded => self.totals.add(&part("upgrades", &["success"]), 1),
+            Note::UpgradeFailed(_) => self.totals.add(&part("upgrades", &["failure"]), 1),
+            _ => {}
         }
         let worker = match note {
             Note::WorkerLost { worker, .. } | Note::Straggler(worker, _) | Note::Stopped(worker, _) => {

@@ -68,6 +68,8 @@ pub struct SavedMaster {
     restarts: BTreeMap<String, u64>,
     #[serde(default)]
     reloads: BTreeMap<String, u64>,
+    #[serde(default)]
+    last_reloads: BTreeMap<String, u64>,
     /// A master of an earlier release kept none.
     #[serde(default)]
     totals: Totals,
@@ -138,6 +140,7 @@ impl SavedMaster {
             next_asker: performer.control.next,
             restarts: performer.restarts.clone(),
             reloads: performer.reloads.clone(),
+            last_reloads: performer.last_reloads.clone(),
             totals: performer.totals.clone(),
         }
     }
@@ -222,6 +225,7 @@ impl SavedMaster {
             control,
             restarts: self.restarts,
             reloads: self.reloads,
+            last_reloads: self.last_reloads,
             totals: self.totals,
             ..Performer::at_rest(reread, Listeners::reclaimed(bound), exchange, standard, log)
         };

@@ -6,6 +6,7 @@ mod line;
 
 use std::{
     os::fd::{AsFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use ostler_wire::{
         syslog::{Outcome, Sender},
         terminal,
     },
+    meters::grow,
     sink::{self, FileKind},
 };
 use slog::{Level, Logger, info, warn};
@@ -37,6 +39,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// Writes the lines.
 pub(crate) struct AccessLog {
+    shared: Arc<Shared>,
     filter: AccessFilter,
     lines: Lines,
     file: Option<OwnedFd>,
@@ -85,7 +88,7 @@ pub(crate) struct Times {
 
 impl AccessLog {
     pub fn new(
-        shared: &Shared,
+        shared: &Arc<Shared>,
         file: Option<OwnedFd>,
         syslog: Option<Sender>,
         since_1970: Duration,
@@ -93,6 +96,7 @@ impl AccessLog {
     ) -> AccessLog {
         let settings = &shared.boot.worker;
         let mut log = AccessLog {
+            shared: shared.clone(),
             filter: settings.access_log_filter.clone(),
             lines: Lines::new(shared),
             file: None,
@@ -175,10 +179,12 @@ impl AccessLog {
         let line = String::from_utf8_lossy(self.batch[line_start + self.level..].trim_ascii_end());
         match syslog.send(Level::Info, &ostler_wire::log::now(), &line) {
             Outcome::Lost(Some(why)) => {
+                self.count_lost(1);
                 warn!(self.log, "access log not written"; "reason" => why, "address" => %syslog.to());
             }
             Outcome::SentAgain(lost) => info!(self.log, "access log written again"; "lost" => lost),
-            Outcome::Lost(None) | Outcome::Sent => {}
+            Outcome::Lost(None) => self.count_lost(1),
+            Outcome::Sent => {}
         }
         if self.file.is_none() {
             self.batch.truncate(line_start);
@@ -195,6 +201,7 @@ impl AccessLog {
         if self.batch.len() > MOST_WAITING {
             self.batch.truncate(line_start);
             self.lost += 1;
+            self.count_lost(1);
         }
     }
 
@@ -245,6 +252,12 @@ impl AccessLog {
         }
     }
 
+    fn count_lost(&self, lines: u64) {
+        if let Some(meters) = self.shared.meters() {
+            grow(&meters.lines_lost[1], lines);
+        }
+    }
+
     /// How long the loop may sleep while something waits to be written.
     pub fn due(&self) -> Option<Duration> {
         self.failing.then_some(BETWEEN_TRIES)
@@ -254,6 +267,7 @@ impl AccessLog {
     pub fn close(&mut self) {
         self.flush();
         let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.count_lost(waiting);
         if self.lost + waiting > 0 {
             warn!(self.log, "access log lines lost"; "lines" => self.lost + waiting);
         }
