@@ -1,8 +1,6 @@
-//! What the loop has counted since its last wait. Before each wait it is written to the meters, together.
+//! What the loop has counted since it began. Before each wait it is written to the meters, together: nobody else writes there.
 
 use std::sync::atomic::Ordering::Relaxed;
-
-use ostler_wire::meters::grow;
 
 use super::Loop;
 
@@ -15,18 +13,17 @@ pub(super) struct Tally {
     pub sent: u64,
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections that wait for a request. It is not begun anew: see [`crate::connection::Connection::idle`].
+    /// Connections that wait for a request now: see [`crate::connection::Connection::idle`].
     pub idle: u64,
 }
 
 impl Loop {
-    pub(super) fn write_tally(&mut self) {
+    pub(super) fn write_tally(&self) {
         let Some(meters) = self.shared.meters() else { return };
-        let Tally { received, sent, accepted, idle } = std::mem::take(&mut self.tally);
-        self.tally.idle = idle;
-        grow(&meters.received, received);
-        grow(&meters.sent, sent);
-        grow(&meters.accepted, accepted);
+        let Tally { received, sent, accepted, idle } = self.tally;
+        meters.received.store(received, Relaxed);
+        meters.sent.store(sent, Relaxed);
+        meters.accepted.store(accepted, Relaxed);
         meters.idle.store(idle, Relaxed);
         meters.spooled.store(self.shared.store.held(), Relaxed);
     }
