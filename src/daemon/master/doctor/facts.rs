@@ -116,7 +116,7 @@ impl Facts {
             let numbers = status.metrics.iter().filter(|(name, _)| name.starts_with(prefix));
             numbers.filter_map(|(_, number)| number.as_u64()).fold(0, u64::saturating_add)
         };
-        self.requests = named("ostler_requests_total{").saturating_add(named("ostler_requests_refused_total"));
+        self.requests = named("ostler_requests_total{");
         self.unbelieved = named("ostler_forwarded_ignored_total");
         self.waits = named("ostler_request_waits_total");
         let waited = status.metrics.get("ostler_request_wait_seconds_total").and_then(Number::as_f64);
