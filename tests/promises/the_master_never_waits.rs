@@ -92,6 +92,8 @@ fn a_reader_of_the_access_log_that_stalls_stops_nothing() {
         assert_eq!(client.get(&format!("/hello/{number}/{long}")).status, 200);
     }
     site.log("access log not written");
+    let counted = status(&site)["metrics"]["ostler_log_lines_lost_total{log=\"access\"}"].as_u64();
+    assert!(counted > Some(0), "{counted:?}");
     let mut reader = patient(reader);
     let got = lines_until(&mut reader, "/hello/0/");
     assert_eq!(got.len(), 1);
@@ -122,7 +124,8 @@ fn a_full_error_log_stops_neither_workers_nor_master() {
     for _ in 0..requests {
         assert_eq!(client.get("/").text(), "said");
     }
-    assert_eq!(site.control(&["status"]).code, 0);
+    let lost = status(&site)["metrics"]["ostler_log_lines_lost_total{log=\"error\"}"].as_u64();
+    assert!(lost > Some(0), "{lost:?}");
     assert_eq!(site.control(&["reload"]).code, 0, "the master's own lines are lost, too");
     never_waited(&site);
     let mut reader = patient(reader);
