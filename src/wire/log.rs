@@ -350,6 +350,11 @@ pub fn text_of(record: &Record, values: &OwnedKVList) -> String {
     Entry::of(record, values, Process::Master).map_or_else(|error| error.to_string(), |entry| entry.text(""))
 }
 
+/// A record as one line for people, in which nothing moves a terminal.
+pub fn sentence_of(record: &Record, values: &OwnedKVList) -> String {
+    Entry::of(record, values, Process::Master).map_or_else(|error| error.to_string(), |entry| entry.sentence())
+}
+
 struct Records {
     process: Process,
     pid: u32,

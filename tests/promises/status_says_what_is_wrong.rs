@@ -136,3 +136,36 @@ fn clients_that_wait_while_all_are_busy_are_told() {
     visitor.let_go("on");
     assert_eq!(held.answer().text(), "on");
 }
+
+#[test]
+fn the_last_events_are_told_and_outlive_an_upgrade() {
+    let mut site = Rig::with_source(&page("served")).start();
+    let worker = Pid::from_raw(site.log("worker ready").number("pid"));
+    kill(worker, Signal::SIGKILL).expect("it lives");
+    site.log("worker lost");
+    site.log("worker ready");
+    let upgraded = site.control(&["upgrade"]);
+    assert_eq!(upgraded.code, 0, "{}", upgraded.error);
+    let json: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+    let events = json["events"].as_array().expect("a list");
+    let place = |level: &str, text: &str| {
+        let is = |event: &Value| {
+            event["level"] == level && event["text"].as_str().is_some_and(|told| told.starts_with(text))
+        };
+        events.iter().position(is).unwrap_or_else(|| panic!("no {level} {text} in {events:#?}"))
+    };
+    let order = [
+        place("info", "starting: "),
+        place("info", "generation serving: g1, workers 1"),
+        place("error", &format!("worker lost: g1.0, pid {worker}, exit ")),
+        place("info", "upgrade asked for"),
+        place("info", "upgraded: version "),
+        place("info", "generation serving: g2, workers 1"),
+    ];
+    assert!(order.is_sorted(), "{events:#?}");
+    assert!(events.iter().all(|event| event["age"].as_f64().is_some_and(|age| age >= 0.0)), "{events:#?}");
+    let table = site.control(&["status"]).output;
+    let shown = table.lines().filter(|line| line.contains(" ago: ")).collect::<Vec<_>>();
+    assert!(shown.len() == 1 && shown[0].contains(&format!("worker lost: g1.0, pid {worker}, ")), "{table}");
+    site.stop();
+}

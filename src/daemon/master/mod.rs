@@ -35,6 +35,7 @@ mod check;
 mod commands;
 pub mod doctor;
 mod event;
+mod events;
 mod generation;
 mod hooks;
 mod mending;

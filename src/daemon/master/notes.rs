@@ -9,7 +9,10 @@ use ostler_wire::{
 use serde::{Deserialize, Serialize};
 use slog::{KV, Logger, Record, Serializer, crit, error, info, warn};
 
-use super::event::{Number, Stop};
+use super::{
+    event::{Number, Stop},
+    events::ROUTINE,
+};
 use crate::{
     exit::Failure,
     sys::{clock::Moment, process::Ending},
@@ -170,7 +173,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         // The template has said why.
         Note::Loaded(_, Loaded { failed: true, .. }) => {}
         Note::Loaded(generation, loaded) => {
-            info!(log, "application imported";
+            info!(log, #ROUTINE, "application imported";
                 "generation" => generation.0, "python" => &loaded.python, "executable" => &loaded.executable,
                 "preloaded" => loaded.preloaded, "took" => seconds(loaded.import));
             for leftover in loaded.unsafe_to_fork.iter().take(MOST_LEFTOVERS) {
@@ -178,15 +181,17 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
             }
         }
         Note::WorkerReady { worker, took } => {
-            info!(log, "worker ready";
+            info!(log, #ROUTINE, "worker ready";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "took" => seconds(*took));
         }
         Note::Serving(generation, workers) => {
             info!(log, "generation serving"; "generation" => generation.0, "workers" => workers);
         }
-        Note::Draining(generation) => info!(log, "generation draining"; "generation" => generation.0),
-        Note::Kept(generation) => info!(log, "generation kept"; "generation" => generation.0, "for" => "rollback"),
-        Note::Gone(generation) => info!(log, "generation gone"; "generation" => generation.0),
+        Note::Draining(generation) => info!(log, #ROUTINE, "generation draining"; "generation" => generation.0),
+        Note::Kept(generation) => {
+            info!(log, #ROUTINE, "generation kept"; "generation" => generation.0, "for" => "rollback")
+        }
+        Note::Gone(generation) => info!(log, #ROUTINE, "generation gone"; "generation" => generation.0),
         Note::Discarded(generation, failure) => {
             error!(log, "generation discarded"; "generation" => generation.0, Reason(failure));
         }
@@ -214,7 +219,7 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), Reason(failure));
         }
         Note::WorkerDrained(worker) => {
-            info!(log, "worker drained"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
+            info!(log, #ROUTINE, "worker drained"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
         }
         Note::Straggler(worker, late) => {
             let because = match late {

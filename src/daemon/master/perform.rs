@@ -8,6 +8,7 @@ use slog::{Logger, error, info, warn};
 use super::{
     doctor::Doctor,
     event::{Action, Event, Number},
+    events::{Events, ROUTINE},
     generation::Backoff,
     hooks::Hooks,
     oom::OomKills,
@@ -114,7 +115,9 @@ pub struct Performer<'a> {
     pub title: Option<Title>,
     /// What the master was started with.
     pub standard: Standard,
-    /// The master's own.
+    /// The last of what the log was told.
+    pub events: Events,
+    /// The master's own; it keeps the events, too.
     pub log: Logger,
 }
 
@@ -136,14 +139,17 @@ impl<'a> Performer<'a> {
         let logs = Logs::open(&settings, &standard)?;
         descriptors::become_standard_error(logs.error()).map_err(|error| system("redirect standard error", error))?;
         wire::log::keep().map_err(|error| system("copy the error log", error))?;
-        let log = wire::log::logger(wire::log::Process::Master, settings.log_level(), &settings.boot.logging);
+        let events = Events::default();
+        let logger = wire::log::logger(wire::log::Process::Master, settings.log_level(), &settings.boot.logging);
+        let log = events.along(logger);
         info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"), "pid" => std::process::id(),
             "python" => &settings.python_version, "executable" => %settings.python.display());
         for bound in listeners.iter() {
-            info!(log, "listening"; "address" => &bound.told.name);
+            info!(log, #ROUTINE, "listening"; "address" => &bound.told.name);
         }
         let exchange = Exchange::new().map_err(|error| system("make a socket pair", error))?;
-        let mut performer = Performer { pid_file, ..Performer::at_rest(reread, listeners, exchange, standard, log) };
+        let mut performer =
+            Performer { pid_file, events, ..Performer::at_rest(reread, listeners, exchange, standard, log) };
         if let Err(failure) = performer.open_control(&settings) {
             // The reason is read where the master was started.
             let _ = descriptors::become_standard_error(performer.standard.error.as_fd());
@@ -200,6 +206,7 @@ impl<'a> Performer<'a> {
             announce: None,
             title: None,
             standard,
+            events: Events::default(),
             log,
         }
     }

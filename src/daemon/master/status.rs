@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::{
+    events::Event,
     generation::{Generation, Stage},
     metrics::{self, Series},
     perform::Performer,
@@ -19,6 +20,9 @@ use super::{
 use crate::sys::{clock::Moment, diag};
 
 mod health;
+
+/// The table has so many of the last events, if they are not good ones.
+const EVENTS_SHOWN: usize = 3;
 
 /// All of it. Times are seconds, memory is bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,6 +67,20 @@ pub struct Status {
     /// All that is counted, by the names that Prometheus will know.
     #[serde(default)]
     pub metrics: Series,
+    /// The last of what the master told its log, the oldest first.
+    #[serde(default)]
+    pub events: Vec<EventStatus>,
+}
+
+/// Something that happened to the site.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EventStatus {
+    /// Since then.
+    pub age: f64,
+    /// `info`, `warning`, `error` or `critical`
+    pub level: String,
+    /// A sentence, in which nothing moves a terminal.
+    pub text: String,
 }
 
 /// A listener's queue in the kernel; nothing where the kernel does not say.
@@ -189,6 +207,7 @@ impl Status {
             memory_age: performer.sampling.taken().map(|taken| (now - taken).as_secs_f64()),
             longest_turn: performer.turns.longest(),
             metrics: Series::new(),
+            events: performer.events.all().into_iter().map(|event| EventStatus::of(event, now)).collect(),
         };
         status.metrics = metrics::series(&status, &performer.totals);
         status.problems = health::problems(&status);
@@ -265,7 +284,17 @@ impl Status {
         if let Some(age) = self.memory_age {
             text += &format!("memory as of {age:.0} s ago\n");
         }
+        let bad: Vec<_> = self.events.iter().filter(|event| event.level != "info").collect();
+        for event in &bad[bad.len().saturating_sub(EVENTS_SHOWN)..] {
+            text += &format!("{} ago: {}\n", age(event.age), printable(&event.text));
+        }
         text
+    }
+}
+
+impl EventStatus {
+    fn of(Event { at, level, text }: Event, now: Moment) -> EventStatus {
+        EventStatus { age: (now - at).as_secs_f64(), level, text }
     }
 }
 

@@ -53,6 +53,28 @@ impl Entry {
         }
         text
     }
+
+    /// `worker lost: g2.0, pid 4711, exit SIGSEGV`: one line for people. What has several lines is left out, but for the first of a reason.
+    pub fn sentence(&self) -> String {
+        let of = |key: &str| self.pairs.iter().find(|pair| pair.key == key).map(|pair| pair.text.as_str());
+        let process = match (of("generation"), of("slot")) {
+            (Some(generation), Some(slot)) => Some(format!("g{generation}.{slot}")),
+            (Some(generation), None) => Some(format!("g{generation}")),
+            _ => None,
+        };
+        let told = |pair: &&Pair| {
+            let named = process.is_some() && ["generation", "slot"].contains(&pair.key);
+            !named && pair.text != "none" && (pair.key == "reason" || !is_block(&pair.text))
+        };
+        let pairs = self.pairs.iter().filter(told).map(|pair| {
+            let line = pair.text.lines().next().unwrap_or_default();
+            if pair.key == "reason" { line.into() } else { format!("{} {line}", pair.key) }
+        });
+        let pairs: Vec<_> = process.clone().into_iter().chain(pairs).collect();
+        let text =
+            if pairs.is_empty() { self.phrase.clone() } else { format!("{}: {}", self.phrase, pairs.join(", ")) };
+        printable(&text.replace('\t', " "))
+    }
 }
 
 /// Keys and values as they come.
@@ -142,5 +164,15 @@ mod tests {
             Entry::of(&record!(Level::Info, "", &format_args!("worker ready"), pairs), &of_logger, Process::Master)
                 .unwrap();
         assert_eq!(entry.text("  "), "worker ready path=\"/a\\u{1b}[2J b\" pid=7 slot=3\n  one\n  two \\u{7}");
+    }
+
+    #[test]
+    fn a_sentence_is_one_line_of_what_matters() {
+        let pairs = b!("generation" => 2, "slot" => 3, "pid" => 7, "exit" => "SIGSEGV", "requests" => "none",
+            "reason" => "line\twith\x1b[2J\nanother\n", "traceback" => "one\ntwo\n");
+        let none = o!().into();
+        let entry =
+            Entry::of(&record!(Level::Error, "", &format_args!("worker lost"), pairs), &none, Process::Master).unwrap();
+        assert_eq!(entry.sentence(), "worker lost: g2.3, pid 7, exit SIGSEGV, line with\\u{1b}[2J");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::{Event, Number, Plan},
+        events::ROUTINE,
         hooks::Hooks,
         spawn,
         team::{Crashes, Team},
@@ -149,9 +150,9 @@ impl Performer<'_> {
         let before: Vec<ListenerId> = self.listeners.iter().map(|bound| bound.id).collect();
         let listeners = self.listeners.open(settings)?;
         for bound in self.listeners.iter().filter(|bound| !before.contains(&bound.id)) {
-            info!(self.log, "listening"; "address" => &bound.told.name);
+            info!(self.log, #ROUTINE, "listening"; "address" => &bound.told.name);
         }
-        settings.understood.iter().for_each(|told| info!(self.log, "{told}"));
+        settings.understood.iter().for_each(|told| info!(self.log, #ROUTINE, "{told}"));
         for why in settings.passed_over() {
             warn!(self.log, "passed socket not used"; "reason" => why);
         }

@@ -25,8 +25,9 @@ impl Performer<'_> {
         if let Err(error) = wire::log::replace(team.logs.error(), &[2]) {
             error!(self.log, "log not replaced"; "reason" => words(&error));
         }
-        self.log =
+        let logger =
             wire::log::logger(wire::log::Process::Master, team.settings.log_level(), &team.settings.boot.logging);
+        self.log = self.events.along(logger);
     }
 
     /// Makes a generation's statsd the master's own.

@@ -23,6 +23,7 @@ use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::Number,
+        events::{Event, Events},
         perform::{Performer, Reread},
         state::State,
         team::{Crashes, Exchange, Team},
@@ -73,6 +74,8 @@ pub struct SavedMaster {
     /// A master of an earlier release kept none.
     #[serde(default)]
     totals: Totals,
+    #[serde(default)]
+    events: Vec<Event>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,6 +145,7 @@ impl SavedMaster {
             reloads: performer.reloads.clone(),
             last_reloads: performer.last_reloads.clone(),
             totals: performer.totals.clone(),
+            events: performer.events.all(),
         }
     }
 
@@ -217,6 +221,8 @@ impl SavedMaster {
         let exchange = Exchange::reclaimed(self.exchange)?;
         let standard = Standard { output: own(output)?, error: own(error)? };
         let log = ostler_wire::log::logger(ostler_wire::log::Process::Master, Level::Info, &Logging::default());
+        let events = Events::from(self.events);
+        let log = events.along(log);
         let performer = Performer {
             teams,
             children,
@@ -227,6 +233,7 @@ impl SavedMaster {
             reloads: self.reloads,
             last_reloads: self.last_reloads,
             totals: self.totals,
+            events,
             ..Performer::at_rest(reread, Listeners::reclaimed(bound), exchange, standard, log)
         };
         Ok((self.state, performer))
