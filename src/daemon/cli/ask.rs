@@ -18,7 +18,7 @@ use ostler_wire::Channel;
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{View, doctor, requests};
+use super::{View, doctor, requests, top};
 use crate::{
     exit::{Exit, Failure, words},
     master::{doctor::Report, status::Status},
@@ -31,6 +31,9 @@ const WHO_MAY: &str = "Commands are for root and the user of the site; --control
 
 /// Sends a command and prints what comes of it. `named`: somebody has named the socket.
 pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<Exit, Failure> {
+    if let View::Top(asked) = view {
+        return top::run(socket, named, asked);
+    }
     let (text, channel) = outcome(socket, named, &command)?;
     if command == Command::Stop {
         // Closed by the end of the master: its process is gone when the command returns.

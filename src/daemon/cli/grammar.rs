@@ -1,5 +1,7 @@
 //! What the command line may say, as clap needs to know it; all of it is made from the table.
 
+use std::time::Duration;
+
 use clap::{
     Arg, ArgAction, Command,
     builder::{PossibleValuesParser, ValueHint},
@@ -8,6 +10,7 @@ use clap::{
 use crate::{
     options::{FOREIGN, Foreign, Form, GROUPS, Kind, Preset, SETTINGS, Setting},
     resources::control::Change,
+    settings,
 };
 
 /// What is shown below every help, and in the man page: a command and what it does.
@@ -91,6 +94,18 @@ pub fn command() -> Command {
             control("doctor", "Look at the site and its machine, and say what is wrong or unwise, why, and what to do")
                 .arg(json()),
         )
+        .subcommand(
+            control("top", "Show the site on the terminal: rates, times, workers and events, each second anew")
+                .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print it once, and end"))
+                .arg(
+                    Arg::new("interval")
+                        .long("interval")
+                        .value_name("TIME")
+                        .default_value("1")
+                        .value_parser(between_looks)
+                        .help("Between two looks, at least 0.1 s"),
+                ),
+        )
         .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
@@ -141,6 +156,12 @@ fn about_itself() -> [Arg; 3] {
         flag("help", ArgAction::HelpLong, "Print the help of every option").long("help").hide_short_help(true),
         flag("version", ArgAction::Version, "Print the version").short('V').short_alias('v').long("version"),
     ]
+}
+
+/// More looks would cost the site something.
+fn between_looks(text: &str) -> Result<Duration, String> {
+    let time = settings::duration(text)?;
+    if time < Duration::from_millis(100) { Err("expected at least 0.1 s".into()) } else { Ok(time) }
 }
 
 /// A command to a running master takes what it needs to find it.

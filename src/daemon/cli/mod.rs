@@ -10,6 +10,7 @@ mod parser;
 mod python;
 mod reference;
 mod requests;
+mod top;
 mod topics;
 
 pub use ask::ask;

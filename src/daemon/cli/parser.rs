@@ -6,7 +6,9 @@ use clap::ArgMatches;
 
 use super::{
     grammar::{REST, command, short_help},
-    manual, mistakes, python, reference, topics,
+    manual, mistakes, python, reference,
+    top::Top,
+    topics,
 };
 use crate::{
     exit::Failure,
@@ -54,6 +56,8 @@ pub enum View {
         /// For programs.
         json: bool,
     },
+    /// The site, again and again.
+    Top(Top),
 }
 
 /// The command line, read.
@@ -155,7 +159,7 @@ impl Typed {
 /// Which command to a running master it is.
 fn control(name: &str, matches: &ArgMatches) -> Command {
     match name {
-        "status" | "requests" => Command::Status,
+        "status" | "requests" | "top" => Command::Status,
         "doctor" => Command::Doctor,
         "reload" => Command::Reload,
         "rollback" => Command::Rollback,
@@ -172,6 +176,9 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
 fn view(name: &str, matches: &ArgMatches) -> View {
     let says = |flag| matches!(matches.try_get_one::<bool>(flag), Ok(Some(true)));
     match (says("ready"), says("json")) {
+        _ if name == "top" => {
+            View::Top(Top { once: says("once"), interval: *matches.get_one("interval").expect("it has a default") })
+        }
         (_, json) if name == "requests" => View::Requests { json },
         (true, _) => View::Ready,
         (_, true) => View::Json,
@@ -227,6 +234,8 @@ fn completions(shell: clap_complete::Shell) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{options::Kind, resources::control::Change};
 
@@ -292,6 +301,10 @@ mod tests {
     #[test]
     fn commands_and_what_they_take() {
         let control = |command| Task::Control { command, view: View::Text };
+        let top = |once, milliseconds| Task::Control {
+            command: Command::Status,
+            view: View::Top(Top { once, interval: Duration::from_millis(milliseconds) }),
+        };
         for (words, expected) in [
             ("site:app", Task::Serve),
             ("-w 2", Task::Serve),
@@ -307,6 +320,8 @@ mod tests {
             ("requests --json", Task::Control { command: Command::Status, view: View::Requests { json: true } }),
             ("doctor", control(Command::Doctor)),
             ("doctor --json", Task::Control { command: Command::Doctor, view: View::Json }),
+            ("top --once --interval 500ms", top(true, 500)),
+            ("top", top(false, 1000)),
             ("reload -n site", control(Command::Reload)),
             ("rollback", control(Command::Rollback)),
             ("upgrade", control(Command::Upgrade)),

@@ -481,11 +481,13 @@ fn stuck(worker: &Worker, now: Moment) -> Option<RequestStatus> {
     Some(RequestStatus { line: what.into(), id: None, age: (now - since).as_secs_f64() })
 }
 
-fn size(bytes: u64) -> String {
+/// `14.9M`
+pub fn size(bytes: u64) -> String {
     format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
 
-fn age(seconds: f64) -> String {
+/// `2h 3m`
+pub fn age(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..60 => format!("{whole}s"),

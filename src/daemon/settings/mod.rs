@@ -44,6 +44,7 @@ pub use control::{Access, find as find_control, instances};
 use environment::{Surroundings, environment, masks};
 use interpreter::{engine, interpreter};
 pub use page::PageAddress;
+pub use parse::duration;
 pub use passed::{Passed, STORED};
 pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;

@@ -9,3 +9,4 @@ pub mod names;
 pub mod pidfd;
 pub mod process;
 pub mod signals;
+pub mod terminal;

@@ -1,0 +1,73 @@
+//! A terminal as a screen: its size, and a mode in which each key is heard at once.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    os::fd::{AsFd, AsRawFd},
+    panic,
+};
+
+use nix::{
+    libc,
+    sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+};
+
+/// The other screen, no cursor, and no line that goes on in the next.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
+const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
+
+/// Whether standard input and output are a terminal.
+pub fn is_there() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// The columns and lines of the terminal at standard output; 80 and 24 if it does not say.
+pub fn size() -> (usize, usize) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: writes a winsize, which lives on here.
+    let answer = unsafe { libc::ioctl(io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    match (answer, size.ws_col, size.ws_row) {
+        (0, columns @ 1.., lines @ 1..) => (columns.into(), lines.into()),
+        _ => (80, 24),
+    }
+}
+
+/// While it lives, the terminal is a screen. Afterwards it is as it was, after a panic, too.
+pub struct Screen(libc::termios);
+
+impl Screen {
+    /// Takes the terminal at standard input and output.
+    pub fn take() -> io::Result<Screen> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        let before: libc::termios = before.into();
+        let usual = panic::take_hook();
+        // What is said of a panic is to stand where it is read.
+        panic::set_hook(Box::new(move |panic| {
+            restore(before);
+            usual(panic);
+        }));
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
+        let screen = Screen(before);
+        show(ENTER)?;
+        Ok(screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore(self.0);
+    }
+}
+
+fn restore(before: libc::termios) {
+    let _ = show(LEAVE);
+    let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &before.into());
+}
+
+/// Writes at once.
+pub fn show(text: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text)?;
+    output.flush()
+}
