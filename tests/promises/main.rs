@@ -68,6 +68,7 @@ mod the_doctor_says_what_is_unwise;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;
 mod the_site_is_seen;
+mod top_shows_the_site_live;
 mod totals_survive_the_workers;
 
 // It is simple to run.

@@ -24,6 +24,7 @@ mod peer;
 mod process;
 mod proxy;
 mod python;
+mod screen;
 mod site;
 
 pub use answer::{Answer, Framing};
@@ -37,6 +38,7 @@ pub use process::ends_within;
 pub use process::{Line, Lines, Process};
 pub use proxy::{Proxy, example, installed};
 pub use python::{Environment, Python};
+pub use screen::Screen;
 pub use site::{Refused, Rig, Site, UNSET};
 
 /// How long anything may take before a test fails. Generous: a busy machine is not a defect.

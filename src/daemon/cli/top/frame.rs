@@ -35,7 +35,7 @@ const HELP: [&str; 6] = [
     "/, f        show only the workers whose line holds a text; Enter keeps it, Esc ends it",
     "?, h        show this, or not",
     "p50, p99    half and 99 % of the requests since the last look took no longer",
-    "DOING       the oldest request under way in a worker, how long it lasts, and how many more",
+    "DOING       how long a worker's oldest request lasts, how many more it has, and which it is",
 ];
 
 /// The lines. `lost`: why the site does not answer now. None of them is wider than the screen, and no more than it has.
@@ -197,7 +197,7 @@ fn oldest(worker: &WorkerStatus) -> Option<&RequestStatus> {
     worker.doing.iter().chain(&worker.stuck).max_by(|one, other| one.age.total_cmp(&other.age))
 }
 
-/// `2.3 s GET /slow +1`: what may be long stands last.
+/// `2.3 s +1 GET /slow`: what may be long stands last.
 fn doing(worker: &WorkerStatus) -> String {
     let Some(request) = oldest(worker) else { return String::new() };
     let line = request.line.strip_suffix(" HTTP/1.1").unwrap_or(&request.line);

@@ -174,9 +174,10 @@ impl Live {
         self.size = size;
         let lines = frame(self.before.as_ref(), &self.now, &self.view, lost.as_deref(), size);
         for (number, line) in lines.iter().enumerate() {
-            text += &format!("\x1b[{};1H\x1b[2K{}", number + 1, coloured(line));
+            // The last one clears what is below it, too, before it may fill the screen's last column.
+            let clear = if number + 1 == lines.len() { "\x1b[J" } else { "\x1b[2K" };
+            text += &format!("\x1b[{};1H{clear}{}", number + 1, coloured(line));
         }
-        text += "\x1b[J";
         terminal::show(text.as_bytes())
     }
 }
