@@ -1,6 +1,7 @@
 //! A terminal as a screen: its size, and a mode in which each key is heard at once.
 
 use std::{
+    env,
     io::{self, IsTerminal, Write},
     os::fd::{AsFd, AsRawFd},
     panic,
@@ -15,9 +16,10 @@ use nix::{
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
 const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// Whether standard input and output are a terminal.
+/// Whether standard input and output are a terminal that can be drawn on.
 pub fn is_there() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
+    let draws = env::var_os("TERM").is_none_or(|name| name != "dumb");
+    draws && io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 /// The columns and lines of the terminal at standard output; 80 and 24 if it does not say.
