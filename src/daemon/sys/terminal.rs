@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     os::fd::{AsFd, AsRawFd},
     panic,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use nix::{
@@ -15,6 +16,9 @@ use nix::{
 /// The other screen, no cursor, and no line that goes on in the next.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
 const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
+
+/// Whether the terminal is a screen now. What is restored twice would put the cursor where it was, above what was said meanwhile.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether standard input and output are a terminal that can be drawn on.
 pub fn is_there() -> bool {
@@ -49,6 +53,7 @@ impl Screen {
             restore(before);
             usual(panic);
         }));
+        TAKEN.store(true, Relaxed);
         tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
         let screen = Screen(before);
         show(ENTER)?;
@@ -63,6 +68,9 @@ impl Drop for Screen {
 }
 
 fn restore(before: libc::termios) {
+    if !TAKEN.swap(false, Relaxed) {
+        return;
+    }
     let _ = show(LEAVE);
     let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &before.into());
 }
