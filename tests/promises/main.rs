@@ -67,6 +67,7 @@ mod systemd_hears_the_truth;
 mod the_doctor_says_what_is_unwise;
 mod the_journal_gets_entries;
 mod the_log_is_an_interface;
+mod the_page_shows_the_site;
 mod the_site_is_seen;
 mod top_shows_the_site_live;
 mod totals_survive_the_workers;

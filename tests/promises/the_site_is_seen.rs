@@ -246,7 +246,7 @@ fn a_site_that_boots_is_not_well_yet() {
 fn what_is_no_question_has_a_short_answer() {
     let (_site, address) = seen(Rig::with_source(APP));
     for (request, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", 404),
+        ("GET /other HTTP/1.1\r\n\r\n", 404),
         ("POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 405),
         ("DELETE /status HTTP/1.1\r\n\r\n", 405),
         ("nonsense\r\n\r\n", 400),

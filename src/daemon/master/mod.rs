@@ -359,6 +359,7 @@ impl<'a> Master<'a> {
         }
         let mut watch = std::mem::replace(&mut self.performer.watch, Watch::new(now));
         let events = watch.look(&self.state, &self.performer, now);
+        self.performer.sample(&self.state, now, watch.next.is_none());
         self.performer.watch = watch;
         let lost = self.performer.lost_listeners();
         if !lost.is_empty() && self.performer.may_mend(now) {

@@ -13,9 +13,16 @@ use crate::{
     sys::clock::Moment,
 };
 
+mod history;
+mod markup;
+mod people;
+
+pub use history::History;
+
 /// How long what was gathered is told again.
 const FRESH: Duration = Duration::from_millis(100);
 
+const HTML: &str = "text/html; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -26,15 +33,17 @@ pub struct Pages {
     status: String,
     prometheus: String,
     open_metrics: String,
+    people: String,
 }
 
 impl Pages {
-    fn new(status: &Status, totals: &Totals, now: Moment) -> Pages {
+    fn new(status: &Status, totals: &Totals, history: &History, now: Moment) -> Pages {
         Pages {
             until: now + FRESH,
             status: serde_json::to_string_pretty(status).unwrap_or_default() + "\n",
             prometheus: text(status, totals, false),
             open_metrics: text(status, totals, true),
+            people: people::page(status, history, &totals.times("duration")),
         }
     }
 }
@@ -51,8 +60,9 @@ impl Master<'_> {
     }
 
     fn tell_about(&mut self, subject: Subject) -> Answer {
-        let ok = |kind, body| Answer { status: "200 OK", kind, body };
+        let ok = |kind, body| Answer { status: "200 OK", kind, fields: "", body };
         match subject {
+            Subject::People => Answer { fields: people::FIELDS, ..ok(HTML, self.pages().people.clone()) },
             Subject::Health { ready } => self.health(ready),
             Subject::Status => ok("application/json", self.pages().status.clone()),
             Subject::Metrics { open: false } => ok(PROMETHEUS, self.pages().prometheus.clone()),
@@ -67,10 +77,10 @@ impl Master<'_> {
             false => (self.state.takes_clients(), "serving\n", "not serving"),
         };
         if is_well {
-            return Answer { status: "200 OK", kind: PLAIN, body: yes.into() };
+            return Answer { status: "200 OK", kind: PLAIN, fields: "", body: yes.into() };
         }
         let why = self.state.serves_nothing().map(|why| format!(": {why}")).unwrap_or_default();
-        Answer { status: "503 Service Unavailable", kind: PLAIN, body: format!("{no}{why}\n") }
+        Answer { status: "503 Service Unavailable", kind: PLAIN, fields: "", body: format!("{no}{why}\n") }
     }
 
     fn pages(&mut self) -> &Pages {
@@ -83,8 +93,9 @@ impl Master<'_> {
                 warn!(self.performer.log, "memory not read"; "reason" => words(&error));
             }
             self.performer.count(&self.state);
+            self.performer.sample(&self.state, now, false);
             let status = Status::gather(&self.state, &self.performer);
-            Pages::new(&status, &self.performer.totals, now)
+            Pages::new(&status, &self.performer.totals, &self.performer.history, now)
         });
         self.performer.pages.insert(pages)
     }
@@ -96,7 +107,7 @@ impl super::perform::Performer<'_> {
         if self.page.as_ref().map(|page| &page.address) == wanted.as_ref() {
             return;
         }
-        self.page = None;
+        (self.page, self.history) = (None, History::default());
         match wanted.as_ref().map(Page::bind).transpose() {
             Ok(page) => self.page = page,
             Err(why) => error!(self.log, "metrics not served"; "reason" => %why),

@@ -12,7 +12,7 @@ use super::{
     generation::Backoff,
     hooks::Hooks,
     oom::OomKills,
-    pages::Pages,
+    pages::{History, Pages},
     sampling::Sampling,
     stacks_request::StacksRequest,
     state::State,
@@ -99,6 +99,7 @@ pub struct Performer<'a> {
     /// The address of `--metrics`, and what is told there.
     pub page: Option<Page>,
     pub pages: Option<Pages>,
+    pub history: History,
     /// Whether the workers make progress.
     pub watch: Watch,
     /// When something shared may be made anew, after an application has broken it again and again.
@@ -198,6 +199,7 @@ impl<'a> Performer<'a> {
             statsd: None,
             page: None,
             pages: None,
+            history: History::default(),
             watch: Watch::new(Moment::now()),
             mending: Backoff::NONE,
             stopped_listeners: Vec::new(),

@@ -99,6 +99,12 @@ impl Sampling {
         self.figures.get(&pid).and_then(|(_, time)| *time)
     }
 
+    /// The memory of all of them, if it was looked at a short while ago.
+    pub fn total(&self, now: Moment) -> Option<u64> {
+        let known = self.figures.values().flatten().map(|memory| memory.proportional);
+        self.taken.filter(|taken| now - *taken <= FRESH * 3).map(|_| known.fold(0, u64::saturating_add))
+    }
+
     /// When the figures were taken.
     pub fn taken(&self) -> Option<Moment> {
         self.taken

@@ -331,7 +331,7 @@ impl GenerationStatus {
     }
 
     /// `; 13 crashed, last on GET /segv HTTP/1.1; next in 0.5 s`
-    fn trouble(&self) -> String {
+    pub(super) fn trouble(&self) -> String {
         let mut text = String::new();
         if self.crashed > 0 {
             text += &format!("; {} crashed", self.crashed);
@@ -423,19 +423,23 @@ impl WorkerStatus {
         self.counts.get(field).and_then(Value::as_u64).unwrap_or(0)
     }
 
+    /// Its state, and why it is to be replaced and in what time its drain is ended: `draining (reload, 29s left)`
+    pub(super) fn told_state(&self) -> String {
+        let left = self.ends_in.filter(|_| self.state == "draining").map(|left| format!("{} left", age(left)));
+        match self.replaced.iter().cloned().chain(left).collect::<Vec<_>>().join(", ") {
+            why if why.is_empty() => self.state.clone(),
+            why => format!("{} ({why})", self.state),
+        }
+    }
+
     fn row(&self) -> [String; 11] {
         let dash = || "-".to_owned();
         let memory = |part: fn(Memory) -> u64| self.memory.map_or_else(dash, |memory| size(part(memory)));
-        let left = self.ends_in.filter(|_| self.state == "draining").map(|left| format!("{} left", age(left)));
-        let state = match self.replaced.iter().cloned().chain(left).collect::<Vec<_>>().join(", ") {
-            why if why.is_empty() => self.state.clone(),
-            why => format!("{} ({why})", self.state),
-        };
         let doing: Vec<_> = self.stuck.iter().chain(&self.doing).map(RequestStatus::told).collect();
         [
             self.slot.to_string(),
             self.pid.map_or_else(dash, |pid| pid.to_string()),
-            state,
+            self.told_state(),
             self.age.map_or_else(dash, age),
             self.count("requests").to_string(),
             self.count("errors").to_string(),

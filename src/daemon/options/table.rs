@@ -340,8 +340,8 @@ pub static SETTINGS: &[Setting] = &[
         .more("A class that is derived from gunicorn.glogging.Logger. It costs each request some microseconds; the default costs nothing."),
     one(METRICS, "metrics", "ADDRESS", "Serve numbers for Prometheus at host:port or unix:path, and the health of the site")
         .more(
-            "GET /metrics in Prometheus' format or OpenMetrics' (by Accept), GET /status as `ostler status --json`, GET /health with 200 \
-             while a worker serves and 503 otherwise, GET /health?ready with 503 from a TERM on. The master answers by itself, without a \
+            "GET / is a page for people. GET /metrics in Prometheus' format or OpenMetrics' (by Accept), GET /status as \
+             `ostler status --json`, GET /health with 200 while a worker serves and 503 otherwise, GET /health?ready with 503 from a TERM on. The master answers by itself, without a \
              worker. Who can connect can read all of it, the request lines of the moment included, and change nothing; a Unix socket is for its \
              owner and group. `off` for none.",
         ),

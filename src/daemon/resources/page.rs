@@ -75,6 +75,8 @@ pub struct Question {
 /// What an answer is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
+    /// `/`, for people.
+    People,
     /// `/metrics`, in the format of OpenMetrics or in Prometheus' own.
     Metrics { open: bool },
     /// `/status`
@@ -89,6 +91,8 @@ pub struct Answer {
     /// The status and its phrase.
     pub status: &'static str,
     pub kind: &'static str,
+    /// More fields of the head, each with its end of line.
+    pub fields: &'static str,
     pub body: String,
 }
 
@@ -181,11 +185,11 @@ impl Page {
     /// Answers, as much as the connection takes at once.
     pub fn answer(&mut self, visitor: Visitor, question: Option<Question>, answer: &Answer) {
         let Some(visit) = self.visitors.get_mut(&visitor) else { return };
-        let Answer { status, kind, body } = answer;
+        let Answer { status, kind, fields, body } = answer;
         let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+             X-Content-Type-Options: nosniff\r\n{fields}Connection: close\r\n\r\n",
             body.len()
         );
         let body = if question.is_some_and(|question| question.head) { "" } else { body };
@@ -287,6 +291,7 @@ fn question(head: &[u8]) -> Result<Question, Answer> {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let of = match path {
+        "/" => Subject::People,
         "/metrics" => Subject::Metrics { open: accept() },
         "/status" => Subject::Status,
         "/health" if ["", "ready"].contains(&query) => Subject::Health { ready: query == "ready" },
@@ -300,10 +305,10 @@ const OPEN: &str = "application/openmetrics-text";
 
 fn refusal(status: &'static str) -> Answer {
     let body = match status {
-        "404 Not Found" => "There are /metrics, /health, /health?ready and /status.\n".to_owned(),
+        "404 Not Found" => "There are / for people, /metrics, /health, /health?ready and /status.\n".to_owned(),
         _ => format!("{status}\n"),
     };
-    Answer { status, kind: PLAIN, body }
+    Answer { status, kind: PLAIN, fields: "", body }
 }
 
 #[cfg(test)]
@@ -322,9 +327,10 @@ mod tests {
         assert_eq!(asked(open), Ok((metrics(true), true)));
         assert_eq!(asked("GET /health HTTP/1.1"), Ok((Subject::Health { ready: false }, false)));
         assert_eq!(asked("GET /health?ready HTTP/1.1"), Ok((Subject::Health { ready: true }, false)));
+        assert_eq!(asked("GET / HTTP/1.1"), Ok((Subject::People, false)));
         assert_eq!(asked("GET /status HTTP/1.1"), Ok((Subject::Status, false)));
         for (head, status) in [
-            ("GET / HTTP/1.1", "404 Not Found"),
+            ("GET /other HTTP/1.1", "404 Not Found"),
             ("GET /health?readyx HTTP/1.1", "404 Not Found"),
             ("GET /healthx HTTP/1.1", "404 Not Found"),
             ("POST /metrics HTTP/1.1", "405 Method Not Allowed"),
