@@ -101,7 +101,7 @@ impl Sampling {
 
     /// The memory of all of them, if it was looked at a short while ago.
     pub fn total(&self, now: Moment) -> Option<u64> {
-        let known = self.figures.values().flatten().map(|memory| memory.proportional);
+        let known = self.figures.values().filter_map(|(memory, _)| Some(memory.as_ref()?.proportional));
         self.taken.filter(|taken| now - *taken <= FRESH * 3).map(|_| known.fold(0, u64::saturating_add))
     }
 

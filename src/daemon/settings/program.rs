@@ -194,7 +194,8 @@ fn run(invocation: &Invocation, typed: &Texts, program: &ProgramSource) -> Resul
     let output = python::run(&python, &["-c", CODE, kind, &name, &directory], surroundings, patience)
         .map_err(|failure| Failure { exit: Exit::Usage, ..failure.after(&format!("could not run {name}")) })?;
     let answer = output.rsplit("ostler runs\n").next().unwrap_or_default().trim_end_matches("\nend");
-    let answer = serde_json::from_slice(answer.as_bytes()).map_err(|error| Failure::usage(format!("{name}: no answer: {error}")))?;
+    let answer = serde_json::from_slice(answer.as_bytes())
+        .map_err(|error| Failure::usage(format!("{name}: no answer: {error}")))?;
     match answer {
         Answer::Said { path, said, patched } => Ok(FileTexts { patched, ..read(path, said, identity.is_some())? }),
         Answer::Failed { path, line, reason, traceback } => {
