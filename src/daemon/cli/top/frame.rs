@@ -85,7 +85,7 @@ fn requests(status: &Status, rates: &Rates) -> String {
     format!(
         "requests{unit} {}  5xx{unit} {}  refused{unit} {}  in calls {}  queued {}  to accept {waiting}",
         number("ostler_requests_total{"),
-        number("ostler_requests_total{code=\"5xx\"}"),
+        number("ostler_requests_total{code=\"5xx\""),
         number("ostler_requests_refused_total"),
         sum(status, "ostler_requests_in_flight"),
         sum(status, "ostler_requests_queued"),
