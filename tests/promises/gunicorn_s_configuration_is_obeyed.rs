@@ -145,13 +145,15 @@ fn a_hook_that_could_not_be_called_is_refused_before_anything_starts() {
         ("def nworkers_changed(a, b, c, d): pass", "of (server, new_value, old_value), found one of (a, b, c, d)"),
         ("def post_request(worker): pass", "of (worker, req, environ, resp), found one of (worker)"),
         ("def post_fork(server, worker, *, age): pass", "of (server, worker), found one of (server, worker, *, age)"),
-        ("pre_request = 'soon'", "pre_request: expected a function"),
+        ("pre_request = 'soon'", "pre_request: expected a function, or where one is: 'soon': No module named"),
+        ("pre_request = 'os.getcwd'", "pre_request: expected a function of (worker, req), found one of ()"),
     ] {
         check(&rig(&format!("import os\n{hook}\n"))).says(2, &["gunicorn.conf.py, line 2: ", found]);
     }
     let callable = "from functools import partial\npre_fork = lambda *any: 1\ndef post_fork(server, worker, more=1): pass\n\
                     def post_request(worker, req, environ): pass\npost_worker_init = partial(print, 'up')\n\
-                    class Hooks:\n    def leaves(self, server): pass\non_exit = Hooks().leaves\n";
+                    class Hooks:\n    def leaves(self, server): pass\non_exit = Hooks().leaves\n\
+                    class worker_int:\n    def __init__(self, worker): pass\n";
     let said = check(&rig(callable));
     assert_eq!(said.code, 0, "{}", said.error);
     let start = rig("def when_ready(): pass\n").run(&[]);

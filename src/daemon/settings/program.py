@@ -72,7 +72,15 @@ def run():
             return {"texts": []}
         if key in ("secure_scheme_headers", "forwarder_headers") and not value:
             return {"texts": ["none"]}
-        if isinstance(value, type):
+        if key in ARGUMENTS and isinstance(value, str):
+            import pkgutil
+
+            try:
+                value = pkgutil.resolve_name(value)
+            except Exception as error:
+                why = "expected a function, or where one is: %r: %s" % (value, error)
+                return {"texts": ["on"], "callable": True, "misfit": why}
+        if isinstance(value, type) and key not in ARGUMENTS:
             return {"texts": [value.__module__ + "." + value.__qualname__]}
         if callable(value):
             return {"texts": ["on"], "callable": True, "misfit": misfit(key, value)}

@@ -199,7 +199,7 @@ fn run(invocation: &Invocation, typed: &Texts, program: &ProgramSource) -> Resul
     match answer {
         Answer::Said { path, said, patched } => Ok(FileTexts { patched, ..read(path, said, identity.is_some())? }),
         Answer::Failed { path, line, reason, traceback } => {
-            let mut message = path;
+            let mut message = if kind == "module" { format!("--config=python:{path}") } else { path };
             if let Some(line) = line {
                 let _ = write!(message, ", line {line}");
             }

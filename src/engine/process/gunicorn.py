@@ -4,6 +4,7 @@ import datetime
 import functools
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -211,6 +212,8 @@ def prepare(config, values, pid, address):
 def hook(name):
     """The hook of this name, if the file has one."""
     found = getattr(module, name, None)
+    if isinstance(found, str):
+        found = pkgutil.resolve_name(found)
     return found if callable(found) else None
 
 
