@@ -1,6 +1,6 @@
 //! A request that takes too long, or a worker that dies, is explained: which request, since when, and where Python was.
 
-use ostler_tests::Rig;
+use ostler_tests::{Python, Rig};
 
 const STUCK: &str = "
 import faulthandler, os, signal, threading, time
@@ -71,4 +71,51 @@ fn a_fault_leaves_its_stack_and_the_request_in_the_log() {
     let lost = site.log("worker lost");
     assert!(lost.text().contains("SIGSEGV") && lost.text().contains("GET /fault"), "{}", lost.text());
     assert_eq!(site.get("/").text(), "well");
+}
+
+const SLEEPING: &str = "
+import ctypes
+
+def app(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    if environ['PATH_INFO'] == '/sleeps':
+        # What is left of the sleep: a signal to this thread ends it.
+        return [str(sleeps()).encode()]
+    if environ['PATH_INFO'] == '/keeps_the_lock':
+        keeps_the_lock()
+    return [b'well']
+
+def sleeps():
+    return ctypes.CDLL(None).sleep(3)
+
+def keeps_the_lock():
+    ctypes.PyDLL(None).usleep(3000000)
+";
+const BY_SIGNAL: &str = "taken by a signal";
+
+#[test]
+fn a_slow_request_does_not_notice_that_it_is_explained() {
+    for python in Python::every() {
+        let site = Rig::with_source(SLEEPING).interpreter(&python.executable).option("--slow-request", "0.3").start();
+        // On a machine that is very busy the interpreter lock may not be had in time. Then it is noticed.
+        let undisturbed = (0..5).any(|_| {
+            let by_signal = site.logged(BY_SIGNAL);
+            let left = site.get("/sleeps");
+            site.log("GET /sleeps HTTP/1.1, for ");
+            site.log("in sleeps");
+            site.logged(BY_SIGNAL) == by_signal && left.text() == "0"
+        });
+        assert!(undisturbed, "{}: each sleep was cut short", python.executable.display());
+    }
+}
+
+#[test]
+fn a_slow_request_that_keeps_the_interpreter_lock_is_explained_by_a_signal() {
+    for python in Python::every() {
+        let site = Rig::with_source(SLEEPING).interpreter(&python.executable).option("--slow-request", "0.3").start();
+        assert_eq!(site.get("/keeps_the_lock").text(), "well");
+        site.log(BY_SIGNAL);
+        site.log("GET /keeps_the_lock HTTP/1.1, for ");
+        site.log("in keeps_the_lock");
+    }
 }

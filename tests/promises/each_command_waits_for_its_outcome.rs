@@ -79,6 +79,8 @@ fn stacks_shows_where_python_is() {
     for words in [vec!["stacks".to_string()], vec!["stacks".into(), worker.to_string()]] {
         let stacks = site.control(&words.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(stacks.code, 0, "{stacks:?}");
+        let named = |line: &str| line.contains("Thread 0x") && line.contains("GET /gated") && line.contains(" ms");
+        assert_eq!(stacks.output.lines().filter(|line| named(line)).count(), 1, "{}", stacks.output);
         assert!(stacks.output.contains("in gated"), "{}", stacks.output);
     }
     visitor.let_go("on");

@@ -133,7 +133,11 @@ pub static SETTINGS: &[Setting] = &[
              nothing was sent yet, and that worker is replaced.",
         ),
     one(PROCESSES, "slow-request", "TIME", "Log the Python stacks of a request that takes longer; 0 for never")
-        .preset("0"),
+        .preset("0")
+        .more(
+            "Once for each such request, with its id. The call is not disturbed, unless the interpreter lock cannot be had within 100 ms, \
+             because code in C keeps it: then the stacks are taken by a signal, the log says so, and a system call that waits may end early.",
+        ),
     one(PROCESSES, "graceful-timeout", "TIME", "How long the requests of a worker that stops may take to finish")
         .preset("30")
         .common(),

@@ -22,7 +22,10 @@ use super::{
     restart::{self, Execution, RestartState},
     signals, watching, worker,
 };
-use crate::{python::stacks, wsgi::SERVING};
+use crate::{
+    python::{stacks, walking::WALKING},
+    wsgi::SERVING,
+};
 
 /// A template that is ready to fork.
 struct Template {
@@ -113,6 +116,7 @@ pub fn prepare_interpreter(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     }
     py.import("faulthandler")?.call_method1("enable", (log::place().as_raw_fd(),))?;
     LEAVING.import(py)?;
+    WALKING.import(py)?;
     SERVING.import(py).map(drop)
 }
 

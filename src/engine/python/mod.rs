@@ -5,3 +5,4 @@ pub mod lock;
 pub mod object;
 pub mod stacks;
 pub mod text;
+pub mod walking;

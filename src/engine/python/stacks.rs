@@ -1,6 +1,6 @@
 //! The Python stacks of all threads, even while one of them holds the interpreter lock for good, and while an import hangs.
 //!
-//! CPython's fault handler prints them from within a signal handler, without the lock, into a file in memory. A signal that nothing
+//! A worker's loop has them read with the interpreter lock ([`super::walking`]) where that can be had soon. Otherwise CPython's fault handler prints them from within a signal handler, without the lock, into a file in memory. A signal that nothing
 //! else uses triggers it. Our own handler calls the fault handler and then reports that the file is complete: to the worker's loop,
 //! which has sent the signal to its own process, or, while there is no loop yet, to the master, which has sent it. (The chaining of
 //! the fault handler itself would leave a moment without a handler.) The signal is sent to the process, not to a thread: the kernel
@@ -29,6 +29,7 @@ use nix::{
 use ostler_wire::stacks_signal;
 use pyo3::prelude::*;
 
+use super::walking::Walker;
 use crate::descriptors::KnownDescriptors;
 
 /// How long the dump may take. While the main thread is in an uninterruptible wait, it does not begin.
@@ -173,7 +174,10 @@ fn tell_master(file: RawFd, channel: RawFd) {
 }
 
 /// For a worker's loop.
-pub struct Stacks(Mutex<Dump>);
+pub struct Stacks {
+    walker: Walker,
+    dump: Mutex<Dump>,
+}
 
 struct Dump {
     file: File,
@@ -190,13 +194,18 @@ impl Stacks {
         arm_again(py)?;
         // SAFETY: `arm`'s own, which stays open.
         let file = unsafe { BorrowedFd::borrow_raw(file) }.try_clone_to_owned()?;
-        Ok(Stacks(Mutex::new(Dump { file: file.into(), done })))
+        Ok(Stacks { walker: Walker::new(py)?, dump: Mutex::new(Dump { file: file.into(), done }) })
     }
 
     /// The stacks, or why there are none. Called from any thread, without the interpreter lock.
     pub fn dump(&self) -> String {
-        let mut dump = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        dump.take().unwrap_or_else(|error| format!("the Python stacks could not be had: {error}"))
+        self.walker.walk().unwrap_or_else(|| {
+            let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
+            match dump.take() {
+                Ok(text) => format!("taken by a signal: the interpreter lock could not be had in time\n{text}"),
+                Err(error) => format!("the Python stacks could not be had: {error}"),
+            }
+        })
     }
 }
 

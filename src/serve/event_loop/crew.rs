@@ -16,9 +16,9 @@ use nix::{
     time::ClockId,
     unistd::{Pid, gettid},
 };
-use slog::{error, warn};
+use slog::error;
 
-use super::{Loop, Step};
+use super::{Loop, Step, stacks::ident};
 use crate::{
     application::{Application, Request},
     calls::held::Pending,
@@ -34,14 +34,14 @@ use crate::{
 
 /// The threads of a worker.
 pub(crate) struct Crew<'a, A: Application> {
-    application: &'a A,
-    shared: Arc<Shared>,
+    pub(super) application: &'a A,
+    pub(super) shared: Arc<Shared>,
     epoll: Arc<Epoll>,
     /// For each Python thread.
     pending: Arc<[Pending]>,
     event_loop: Mutex<Loop>,
     standby: OnceLock<Thread>,
-    python: Vec<Place>,
+    pub(super) python: Vec<Place>,
     /// The calling thread is wanted.
     wanted: AtomicBool,
     over: AtomicBool,
@@ -57,8 +57,9 @@ struct Call {
 
 /// Where a Python thread waits until it is promoted to leader.
 #[derive(Default)]
-struct Place {
-    thread: OnceLock<(Thread, Pid)>,
+pub(super) struct Place {
+    /// The last is [`ident`].
+    pub(super) thread: OnceLock<(Thread, Pid, u64)>,
     promoted: AtomicBool,
 }
 
@@ -111,7 +112,7 @@ impl<'a, A: Application> Crew<'a, A> {
     /// The life of a Python thread: wait to be woken, and work until there is nothing to do.
     fn serve(&self, seat: u16) {
         let place = &self.python[usize::from(seat)];
-        place.thread.get_or_init(|| (thread::current(), gettid()));
+        place.thread.get_or_init(|| (thread::current(), gettid(), ident()));
         let mut caller = self.application.caller(seat);
         self.application.release(&mut caller);
         if seat > 0 {
@@ -138,7 +139,7 @@ impl<'a, A: Application> Crew<'a, A> {
         event_loop.thread_enters(seat);
         while let Some(Call { work, led }) = self.turn(event_loop, Some((seat, &mut *caller))) {
             let Some(mut work) = work.or_else(|| self.prepare(seat, caller)) else {
-                event_loop = self.lock();
+                event_loop = self.lock_from(caller);
                 event_loop.lock_acquired();
                 event_loop.thread_enters(seat);
                 continue;
@@ -148,7 +149,7 @@ impl<'a, A: Application> Crew<'a, A> {
                 // Other threads may wait for the interpreter lock, and what follows needs no Python.
                 self.application.release(caller);
             }
-            event_loop = self.lock();
+            event_loop = self.lock_from(caller);
             event_loop.thread_enters(seat);
             event_loop.finish(work);
         }
@@ -190,7 +191,7 @@ impl<'a, A: Application> Crew<'a, A> {
 
     /// How much processor time a Python thread has used.
     fn processor_time(&self, seat: u16) -> Option<Duration> {
-        let (_, thread) = self.python[usize::from(seat)].thread.get()?;
+        let (_, thread, _) = self.python[usize::from(seat)].thread.get()?;
         // The clock of a thread of this process. clock_getcpuclockid(3) composes that of a process in the same way.
         let clock = ClockId::from_raw(!thread.as_raw() << 3 | 6);
         clock.now().ok().map(Duration::from)
@@ -229,6 +230,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     drop(event_loop);
                     if let Some((_, caller)) = &mut thread {
                         self.application.attend(caller);
+                        self.application.release(caller);
                     }
                     event_loop = self.lock();
                 }
@@ -249,9 +251,9 @@ impl<'a, A: Application> Crew<'a, A> {
                     return None;
                 }
                 Step::Attend => self.want(),
-                Step::Explain(seat, what) => self.explain(seat, what),
+                Step::Explain(of, what) => self.explain(of, what, &mut thread),
                 Step::Show(failed) => self.application.show(*failed),
-                Step::Stacks => event_loop.answer_stacks(self.application.stacks()),
+                Step::Stacks => event_loop.answer_stacks(self.stacks(&mut thread)),
                 Step::Abandon(code) => {
                     event_loop.ending();
                     self.application.abandon(code)
@@ -294,14 +296,6 @@ impl<'a, A: Application> Crew<'a, A> {
         self.shared.wake();
     }
 
-    /// Logs what a Python thread is doing, with the stacks of all of them.
-    fn explain(&self, seat: u16, what: &'static str) {
-        let Some(underway) = self.shared.underway(seat) else { return };
-        let age = ostler_wire::scoreboard::now().saturating_sub(underway.started);
-        warn!(self.shared.log, "{}", what; "request" => underway.line(), "request_id" => underway.id(), "age_ms" => age,
-            "thread" => seat, "stacks" => self.application.stacks());
-    }
-
     /// Makes one call, and ends the response if the application did not.
     fn call(&self, caller: &mut A::Caller, work: &mut Work) {
         let incoming = &mut work.incoming;
@@ -331,6 +325,15 @@ impl<'a, A: Application> Crew<'a, A> {
             Progress::Begun { .. } => response.cut(),
             Progress::Ended | Progress::Cut => {}
         }
+    }
+
+    /// Waits for the loop without the interpreter lock: who works on the loop may want it, for the stacks.
+    fn lock_from(&self, caller: &mut A::Caller) -> MutexGuard<'_, Loop> {
+        if let Ok(event_loop) = self.event_loop.try_lock() {
+            return event_loop;
+        }
+        self.application.release(caller);
+        self.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, Loop> {

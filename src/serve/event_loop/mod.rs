@@ -31,6 +31,7 @@ mod moves;
 mod read;
 mod record;
 pub(crate) mod setup;
+mod stacks;
 mod tally;
 mod threads;
 mod wait;

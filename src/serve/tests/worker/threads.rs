@@ -21,7 +21,7 @@ fn the_loop_is_retaken_from_a_call_that_lasts() {
     let mut other = site.client();
     other.get("/hello");
     site.tell(0, ToWorker::Stacks);
-    assert!(matches!(site.hear(0), FromWorker::Stacks(text) if text == "the stacks"));
+    assert!(matches!(site.hear(0), FromWorker::Stacks(text) if text.starts_with("the stacks")));
     assert_eq!(site.board.slot(0).state(), WorkerState::Busy);
     site.script.open("a");
     assert_eq!(caller.answer(), (200, b"a".to_vec()));
