@@ -58,6 +58,7 @@ mod a_terminal_is_read_by_people;
 mod access_logs_are_data;
 mod each_command_waits_for_its_outcome;
 mod each_request_has_an_id;
+mod incidents_are_explained;
 mod limits_are_named;
 mod logs_reach_a_syslog;
 mod mistakes_are_explained;
