@@ -282,7 +282,12 @@ fn a_socket_file_that_was_deleted_is_made_again_and_said() {
     let socket = rig.folder().join("site.sock");
     let site = rig.bind(&format!("unix:{}", socket.display())).start();
     fs::remove_file(&socket).expect("it is there");
+    let told = site.control(&["status"]);
+    let gone = format!("! unix:{}: the socket's file was removed or replaced", socket.display());
+    assert!(told.code == 1 && told.output.contains(&gone), "{told:?}");
     site.signal(Signal::SIGHUP);
     site.log("listening");
+    site.log("generation draining");
+    assert!(!site.control(&["status"]).output.contains(&gone));
     assert_eq!(site.get("/").text(), "well");
 }

@@ -17,7 +17,10 @@ use super::{
     team::Team,
     turns::Longest,
 };
-use crate::sys::{clock::Moment, diag};
+use crate::{
+    resources::listen::Bound,
+    sys::{clock::Moment, diag},
+};
 
 mod health;
 
@@ -90,6 +93,9 @@ pub struct Queue {
     pub waiting: Option<u32>,
     /// How many may.
     pub room: Option<u32>,
+    /// Whether the file of a Unix socket was removed or replaced: no client finds the queue.
+    #[serde(default)]
+    pub file_gone: bool,
 }
 
 /// A reload of which nothing came.
@@ -191,7 +197,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
-            queues: performer.listeners.iter().map(|bound| Queue::of(diag::queue(bound.socket.as_fd()))).collect(),
+            queues: performer.listeners.iter().map(Queue::of).collect(),
             crowded: performer.watch.crowded.map(|since| (now - since).as_secs_f64()),
             generations: state.generations().iter().map(generation).collect(),
             problems: Vec::new(),
@@ -255,7 +261,7 @@ impl Status {
         }
         for (address, queue) in self.addresses.iter().zip(&self.queues) {
             let told = self.problems.iter().any(|problem| problem.starts_with(&format!("{address}: ")));
-            if let Queue { waiting: Some(waiting @ 1..), room: Some(room) } = queue
+            if let Queue { waiting: Some(waiting @ 1..), room: Some(room), .. } = queue
                 && !told
             {
                 text += &format!("{address}: {waiting} wait to be accepted, of at most {room}\n");
@@ -299,8 +305,10 @@ impl EventStatus {
 }
 
 impl Queue {
-    fn of(queue: Option<(u32, u32)>) -> Queue {
-        Queue { waiting: queue.map(|(waiting, _)| waiting), room: queue.map(|(_, room)| room) }
+    fn of(bound: &Bound) -> Queue {
+        let queue = diag::queue(bound.socket.as_fd());
+        let file_gone = bound.file.as_ref().is_some_and(|file| !file.is_there());
+        Queue { waiting: queue.map(|(waiting, _)| waiting), room: queue.map(|(_, room)| room), file_gone }
     }
 }
 

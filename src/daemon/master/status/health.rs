@@ -17,6 +17,7 @@ pub fn problems(status: &Status) -> Vec<String> {
     nothing
         .chain(missing)
         .chain(stuck)
+        .chain(unreachable(status))
         .chain(crowded(status))
         .chain(template(status))
         .chain(failed_reload(status, serving))
@@ -52,6 +53,20 @@ fn crowded(status: &Status) -> Vec<String> {
         Some(format!("{address}: {waiting} wait to be accepted, of at most {room}, and {why}"))
     };
     queues.filter_map(crowded).collect()
+}
+
+/// Unix sockets that clients cannot find. After a reload has made a file anew, the socket before it may still have its workers.
+fn unreachable(status: &Status) -> Vec<String> {
+    let found = |address| {
+        let mut queues = status.addresses.iter().zip(&status.queues);
+        queues.any(|(other, queue)| other == address && !queue.file_gone)
+    };
+    let lost =
+        status.addresses.iter().zip(&status.queues).filter(|(address, queue)| queue.file_gone && !found(*address));
+    lost.map(|(address, _)| {
+        format!("{address}: the socket's file was removed or replaced, so that no client reaches it; `ostler reload` makes it again")
+    })
+    .collect()
 }
 
 fn template(status: &Status) -> Option<String> {
@@ -94,6 +109,16 @@ mod tests {
         assert_eq!(problems_of(&[("crowded", json!(7.0))], 1), [said]);
         let said = "http://a:1: 8 wait to be accepted, of at most 8, and the kernel drops who comes now";
         assert_eq!(problems_of(&[("queues", json!([{"waiting": 8, "room": 8}]))], 1), [said]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_unless_there_is_another() {
+        let said = "http://a:1: the socket's file was removed or replaced, so that no client reaches it; `ostler reload` makes it again";
+        let gone = json!({"waiting": 0, "room": 8, "file_gone": true});
+        assert_eq!(problems_of(&[("queues", json!([gone]))], 1), [said]);
+        let both =
+            [("addresses", json!(["http://a:1", "http://a:1"])), ("queues", json!([gone, {"waiting": 0, "room": 8}]))];
+        assert!(problems_of(&both, 1).is_empty());
     }
 
     #[test]
