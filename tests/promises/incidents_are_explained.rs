@@ -73,7 +73,11 @@ def fault():
 
 def overflow():
     sys.setrecursionlimit(10**9)
-    again = ctypes.CFUNCTYPE(None)(lambda: again())
+    def deeper():
+        again()
+        # From 3.14 on CPython looks at the stack's end itself, and the innermost callback fails in its place.
+        ctypes.string_at(0)
+    again = ctypes.CFUNCTYPE(None)(deeper)
     again()
 
 def memory():
@@ -138,7 +142,7 @@ fn a_crash_is_told_with_its_signal_its_request_and_its_stack() {
         let site = Rig::with_source(HARMS).start();
         site.connect().ask(&format!("/{harm}")).try_answer().expect_err("nobody is left to answer");
         site.log("Fatal Python error");
-        site.log(if harm == "overflow" { "in <lambda>" } else { "in app" });
+        site.log(if harm == "overflow" { "in deeper" } else { "in app" });
         let lost = site.log("worker lost");
         assert_eq!(lost.key("exit"), Some(signal), "{}", lost.text());
         assert!(lost.text().contains(&format!("GET /{harm} HTTP/1.1")), "{}", lost.text());
@@ -174,7 +178,7 @@ fn a_recycled_worker_says_why() {
 
 #[test]
 fn a_broken_release_says_in_which_way() {
-    let site = Rig::with_source(HARMS).option("--boot-timeout", "2").start();
+    let site = Rig::with_source(HARMS).option("--boot-timeout", "4").start();
     for (source, said) in [
         ("def app(:\n", ["SyntaxError", "app.py\", line 1"]),
         ("import no_such_module\n", ["ModuleNotFoundError", "Traceback"]),
