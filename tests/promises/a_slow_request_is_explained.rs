@@ -110,6 +110,37 @@ fn a_slow_request_does_not_notice_that_it_is_explained() {
 }
 
 #[test]
+fn a_profile_tells_where_the_time_of_requests_goes() {
+    const COMPUTING: &str = "over = False\ndef spin():\n    while not over: pass\ndef outer():\n    spin()\n\
+        def app(environ, start_response):\n    global over\n    if environ['PATH_INFO'] == '/end': over = True\n    else: outer()\n    \
+        start_response('200 OK', [('Content-Length', '0')])\n    return []\n";
+    for python in Python::every() {
+        let rig = Rig::with_source(COMPUTING).option("--workers", "1").option("--threads", "2");
+        let site = rig.interpreter(&python.executable).start();
+        let mut client = site.connect();
+        client.send("GET /spin HTTP/1.1\r\nHost: a\r\n\r\n");
+        let pid = |_| {
+            let rows: serde_json::Value =
+                serde_json::from_str(&site.control(&["requests", "--json"]).output).expect("JSON");
+            rows[0]["pid"].as_i64()
+        };
+        let worker = (0..2000).find_map(pid).expect("the request is under way").to_string();
+        let told = site.control(&["profile", &worker, "--seconds", "0.5", "--rate", "100"]);
+        assert_eq!(told.code, 0, "{told:?}");
+        let spins = |line: &str| {
+            let (stack, count) = line.rsplit_once(' ').expect("a stack and a number");
+            assert!(count.parse::<u64>().is_ok_and(|count| count > 0), "{line}");
+            let functions: Vec<_> = stack.split(';').map(|frame| frame.split(" (").next().unwrap()).collect();
+            functions == ["app", "outer", "spin"] && stack.contains("app.py:3)")
+        };
+        assert!(told.output.lines().any(spins), "{}: {}", python.executable.display(), told.output);
+        assert_eq!(site.get("/end").status, 200);
+        client.answer();
+        site.control(&["profile", "1"]).says(9, &["no worker or template is process 1"]);
+    }
+}
+
+#[test]
 fn a_slow_request_that_keeps_the_interpreter_lock_is_explained_by_a_signal() {
     for python in Python::every() {
         let site = Rig::with_source(SLEEPING).interpreter(&python.executable).option("--slow-request", "0.3").start();

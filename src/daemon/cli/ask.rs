@@ -18,7 +18,7 @@ use ostler_wire::Channel;
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{View, doctor, requests, top};
+use super::{View, doctor, profile, requests, top};
 use crate::{
     exit::{Exit, Failure, words},
     master::{doctor::Report, status::Status},
@@ -33,6 +33,12 @@ const WHO_MAY: &str = "Commands are for root and the user of the site; --control
 pub fn ask(socket: &Path, named: bool, command: Command, view: View) -> Result<Exit, Failure> {
     if let View::Top(asked) = view {
         return top::run(socket, named, asked);
+    }
+    if let View::Profile(asked) = view {
+        let (samples, ended) = profile::sample(asked, || Ok(outcome(socket, named, &command)?.0))?;
+        report::print(&samples.folded())?;
+        eprintln!("{}", samples.summary());
+        return ended.map_or(Ok(Exit::Success), Err);
     }
     let (text, channel) = outcome(socket, named, &command)?;
     if command == Command::Stop {

@@ -131,6 +131,32 @@ pub fn command() -> Command {
                     .help("Which worker"),
             ),
         )
+        .subcommand(
+            control("profile", "Look at the Python stacks of one worker for some seconds, and print how often each was, for flame graphs")
+                .arg(
+                    Arg::new("worker")
+                        .value_name("PID")
+                        .required(true)
+                        .value_parser(|text: &str| text.parse::<i32>().map_err(|_| "expected a process id"))
+                        .help("Which worker"),
+                )
+                .arg(
+                    Arg::new("seconds")
+                        .long("seconds")
+                        .value_name("TIME")
+                        .default_value("10")
+                        .value_parser(settings::duration)
+                        .help("For how long"),
+                )
+                .arg(
+                    Arg::new("rate")
+                        .long("rate")
+                        .value_name("N")
+                        .default_value("50")
+                        .value_parser(clap::value_parser!(u32).range(1..=200))
+                        .help("Looks a second, at most 200"),
+                ),
+        )
         .subcommand(control("reopen", "Open the log files again"))
         .subcommand(control("stop", "Let the requests under way end, then stop"))
         .mut_subcommands(|one| {

@@ -81,6 +81,7 @@ fn needs(arguments: &[OsString]) -> String {
     let (what, example) = match name {
         "scale" => ("how many workers more, fewer or in all", "+2`, `ostler scale -1` or `ostler scale 4"),
         "migrate" => ("the file of uWSGI's or gunicorn's configuration", "uwsgi.ini"),
+        "profile" => ("the process id of a worker, which `ostler status` shows", "4711"),
         "completions" => ("a shell", "bash"),
         _ => ("a page", "settings"),
     };

@@ -7,6 +7,7 @@ mod instances;
 mod manual;
 mod mistakes;
 mod parser;
+mod profile;
 mod python;
 mod reference;
 mod requests;

@@ -6,7 +6,9 @@ use clap::ArgMatches;
 
 use super::{
     grammar::{REST, command, short_help},
-    manual, mistakes, python, reference,
+    manual, mistakes,
+    profile::Profile,
+    python, reference,
     top::Top,
     topics,
 };
@@ -58,6 +60,8 @@ pub enum View {
     },
     /// The site, again and again.
     Top(Top),
+    /// The stacks, again and again, counted.
+    Profile(Profile),
 }
 
 /// The command line, read.
@@ -166,7 +170,7 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
         "upgrade" => Command::Upgrade,
         "scale" => Command::Scale(*matches.get_one("change").expect("the change is required")),
         "recycle" => Command::Recycle,
-        "stacks" => Command::Stacks(matches.get_one("worker").copied()),
+        "stacks" | "profile" => Command::Stacks(matches.get_one("worker").copied()),
         "reopen" => Command::Reopen,
         "stop" => Command::Stop,
         _ => unreachable!("the grammar has no other command"),
@@ -179,6 +183,10 @@ fn view(name: &str, matches: &ArgMatches) -> View {
         _ if name == "top" => {
             View::Top(Top { once: says("once"), interval: *matches.get_one("interval").expect("it has a default") })
         }
+        _ if name == "profile" => View::Profile(Profile {
+            time: *matches.get_one("seconds").expect("it has a default"),
+            rate: *matches.get_one("rate").expect("it has a default"),
+        }),
         (_, json) if name == "requests" => View::Requests { json },
         (true, _) => View::Ready,
         (_, true) => View::Json,
@@ -305,6 +313,10 @@ mod tests {
             command: Command::Status,
             view: View::Top(Top { once, interval: Duration::from_millis(milliseconds) }),
         };
+        let profile = |seconds, rate| Task::Control {
+            command: Command::Stacks(Some(4711)),
+            view: View::Profile(Profile { time: Duration::from_secs(seconds), rate }),
+        };
         for (words, expected) in [
             ("site:app", Task::Serve),
             ("-w 2", Task::Serve),
@@ -331,6 +343,8 @@ mod tests {
             ("recycle", control(Command::Recycle)),
             ("stacks", control(Command::Stacks(None))),
             ("stacks 4711", control(Command::Stacks(Some(4711)))),
+            ("profile 4711 --seconds 2", profile(2, 50)),
+            ("profile 4711 --rate 9", profile(10, 9)),
             ("reopen", control(Command::Reopen)),
             ("stop", control(Command::Stop)),
         ] {
