@@ -27,7 +27,7 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test test-pythons test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall clean tools
+.PHONY: help serve build test test-pythons test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall packed clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
@@ -127,27 +127,27 @@ install:
 uninstall:
 	cd '$(ROOT)' && rm -f $(INSTALLED)
 
-# The Python that packs, with a patient compressor. Without it the wheel is only some 3 % larger.
-PACKER = $(if $(wildcard target/packing/bin/python),target/packing/bin/python,$(PYTHON))
-target/packing/holds: packaging/requirements.txt | tools
-	@mkdir -p target; $(PYTHON) -m venv --clear target/packing \
-	 && target/packing/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ \
-	 || { rm -rf target/packing; echo 'zopflipy could not be installed: the wheel will be some 3 % larger'; }
-
 # `make wheel GLIBC=2.28` aims at systems as old as that.
 ifdef GLIBC
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-wheel: tools target/packing/holds
+wheel: tools
 	@$(CARGO) zigbuild --help >/dev/null 2>&1 || { echo 'cargo-zigbuild is missing: pip install cargo-zigbuild ziglang'; exit 1; }
-	$(CARGO) zigbuild --locked --release -p ostler -p ostler-engine --target $(HOST).$(GLIBC)
-	@$(PACKER) packaging/wheel.py target/$(HOST)/release dist
+	$(CARGO) zigbuild --locked --release -p ostler-engine --target $(HOST).$(GLIBC)
+	$(CARGO) zigbuild --locked --profile packed -p ostler --target $(HOST).$(GLIBC)
+	@cp target/$(HOST)/release/libostler_engine.so target/$(HOST)/packed
+	@$(PYTHON) packaging/wheel.py target/$(HOST)/packed dist
 else
-wheel: build target/packing/holds
-	@$(PACKER) packaging/wheel.py $(BUILT) dist
+wheel: packed
+	@$(PYTHON) packaging/wheel.py target/packed dist
 endif
 
-deb: build
-	@packaging/deb/build $(BUILT) $(REVISION) dist
+deb: packed
+	@packaging/deb/build target/packed $(REVISION) dist
+
+# What packages hold: see the profile of this name.
+packed: build
+	$(CARGO) build --locked --profile packed -p ostler
+	@cp $(BUILT)/libostler_engine.so target/packed
 
 clean:
 	rm -rf .venv target
