@@ -169,6 +169,16 @@ fn requests_bytes_and_connections_are_counted_exactly() {
 }
 
 #[test]
+fn a_roll_back_to_the_first_generation_is_counted_as_one_to_any_other() {
+    let (site, address) = seen(Rig::with_source(APP));
+    for command in ["reload", "rollback"] {
+        assert_eq!(site.control(&[command]).code, 0);
+    }
+    let page = until(&address, |page| sample(page, "ostler_rollbacks_total") == Some(1.0));
+    assert_eq!(sample(&page, "ostler_reloads_total{outcome=\"success\"}"), Some(2.0), "{page}");
+}
+
+#[test]
 fn the_page_is_valid_for_promtool_and_prometheus_client() {
     let (site, address) = seen(Rig::with_source(APP));
     assert_eq!(site.get("/").status, 200);
