@@ -93,6 +93,7 @@ fn metrics_tell_what_has_happened_and_never_go_back() {
     let page = until(&address, |page| counted(page, 9.0, 1.0));
     assert_eq!(sample(&page, "ostler_workers_wanted"), Some(2.0));
     assert_eq!(sample(&page, "ostler_workers{state=\"idle\"}"), Some(2.0), "{page}");
+    assert_eq!(sample(&page, "ostler_workers{state=\"booting\"}"), Some(0.0), "an alert compares it: {page}");
     let page = until(&address, |page| sample(page, "ostler_worker_memory_bytes{slot=\"1\"}").is_some());
     let memory = ["ostler_worker_memory_bytes{slot=\"0\"}", "ostler_template_memory_bytes"];
     assert!(memory.iter().all(|name| sample(&page, name).is_some_and(|bytes| bytes > 1e6)), "{page}");

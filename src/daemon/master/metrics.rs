@@ -16,6 +16,9 @@ use super::{
 /// Numbers by name and label, as Prometheus writes them: `ostler_workers{state="idle"}`.
 pub type Series = BTreeMap<String, Number>;
 
+/// What [`super::status::WorkerStatus`] calls what workers do.
+const WORKER_STATES: [&str; 7] = ["booting", "ready", "idle", "working", "busy", "draining", "killed"];
+
 /// One number of an entry.
 pub struct Sample {
     /// What follows the entry's name: `_bucket` of a histogram.
@@ -92,7 +95,8 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
         Fact::Generation => one(|generation| generation.generation.into()),
         Fact::WorkersWanted => one(|generation| generation.wanted.into()),
         Fact::Workers => {
-            let mut states = BTreeMap::<String, u64>::new();
+            // Also those in which none is: a sum over states that are left out is no number, and no alert compares it.
+            let mut states: BTreeMap<String, u64> = WORKER_STATES.map(|state| (state.to_owned(), 0)).into();
             for worker in status.generations.iter().flat_map(|generation| &generation.workers) {
                 *states.entry(worker.state.clone()).or_default() += 1;
             }
