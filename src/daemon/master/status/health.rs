@@ -5,6 +5,9 @@ use super::{GenerationStatus, Status, WorkerStatus, age};
 /// A site that is busy, and well, has clients that wait for a moment. In seconds.
 const CROWDED_FOR: f64 = 5.0;
 
+/// What is too long ago to be a trouble of now. In seconds.
+const MINUTE: f64 = 60.0;
+
 /// A sentence for each thing that an operator should look at; none of a site in good order. The worst first.
 pub fn problems(status: &Status) -> Vec<String> {
     let serving = status.generations.iter().find(|generation| generation.stage == "serving");
@@ -16,6 +19,7 @@ pub fn problems(status: &Status) -> Vec<String> {
     let nothing = serving.serves_nothing.clone().into_iter();
     nothing
         .chain(missing)
+        .chain(dying(status, serving))
         .chain(stuck)
         .chain(unreachable(status))
         .chain(crowded(status))
@@ -29,6 +33,16 @@ fn missing(serving: &GenerationStatus) -> Option<String> {
     let serve = serving.workers.iter().filter(|worker| worker.answers()).count();
     (serve + serving.coming < usize::from(serving.wanted))
         .then(|| format!("{serve} of {} workers serve{}", serving.wanted, serving.trouble()))
+}
+
+/// Workers that serve, and end again and again: each is replaced at once, so that none is missed.
+fn dying(status: &Status, serving: &GenerationStatus) -> Option<String> {
+    let mut lost = status.events.iter().filter(|event| event.age <= MINUTE && event.text.starts_with("worker lost"));
+    let (count, most) = (lost.clone().count(), usize::from(serving.wanted).saturating_mul(2).clamp(5, 20));
+    (count > most).then(|| {
+        let last = lost.next_back().map_or("", |event| event.text.as_str());
+        format!("at least {count} workers were lost in the last minute; the last: {last}")
+    })
 }
 
 fn stuck(worker: &WorkerStatus) -> Option<String> {
@@ -119,6 +133,16 @@ mod tests {
         let both =
             [("addresses", json!(["http://a:1", "http://a:1"])), ("queues", json!([gone, {"waiting": 0, "room": 8}]))];
         assert!(problems_of(&both, 1).is_empty());
+    }
+
+    #[test]
+    fn workers_that_are_lost_again_and_again_are_told() {
+        let lost = |count, age: f64| {
+            let event = json!({"age": age, "level": "error", "text": "worker lost: g1.0"});
+            problems_of(&[("events", json!(vec![event; count]))], 1)
+        };
+        assert!(lost(5, 1.0).is_empty() && lost(50, 61.0).is_empty());
+        assert_eq!(lost(6, 59.0), ["at least 6 workers were lost in the last minute; the last: worker lost: g1.0"]);
     }
 
     #[test]
