@@ -159,7 +159,10 @@ fn take_back(file: BorrowedFd, written: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read};
+    use std::{
+        fs::File,
+        io::{Read, Seek, SeekFrom},
+    };
 
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -205,18 +208,25 @@ mod tests {
 
     #[test]
     fn a_file_that_is_full_never_ends_with_half_a_line() {
+        // The limit is of the whole process, and its standard output may be a file as well. It is beyond whatever that holds, and the
+        // file under test is sparse up to there.
+        const LIMIT: u64 = 1 << 40;
+        const BEFORE: u64 = LIMIT - 1000;
         let path = std::env::temp_dir().join(format!("ostler-sink-{}", std::process::id()));
         let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        file.set_len(BEFORE).unwrap();
         let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
         // SAFETY: ignores the signal that comes with the error.
         unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
             .unwrap();
-        setrlimit(Resource::RLIMIT_FSIZE, 1000, hard).unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, LIMIT, hard).unwrap();
         let all = lines(20);
         let (written, error) = write(file.as_fd(), FileKind::of(file.as_fd()), &all);
         setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
         let mut there = Vec::new();
-        File::open(&path).unwrap().read_to_end(&mut there).unwrap();
+        let mut reader = File::open(&path).unwrap();
+        reader.seek(SeekFrom::Start(BEFORE)).unwrap();
+        reader.read_to_end(&mut there).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(error, Some(Errno::EFBIG));
         assert!(written > 0 && there == all[..written] && there.ends_with(b"\n"), "{written}");
