@@ -71,7 +71,7 @@ impl ResponseHead {
         if !self.has_server && !server.is_empty() {
             append_line(out, b"Server", server);
         }
-        if !request_id.is_empty() && self.value(b"X-Request-ID").is_none() {
+        if !self.has_request_id && !request_id.is_empty() {
             append_line(out, b"X-Request-ID", request_id);
         }
         match framing {

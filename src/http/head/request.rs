@@ -1,5 +1,7 @@
 //! A request's head as a value: spans of the bytes that it was read from, and what they mean. h1/ reads them.
 
+use crate::syntax::is_name;
+
 /// A part of the head's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
@@ -95,9 +97,18 @@ impl RequestHead {
         *self = Self { fields, ..Self::default() };
     }
 
-    /// The value of the first field of this name; names compare without case. `bytes` are the head's.
-    pub fn value<'a>(&self, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-        let mut fields = self.fields.iter();
-        fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name)).map(|field| field.value.of(bytes))
+    /// The value of the first field of this name, which is of small letters and hyphens. `bytes` are the head's.
+    #[inline]
+    pub fn value<'a, const N: usize>(&self, bytes: &'a [u8], name: &[u8; N]) -> Option<&'a [u8]> {
+        self.first(bytes, |known| is_name(known, name))
+    }
+
+    /// The same for any name; names compare without case.
+    pub fn value_of_any<'a>(&self, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        self.first(bytes, |known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn first<'a>(&self, bytes: &'a [u8], is_it: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
+        self.fields.iter().find(|field| is_it(field.name.of(bytes))).map(|field| field.value.of(bytes))
     }
 }

@@ -31,6 +31,7 @@ pub struct ResponseHead {
     pub(crate) length_line: Range<usize>,
     pub(crate) has_date: bool,
     pub(crate) has_server: bool,
+    pub(crate) has_request_id: bool,
 }
 
 impl ResponseHead {
@@ -61,6 +62,7 @@ impl ResponseHead {
         match name.len() {
             4 if is_name(name, b"date") => self.has_date = true,
             6 if is_name(name, b"server") => self.has_server = true,
+            12 if matches!(name[0], b'x' | b'X') && is_name(name, b"x-request-id") => self.has_request_id = true,
             14 if is_name(name, b"content-length") => return self.length_field(name, value),
             _ => {}
         }

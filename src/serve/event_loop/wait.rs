@@ -28,7 +28,7 @@ impl Loop {
 
     /// The leader is about to wait for events (not at all, if there is more to do). Returns the buffer for them, and the time-out.
     pub(super) fn begin_wait(&mut self) -> (Vec<EpollEvent>, EpollTimeout) {
-        self.access_log.flush();
+        self.access_log.end_turn(self.clock.now);
         self.write_tally();
         self.turn.end();
         self.sleeps = !self.has_more_to_do();
@@ -110,7 +110,6 @@ impl Loop {
     /// When something is due next.
     fn due(&self) -> Moment {
         let soon = (!self.queue.is_empty()).then(|| self.clock.now + RETRY);
-        let logs = self.access_log.due().into_iter().chain(log_due()).min().map(|wait| self.clock.now + wait);
         let dues = [
             soon,
             self.timers.due(),
@@ -123,7 +122,8 @@ impl Loop {
             self.client_lines.due(),
             self.spread.due(),
             self.handover.due(self.clock.now),
-            logs,
+            self.access_log.due(self.clock.now),
+            log_due().map(|wait| self.clock.now + wait),
         ];
         dues.into_iter().fold(Moment::NEVER, |first, due| first.min(due.unwrap_or(Moment::NEVER)))
     }

@@ -24,7 +24,8 @@ impl Incoming {
             Told::Unclean | Told::Nothing => names.make(&mut self.id),
         }
         self.adds_id = !matches!(told, Told::Id(_));
-        if self.adds_id {
+        // Where a trusted peer has told nothing there is nothing to hide.
+        if self.adds_id && (!self.trusted || told == Told::Unclean) {
             hide(&self.head, &self.bytes, &mut self.hidden);
         }
         if told == Told::Unclean {

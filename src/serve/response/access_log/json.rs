@@ -6,6 +6,7 @@ use ostler_wire::{access_format::Field, log::is_unprintable};
 
 use super::{
     atoms::user,
+    batch::Batch,
     line::{Finished, told},
 };
 use crate::shared::Shared;
@@ -26,7 +27,8 @@ pub fn constant(field: Field, shared: &Shared) -> Option<String> {
 }
 
 /// Appends the value of a field. `time`: the present second.
-pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) {
+#[inline]
+pub fn value(batch: &mut Batch, field: Field, finished: Finished, time: &str) {
     let Finished { incoming, outgoing, times } = finished;
     let (head, bytes) = (&incoming.head, &incoming.bytes[..]);
     match field {
@@ -57,73 +59,70 @@ pub fn value(batch: &mut Vec<u8>, field: Field, finished: Finished, time: &str) 
 }
 
 /// As in the error log.
-fn moment(batch: &mut Vec<u8>, time: &str, millisecond: u32) {
+fn moment(batch: &mut Batch, time: &str, millisecond: u32) {
     batch.push(b'"');
-    let start = batch.len() + MILLISECONDS;
-    batch.extend_from_slice(time.as_bytes());
-    if let Some(place) = batch.get_mut(start..start + 3) {
+    let free = batch.free(time.len());
+    free[..time.len()].copy_from_slice(time.as_bytes());
+    if let Some(place) = free[..time.len()].get_mut(MILLISECONDS..MILLISECONDS + 3) {
         place.copy_from_slice(&[100, 10, 1].map(|unit| digit(millisecond / unit)));
     }
+    batch.fill(time.len());
     batch.push(b'"');
 }
 
 /// With six digits behind the point.
-fn seconds(batch: &mut Vec<u8>, duration: Option<Duration>) {
-    let Some(duration) = duration else { return batch.extend_from_slice(b"null") };
-    number(batch, Some(duration.as_secs()));
-    // A digit in front keeps the zeros.
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(1_000_000 + duration.subsec_micros());
-    batch.push(b'.');
-    batch.extend_from_slice(&digits.as_bytes()[1..]);
+#[inline(never)]
+fn seconds(batch: &mut Batch, duration: Option<Duration>) {
+    let Some(duration) = duration else { return batch.extend(b"null") };
+    batch.extend_number(duration.as_secs());
+    let micros = duration.subsec_micros();
+    let digits = [100_000, 10_000, 1000, 100, 10, 1].map(|unit| digit(micros / unit));
+    batch.extend(&[b'.', digits[0], digits[1], digits[2], digits[3], digits[4], digits[5]]);
 }
 
 fn digit(number: u32) -> u8 {
     b'0' + (number % 10) as u8
 }
 
-fn number(batch: &mut Vec<u8>, number: Option<u64>) {
+fn number(batch: &mut Batch, number: Option<u64>) {
     match number {
-        Some(number) => batch.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-        None => batch.extend_from_slice(b"null"),
+        Some(number) => batch.extend_number(number),
+        None => batch.extend(b"null"),
     }
 }
 
 /// Appends a text from outside, or null. What is not UTF-8 becomes U+FFFD; what a terminal would obey is escaped.
-pub fn text(batch: &mut Vec<u8>, value: Option<&[u8]>) {
-    let Some(value) = value else { return batch.extend_from_slice(b"null") };
-    // Without branches, so that many bytes are looked at at once.
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    batch.push(b'"');
-    if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
-        batch.extend_from_slice(value);
-    } else {
+pub fn text(batch: &mut Batch, value: Option<&[u8]>) {
+    let Some(value) = value else { return batch.extend(b"null") };
+    if !batch.extend_quoted(value) {
         escaped(batch, value);
     }
-    batch.push(b'"');
 }
 
 #[cold]
-fn escaped(batch: &mut Vec<u8>, value: &[u8]) {
+fn escaped(batch: &mut Batch, value: &[u8]) {
+    batch.push(b'"');
     for c in String::from_utf8_lossy(value).chars() {
         match c {
-            '"' | '\\' => batch.extend_from_slice(&[b'\\', c as u8]),
+            '"' | '\\' => batch.extend(&[b'\\', c as u8]),
             // All of these have four digits.
-            c if is_unprintable(c) => batch.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
-            c => batch.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            c if is_unprintable(c) => batch.extend(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+            c => batch.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
+    batch.push(b'"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn json(append: impl Fn(&mut Vec<u8>)) -> serde_json::Value {
-        let mut batch = Vec::new();
+    fn json(append: impl Fn(&mut Batch)) -> serde_json::Value {
+        let mut batch = Batch::default();
         append(&mut batch);
+        let batch = batch.bytes();
         assert!(!batch.iter().any(u8::is_ascii_control), "{}", batch.escape_ascii());
-        serde_json::from_slice(&batch).unwrap_or_else(|error| panic!("{}: {error}", batch.escape_ascii()))
+        serde_json::from_slice(batch).unwrap_or_else(|error| panic!("{}: {error}", batch.escape_ascii()))
     }
 
     #[test]
@@ -150,8 +149,8 @@ mod tests {
     fn times_are_numbers_of_seconds() {
         let of = |micros| json(|batch| seconds(batch, Some(Duration::from_micros(micros)))).as_f64();
         assert_eq!([0, 7, 250_000, 61_000_001].map(of), [0.0, 0.000_007, 0.25, 61.000_001].map(Some));
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         moment(&mut batch, "2026-11-27T08:00:00.000+01:00", 47);
-        assert_eq!(batch, b"\"2026-11-27T08:00:00.047+01:00\"");
+        assert_eq!(batch.bytes(), b"\"2026-11-27T08:00:00.047+01:00\"");
     }
 }

@@ -7,18 +7,30 @@ use ostler_wire::{
     log::{local, terminal},
 };
 
-use super::{Times, atoms, json};
+use super::{
+    Times, atoms,
+    batch::{Batch, Short},
+    json,
+};
 use crate::{request::incoming::Incoming, response::Outgoing, shared::Shared};
 
 /// Makes lines.
 pub(super) struct Lines {
     format: AccessFormat,
+    parts: Vec<Part>,
     /// A terminal shows lines in colours, by their status.
     coloured: bool,
     /// What each line begins with.
     level: &'static str,
     /// The present second, as the format has it.
     time: String,
+}
+
+/// A text that is the same in each line, and the value behind it.
+#[derive(Default)]
+struct Part {
+    text: Short,
+    value: Option<Piece>,
 }
 
 /// A request that is over.
@@ -31,9 +43,9 @@ pub(super) struct Finished<'a> {
 
 impl Lines {
     pub fn new(shared: &Shared) -> Lines {
-        let mut format = shared.boot.worker.access_log_format.clone();
-        format.pieces = joined(format.pieces, shared);
-        Lines { format, coloured: false, level: "", time: String::new() }
+        let format = shared.boot.worker.access_log_format.clone();
+        let parts = parts(&format.pieces, shared);
+        Lines { format, parts, coloured: false, level: "", time: String::new() }
     }
 
     /// Lines from now on are for a terminal with colours, for the journal, or for something else.
@@ -51,25 +63,24 @@ impl Lines {
     }
 
     /// Appends a line.
-    pub fn write(&self, batch: &mut Vec<u8>, finished: Finished) {
+    pub fn write(&self, batch: &mut Batch, finished: Finished) {
         let Finished { incoming, outgoing, times } = finished;
         let colour = if self.coloured { terminal::colour_of(outgoing.status) } else { "" };
-        batch.extend_from_slice(self.level.as_bytes());
-        batch.extend_from_slice(colour.as_bytes());
+        batch.extend(self.level.as_bytes());
+        batch.extend(colour.as_bytes());
         // The response's fields come first, then those of environ.
         let noted = |index: usize| outgoing.noted[index].as_deref();
-        for piece in &self.format.pieces {
+        for part in &self.parts {
+            batch.extend_short(&part.text);
+            let Some(piece) = &part.value else { continue };
             let value = match piece {
-                Piece::Text(text) => {
-                    batch.extend_from_slice(text.as_bytes());
-                    continue;
-                }
+                Piece::Text(_) => continue,
                 Piece::Value(field) => {
                     json::value(batch, *field, finished, &self.time);
                     continue;
                 }
                 Piece::Atom(b't') => {
-                    batch.extend_from_slice(self.time.as_bytes());
+                    batch.extend(self.time.as_bytes());
                     continue;
                 }
                 Piece::Atom(letter) => {
@@ -78,7 +89,7 @@ impl Lines {
                 }
                 Piece::RequestField(name) => match incoming.id() {
                     Some(id) if name == "x-request-id" => Some(id.as_bytes()),
-                    _ => incoming.head.value(&incoming.bytes, name.as_bytes()),
+                    _ => incoming.head.value_of_any(&incoming.bytes, name.as_bytes()),
                 },
                 Piece::ResponseField(index) => noted(*index),
                 Piece::Variable(index) => noted(self.format.response_fields.len() + index),
@@ -89,26 +100,31 @@ impl Lines {
             }
         }
         if !colour.is_empty() {
-            batch.extend_from_slice(terminal::PLAIN.as_bytes());
+            batch.extend(terminal::PLAIN.as_bytes());
         }
         batch.push(b'\n');
     }
 }
 
-/// The pieces with what is the same in each line as text.
-fn joined(pieces: Vec<Piece>, shared: &Shared) -> Vec<Piece> {
-    let mut joined: Vec<Piece> = Vec::with_capacity(pieces.len());
+/// The pieces, with what is the same in each line as text.
+fn parts(pieces: &[Piece], shared: &Shared) -> Vec<Part> {
+    let (mut parts, mut text) = (Vec::new(), String::new());
     for piece in pieces {
-        let constant = match piece {
-            Piece::Value(field) => json::constant(field, shared).map(Piece::Text),
-            _ => None,
-        };
-        match (joined.last_mut(), constant.unwrap_or(piece)) {
-            (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
-            (_, piece) => joined.push(piece),
+        match piece {
+            Piece::Text(piece) => text.push_str(piece),
+            Piece::Value(field) if let Some(constant) = json::constant(*field, shared) => text.push_str(&constant),
+            piece => {
+                parts.extend(Short::parts(&text).map(|text| Part { text, value: None }));
+                text.clear();
+                match parts.last_mut() {
+                    Some(last @ Part { value: None, .. }) => last.value = Some(piece.clone()),
+                    _ => parts.push(Part { text: Short::default(), value: Some(piece.clone()) }),
+                }
+            }
         }
     }
-    joined
+    parts.extend(Short::parts(&text).map(|text| Part { text, value: None }));
+    parts
 }
 
 /// A part of a request that could not be parsed is unknown rather than empty.
@@ -159,7 +175,7 @@ mod tests {
 
     impl Fixture {
         /// The line of a request whose head, as far as it can be parsed, is this.
-        fn write(&mut self, head: &[u8], batch: &mut Vec<u8>) {
+        fn write(&mut self, head: &[u8], batch: &mut Batch) {
             let limits = Limits { line: 0, fields: 0, field: 0, head: 0 };
             let incoming = &mut self.incoming;
             incoming.head.clear();
@@ -186,12 +202,12 @@ mod tests {
             }
             head.truncate(below(2 * head.len()));
             fixture.outgoing.noted = vec![Some(head.clone()), None];
-            let mut batch = Vec::new();
+            let mut batch = Batch::default();
             fixture.write(&head, &mut batch);
-            let end = batch.pop();
-            assert!(end == Some(b'\n') && !batch.iter().any(u8::is_ascii_control), "{}", batch.escape_ascii());
+            let (end, batch) = batch.bytes().split_last().unwrap();
+            assert!(*end == b'\n' && !batch.iter().any(u8::is_ascii_control), "{}", batch.escape_ascii());
             let line: serde_json::Value =
-                serde_json::from_slice(&batch).unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
+                serde_json::from_slice(batch).unwrap_or_else(|error| panic!("{error}: {}", batch.escape_ascii()));
             assert_eq!(line.as_object().unwrap().len(), FIELDS.len() + 3);
         }
     }
@@ -202,12 +218,12 @@ mod tests {
     fn the_time_of_a_line() {
         for format in ["json", ostler_wire::access_format::DEFAULT] {
             let mut fixture = fixture(format);
-            let mut batch = Vec::new();
+            let mut batch = Batch::default();
             fixture.write(HEAD, &mut batch);
             let measure = |_| {
                 let started = Moment::now();
                 for _ in 0..100_000 {
-                    batch.clear();
+                    batch.truncate(0);
                     let Fixture { lines, incoming, outgoing } = &fixture;
                     lines.write(&mut batch, Finished { incoming, outgoing, times: &TIMES });
                 }

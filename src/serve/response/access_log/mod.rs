@@ -1,6 +1,7 @@
 //! The access log: one line for each request, written in batches. The loop never waits for it.
 
 mod atoms;
+mod batch;
 mod json;
 mod line;
 
@@ -22,7 +23,10 @@ use ostler_wire::{
 };
 use slog::{Level, Logger, info, warn};
 
-use self::line::{Finished, Lines};
+use self::{
+    batch::Batch,
+    line::{Finished, Lines},
+};
 use super::Outgoing;
 use crate::{
     moment::Moment,
@@ -30,8 +34,12 @@ use crate::{
     shared::Shared,
 };
 
-/// A batch is written when it is this long, and before the worker sleeps.
+/// A batch is written when it is this long, or at the end of a turn.
 const BATCH: usize = 32 * 1024;
+/// A turn with so many lines will be followed by others: a longer batch costs less by the line.
+const BUSY: u32 = 4;
+/// How long a line may wait for others.
+const MOST_DELAY: Duration = Duration::from_millis(1);
 /// How many bytes wait for a slow reader, or for a full disk. Lines beyond that are lost, and counted.
 const MOST_WAITING: usize = 256 * 1024;
 /// The time between two attempts to write, while there is nothing else to do.
@@ -48,7 +56,11 @@ pub(crate) struct AccessLog {
     /// How much of a line stands there for the journal.
     level: usize,
     kind: FileKind,
-    batch: Vec<u8>,
+    batch: Batch,
+    /// How many lines this turn has made.
+    lines_of_turn: u32,
+    /// When a batch that waits for more lines is written, however many they are.
+    batch_until: Option<Moment>,
     /// The file ends with half a line, and the batch does not begin with its other half.
     torn: bool,
     /// The error log, which tells when lines cannot be written, and when they can be again.
@@ -103,7 +115,9 @@ impl AccessLog {
             syslog,
             level: 0,
             kind: FileKind::Device,
-            batch: Vec::new(),
+            batch: Batch::default(),
+            lines_of_turn: 0,
+            batch_until: None,
             torn: false,
             log,
             failing: false,
@@ -165,6 +179,7 @@ impl AccessLog {
         }
         let line_start = self.batch.len();
         self.lines.write(&mut self.batch, Finished { incoming, outgoing, times });
+        self.lines_of_turn += 1;
         if self.syslog.is_some() {
             self.send(line_start);
         }
@@ -176,7 +191,7 @@ impl AccessLog {
     /// Sends the last line. What a syslog does not take is lost.
     fn send(&mut self, line_start: usize) {
         let Some(syslog) = &self.syslog else { return };
-        let line = String::from_utf8_lossy(self.batch[line_start + self.level..].trim_ascii_end());
+        let line = String::from_utf8_lossy(self.batch.bytes()[line_start + self.level..].trim_ascii_end());
         match syslog.send(Level::Info, &ostler_wire::log::now(), &line) {
             Outcome::Lost(Some(why)) => {
                 self.count_lost(1);
@@ -205,10 +220,21 @@ impl AccessLog {
         }
     }
 
+    /// The turn is over, and the worker may sleep. Writes the batch, unless more will follow at once.
+    #[inline]
+    pub fn end_turn(&mut self, now: Moment) {
+        let is_busy = std::mem::take(&mut self.lines_of_turn) >= BUSY && !self.failing;
+        if is_busy && now < *self.batch_until.get_or_insert(now + MOST_DELAY) {
+            return;
+        }
+        self.flush();
+    }
+
     /// Writes as much of the batch as can be written without waiting.
     pub fn flush(&mut self) {
+        self.batch_until = None;
         let Some(file) = &self.file else { return };
-        if self.batch.is_empty() {
+        if self.batch.len() == 0 {
             return;
         }
         let (mut written, mut error) = (0, None);
@@ -217,7 +243,7 @@ impl AccessLog {
             self.torn = error.is_some();
         }
         if !self.torn {
-            (written, error) = sink::write(file.as_fd(), self.kind, &self.batch);
+            (written, error) = sink::write(file.as_fd(), self.kind, self.batch.bytes());
         }
         match error {
             None => self.all_written(),
@@ -226,7 +252,7 @@ impl AccessLog {
     }
 
     fn all_written(&mut self) {
-        self.batch.clear();
+        self.batch.truncate(0);
         if std::mem::take(&mut self.failing) {
             self.batch.shrink_to(2 * BATCH);
         }
@@ -240,11 +266,13 @@ impl AccessLog {
     fn not_written(&mut self, written: usize, error: Errno) {
         let whole = match self.kind {
             // Other processes may write behind half a line. So it is ended, and the whole line is written again.
-            FileKind::File => self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            FileKind::File => {
+                self.batch.bytes()[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+            }
             FileKind::Pipe | FileKind::Socket | FileKind::Device => written,
         };
         self.torn |= whole < written;
-        self.batch.drain(..whole);
+        self.batch.remove_first(whole);
         self.failing = true;
         if (error != Errno::EAGAIN || self.lost > 0) && !std::mem::replace(&mut self.said, true) {
             let reason = if error == Errno::EAGAIN { "its reader does not read" } else { error.desc() };
@@ -258,20 +286,20 @@ impl AccessLog {
         }
     }
 
-    /// How long the loop may sleep while something waits to be written.
-    pub fn due(&self) -> Option<Duration> {
-        self.failing.then_some(BETWEEN_TRIES)
+    /// When something that waits is written.
+    pub fn due(&self, now: Moment) -> Option<Moment> {
+        if self.failing { Some(now + BETWEEN_TRIES) } else { self.batch_until }
     }
 
     /// The last attempt. What cannot be written now is lost.
     pub fn close(&mut self) {
         self.flush();
-        let waiting = self.batch.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let waiting = self.batch.bytes().iter().filter(|byte| **byte == b'\n').count() as u64;
         self.count_lost(waiting);
         if self.lost + waiting > 0 {
             warn!(self.log, "access log lines lost"; "lines" => self.lost + waiting);
         }
-        self.batch.clear();
+        self.batch.truncate(0);
         self.lost = 0;
     }
 }
