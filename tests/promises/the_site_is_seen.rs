@@ -329,7 +329,7 @@ fn each_metric_of_the_examples_exists() {
 }
 
 #[test]
-fn a_real_prometheus_scrapes_it_and_knows_its_rules() {
+fn a_real_prometheus_scrapes_it_and_evaluates_its_rules() {
     let (Some(_), folder) = (installed("prometheus"), Folder::new()) else { return };
     let (site, page) = seen(Rig::with_source(APP));
     assert_eq!(site.get("/").status, 200);
@@ -343,16 +343,25 @@ fn a_real_prometheus_scrapes_it_and_knows_its_rules() {
     command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
     command.arg(format!("--web.listen-address={server}"));
     let mut prometheus = Process::start(&mut command, "prometheus");
+    let ask = |path: &str| {
+        let answer = TcpStream::connect(&server).is_ok().then(|| say(&server, &format!("GET {path} HTTP/1.0\r\n\r\n")));
+        let body = answer.and_then(|answer| Some(answer.split_once("\r\n\r\n")?.1.to_owned()));
+        body.and_then(|body| serde_json::from_str::<Value>(&body).ok())
+            .map_or(Value::Null, |value| value["data"].clone())
+    };
+    let is_one = |query: &str| ask(&format!("/api/v1/query?query={query}"))["result"][0]["value"][1] == "1";
+    // None is to fire of a site that is well.
+    let is_well = |rule: &Value| rule["health"] == "ok" && rule["state"] == "inactive";
     let deadline = Instant::now() + PATIENCE;
-    let query = "/api/v1/query?query=sum(ostler_requests_total{job=%22ostler%22})";
     loop {
-        let answer = TcpStream::connect(&server)
-            .is_ok()
-            .then(|| say(&server, &format!("GET {query} HTTP/1.0\r\nHost: a\r\n\r\n")));
-        if answer.is_some_and(|answer| answer.contains("\"value\":[") && answer.contains(",\"1\"]")) {
+        let rules = &ask("/api/v1/rules")["groups"][0]["rules"];
+        // A target that asks for OpenMetrics, and is given it, is up if all of the page could be read.
+        let knows = is_one("up{job=%22ostler%22}") && is_one("sum(ostler_requests_total{job=%22ostler%22})");
+        if knows && rules.as_array().is_some_and(|rules| rules.iter().all(is_well)) {
             break;
         }
-        assert!(Instant::now() < deadline, "it does not know what the site has answered");
+        let targets = ask("/api/v1/targets?state=active");
+        assert!(Instant::now() < deadline, "it does not know what the site has answered: {targets} {rules}");
         std::thread::yield_now();
     }
     prometheus.signal(Signal::SIGTERM);
