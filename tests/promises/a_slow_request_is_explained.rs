@@ -150,3 +150,17 @@ fn a_slow_request_that_keeps_the_interpreter_lock_is_explained_by_a_signal() {
         site.log("in keeps_the_lock");
     }
 }
+
+#[test]
+fn an_application_that_breaks_the_reading_of_stacks_is_told_from_one_that_keeps_the_lock() {
+    let broken = "import sys\ndef broken():\n    raise KeyError\nsys._current_frames = broken\n\
+        def app(environ, start_response):\n    start_response('200 OK', [('Content-Length', '0')])\n    return []\n";
+    let site = Rig::with_source(broken).option("--workers", "1").start();
+    let told = site.control(&["stacks"]);
+    assert!(told.output.contains("\ntaken by a signal: reading them in Python raised KeyError\n"), "{told:?}");
+    let pid = site.log("worker ready").number("pid").to_string();
+    let told = site.control(&["profile", &pid, "--seconds", "0.1", "--rate", "20"]);
+    let sentences =
+        ["no call lasted long enough to be seen in ", " by a signal: reading them in Python raised KeyError"];
+    assert!(told.code == 0 && sentences.iter().all(|part| told.error.contains(part)), "{told:?}");
+}

@@ -24,8 +24,9 @@ pub struct Samples {
     /// How often each stack was, folded: the outermost function first.
     stacks: BTreeMap<String, u64>,
     looks: u32,
-    /// How often the stacks were taken by a signal.
-    signals: u64,
+    /// How often the stacks were taken by a signal, and why the last time.
+    signals: u32,
+    why: String,
 }
 
 /// Looks for as long as it is asked to, by `ask`, which gives the text of `ostler stacks`. The first look has to succeed; a later one that does
@@ -49,7 +50,9 @@ pub fn sample(
 impl Samples {
     fn add(&mut self, text: &str) {
         self.looks += 1;
-        self.signals += u64::from(text.contains(" by a signal"));
+        if let Some(why) = text.lines().find_map(|line| line.strip_prefix("taken by a signal: ")) {
+            (self.signals, self.why) = (self.signals + 1, why.into());
+        }
         let mut frames: Vec<String> = Vec::new();
         for line in text.lines().chain([""]) {
             match frame(line) {
@@ -72,13 +75,17 @@ impl Samples {
 
     /// How much was seen, for people.
     pub fn summary(&self) -> String {
-        let seen: u64 = self.stacks.values().sum();
-        let mut text = format!("{} looks saw {seen} stacks; threads without a request are left out", self.looks);
+        let counted = |count: u64, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let looks = counted(self.looks.into(), "look");
+        let mut text = match self.stacks.values().sum() {
+            0 => format!(
+                "no call lasted long enough to be seen in {looks}: those of less than a millisecond are not. `ostler status` says \
+                 how many requests come; --seconds 60 may see a call that is rare"
+            ),
+            seen => format!("{looks} saw {}; threads without a request are left out", counted(seen, "stack")),
+        };
         if self.signals > 0 {
-            text += &format!(
-                "; {} looks were by a signal, because code outside of Python kept the interpreter",
-                self.signals
-            );
+            text += &format!("; {} by a signal: {}", counted(self.signals.into(), "look"), self.why);
         }
         text
     }
@@ -114,5 +121,20 @@ mod tests {
         let (samples, ended) = sample(Profile { time: Duration::from_secs(60), rate: 1000 }, ask).unwrap();
         assert_eq!((samples.looks, ended.unwrap().message.as_str()), (1, "gone"));
         assert!(sample(Profile { time: Duration::ZERO, rate: 1 }, || Err(Failure::usage("none"))).is_err());
+    }
+
+    #[test]
+    fn what_was_seen_is_one_sentence() {
+        let of = |texts: &[&str]| {
+            let mut samples = Samples::default();
+            texts.iter().for_each(|text| samples.add(text));
+            samples.summary()
+        };
+        assert_eq!(of(&[TEXT]), "1 look saw 1 stack; threads without a request are left out");
+        let idle = "worker g1.0[7]\nThread 0x2 (most recent call first):\n  idle\n";
+        assert!(of(&[idle]).starts_with("no call lasted long enough to be seen in 1 look: "));
+        let signal = format!("worker g1.0[7]\ntaken by a signal: reading them in Python raised KeyError\n{TEXT}");
+        let told = "2 looks saw 2 stacks; threads without a request are left out; 1 look by a signal: reading them in Python raised KeyError";
+        assert_eq!(of(&[&signal, TEXT]), told);
     }
 }

@@ -199,11 +199,11 @@ impl Stacks {
 
     /// The stacks, or why there are none. Called from any thread, without the interpreter lock.
     pub fn dump(&self) -> String {
-        self.walker.walk().unwrap_or_else(|| {
+        self.walker.walk().unwrap_or_else(|why| {
             let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
             match dump.take() {
-                Ok(text) => format!("taken by a signal: the interpreter lock could not be had in time\n{text}"),
-                Err(error) => format!("the Python stacks could not be had: {error}"),
+                Ok(text) => format!("taken by a signal: {why}\n{text}"),
+                Err(error) => format!("the Python stacks could not be had: {why}; by a signal: {error}"),
             }
         })
     }

@@ -38,15 +38,23 @@ impl Walker {
         Ok(Walker(Arc::new(Shared { stacks, waits: AtomicBool::new(false) })))
     }
 
-    /// The stacks, if the lock can be had in time. The calling thread does not have it.
-    pub fn walk(&self) -> Option<String> {
+    /// The stacks, or why they could not be read. The calling thread does not have the lock.
+    pub fn walk(&self) -> Result<String, String> {
+        let late = || Err("the interpreter lock could not be had in time".to_owned());
         if self.0.waits.swap(true, AcqRel) {
-            return None;
+            return late();
         }
         let (give, take) = mpsc::sync_channel(1);
         let shared = self.0.clone();
         let read = move || {
-            let text = Python::attach(|py| shared.stacks.call0(py)?.extract::<String>(py));
+            let text = Python::attach(|py| {
+                let text = shared.stacks.call0(py).and_then(|text| text.extract::<String>(py));
+                // The application can replace what is called here. Its exception's text would be made by more of its code.
+                text.map_err(|error| match error.get_type(py).name() {
+                    Ok(name) => format!("reading them in Python raised {name}"),
+                    Err(_) => "reading them in Python raised an exception".into(),
+                })
+            });
             shared.waits.store(false, Release);
             // Nobody takes one that comes late.
             let _ = give.send(text);
@@ -54,6 +62,6 @@ impl Walker {
         if thread::Builder::new().name("ostler-stacks".into()).spawn(read).is_err() {
             self.0.waits.store(false, Release);
         }
-        take.recv_timeout(PATIENCE).ok()?.ok()
+        take.recv_timeout(PATIENCE).unwrap_or_else(|_| late())
     }
 }
