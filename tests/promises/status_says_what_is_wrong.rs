@@ -169,3 +169,13 @@ fn the_last_events_are_told_and_outlive_an_upgrade() {
     assert!(shown.len() == 1 && shown[0].contains(&format!("worker lost: g1.0, pid {worker}, ")), "{table}");
     site.stop();
 }
+
+#[test]
+fn a_generation_that_is_kept_lacks_nothing() {
+    let site = Rig::with_source(&page("served")).start();
+    assert_eq!(site.control(&["reload"]).code, 0);
+    site.log("generation kept");
+    let told = site.control(&["status"]);
+    assert!(told.output.contains("\ngeneration 1 kept for `ostler rollback`; template "), "{told:?}");
+    assert_eq!(told.code, 0, "{told:?}");
+}

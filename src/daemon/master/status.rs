@@ -240,9 +240,7 @@ impl Status {
     pub fn line(&self) -> String {
         let staged = |stage: &str| self.generations.iter().find(|generation| generation.stage == stage);
         let how = match staged("serving").or_else(|| staged("booting")).or(self.generations.first()) {
-            Some(one) => {
-                format!("generation {} {}, {} of {} workers", one.generation, one.stage, one.ready, one.wanted)
-            }
+            Some(one) => format!("generation {}", one.told()),
             None => "no generation".into(),
         };
         let problems = match self.problems.len() {
@@ -284,7 +282,7 @@ impl Status {
             );
         }
         if !self.restarts.is_empty() {
-            let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+            let causes: Vec<_> = self.restarts.iter().map(|(cause, count)| format!("{cause} ({count})")).collect();
             text += &format!("workers replaced: {}\n", causes.join(", "));
         }
         if let Some(age) = self.memory_age {
@@ -353,8 +351,16 @@ impl GenerationStatus {
         text
     }
 
+    /// `7 serving, 3 of 4 workers`. One that is kept has no worker, as it should.
+    pub fn told(&self) -> String {
+        match self.stage.as_str() {
+            "kept" => format!("{} kept for `ostler rollback`", self.generation),
+            stage => format!("{} {stage}, {} of {} workers", self.generation, self.ready, self.wanted),
+        }
+    }
+
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        write!(text, "generation {} {}, {} of {} workers", self.generation, self.stage, self.ready, self.wanted)?;
+        write!(text, "generation {}", self.told())?;
         if matches!(self.stage.as_str(), "booting" | "draining") {
             write!(text, " for {}", age(self.since))?;
         }

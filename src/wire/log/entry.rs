@@ -68,7 +68,15 @@ impl Entry {
         };
         let pairs = self.pairs.iter().filter(told).map(|pair| {
             let line = pair.text.lines().next().unwrap_or_default();
-            if pair.key == "reason" { line.into() } else { format!("{} {line}", pair.key) }
+            match (pair.key, line) {
+                ("retry", "no") => "not replaced".into(),
+                ("retry", "0.000") => "replaced at once".into(),
+                ("retry", pause) => format!("replaced in {pause} s"),
+                ("reason", reason) => reason.into(),
+                // `exit status 7` is an exit.
+                (key, line) if line.starts_with(key) => line.into(),
+                (key, line) => format!("{key} {line}"),
+            }
         });
         let pairs: Vec<_> = process.clone().into_iter().chain(pairs).collect();
         let text =
@@ -154,7 +162,7 @@ pub fn printable(text: &str) -> String {
 mod tests {
     use slog::{b, o, record};
 
-    use super::*;
+    use super::{super::sentence_of, *};
 
     #[test]
     fn nobody_can_forge_a_line() {
@@ -174,5 +182,16 @@ mod tests {
         let entry =
             Entry::of(&record!(Level::Error, "", &format_args!("worker lost"), pairs), &none, Process::Master).unwrap();
         assert_eq!(entry.sentence(), "worker lost: g2.3, pid 7, exit SIGSEGV, line with\\u{1b}[2J");
+        for (exit, retry, told) in [
+            ("exit status 7", "0.000", "exit status 7, replaced at once"),
+            ("SIGKILL", "0.250", "exit SIGKILL, replaced in 0.250 s"),
+            ("exit status 1", "no", "exit status 1, not replaced"),
+        ] {
+            let sentence = sentence_of(
+                &record!(Level::Error, "", &format_args!("worker lost"), b!("exit" => exit, "retry" => retry)),
+                &none,
+            );
+            assert_eq!(sentence, format!("worker lost: {told}"));
+        }
     }
 }

@@ -116,8 +116,7 @@ fn time(seconds: f64) -> String {
 fn generation(one: &GenerationStatus) -> String {
     let crashed = if one.crashed > 0 { format!("; {} crashed", one.crashed) } else { String::new() };
     let template = one.memory.map(|memory| format!("; template {}", size(memory.proportional))).unwrap_or_default();
-    let (number, stage, since) = (one.generation, &one.stage, age(one.since));
-    format!("generation {number} {stage} for {since}, {} of {} workers{crashed}{template}", one.ready, one.wanted)
+    format!("generation {}; for {}{crashed}{template}", one.told(), age(one.since))
 }
 
 /// A worker and what it is sorted by.

@@ -131,10 +131,6 @@ fn numbers(status: &Status, history: &History, total: &Times) -> Markup {
 fn generations(status: &Status) -> Markup {
     let mut left = WORKERS;
     let mut shown = |generation: &GenerationStatus| {
-        let heading = format!(
-            "Generation {} {}, {} of {} workers",
-            generation.generation, generation.stage, generation.ready, generation.wanted
-        );
         let workers = &generation.workers[..generation.workers.len().min(left)];
         left -= workers.len();
         let more = generation.workers.len() - workers.len();
@@ -149,7 +145,7 @@ fn generations(status: &Status) -> Markup {
         .filter(|fact| !fact.is_empty())
         .collect();
         let head = ["slot", "state", "does", "process", "age", "requests", "5xx", "open", "queued", "memory"];
-        Markup::text(heading).within("h2")
+        Markup::text(format!("Generation {}", generation.told())).within("h2")
             + note(facts.join("; "))
             + table(&head, workers.iter().map(worker).collect())
             + note(more)
@@ -219,7 +215,7 @@ fn queues(status: &Status) -> Markup {
     };
     let rows = status.addresses.iter().zip(&status.queues).take(WORKERS).map(row).collect();
     let counted = |what: &str, counts: &BTreeMap<String, u64>| {
-        let counts: Vec<_> = counts.iter().map(|(of, count)| format!("{of} {count}")).collect();
+        let counts: Vec<_> = counts.iter().map(|(of, count)| format!("{of} ({count})")).collect();
         let told = if counts.is_empty() { String::new() } else { format!("{what}: {}", counts.join(", ")) };
         note(told)
     };

@@ -68,7 +68,7 @@ fn a_usual_screen_has_all_of_it() {
     let all = [
         "requests/s 1100.0  5xx/s 100.0  refused/s 0.0  in calls 0  queued 0  to accept 4",
         "! no answer for 4 s",
-        "generation 2 serving for 1m 30s, 4 of 4 workers; 1 crashed",
+        "generation 2 serving, 4 of 4 workers; for 1m 30s; 1 crashed",
         "g2.0    idle   1m 15s  1000.0      0    1.0M",
         r"g2.1    busy   1m 15s  2000.0      0    2.0M  47.5 s +1 GET /\u{1b}[2J",
         r"1s ago  worker lost: number 8\u{1b}[2J",
