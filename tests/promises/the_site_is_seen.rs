@@ -261,6 +261,12 @@ fn what_is_no_question_has_a_short_answer() {
         ("POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 405),
         ("DELETE /status HTTP/1.1\r\n\r\n", 405),
         ("nonsense\r\n\r\n", 400),
+        ("GET /metrics HTTP/1.1\n", 400),
+        ("\n", 400),
+        ("GET /metrics HTTP/1.1\r\nAccept: a\nHost: a\r\n\r\n", 400),
+        ("GET /health?x HTTP/1.1\r\n\r\n", 200),
+        ("GET /metrics?x=1 HTTP/1.1\r\n\r\n", 200),
+        ("GET /status?x HTTP/1.1\r\n\r\n", 200),
         ("\0\u{1}\r\n\r\n", 400),
     ] {
         assert_eq!(parts(&say(&address, request)).0, status, "{request:?}");

@@ -14,12 +14,17 @@ use std::{
 use nix::sys::stat::Mode;
 use socket2::{Domain, Socket, Type};
 
+use self::question::{question, refusal};
 use super::unix_socket::{self, SocketFile};
 use crate::{
     exit::{Exit, Failure, words},
     settings::PageAddress,
     sys::{clock::Moment, descriptors},
 };
+
+mod question;
+
+pub use question::{Question, Subject};
 
 /// More connections than this at once are nobody's who collects metrics.
 const MOST: usize = 16;
@@ -62,27 +67,6 @@ enum Stage {
     IsAnswered(Vec<u8>),
     /// It has all of its answer, and is to close. Closing first could take the answer away from it.
     Leaves,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
-    pub of: Subject,
-    /// HEAD: the answer has no body.
-    head: bool,
-}
-
-/// What an answer is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
-    /// `/`, for people.
-    People,
-    /// `/metrics`, in the format of OpenMetrics or in Prometheus' own.
-    Metrics { open: bool },
-    /// `/status`
-    Status,
-    /// `/health`, or with `?ready` whether new clients are to come.
-    Health { ready: bool },
 }
 
 /// An answer without what every answer has.
@@ -253,8 +237,14 @@ fn read_head(socket: &mut Socket, head: &mut Vec<u8>) -> io::Result<Option<Resul
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         }
-        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-            return Ok(Some(question(&head[..end])));
+        let end = head.windows(4).position(|window| window == b"\r\n\r\n");
+        let lines = &head[..end.unwrap_or(head.len())];
+        // RFC 9112, section 2.2, lets a server take a line feed alone for the end of a line. This one does not.
+        if lines.starts_with(b"\n") || lines.windows(2).any(|pair| pair[0] != b'\r' && pair[1] == b'\n') {
+            return Ok(Some(Err(refusal("400 Bad Request"))));
+        }
+        if end.is_some() {
+            return Ok(Some(question(lines)));
         }
         if head.len() > HEAD {
             return Ok(Some(Err(refusal("431 Request Header Fields Too Large"))));
@@ -268,80 +258,5 @@ fn discard(socket: &mut Socket) -> io::Result<()> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(error),
-    }
-}
-
-fn question(head: &[u8]) -> Result<Question, Answer> {
-    let malformed = || refusal("400 Bad Request");
-    let head = std::str::from_utf8(head).map_err(|_| malformed())?;
-    let mut lines = head.split("\r\n");
-    let line: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let [method, target, version] = line[..] else { return Err(malformed()) };
-    if !target.starts_with('/') || !["HTTP/1.1", "HTTP/1.0"].contains(&version) {
-        return Err(malformed());
-    }
-    let head = match method {
-        "GET" => false,
-        "HEAD" => true,
-        _ => return Err(refusal("405 Method Not Allowed")),
-    };
-    let accept = || {
-        let fields = lines.filter_map(|line| line.split_once(':'));
-        fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept")).any(|(_, value)| value.contains(OPEN))
-    };
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let of = match path {
-        "/" => Subject::People,
-        "/metrics" => Subject::Metrics { open: accept() },
-        "/status" => Subject::Status,
-        "/health" if ["", "ready"].contains(&query) => Subject::Health { ready: query == "ready" },
-        _ => return Err(refusal("404 Not Found")),
-    };
-    Ok(Question { of, head })
-}
-
-/// What those who know OpenMetrics accept.
-const OPEN: &str = "application/openmetrics-text";
-
-fn refusal(status: &'static str) -> Answer {
-    let body = match status {
-        "404 Not Found" => "There are / for people, /metrics, /health, /health?ready and /status.\n".to_owned(),
-        _ => format!("{status}\n"),
-    };
-    Answer { status, kind: PLAIN, fields: "", body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(head: &str) -> Result<(Subject, bool), &'static str> {
-        question(head.as_bytes()).map(|question| (question.of, question.head)).map_err(|answer| answer.status)
-    }
-
-    #[test]
-    fn a_question_is_one_of_a_few() {
-        let metrics = |open| Subject::Metrics { open };
-        assert_eq!(asked("GET /metrics HTTP/1.1\r\nHost: a"), Ok((metrics(false), false)));
-        let open = "HEAD /metrics?x HTTP/1.0\r\naccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
-        assert_eq!(asked(open), Ok((metrics(true), true)));
-        assert_eq!(asked("GET /health HTTP/1.1"), Ok((Subject::Health { ready: false }, false)));
-        assert_eq!(asked("GET /health?ready HTTP/1.1"), Ok((Subject::Health { ready: true }, false)));
-        assert_eq!(asked("GET / HTTP/1.1"), Ok((Subject::People, false)));
-        assert_eq!(asked("GET /status HTTP/1.1"), Ok((Subject::Status, false)));
-        for (head, status) in [
-            ("GET /other HTTP/1.1", "404 Not Found"),
-            ("GET /health?readyx HTTP/1.1", "404 Not Found"),
-            ("GET /healthx HTTP/1.1", "404 Not Found"),
-            ("POST /metrics HTTP/1.1", "405 Method Not Allowed"),
-            ("GET /metrics", "400 Bad Request"),
-            ("GET  /metrics HTTP/1.1", "400 Bad Request"),
-            ("GET http://a/metrics HTTP/1.1", "400 Bad Request"),
-            ("GET /metrics HTTP/2.0", "400 Bad Request"),
-            ("", "400 Bad Request"),
-        ] {
-            assert_eq!(asked(head), Err(status), "{head}");
-        }
-        assert!(question(b"GET /\xff HTTP/1.1").is_err());
     }
 }
