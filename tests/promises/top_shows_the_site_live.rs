@@ -1,6 +1,7 @@
 //! `ostler top` shows what the site does now, obeys keys, and leaves the terminal as it was, however it ends.
 
 use std::{
+    os::unix::process::CommandExt,
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -25,6 +26,8 @@ def app(environ, start_response):
 fn top(site: &Site, size: (u16, u16)) -> Screen {
     let mut command = Command::new(built("ostler"));
     command.args(["top", "--interval", "0.1", "--control"]).arg(site.folder().join("control.sock"));
+    // A job of a shell is a group of its own, and can be suspended.
+    command.process_group(0);
     Screen::start(command.env("TERM", "xterm").env_remove("NO_COLOR"), size)
 }
 
@@ -117,6 +120,16 @@ fn the_terminal_is_as_it_was_after_each_end() {
         top.signal(signal);
         assert_eq!(top.ends(), Some(0), "{signal}");
     }
+    let mut suspended = top(&site, (80, 24));
+    for _ in 0..2 {
+        drawn(&mut suspended);
+        suspended.types("\x1a");
+        suspended.stops();
+        suspended.signal(Signal::SIGCONT);
+    }
+    drawn(&mut suspended);
+    suspended.types("q");
+    assert_eq!(suspended.ends(), Some(0));
     let mut closed = top(&site, (80, 24));
     drawn(&mut closed);
     closed.hang_up();

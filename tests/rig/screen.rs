@@ -83,6 +83,23 @@ impl Screen {
         self.master = None;
     }
 
+    /// Waits until the program is stopped, while which the terminal has to be as it was.
+    pub fn stops(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let stopped = |status: String| status.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        while !std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).is_ok_and(stopped) {
+            assert!(Instant::now() < deadline, "it did not stop");
+            self.read();
+        }
+        while self.readable() && self.read() {}
+        self.is_as_it_was();
+    }
+
+    fn is_as_it_was(&self) {
+        assert!(self.text.ends_with("\x1b[?7h\x1b[?25h\x1b[?1049l"), "{:?}", self.text);
+        assert_eq!(tcgetattr(&self.slave).expect("it is a terminal"), self.before);
+    }
+
     /// Waits for the program's end, after which an open terminal has to be as it was. Its exit status.
     pub fn ends(mut self) -> Option<i32> {
         if self.master.is_some() {
@@ -94,8 +111,7 @@ impl Screen {
                 self.read();
             }
             while self.readable() && self.read() {}
-            assert!(self.text.ends_with("\x1b[?7h\x1b[?25h\x1b[?1049l"), "{:?}", self.text);
-            assert_eq!(tcgetattr(&self.slave).expect("it is a terminal"), self.before);
+            self.is_as_it_was();
         }
         assert!(ends_within(self.child.id() as i32, PATIENCE), "it did not end");
         self.child.wait().expect("nobody else reaps it").code()

@@ -10,7 +10,10 @@ use std::{
 
 use nix::{
     libc,
-    sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+    sys::{
+        signal::{Signal, raise},
+        termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+    },
 };
 
 /// The other screen, no cursor, and no line that goes on in the next.
@@ -43,21 +46,23 @@ pub struct Screen(libc::termios);
 impl Screen {
     /// Takes the terminal at standard input and output.
     pub fn take() -> io::Result<Screen> {
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        let before: libc::termios = before.into();
+        let before: libc::termios = tcgetattr(io::stdin())?.into();
         let usual = panic::take_hook();
         // What is said of a panic is to stand where it is read.
         panic::set_hook(Box::new(move |panic| {
             restore(before);
             usual(panic);
         }));
-        TAKEN.store(true, Relaxed);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
         let screen = Screen(before);
-        show(ENTER)?;
+        enter()?;
         Ok(screen)
+    }
+
+    /// Gives the terminal back and stops this process, as Ctrl-Z does elsewhere. Once it continues, it has its screen again.
+    pub fn suspend(&self) -> io::Result<()> {
+        restore(self.0);
+        raise(Signal::SIGTSTP)?;
+        enter()
     }
 }
 
@@ -65,6 +70,14 @@ impl Drop for Screen {
     fn drop(&mut self) {
         restore(self.0);
     }
+}
+
+fn enter() -> io::Result<()> {
+    let mut raw = tcgetattr(io::stdin())?;
+    cfmakeraw(&mut raw);
+    TAKEN.store(true, Relaxed);
+    tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
+    show(ENTER)
 }
 
 fn restore(before: libc::termios) {

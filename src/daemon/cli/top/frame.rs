@@ -30,7 +30,7 @@ pub enum Style {
 pub type Styled = (Style, String);
 
 const HELP: [&str; 6] = [
-    "q, Ctrl-C   end",
+    "q, Ctrl-C   end; Ctrl-Z suspends",
     "s           sort by slot, age of the request, memory or requests/s",
     "/, f        show only the workers whose line holds a text; Enter keeps it, Esc ends it",
     "?, h        show this, or not",

@@ -47,6 +47,7 @@ pub struct Top {
     pub interval: Duration,
 }
 
+const CTRL_Z: u8 = 0x1a;
 /// A frame that is printed once is as long as it is.
 const ALL: usize = 10_000;
 /// Two looks for one frame lie no further apart.
@@ -83,7 +84,7 @@ pub fn run(socket: &Path, named: bool, top: Top) -> Result<Exit, Failure> {
     let (looks, heard) = look_again(socket, named, top.interval).map_err(failed)?;
     let screen = Screen::take().map_err(failed)?;
     let mut live = Live { before: None, now: first, view: View::default(), lost: None, size: terminal::size() };
-    let ended = live.turn(signals, &looks, &heard);
+    let ended = live.turn(signals, &looks, &heard, &screen);
     drop(screen);
     match ended {
         // The terminal was closed.
@@ -122,7 +123,7 @@ struct Live {
 }
 
 impl Live {
-    fn turn(&mut self, mut signals: Signals, looks: &Looks, mut heard: &UnixStream) -> io::Result<()> {
+    fn turn(&mut self, mut signals: Signals, looks: &Looks, mut heard: &UnixStream, screen: &Screen) -> io::Result<()> {
         loop {
             self.draw()?;
             let (keys, rings) = {
@@ -145,6 +146,9 @@ impl Live {
                 let count = nix::unistd::read(io::stdin().as_fd(), &mut typed)?;
                 if count == 0 || self.view.obey(&String::from_utf8_lossy(&typed[..count])) {
                     return Ok(());
+                }
+                if typed[..count].contains(&CTRL_Z) {
+                    screen.suspend()?;
                 }
             }
             if rings {
