@@ -277,7 +277,10 @@ mod tests {
             assert!(names.insert(name.clone()), "{name}");
         }
         assert!(names.contains("requests.2xx.GET") && names.contains("requests.none.other"), "{names:?}");
-        assert!(names.contains("logged.error") && names.contains("given.drain"), "{names:?}");
+        assert!(
+            names.contains("logged.error") && names.contains("given.recycle") && names.contains("taken.busy"),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     channel::{fit, fit_sentence},
+    meters::MoveReason,
     settings::Boot,
 };
 
@@ -206,6 +207,9 @@ pub enum ToWorker {
         /// By their places, the listeners that close for good with the last worker: the site stops, and nobody has passed them on to it.
         #[serde(default)]
         closes: Vec<u16>,
+        /// Why connections move, if they do.
+        #[serde(default)]
+        why: MoveReason,
     },
     /// End at once, without waiting for requests.
     Quit,

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::{Deserialize, Serialize};
+
 /// The room of one worker's numbers, in bytes. What is not used costs no memory.
 ///
 /// After an upgrade the master reads those of workers that an earlier release has started. So this size stays, no field moves, and a new
@@ -24,10 +26,32 @@ pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 /// The statuses with which the server itself answers.
 pub const OWN: [&str; 13] =
     ["400", "403", "404", "408", "413", "414", "417", "431", "500", "501", "503", "505", "other"];
-/// Why a connection moves: its request would have waited here, or its worker ends.
-pub const REASONS: [&str; 2] = ["busy", "drain"];
+/// The names of each [`MoveReason`], in the same order.
+pub const REASONS: [&str; 4] = ["busy", "reload", "recycle", "scale"];
 /// The logs whose lines may be lost.
 pub const LOGS: [&str; 2] = ["error", "access"];
+
+/// Why a connection moves to another worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MoveReason {
+    /// Its request would have waited.
+    Busy,
+    /// Another generation serves.
+    #[default]
+    Reload,
+    /// Its worker is replaced.
+    Recycle,
+    /// There are to be fewer workers.
+    Scale,
+}
+
+impl MoveReason {
+    /// The one of this number, as another worker has sent it. A later release may know more.
+    pub fn of(number: u8) -> MoveReason {
+        use MoveReason::{Busy, Recycle, Reload, Scale};
+        [Busy, Reload, Recycle, Scale].get(usize::from(number)).copied().unwrap_or_default()
+    }
+}
 
 /// The statuses that are counted: from 100 on. The last has the requests to which no status was sent.
 const STATUSES: u16 = 501;
@@ -50,8 +74,10 @@ pub struct Meters {
     pub requests: [AtomicU64; CLASSES.len() * METHODS.len()],
     /// Of these, answered by the server itself: by [`OWN`].
     pub own: [AtomicU64; OWN.len()],
-    /// Connections that were given to other workers, by [`REASONS`].
+    /// Connections that were given to other workers, by [`MoveReason`].
     pub given: [AtomicU64; REASONS.len()],
+    /// Those that were taken from others, by the same.
+    pub taken: [AtomicU64; REASONS.len()],
     /// Lines that could not be written, by [`LOGS`].
     pub lines_lost: [AtomicU64; LOGS.len()],
     /// Connections that were accepted.
@@ -115,6 +141,7 @@ impl Meters {
             requests,
             own,
             given,
+            taken,
             lines_lost,
             accepted,
             received,
@@ -123,7 +150,7 @@ impl Meters {
             spooled,
         } = self;
         let histograms = [duration, queue].into_iter().flat_map(Histogram::counters);
-        let labelled = logged.iter().chain(statuses).chain(requests).chain(own).chain(given).chain(lines_lost);
+        let labelled = [&logged[..], statuses, requests, own, given, taken, lines_lost].into_iter().flatten();
         for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled]) {
             if counter.load(Relaxed) > 0 {
                 counter.store(0, Relaxed);

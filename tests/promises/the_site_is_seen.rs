@@ -154,8 +154,19 @@ fn requests_bytes_and_connections_are_counted_exactly() {
 
     assert_eq!(site.control(&["reload"]).code, 0);
     site.drained(1);
-    let page = until(&address, |page| value(page, "connections_given_total{reason=\"drain\"}") == Some(2.0));
+    let moved = |page: &str, reason: &str| {
+        ["given", "taken"].map(|what| value(page, &format!("connections_{what}_total{{reason=\"{reason}\"}}")))
+    };
+    let page = until(&address, |page| moved(page, "reload") == [Some(2.0); 2]);
     assert!(value(&page, "last_reload_timestamp_seconds{outcome=\"success\"}") > Some(1.7e9), "{page}");
+    assert_eq!(site.control(&["recycle"]).code, 0);
+    until(&address, |page| moved(page, "recycle") == [Some(2.0); 2]);
+    // The older worker ends, and it has both.
+    for workers in ["2", "1"] {
+        assert_eq!(site.control(&["scale", workers]).code, 0);
+    }
+    let page = until(&address, |page| moved(page, "scale") == [Some(2.0); 2]);
+    assert_eq!((moved(&page, "reload"), moved(&page, "busy")), ([Some(2.0); 2], [Some(0.0); 2]), "{page}");
     let later = until(&address, |page| value(page, "connections_idle") == Some(2.0));
     assert!(cpu(&later) >= cpu(&page), "it never goes back");
     site.signal(Signal::SIGUSR2);

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use ostler_wire::{FromTemplate, FromWorker};
+use ostler_wire::{FromTemplate, FromWorker, meters::MoveReason};
 use serde::{Deserialize, Serialize};
 
 use super::notes::Note;
@@ -172,6 +172,8 @@ pub enum Action {
         hand_over: bool,
         /// Accept for this long first.
         delay: Duration,
+        /// Why they move.
+        why: MoveReason,
     },
     /// Send a worker [`ostler_wire::ToWorker::Nudge`].
     Nudge {

@@ -256,11 +256,11 @@ impl<'a> Performer<'a> {
             Action::Fork { generation, slot } => return self.fork(generation, slot),
             Action::Admit { generation, slot } => self.admit(generation, slot),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
-            Action::Drain { generation, slot, within, hand_over, delay } => {
+            Action::Drain { generation, slot, within, hand_over, delay, why } => {
                 let closes = if hand_over { Vec::new() } else { self.own_listeners(generation) };
                 let hand_over = hand_over && self.can_hand_over(generation);
                 let delay = if hand_over { delay } else { delay.max(self.time_for_the_silent()) };
-                self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay, closes });
+                self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay, closes, why });
             }
             Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
             Action::Abandon { generation, slot } => self.close_worker(generation, slot),

@@ -136,7 +136,7 @@ impl Loop {
                 let begun = connection.partial.is_some();
                 if !begun && !connection.readable {
                     self.wait_for_request(token);
-                } else if !(begun && self.life.hands_over() && self.give(token)) {
+                } else if !(begun && self.life.hands_over().is_some() && self.give(token)) {
                     self.turn.go_on_later(token);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use ostler_wire::{FromWorker, Recycle};
+use ostler_wire::{FromWorker, Recycle, meters::MoveReason};
 use slog::{info, warn};
 
 use super::{Loop, Step};
@@ -22,9 +22,10 @@ impl Loop {
         }
     }
 
-    /// Begins to drain, or shortens a drain.
-    pub(super) fn drain(&mut self, within: Duration, hand_over: bool, delay: Duration) {
+    /// Begins to drain, or shortens a drain. Connections move, for this reason, or are closed.
+    pub(super) fn drain(&mut self, within: Duration, hand_over: Option<MoveReason>, delay: Duration) {
         let drain = Drain::new(self.clock.now + delay + within, hand_over);
+        let hand_over = hand_over.is_some();
         self.shared.closing.store(!hand_over, Relaxed);
         if !hand_over {
             self.intake.stop_deferring();
@@ -52,7 +53,7 @@ impl Loop {
                 self.life = Life::Leaving { from: self.clock.now + HANDSHAKE, drain };
             }
             Life::Leaving { from, drain } if from <= self.clock.now => {
-                if !drain.hand_over {
+                if drain.hand_over.is_none() {
                     self.empty_queues();
                 }
                 self.life = Life::Draining(drain);
@@ -60,10 +61,10 @@ impl Loop {
                 self.arm();
                 self.intake.close();
                 self.tell(FromWorker::AcceptsNoMore);
-                if !drain.hand_over {
+                if drain.hand_over.is_none() {
                     self.close_idle_later();
                 }
-                self.move_or_close_all_idle(drain.hand_over);
+                self.move_or_close_all_idle(drain.hand_over.is_some());
             }
             _ => {}
         }
@@ -146,12 +147,12 @@ impl Loop {
             Life::Draining(_) if self.connections.len() > self.calls.given_up() => None,
             Life::Draining(drain) => {
                 // A sibling that did not know yet that the site stops may have put connections there.
-                if !drain.hand_over && self.empty_exchange() {
+                if drain.hand_over.is_none() && self.empty_exchange() {
                     return None;
                 }
                 self.life = Life::Over(drain.ending());
                 self.access_log.close();
-                if drain.hand_over {
+                if drain.hand_over.is_some() {
                     self.handover.log(&self.shared);
                 }
                 self.tell(FromWorker::Drained);
@@ -165,7 +166,7 @@ impl Loop {
     /// whether it needs nothing else.
     pub(super) fn move_or_close_idle(&mut self, token: Token) -> bool {
         let Life::Draining(drain) = self.life else { return false };
-        if drain.hand_over {
+        if drain.hand_over.is_some() {
             self.queue_to_move(token);
             return false;
         }

@@ -42,9 +42,9 @@ impl Loop {
         let logger = self.shared.log.clone();
         match channel.receive_now::<ToWorker>() {
             Ok(Some((ToWorker::Serve, _))) => self.serve(),
-            Ok(Some((ToWorker::Drain { within, hand_over, delay, closes }, _))) => {
+            Ok(Some((ToWorker::Drain { within, hand_over, delay, closes, why }, _))) => {
                 self.intake.expect_to_close(closes);
-                self.drain(within, hand_over, delay);
+                self.drain(within, hand_over.then_some(why), delay);
             }
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
@@ -66,7 +66,7 @@ impl Loop {
             Ok(None) => {
                 warn!(logger, "the master is gone");
                 let _ = self.poll.forget(channel);
-                self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
+                self.drain(self.shared.boot.worker.graceful_timeout, None, Duration::ZERO);
             }
             // The application has read it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -80,7 +80,7 @@ impl Loop {
             // The master answers with a drain as soon as there is a replacement; if it is stopping itself, with that drain.
             Some(_) => self.ask_replacement(Recycle::Signal),
             None if self.life == Life::Serving => {
-                self.drain(self.shared.boot.worker.graceful_timeout, false, Duration::ZERO);
+                self.drain(self.shared.boot.worker.graceful_timeout, None, Duration::ZERO);
             }
             None => {}
         }

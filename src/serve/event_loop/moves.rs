@@ -1,6 +1,8 @@
 //! Connections that move: this worker gives them to others, and takes theirs.
 
-use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{io, time::Duration};
+
+use ostler_wire::meters::{MoveReason, grow};
 
 use super::Loop;
 use crate::{
@@ -30,7 +32,7 @@ impl Loop {
         };
         match self.life {
             Life::Waiting | Life::Serving | Life::Leaving { .. } => wait > WORTH_MOVING && self.look_for_idle(),
-            Life::Draining(drain) => drain.hand_over && wait > WORTH_MOVING,
+            Life::Draining(drain) => drain.hand_over.is_some() && wait > WORTH_MOVING,
             Life::Over(_) => false,
         }
     }
@@ -66,7 +68,12 @@ impl Loop {
     pub(super) fn give(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.peek(token) else { return true };
         let Some(exchange) = &self.exchange else { return false };
-        let given = handover::give_waiting(connection, exchange, self.life.hands_over(), &self.shared);
+        let given = handover::give_waiting(
+            connection,
+            exchange,
+            self.life.hands_over().unwrap_or(MoveReason::Busy),
+            &self.shared,
+        );
         if given {
             self.close(token);
         }
@@ -154,8 +161,10 @@ impl Loop {
         let listeners = &self.shared.boot.listeners;
         let listener = listeners.iter().position(|listener| listener.name == moved.listener).unwrap_or(0);
         let token = self.admit(moved.transport, moved.address, listener as u16);
-        let taken = &self.shared.slot().taken;
-        taken.store(taken.load(Relaxed).wrapping_add(1), Relaxed);
+        grow(&self.shared.slot().taken, 1);
+        if let Some(meters) = self.shared.meters() {
+            grow(&meters.taken[moved.why as usize], 1);
+        }
         let Some(connection) = self.connections.get(token) else { return };
         connection.requests = 1;
         connection.opening = connection.opening.moved(&moved.listener, moved.proxy_expected);

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, io, os::fd::BorrowedFd, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nix::sys::epoll::EpollFlags;
-use ostler_wire::meters::grow;
+use ostler_wire::meters::{MoveReason, grow};
 use slog::{debug, error, info, warn};
 
 use super::{Exchange, GiveOutcome, LARGEST, MOST, Moved, Packet, Taken};
@@ -16,9 +16,6 @@ use crate::{
     shared::Shared,
 };
 
-/// Places in [`ostler_wire::meters::REASONS`].
-const BUSY: usize = 0;
-const DRAIN: usize = 1;
 /// The shortest time between two looks for an idle sibling.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 /// When to try a full exchange again, where the kernel does not report that it has room.
@@ -43,6 +40,8 @@ pub(crate) struct Handover {
     lost: Rarely,
     /// The most connections in one packet, given or taken.
     at_once: usize,
+    /// Why idle connections move: their worker drains.
+    why: MoveReason,
     /// The counts of moved connections and of sends when the drain began.
     before: (u64, u64),
     /// When to look at siblings again, if none was idle.
@@ -70,6 +69,7 @@ impl Handover {
             complained: false,
             lost: Rarely::default(),
             at_once,
+            why: MoveReason::default(),
             before: (0, 0),
             look_again: now,
         }
@@ -96,10 +96,9 @@ impl Handover {
     }
 
     /// A drain begins. One without a hand-over may follow one with a hand-over: then no worker is left to take the connections.
-    pub fn begin(&mut self, hand_over: bool, shared: &Shared, now: Moment) {
-        if !hand_over {
-            return self.leaving.clear();
-        }
+    pub fn begin(&mut self, hand_over: Option<MoveReason>, shared: &Shared, now: Moment) {
+        let Some(why) = hand_over else { return self.leaving.clear() };
+        self.why = why;
         self.lane = LaneState::Ask(now + TOGETHER);
         self.before = given_and_sends(shared);
     }
@@ -153,7 +152,7 @@ impl Handover {
             }
         };
         if self.lane == LaneState::Free {
-            count_given(tokens.len(), DRAIN, shared);
+            count_given(tokens.len(), self.why, shared);
             return Some(tokens);
         }
         tokens.iter().rev().for_each(|token| self.leaving.push_front(*token));
@@ -180,7 +179,7 @@ impl Handover {
             if !connection.may_move() {
                 // It has a request now. It is queued again when it is idle again.
                 connection.leaving = false;
-            } else if connection.pack(&mut packet) {
+            } else if connection.pack(self.why, &mut packet) {
                 tokens.push(token);
             } else {
                 self.leaving.push_front(token);
@@ -240,22 +239,22 @@ impl Connection {
         self.partial.as_ref().map_or(&[], |partial| &partial.bytes)
     }
 
-    fn pack(&self, packet: &mut Packet) -> bool {
+    fn pack(&self, why: MoveReason, packet: &mut Packet) -> bool {
         let Some(state) = self.transport.state() else { return false };
-        packet.add(self.listener, &state, self.address, self.opening == Opening::ProxyHeader, self.bytes())
+        packet.add(self.listener, &state, self.address, self.opening == Opening::ProxyHeader, why, self.bytes())
     }
 }
 
 /// Gives a connection whose next request has come but was not parsed yet; `false` if it has to stay.
-pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, drains: bool, shared: &Shared) -> bool {
+pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, why: MoveReason, shared: &Shared) -> bool {
     let mut packet = empty_packet(shared);
-    if !connection.may_move() || !connection.pack(&mut packet) {
+    if !connection.may_move() || !connection.pack(why, &mut packet) {
         return false;
     }
     count_send(shared);
     match exchange.waiting.give(&packet, &[connection.transport.descriptor()]) {
         Ok(GiveOutcome::Yes) => {
-            count_given(1, if drains { DRAIN } else { BUSY }, shared);
+            count_given(1, why, shared);
             true
         }
         Ok(GiveOutcome::Full | GiveOutcome::TooMany) => false,
@@ -274,10 +273,10 @@ fn given_and_sends(shared: &Shared) -> (u64, u64) {
     (shared.slot().given.load(Relaxed), shared.slot().sends.load(Relaxed))
 }
 
-fn count_given(connections: usize, reason: usize, shared: &Shared) {
+fn count_given(connections: usize, why: MoveReason, shared: &Shared) {
     grow(&shared.slot().given, connections as u64);
     if let Some(meters) = shared.meters() {
-        grow(&meters.given[reason], connections as u64);
+        grow(&meters.given[why as usize], connections as u64);
     }
 }
 

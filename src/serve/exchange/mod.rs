@@ -18,7 +18,7 @@ use std::{
 };
 
 use nix::sys::socket::MsgFlags;
-use ostler_wire::{EXCHANGE_VERSION as VERSION, channel};
+use ostler_wire::{EXCHANGE_VERSION as VERSION, channel, meters::MoveReason};
 
 use crate::transport::{Transport, TransportState};
 
@@ -32,7 +32,7 @@ pub(crate) const MOST: usize = 32;
 /// milliseconds' work, so that no request waits for long while its connection moves.
 const UNDER_WAY: usize = PACKET / 2 + 1024;
 
-/// The connection's PROXY header has not come yet.
+/// The flag of a connection whose PROXY header has not come yet. In the bits above it is its [`MoveReason`].
 const PROXY_EXPECTED: u8 = 1;
 
 /// Both lanes, shared by all workers of all generations whose packets have the same version.
@@ -69,6 +69,8 @@ pub(crate) struct Moved {
     pub address: Option<SocketAddr>,
     /// The connection's PROXY header has not come yet.
     pub proxy_expected: bool,
+    /// Why it moves.
+    pub why: MoveReason,
     /// The bytes of its next request that were read already.
     pub bytes: Vec<u8>,
 }
@@ -155,11 +157,13 @@ impl Packet {
         state: &TransportState,
         address: Option<SocketAddr>,
         proxy_expected: bool,
+        why: MoveReason,
         read: &[u8],
     ) -> bool {
         let mut record = listener.to_le_bytes().to_vec();
         state.write(&mut record);
-        record.push(if proxy_expected { PROXY_EXPECTED } else { 0 });
+        let proxy = if proxy_expected { PROXY_EXPECTED } else { 0 };
+        record.push(proxy | ((why as u8) << 1));
         part(&mut record, address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
         part(&mut record, read);
         if self.connections == MOST || self.bytes.len() + record.len() + size_of::<u32>() > PACKET {
@@ -212,6 +216,7 @@ impl Record<'_> {
             listener: String::from_utf8_lossy(self.listener).into_owned(),
             address: self.address,
             proxy_expected: self.flags & PROXY_EXPECTED != 0,
+            why: MoveReason::of(self.flags >> 1),
             bytes: self.bytes.to_vec(),
         }
     }
@@ -252,9 +257,9 @@ mod tests {
 
     fn packet(connections: &[&[u8]]) -> Packet {
         let mut packet = Packet::new(["http://a", "http://b"].into_iter());
-        connections
-            .iter()
-            .for_each(|read| assert!(packet.add(1, &TransportState::Plain, "[::1]:80".parse().ok(), true, read)));
+        connections.iter().for_each(|read| {
+            assert!(packet.add(1, &TransportState::Plain, "[::1]:80".parse().ok(), true, MoveReason::Scale, read))
+        });
         packet
     }
 
@@ -276,7 +281,11 @@ mod tests {
         assert!(exchange.waiting.take(&mut scratch).unwrap().is_none());
         let moved = exchange.idle.take(&mut scratch).unwrap().unwrap().moved;
         assert_eq!(moved.iter().map(|each| &each.bytes[..]).collect::<Vec<_>>(), [&b""[..], b"GET /"]);
-        assert!(moved.iter().all(|each| each.listener == "http://b" && each.proxy_expected));
+        assert!(
+            moved
+                .iter()
+                .all(|each| each.listener == "http://b" && each.proxy_expected && each.why == MoveReason::Scale)
+        );
         assert!(moved.iter().all(|each| each.address == "[::1]:80".parse().ok()));
         assert!(exchange.idle.take(&mut scratch).unwrap().is_none());
     }
@@ -284,10 +293,10 @@ mod tests {
     #[test]
     fn a_packet_has_limits() {
         let mut packet = packet(&[&[b'x'; LARGEST]]);
-        assert!(!packet.add(0, &TransportState::Plain, None, false, &[b'y'; 16 * 1024]));
+        assert!(!packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, &[b'y'; 16 * 1024]));
         assert!(
-            (1..MOST).all(|_| packet.add(0, &TransportState::Plain, None, false, b""))
-                && !packet.add(0, &TransportState::Plain, None, false, b"")
+            (1..MOST).all(|_| packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, b""))
+                && !packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, b"")
         );
         let exchange = exchange();
         assert_eq!(give(&exchange.idle, &packet), GiveOutcome::Yes);

@@ -4,6 +4,8 @@ pub(crate) mod recycle;
 
 use std::time::Duration;
 
+use ostler_wire::meters::MoveReason;
+
 use crate::moment::Moment;
 
 /// When the site stops, each connection is kept until it has been idle for this long: the client may just have sent a request.
@@ -43,12 +45,12 @@ pub(crate) enum Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drain {
     deadline: Moment,
-    /// Connections move to other workers; without, they are closed after their response.
-    pub hand_over: bool,
+    /// Why connections move to other workers; without, they are closed after their response.
+    pub hand_over: Option<MoveReason>,
 }
 
 impl Drain {
-    pub fn new(deadline: Moment, hand_over: bool) -> Drain {
+    pub fn new(deadline: Moment, hand_over: Option<MoveReason>) -> Drain {
         Drain { deadline, hand_over }
     }
 
@@ -73,14 +75,17 @@ impl Life {
     pub fn keeps_connections(&self) -> bool {
         match self {
             Life::Waiting | Life::Serving => true,
-            Life::Leaving { drain, .. } | Life::Draining(drain) => drain.hand_over,
+            Life::Leaving { drain, .. } | Life::Draining(drain) => drain.hand_over.is_some(),
             Life::Over(_) => false,
         }
     }
 
-    /// Whether connections move to other workers, however busy those are.
-    pub fn hands_over(&self) -> bool {
-        matches!(self, Life::Draining(Drain { hand_over: true, .. }))
+    /// Why connections move to other workers, however busy those are; if they do.
+    pub fn hands_over(&self) -> Option<MoveReason> {
+        match self {
+            Life::Draining(drain) => drain.hand_over,
+            _ => None,
+        }
     }
 
     /// When the worker's life goes on without an event.

@@ -128,13 +128,18 @@ pub static METRICS: &[Metric] = &[
             read: |meters| &meters.given,
             slot: Some(|slot| slot.given.load(Relaxed)),
         },
-        "Connections that a worker gave away to others, by reason: busy (its request would have waited), drain (the worker ends: a reload, a recycle, fewer workers).",
+        "Connections that a worker gave away to others, by reason: busy (its request would have waited), reload (another generation serves: also a roll-back, an upgrade, a recovery), recycle (the worker is replaced), scale (fewer workers).",
     ),
     counter(
         "ostler_connections_taken_total",
         Unit::None,
-        slot("taken", |slot| slot.taken.load(Relaxed)),
-        "Connections that a worker took over from others.",
+        MetricSource::Labelled {
+            field: "taken",
+            labels: &[("reason", &REASONS)],
+            read: |meters| &meters.taken,
+            slot: Some(|slot| slot.taken.load(Relaxed)),
+        },
+        "Connections that a worker took over from others, by the reason for which those gave them.",
     ),
     counter(
         "ostler_exchange_sends_total",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ostler_wire::meters::MoveReason;
+
 use super::{Decision, Generation, MARGIN, Stage, Template, late};
 use crate::master::{
     event::{Action, Number, Stop},
@@ -119,10 +121,10 @@ impl Generation {
         let (number, within) = (self.number, self.plan.graceful_timeout);
         for worker in self.slots.iter_mut().filter(|worker| worker.stage == WorkerStage::Ready) {
             if worker.leaving {
-                drain(worker, number, within, true, Duration::ZERO, decision);
+                drain(worker, number, within, Some(MoveReason::Recycle), Duration::ZERO, decision);
             } else if excess > 0 {
                 excess -= 1;
-                drain(worker, number, within, true, Duration::ZERO, decision);
+                drain(worker, number, within, Some(MoveReason::Scale), Duration::ZERO, decision);
             }
         }
     }
@@ -132,7 +134,7 @@ impl Generation {
         let (number, within) = (self.number, self.plan.graceful_timeout);
         for worker in self.slots.iter_mut() {
             match worker.stage {
-                WorkerStage::Ready => drain(worker, number, within, true, Duration::ZERO, decision),
+                WorkerStage::Ready => drain(worker, number, within, Some(MoveReason::Reload), Duration::ZERO, decision),
                 WorkerStage::Booting => kill(worker, decision),
                 WorkerStage::Forking | WorkerStage::Draining | WorkerStage::Killed => {}
             }
@@ -148,7 +150,7 @@ impl Generation {
                 (WorkerStage::Forking | WorkerStage::Killed, _) => {}
                 (WorkerStage::Booting, _) | (_, Stop::Kill) => kill(worker, decision),
                 (WorkerStage::Ready | WorkerStage::Draining, Stop::Graceful) => {
-                    drain(worker, number, plan.graceful_timeout, false, plan.drain_delay, decision);
+                    drain(worker, number, plan.graceful_timeout, None, plan.drain_delay, decision);
                 }
                 (WorkerStage::Ready | WorkerStage::Draining, Stop::Quick) => {
                     decision.act(Action::Quit { generation: number, slot: worker.slot });
@@ -163,15 +165,17 @@ impl Generation {
     }
 }
 
+/// `why`: connections move, for this reason; none if they are closed.
 fn drain(
     worker: &mut Worker,
     number: Number,
     within: Duration,
-    hand_over: bool,
+    why: Option<MoveReason>,
     delay: Duration,
     decision: &mut Decision,
 ) {
-    decision.act(Action::Drain { generation: number, slot: worker.slot, within, hand_over, delay });
+    let (hand_over, why) = (why.is_some(), why.unwrap_or_default());
+    decision.act(Action::Drain { generation: number, slot: worker.slot, within, hand_over, delay, why });
     worker.stage = WorkerStage::Draining;
     worker.deadline = Some(decision.now + delay + within + MARGIN);
 }

@@ -11,7 +11,8 @@ use std::{
 
 use ostler_serve::{LoopEnd, Membership, Setup};
 use ostler_wire::{
-    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, scoreboard::Scoreboard,
+    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, meters::MoveReason,
+    scoreboard::Scoreboard,
 };
 
 use crate::{
@@ -148,7 +149,16 @@ impl Site {
     }
 
     pub fn drain(&self, worker: usize, hand_over: bool) {
-        self.tell(worker, ToWorker::Drain { within: PATIENCE, hand_over, delay: Duration::ZERO, closes: vec![] });
+        self.tell(
+            worker,
+            ToWorker::Drain {
+                within: PATIENCE,
+                hand_over,
+                delay: Duration::ZERO,
+                closes: vec![],
+                why: MoveReason::Recycle,
+            },
+        );
     }
 
     /// Waits until a worker has done what it was told before.
@@ -177,7 +187,13 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for (channel, thread) in &mut self.workers {
-            let drain = ToWorker::Drain { within: PATIENCE, hand_over: false, delay: Duration::ZERO, closes: vec![] };
+            let drain = ToWorker::Drain {
+                within: PATIENCE,
+                hand_over: false,
+                delay: Duration::ZERO,
+                closes: vec![],
+                why: MoveReason::Recycle,
+            };
             let _ = channel.send(&drain, &[]);
             if let (Some(thread), false) = (thread.take(), thread::panicking()) {
                 thread.join().unwrap();

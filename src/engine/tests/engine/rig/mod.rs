@@ -21,7 +21,7 @@ use nix::{
 };
 use ostler_wire::{
     Boot, BootFailure, CHANNEL_FD, Channel, FromTemplate, FromWorker, Listener, Loaded, ToTemplate, ToWorker, VERSION,
-    WorkerSettings, scoreboard::Scoreboard,
+    WorkerSettings, meters::MoveReason, scoreboard::Scoreboard,
 };
 
 /// Long enough for anything that is going to happen.
@@ -194,7 +194,13 @@ impl Site {
 
     /// Asks the worker to drain, and waits for its end.
     pub fn drain(&mut self, within: Duration) -> WaitStatus {
-        self.tell(ToWorker::Drain { within, hand_over: false, delay: Duration::ZERO, closes: vec![] });
+        self.tell(ToWorker::Drain {
+            within,
+            hand_over: false,
+            delay: Duration::ZERO,
+            closes: vec![],
+            why: MoveReason::default(),
+        });
         while self.hear().is_some() {}
         self.wait()
     }
