@@ -9,74 +9,42 @@
 use std::{
     fmt,
     io::{ErrorKind, IsTerminal},
-    os::fd::{AsFd, BorrowedFd, IntoRawFd},
+    os::fd::BorrowedFd,
     str::FromStr,
     sync::{
         OnceLock,
-        atomic::{
-            AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use nix::{
-    fcntl::OFlag,
-    sys::stat::fstat,
-    unistd::{dup2_raw, dup3_raw},
-};
-use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record, warn};
+use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record};
 
-pub use self::entry::{is_unprintable, printable};
+pub use self::{
+    counts::{BETWEEN_TRIES, count_in, lost, take_counts, take_lost, tell_lost},
+    entry::{is_unprintable, printable},
+    place::{is_at, keep, leads_to_journal, place, replace},
+};
 use self::{
+    counts::{COUNT, count_record, lose, untold},
     entry::Entry,
+    place::write,
     syslog::{Outcome, Sender},
 };
-use crate::{
-    meters::{LOGGED, Meters},
-    settings::{LogForm, Logging},
-    sink::{self, FileKind},
-};
+use crate::settings::{LogForm, Logging};
 
+mod counts;
 mod entry;
 mod journal;
 mod json;
+mod place;
 pub mod syslog;
 pub mod terminal;
 mod text;
 
-/// The pause between attempts to log that lines were lost, while nothing else is logged.
-pub const BETWEEN_TRIES: Duration = Duration::from_secs(1);
-
-/// Where the log is: standard error, until [`keep`] gives it a place of its own.
-static PLACE: AtomicI32 = AtomicI32::new(2);
-/// How many lines of this process were lost and not yet told, unless [`COUNTER`] has that number.
-static LOST: AtomicU32 = AtomicU32::new(0);
-/// Where others can read it.
-static COUNTER: OnceLock<&'static AtomicU32> = OnceLock::new();
-/// How many records of each kind of [`LOGGED`] this process has written, and how many lines it has lost in all, unless [`METERS`] has
-/// those numbers.
-static RECORDS: [AtomicU64; LOGGED.len()] = [const { AtomicU64::new(0) }; LOGGED.len()];
-static ALL_LOST: AtomicU64 = AtomicU64::new(0);
-/// Where others can read them.
-static METERS: OnceLock<&'static Meters> = OnceLock::new();
-/// The phrase of an exception that has left the application.
-const RAISED: &str = "application raised";
-/// Whether this process's last line was written only in part.
-static TORN: AtomicBool = AtomicBool::new(false);
-
 /// The [`LogForm`] that was asked for, as a number.
 static FORM: AtomicU8 = AtomicU8::new(LogForm::Text as u8);
-
-/// The file that stands at a place of the log's own, by device and inode.
-static KEPT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-/// Whether it is just being replaced.
-static CHANGING: AtomicBool = AtomicBool::new(false);
-
-/// The tag of the record that tells how many lines were lost: it is not counted when it is lost itself.
-const COUNT: &str = "count";
 
 /// Makes the logger of a process. Its form is what is asked for, or else what the place of the log calls for now.
 pub fn logger(process: Process, level: Level, logging: &Logging) -> Logger {
@@ -89,133 +57,9 @@ pub fn logger(process: Process, level: Level, logging: &Logging) -> Logger {
     Logger::root(records.filter_level(level).ignore_res(), o!())
 }
 
-/// The log's descriptor.
-pub fn place() -> BorrowedFd<'static> {
-    // SAFETY: what stands there is replaced, but never closed. Standard error may be: then writes fail, and lines are lost.
-    unsafe { BorrowedFd::borrow_raw(PLACE.load(Relaxed)) }
-}
-
-/// Gives the log a descriptor of its own. What stands at 2 is the application's from then on: it may close it, or open its own files
-/// there.
-pub fn keep() -> std::io::Result<()> {
-    journal::stream();
-    let own = sink::own(std::io::stderr().as_fd())?;
-    PLACE.store(own.into_raw_fd(), Relaxed);
-    remember();
-    Ok(())
-}
-
-/// Goes on in another file. `along`: which of the descriptors 1 and 2 are replaced, too, if they lead to the log now.
-pub fn replace(file: BorrowedFd, along: &[i32]) -> std::io::Result<()> {
-    let now = identity(place());
-    for &number in along {
-        // SAFETY: asks only; a number that is not open is told from one that is.
-        if identity(unsafe { BorrowedFd::borrow_raw(number) }) == now {
-            // SAFETY: standard output and standard error have no Rust owner in this process.
-            let _stays_open = unsafe { dup2_raw(file, number) }?.into_raw_fd();
-        }
-    }
-    if PLACE.load(Relaxed) > 2 {
-        let own = sink::own(file)?;
-        CHANGING.store(true, SeqCst);
-        // SAFETY: the place is the log's alone.
-        let _stays_open = unsafe { dup3_raw(own, PLACE.load(Relaxed), OFlag::O_CLOEXEC) }?.into_raw_fd();
-        remember();
-    }
-    Ok(())
-}
-
-fn remember() {
-    let (device, inode) = identity(place()).unwrap_or_default();
-    KEPT[0].store(device, SeqCst);
-    KEPT[1].store(inode, SeqCst);
-    CHANGING.store(false, SeqCst);
-}
-
-fn kept() -> (u64, u64) {
-    (KEPT[0].load(SeqCst), KEPT[1].load(SeqCst))
-}
-
-/// The application may have closed the log's descriptor and opened a file that got its number. Then the log goes to standard error.
-fn look_at_place() {
-    let before = kept();
-    if PLACE.load(Relaxed) > 2 && identity(place()) != Some(before) && !CHANGING.load(SeqCst) && kept() == before {
-        PLACE.store(2, Relaxed);
-    }
-}
-
-/// Whether a descriptor leads to the log.
-pub fn is_at(descriptor: BorrowedFd) -> bool {
-    identity(descriptor) == identity(place())
-}
-
-/// Which file it is; none if it is not open.
-fn identity(descriptor: BorrowedFd) -> Option<(u64, u64)> {
-    fstat(descriptor).ok().map(|status| (status.st_dev, status.st_ino))
-}
-
-/// Whether what is written there goes to the journal, which takes `<6>` in front of a line for the line's level (sd-daemon(3)).
-pub fn leads_to_journal(place: BorrowedFd) -> bool {
-    journal::stream().is_some_and(|stream| identity(place) == Some(stream))
-}
-
 /// Whether there is a journal on this machine.
 pub fn journal_is_there() -> bool {
     std::path::Path::new(journal::SOCKET).exists()
-}
-
-/// How many lines were lost and not yet told.
-pub fn lost() -> u32 {
-    untold().load(Relaxed)
-}
-
-/// Counts there from now on, so that the numbers outlive this process: lines that are lost, and records as [`LOGGED`] names them.
-pub fn count_in(counter: &'static AtomicU32, meters: Option<&'static Meters>) {
-    counter.fetch_add(LOST.swap(0, Relaxed), Relaxed);
-    let _ = COUNTER.set(counter);
-    if let Some(meters) = meters {
-        let _ = METERS.set(meters);
-    }
-}
-
-/// How many bad records this process has written since it was last asked, and how many lines it has lost, unless they are counted elsewhere.
-pub fn take_counts() -> ([u64; LOGGED.len()], u64) {
-    (RECORDS.each_ref().map(|counter| counter.swap(0, Relaxed)), ALL_LOST.swap(0, Relaxed))
-}
-
-/// These lines could not be written.
-fn lose(lines: u32) {
-    untold().fetch_add(lines, Relaxed);
-    METERS.get().map_or(&ALL_LOST, |meters| &meters.lines_lost[0]).fetch_add(lines.into(), Relaxed);
-}
-
-/// gunicorn counts an exception of the application by that name only.
-fn count_record(level: Level, phrase: &str) {
-    let place = match level {
-        Level::Error if phrase == RAISED => 3,
-        Level::Critical => 0,
-        Level::Error => 1,
-        Level::Warning => 2,
-        Level::Info | Level::Debug | Level::Trace => return,
-    };
-    METERS.get().map_or(&RECORDS, |meters| &meters.logged)[place].fetch_add(1, Relaxed);
-}
-
-/// Takes over what a process that is gone has not told.
-pub fn take_lost(lines: u32) {
-    untold().fetch_add(lines, Relaxed);
-}
-
-fn untold() -> &'static AtomicU32 {
-    COUNTER.get().copied().unwrap_or(&LOST)
-}
-
-/// Tells how many lines were lost, if there is room again. To be called every [`BETWEEN_TRIES`] while [`lost`] is not zero.
-pub fn tell_lost(log: &Logger) {
-    let lines = lost();
-    if lines > 0 {
-        warn!(log, #COUNT, "log lines lost"; "lines" => lines);
-    }
 }
 
 /// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's, or one
@@ -250,24 +94,6 @@ fn send_entry(to: BorrowedFd, level: Level, text: &str, request_id: Option<&str>
         Err(error) if error.kind() == ErrorKind::WouldBlock => Some(false),
         Err(_) => None,
     }
-}
-
-/// Whether all of it could be written.
-fn write(text: &[u8]) -> bool {
-    look_at_place();
-    let place = place();
-    let kind = FileKind::of(place);
-    if TORN.load(Relaxed) {
-        if sink::write(place, kind, b"\n").1.is_some() {
-            return false;
-        }
-        TORN.store(false, Relaxed);
-    }
-    let (written, error) = sink::write(place, kind, text);
-    if written > 0 && text[written - 1] != b'\n' && error.is_some() {
-        TORN.store(true, Relaxed);
-    }
-    error.is_none()
 }
 
 /// Local time, as the daemon's environment or /etc/localtime says.
