@@ -28,6 +28,8 @@ pub use question::{Question, Subject};
 
 /// More connections than this at once are nobody's who collects metrics.
 const MOST: usize = 16;
+/// How many may wait in the kernel to be taken. For one that finds no room there, its client asks again a second later.
+const QUEUE: i32 = 128;
 /// How long a connection may last.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest head of a request.
@@ -89,7 +91,8 @@ impl Page {
             PageAddress::Tcp(to) => tcp(*to).map(|socket| (socket, None)).map_err(|error| words(&error)),
             PageAddress::Unix(path) => {
                 let mask = Mode::from_bits_truncate(0o117);
-                unix_socket::bind(path, Type::STREAM, 16, mask, (None, None)).map(|(socket, file)| (socket, Some(file)))
+                unix_socket::bind(path, Type::STREAM, QUEUE, mask, (None, None))
+                    .map(|(socket, file)| (socket, Some(file)))
             }
         };
         let (socket, file) =
@@ -216,7 +219,7 @@ fn tcp(to: SocketAddr) -> io::Result<Socket> {
         }
         socket.set_reuse_address(true)?;
         socket.bind(&to.into())?;
-        socket.listen(16)?;
+        socket.listen(QUEUE)?;
         Ok(socket)
     };
     match bind(to) {
