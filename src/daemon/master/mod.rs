@@ -57,6 +57,7 @@ mod team;
 mod totals;
 mod turns;
 pub mod upgrade;
+mod verdict;
 mod watch;
 
 pub use check::check;

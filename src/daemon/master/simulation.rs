@@ -23,7 +23,7 @@ use crate::{
     sys::{clock::Moment, process::Ending},
 };
 
-mod chance;
+pub mod chance;
 mod counting;
 mod world;
 

@@ -19,6 +19,11 @@ impl Chance {
         self.next() % bound
     }
 
+    /// From 0 to 1, and neither.
+    pub fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
     /// So many times of a hundred.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
