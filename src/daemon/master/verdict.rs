@@ -64,9 +64,9 @@ pub enum Verdict {
 /// What the new generation is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Against {
-    /// The old generation beside it: what befalls the site befalls both.
+    /// The old generation beside it: what befalls the site befalls both. Both histories begin when the canary does.
     SameTime,
-    /// The old generation before it.
+    /// The old generation before it: its history ends when the new one begins.
     LastHour,
 }
 
