@@ -60,7 +60,8 @@ impl FileKind {
         }
     }
 
-    /// How much of this is written at once: whole lines, if they fit.
+    /// How much of this is written at once: whole lines, if they fit. A line that is too long for a pipe is tried whole, too: Linux mixes it
+    /// with others' only where the pipe has no room for all of it.
     fn piece(self, bytes: &[u8]) -> &[u8] {
         let most = match self {
             FileKind::File => bytes.len(),
@@ -70,8 +71,12 @@ impl FileKind {
         if bytes.len() <= most {
             return bytes;
         }
-        let end = bytes[..most].iter().rposition(|byte| *byte == b'\n').map_or(most, |at| at + 1);
-        &bytes[..end]
+        let is_end = |byte: &u8| *byte == b'\n';
+        let end = bytes[..most].iter().rposition(is_end).or_else(|| match self {
+            FileKind::Pipe => Some(bytes.iter().position(is_end).unwrap_or(bytes.len() - 1)),
+            _ => None,
+        });
+        &bytes[..end.map_or(most, |at| at + 1)]
     }
 }
 
