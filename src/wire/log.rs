@@ -12,7 +12,7 @@ use std::{
     os::fd::BorrowedFd,
     str::FromStr,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
@@ -25,6 +25,7 @@ pub use self::{
     counts::{BETWEEN_TRIES, count_in, lost, take_counts, take_lost, tell_lost},
     entry::{is_unprintable, printable},
     place::{is_at, keep, leads_to_journal, place, replace},
+    said::{Said, entry},
 };
 use self::{
     counts::{COUNT, count_record, lose, untold},
@@ -39,6 +40,7 @@ mod entry;
 mod journal;
 mod json;
 mod place;
+mod said;
 pub mod syslog;
 pub mod terminal;
 mod text;
@@ -46,54 +48,37 @@ mod text;
 /// The [`LogForm`] that was asked for, as a number.
 static FORM: AtomicU8 = AtomicU8::new(LogForm::Text as u8);
 
-/// Makes the logger of a process. Its form is what is asked for, or else what the place of the log calls for now.
+/// The error log of a process: of its records, and of what its application says.
+#[derive(Clone)]
+pub struct ErrorLog(Arc<Records>);
+
+impl ErrorLog {
+    /// Its form is what is asked for, or else what the place of the log calls for now.
+    pub fn new(process: Process, level: Level, logging: &Logging) -> ErrorLog {
+        // Before an application can change the environment.
+        terminal::colours_are_wanted();
+        FORM.store(logging.form as u8, Relaxed);
+        let syslog = logging.syslog.as_ref().map(|syslog| (Sender::new(syslog, "error"), syslog.only));
+        let form = Form::of(place());
+        let zone = zone().clone();
+        ErrorLog(Arc::new(Records { process, pid: std::process::id(), form, level, zone, syslog }))
+    }
+
+    /// What writes records.
+    pub fn logger(&self) -> Logger {
+        let ErrorLog(records) = self;
+        Logger::root(records.clone().filter_level(records.level).ignore_res(), o!())
+    }
+}
+
+/// The logger of a process whose application says nothing.
 pub fn logger(process: Process, level: Level, logging: &Logging) -> Logger {
-    // Before an application can change the environment.
-    terminal::colours_are_wanted();
-    FORM.store(logging.form as u8, Relaxed);
-    let syslog = logging.syslog.as_ref().map(|syslog| (Sender::new(syslog, "error"), syslog.only));
-    let form = Form::of(place());
-    let records = Records { process, pid: std::process::id(), form, level, zone: zone().clone(), syslog };
-    Logger::root(records.filter_level(level).ignore_res(), o!())
+    ErrorLog::new(process, level, logging).logger()
 }
 
 /// Whether there is a journal on this machine.
 pub fn journal_is_there() -> bool {
     std::path::Path::new(journal::SOCKET).exists()
-}
-
-/// Writes text as it is, which the application sends to the log (`wsgi.errors`). What comes at once is one entry of the journal's, or one
-/// object of JSON, with the id of the request that it belongs to.
-pub fn write_text(text: &[u8], request_id: Option<&str>) {
-    let lines = text.iter().filter(|byte| **byte == b'\n').count().max(1);
-    if Form::of(place()) == Form::Json {
-        let line = json::text(&String::from_utf8_lossy(text), request_id, std::process::id(), &now());
-        if !write(line.as_bytes()) {
-            lose(1);
-        }
-        return;
-    }
-    let sent = send_entry(place(), Level::Info, &String::from_utf8_lossy(text), request_id);
-    if !sent.unwrap_or_else(|| write(text)) {
-        lose(lines as u32);
-    }
-}
-
-/// Writes a text as one entry, if `to` leads to the journal. Whether it could be written; none if journald is not there, and the text
-/// is to be written as anywhere else.
-pub fn entry(to: BorrowedFd, level: Level, text: &str) -> Option<bool> {
-    send_entry(to, level, text, None)
-}
-
-fn send_entry(to: BorrowedFd, level: Level, text: &str, request_id: Option<&str>) -> Option<bool> {
-    if !(leads_to_journal(to) || Form::of(to) == Form::Journal && is_at(to)) {
-        return None;
-    }
-    match journal::send(&journal::text(level, text.trim_end(), request_id)) {
-        Ok(()) => Some(true),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(false),
-        Err(_) => None,
-    }
 }
 
 /// Local time, as the daemon's environment or /etc/localtime says.
@@ -132,6 +117,19 @@ pub enum Process {
     Worker(u32, u16),
     /// `hooks`: it calls the hooks of gunicorn's master.
     Hooks,
+}
+
+impl Process {
+    /// Its generation and its slot, if it has them.
+    fn place(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let (generation, slot) = match self {
+            Process::Master | Process::Hooks => (None, None),
+            Process::Template(generation) => (generation, None),
+            Process::Worker(generation, slot) => (Some(generation), Some(slot.into())),
+        };
+        let place = [("generation", generation), ("slot", slot)];
+        place.into_iter().filter_map(|(key, number)| Some((key, number?)))
+    }
 }
 
 impl fmt::Display for Process {
@@ -228,7 +226,13 @@ impl Records {
     /// Whether it has reached every place.
     fn deliver(&self, entry: &Entry) -> bool {
         let Some((sender, only)) = &self.syslog else { return self.write(entry) };
-        let outcome = sender.send(entry.level, &self.now(), &journal::message(entry));
+        let sent = self.send(sender, entry.level, &journal::message(entry));
+        if *only { sent } else { self.write(entry) }
+    }
+
+    /// Whether the syslog takes it. Says in the log's own place how it stands with the syslog.
+    fn send(&self, sender: &Sender, level: Level, message: &str) -> bool {
+        let outcome = sender.send(level, &self.now(), message);
         match &outcome {
             Outcome::Lost(Some(why)) => self.tell_of(record!(
                 Level::Warning,
@@ -244,10 +248,9 @@ impl Records {
             )),
             Outcome::Lost(None) | Outcome::Sent => {}
         }
-        if *only { !matches!(outcome, Outcome::Lost(_)) } else { self.write(entry) }
+        !matches!(outcome, Outcome::Lost(_))
     }
 
-    /// Says in the log's own place how it stands with the syslog.
     fn tell_of(&self, record: Record) {
         if let Ok(entry) = Entry::of(&record, &o!().into(), self.process) {
             self.write(&entry);

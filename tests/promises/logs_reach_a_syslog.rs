@@ -57,6 +57,8 @@ fn a_syslog_gets_both_logs_beside_their_own_places() {
     assert!(ready.starts_with("<158>1 20") && ready.contains(" gunicorn.shop.error "), "{ready}");
     assert!(ready.contains(" - - \u{feff}master: worker ready generation=1 slot=0 "), "{ready}");
     assert_eq!(site.get("/a%0A?b").text(), "abc");
+    let said = until(receive, &["worker g1.0: said"]);
+    assert!(said.starts_with("<158>1 ") && said.ends_with(": said"), "{said}");
     let line = until(receive, &[" gunicorn.shop.access "]);
     assert!(line.starts_with("<158>1 ") && line.contains("\"GET /a%0A?b HTTP/1.1\" 200 3 "), "{line}");
     assert_eq!(site.get("/raise").status, 500);
@@ -89,7 +91,10 @@ fn a_unix_socket_that_goes_costs_lines_and_is_named_when_it_goes_and_comes() {
     let socket = UnixDatagram::bind(&path).expect("a private folder is writable");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(site.get("/raise").status, 500);
-    assert!(site.log("syslog reached again").text().contains("lost=2"));
+    assert!(
+        site.log("syslog reached again").text().contains("lost=4"),
+        "of each call, what the application said and what it raised"
+    );
     until(|bytes| socket.recv(bytes), &["application raised"]);
     assert_eq!(site.logged("syslog not reached"), 1);
 }

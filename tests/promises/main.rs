@@ -72,6 +72,7 @@ mod the_page_shows_the_site;
 mod the_site_is_seen;
 mod top_shows_the_site_live;
 mod totals_survive_the_workers;
+mod what_an_application_says_is_logged;
 
 // It is simple to run.
 mod any_python_serves;

@@ -285,7 +285,7 @@ pub static SETTINGS: &[Setting] = &[
         "`text` is what the place calls for: lines for a file, sentences and colours for a terminal, entries for standard error that leads to the \
          journal. `json` writes an object on each line, with numbers as numbers and a traceback in one value. `journald` sends entries to the \
          journal wherever standard error leads. `syslog` sends messages to --log-syslog-to and nothing to --error-logfile. What an application \
-         prints stays in --error-logfile as it is.",
+         writes to wsgi.errors and sys.stderr has the same form; to a file or a terminal, `text` writes it as it is.",
     ),
     switch(LOGS, "log-syslog", "off", "Send the error log and the access log to --log-syslog-to, too").alias(&["syslog"]).more(
         "In the form of RFC 5424 by UDP and TCP, where each message has its length in front (RFC 6587), and to a Unix socket as syslog(3) has it. \
@@ -331,7 +331,10 @@ pub static SETTINGS: &[Setting] = &[
     one(LOGS, "access-log-slow", "TIME", "Leave requests out of the access log that take less than this, from their first byte to the end of their response")
         .preset("0"),
     switch(LOGS, "capture-output", "off", "Send what the application prints to the error log")
-        .more("That is its standard output; its standard error is the error log with or without this."),
+        .more(
+            "That is sys.stdout, and the standard output of C code and of programs that it starts. Its standard error is the error log with or \
+             without this.",
+        ),
     one(LOGS, "log-config", "FILE", "Configure Python's logging by this file, as gunicorn does")
         .alias(&["logconfig"])
         .more(

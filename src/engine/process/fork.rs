@@ -14,6 +14,8 @@ use nix::{
 };
 use pyo3::{Python, ffi};
 
+use super::streams;
+
 /// On which side of the fork this process is.
 pub enum Side {
     /// The process that forked, with the worker's pid.
@@ -23,7 +25,8 @@ pub enum Side {
 }
 
 /// Forks a worker with CPython's own hooks around it, so that random states, locks and `os.register_at_fork` are right.
-pub fn worker(_py: Python<'_>) -> io::Result<Side> {
+pub fn worker(py: Python<'_>) -> io::Result<Side> {
+    streams::end_lines(py);
     let (answer, tell) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the token shows that this thread holds the interpreter lock.
     unsafe { ffi::PyOS_BeforeFork() };

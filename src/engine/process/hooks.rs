@@ -19,6 +19,8 @@ use super::{
     fork,
     gunicorn::{self, GUNICORN},
     import::unexpected,
+    inherited::error_log,
+    streams,
 };
 
 /// A hook that takes longer is named in the log.
@@ -29,7 +31,8 @@ type Called = Arc<Mutex<Option<(Instant, &'static str)>>>;
 
 /// Calls hooks until the master has ended, and does not return.
 pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
-    let log = log::logger(log::Process::Hooks, log::level(&boot.log_level).unwrap_or(slog::Level::Info), &boot.logging);
+    let error_log = error_log(log::Process::Hooks, &boot);
+    let log = error_log.logger();
     if let Some(mut title) = Title::find() {
         title.set(title::of(&boot, log::Process::Hooks));
     }
@@ -41,7 +44,8 @@ pub fn serve(py: Python<'_>, channel: &Channel, boot: Boot) -> ! {
         *called.lock().unwrap_or_else(PoisonError::into_inner) = hook.map(|hook| (Instant::now(), hook));
     };
     busy(Some("on_starting"));
-    let mut result = begin(py, &boot, &log, "begun");
+    let installed = streams::install(py, error_log).map_err(|error| unexpected(py, &error));
+    let mut result = installed.and_then(|()| begin(py, &boot, &log, "begun"));
     loop {
         if let Err(failure) = result {
             error!(log, "hooks not called"; "reason" => failure.message, "traceback" => failure.traceback);

@@ -8,7 +8,7 @@ use std::{
 
 use ostler_wire::{
     Boot, BootFailure, BootFailureKind, Channel, ToTemplate, VERSION,
-    log::{self, Process},
+    log::{self, ErrorLog, Process},
     scoreboard::Scoreboard,
 };
 use pyo3::Python;
@@ -79,10 +79,19 @@ impl Inherited {
         self.logger(Process::Template(Some(self.boot.generation)))
     }
 
-    /// The log of a process of this generation.
-    pub fn logger(&self, process: Process) -> Logger {
-        log::logger(process, log::level(&self.boot.log_level).unwrap_or(Level::Info), &self.boot.logging)
+    fn logger(&self, process: Process) -> Logger {
+        self.error_log(process).logger()
     }
+
+    /// The log of a process of this generation.
+    pub fn error_log(&self, process: Process) -> ErrorLog {
+        error_log(process, &self.boot)
+    }
+}
+
+/// The log of a process, as the settings have it.
+pub fn error_log(process: Process, boot: &Boot) -> ErrorLog {
+    ErrorLog::new(process, log::level(&boot.log_level).unwrap_or(Level::Info), &boot.logging)
 }
 
 /// The engine and the master do not understand each other.

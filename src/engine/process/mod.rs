@@ -11,6 +11,7 @@ mod inherited;
 mod leave;
 mod restart;
 mod signals;
+pub mod streams;
 pub mod template;
 mod watching;
 mod worker;

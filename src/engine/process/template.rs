@@ -20,7 +20,7 @@ use super::{
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
     restart::{self, Execution, RestartState},
-    signals, watching, worker,
+    signals, streams, watching, worker,
 };
 use crate::{
     python::{stacks, walking::WALKING},
@@ -49,6 +49,7 @@ pub fn run(py: Python<'_>, restarted: Option<RawFd>) -> ! {
     match boot(py, &channel, restarted) {
         Ok((inherited, import, title)) => Template::new(py, channel, inherited, import, title).serve(py),
         Err(failure) => {
+            streams::end_lines(py);
             let reason = failure.message.clone();
             if let Err(error) = channel.send(&FromTemplate::Failed(failure), &[]) {
                 let log = log::logger(Process::Template(None), Level::Error, &Logging::default());
@@ -80,6 +81,7 @@ fn boot(
         title.set(title::of(&inherited.boot, Process::Template(Some(inherited.boot.generation))));
     }
     prepare_interpreter(py, &inherited.boot)
+        .and_then(|()| streams::install(py, inherited.error_log(Process::Template(Some(inherited.boot.generation)))))
         .and_then(|()| stacks::arm(py, CHANNEL_FD))
         .map_err(|error| unexpected(py, &error))?;
     if inherited.boot.reload.is_some() {

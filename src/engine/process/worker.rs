@@ -21,12 +21,12 @@ use super::{
     import::{self, traceback, unexpected},
     inherited::Inherited,
     leave::leave,
-    signals, watching,
+    signals, streams, watching,
 };
 use crate::{
     python::stacks::{self, Stacks},
     wsgi::{
-        SERVING, calling,
+        calling,
         site::{Outlets, Report, Site},
     },
 };
@@ -44,7 +44,9 @@ pub fn run(
     channel: Channel,
 ) -> ! {
     let process = Process::Worker(inherited.boot.generation, slot);
-    let log = inherited.logger(process);
+    let error_log = inherited.error_log(process);
+    let log = error_log.logger();
+    streams::use_log(error_log);
     if let Some(mut title) = title {
         title.set(title::of(&inherited.boot, process));
     }
@@ -89,20 +91,14 @@ fn site(
     };
     gunicorn::settle(py, &inherited.boot).map_err(|error| unexpected(py, &error))?;
     let hooks = gunicorn::initialised(py, &inherited.boot, log);
+    streams::end_lines(py);
     let site = || {
-        let write = (wrap_pyfunction!(write_to_log, py)?, log::place().as_raw_fd());
-        let errors = SERVING.import(py)?.call_method1("error_stream", write)?;
+        let errors = streams::wsgi_errors(py)?;
         let stacks = Some(Stacks::for_loop(py)?);
         let outlets = Outlets { errors, report: report(log), stacks, log: log.clone() };
         Site::new(application, &inherited.boot, hooks, outlets)
     };
     site().map_err(|error| unexpected(py, &error))
-}
-
-/// Writes what the application has written to `wsgi.errors`.
-#[pyfunction]
-fn write_to_log(py: Python<'_>, text: &[u8]) {
-    py.detach(|| log::write_text(text, calling::id().as_deref()));
 }
 
 fn report(log: &Logger) -> Report {

@@ -1,4 +1,4 @@
-"""The parts of WSGI that are shorter in Python: `wsgi.file_wrapper`, `wsgi.errors`, and the names of threads."""
+"""The parts of WSGI that are shorter in Python: `wsgi.file_wrapper`, `wsgi.errors` in somebody's program, and the names of threads."""
 
 import io
 import os
@@ -47,32 +47,8 @@ def plain_file(wrapper):
     return raw.fileno(), offset, max(status.st_size - offset, 0)
 
 
-class ErrorLog(io.RawIOBase):
-    """Hands bytes to the error log. Writing to it never waits."""
-
-    def __init__(self, write, number):
-        self.hand_over = write
-        self.number = number
-
-    def writable(self):
-        return True
-
-    def fileno(self):
-        return self.number
-
-    def write(self, data):
-        data = bytes(data)
-        self.hand_over(data)
-        return len(data)
-
-
-def error_stream(write, number):
-    """`environ['wsgi.errors']`: text that goes to the error log line by line, even if sys.stderr was closed or replaced."""
-    return io.TextIOWrapper(ErrorLog(write, number), "utf-8", "backslashreplace", line_buffering=True)
-
-
 class StandardError(io.TextIOBase):
-    """`environ['wsgi.errors']` in somebody's program: what `sys.stderr` is at the moment, which tests and notebooks replace."""
+    """`environ['wsgi.errors']` there: what `sys.stderr` is at the moment, which tests and notebooks replace."""
 
     def writable(self):
         return True

@@ -26,6 +26,7 @@ use crate::{
         fork,
         gunicorn::{self, RequestHooks},
         import::traceback,
+        streams,
     },
     python::{
         lock::Lock,
@@ -120,6 +121,7 @@ impl Site {
             Ok(environ) => self.call_application(reply, environ, start_response, line),
             Err(error) => self.explain(reply, line, Fault::Raised(error.clone_ref(py))),
         });
+        streams::end_lines(py);
         if children::is_one() {
             children::end(py, None)
         }

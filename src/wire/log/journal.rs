@@ -66,13 +66,7 @@ pub fn record(entry: &Entry) -> Vec<u8> {
     fields.add("CODE_LINE", &entry.source.1.to_string());
     fields.add("OSTLER_PROCESS", &entry.process.to_string());
     fields.add("OSTLER_PHRASE", &entry.phrase);
-    let (generation, slot) = match entry.process {
-        Process::Master | Process::Hooks => (None, None),
-        Process::Template(generation) => (generation, None),
-        Process::Worker(generation, slot) => (Some(generation), Some(slot)),
-    };
-    let own = [("generation", generation), ("slot", slot.map(u32::from))];
-    for (key, number) in own.into_iter().filter_map(|(key, number)| Some((key, number?))) {
+    for (key, number) in entry.process.place() {
         if !entry.pairs.iter().any(|pair| pair.key == key) {
             fields.add(&name(key), &number.to_string());
         }
@@ -83,9 +77,13 @@ pub fn record(entry: &Entry) -> Vec<u8> {
     fields.0
 }
 
-/// A text that is no record.
-pub fn text(level: Level, text: &str, request_id: Option<&str>) -> Vec<u8> {
+/// A text that is no record: what a process's application has written, in the call of the request of this id.
+pub fn said(level: Level, process: Option<Process>, text: &str, request_id: Option<&str>) -> Vec<u8> {
     let mut fields = Fields::new(level, text);
+    if let Some(process) = process {
+        fields.add("OSTLER_PROCESS", &process.to_string());
+        process.place().for_each(|(key, number)| fields.add(&name(key), &number.to_string()));
+    }
     request_id.into_iter().for_each(|id| fields.add("OSTLER_REQUEST_ID", id));
     fields.0
 }

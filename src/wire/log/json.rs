@@ -2,6 +2,7 @@
 
 use jiff::Zoned;
 use serde_json::{Map, Value};
+use slog::Level;
 
 use super::{
     Process,
@@ -14,33 +15,28 @@ const SECONDS: [&str; 2] = ["took", "uptime"];
 
 /// `{"time":"2026-11-22T13:58:01.123+00:00","level":"info","process":"worker g2.0","process_id":4711,"phrase":"worker ready","generation":2,…}`
 pub fn record(entry: &Entry, pid: u32, now: &Zoned) -> String {
-    let mut object = opening(name(entry.level), pid, now);
-    object.insert("process".into(), entry.process.to_string().into());
+    let mut object = opening(entry.level, entry.process, pid, now);
     object.insert("phrase".into(), entry.phrase.clone().into());
-    let (generation, slot) = match entry.process {
-        Process::Master | Process::Hooks => (None, None),
-        Process::Template(generation) => (generation, None),
-        Process::Worker(generation, slot) => (Some(generation), Some(slot)),
-    };
-    let own = [("generation", generation), ("slot", slot.map(u32::from))];
-    object.extend(own.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.into()))));
     object.extend(entry.pairs.iter().map(|pair| (pair.key.to_string(), value(pair))));
     Value::Object(object).to_string() + "\n"
 }
 
 /// A text that is no record: what an application has written, in the call of the request of this id.
-pub fn text(text: &str, request_id: Option<&str>, pid: u32, now: &Zoned) -> String {
-    let mut object = opening("info", pid, now);
+pub fn said(level: Level, process: Process, text: &str, request_id: Option<&str>, now: &Zoned) -> String {
+    // A child that the application has forked writes, too.
+    let mut object = opening(level, process, std::process::id(), now);
     object.extend(request_id.map(|id| ("request_id".to_owned(), id.into())));
-    object.insert("text".into(), text.trim_end_matches('\n').into());
+    object.insert("text".into(), text.into());
     Value::Object(object).to_string() + "\n"
 }
 
-fn opening(level: &str, pid: u32, now: &Zoned) -> Map<String, Value> {
+fn opening(level: Level, process: Process, pid: u32, now: &Zoned) -> Map<String, Value> {
     let time = now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
-    [("time", time.into()), ("level", level.into()), ("process_id", pid.into())]
-        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+    let (process_name, place) = (process.to_string(), process.place());
+    [("time", time.into()), ("level", name(level).into()), ("process", process_name.into()), ("process_id", pid.into())]
         .into_iter()
+        .chain(place.map(|(key, number)| (key, number.into())))
+        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
         .collect()
 }
 
@@ -52,7 +48,7 @@ fn value(pair: &Pair) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use slog::{Level, b, o};
+    use slog::{b, o};
 
     use super::*;
 
@@ -76,7 +72,9 @@ mod tests {
             "pid": 7, "took": 0.010, "code": "404", "ok": true,
         });
         assert_eq!(read, expected);
-        let read: Value = serde_json::from_str(&text("one\ntwo\n", Some("4711"), 1, &now)).unwrap();
+        let read: Value =
+            serde_json::from_str(&said(Level::Info, Process::Worker(2, 0), "one\ntwo", Some("4711"), &now)).unwrap();
+        assert_eq!((&read["process"], &read["slot"]), (&"worker g2.0".into(), &0.into()));
         assert_eq!((read["text"].as_str(), read["request_id"].as_str()), (Some("one\ntwo"), Some("4711")));
     }
 }
