@@ -161,7 +161,10 @@ impl State {
                 }
             }
             Err(error) => {
-                (self.clean, self.lost) = (0, self.lost + 1);
+                // UDP tells of it with the next datagram, which is not sent then.
+                let tells_of_another = self.clean > 0 && error.kind() != ErrorKind::WouldBlock;
+                let before = u64::from(tells_of_another && matches!(to, SyslogTo::Udp(_)));
+                (self.clean, self.lost) = (0, self.lost + 1 + before);
                 let first = !std::mem::replace(&mut self.failing, true);
                 let reason = || match error.kind() {
                     ErrorKind::WouldBlock => "it does not read, and its queue is full".to_owned(),
@@ -351,6 +354,18 @@ mod tests {
             outcome = sender.send(Level::Info, &now(), "e");
         }
         assert!(matches!(outcome, Outcome::Lost(Some(_))));
+    }
+
+    #[test]
+    fn a_datagram_that_nobody_took_is_counted_with_the_next() {
+        let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+        let sender = sender(SyslogTo::Udp(address));
+        let send = || sender.send(Level::Info, &now(), "a");
+        assert_eq!(send(), Outcome::Sent);
+        assert!(matches!(send(), Outcome::Lost(Some(_))));
+        assert_eq!((send(), send()), (Outcome::Sent, Outcome::Lost(None)));
+        let _socket = UdpSocket::bind(address).unwrap();
+        assert_eq!((send(), send(), send()), (Outcome::Sent, Outcome::Sent, Outcome::SentAgain(4)));
     }
 
     #[test]
