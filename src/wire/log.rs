@@ -9,7 +9,7 @@
 use std::{
     fmt,
     io::{ErrorKind, IsTerminal},
-    os::fd::BorrowedFd,
+    os::fd::{BorrowedFd, RawFd},
     str::FromStr,
     sync::{
         Arc, OnceLock,
@@ -62,6 +62,12 @@ impl ErrorLog {
         let form = Form::of(place());
         let zone = zone().clone();
         ErrorLog(Arc::new(Records { process, pid: std::process::id(), form, level, zone, syslog }))
+    }
+
+    /// The descriptor of its own that leads to a syslog now.
+    pub fn way_to_syslog(&self) -> Option<RawFd> {
+        let ErrorLog(records) = self;
+        records.syslog.as_ref().and_then(|(sender, _)| sender.descriptor())
     }
 
     /// What writes records.

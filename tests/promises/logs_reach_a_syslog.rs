@@ -115,6 +115,18 @@ fn a_tcp_syslog_that_does_not_read_holds_nobody_up() {
 }
 
 #[test]
+fn the_way_to_a_syslog_is_not_the_application_s_and_workers_share_the_import() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
+    let (_socket, udp) = udp();
+    for to in [format!("tcp://{}", listener.local_addr().unwrap()), udp] {
+        let source = format!("import sys\nprint('imported', file=sys.stderr)\n{APP}");
+        let site = Rig::with_source(&source).flag("--log-syslog").option("--log-syslog-to", &to).start();
+        assert_eq!(site.logged("not preloaded"), 0, "{to}");
+        assert_eq!(site.logged("imported"), 2, "{to}: by the application, and of it");
+    }
+}
+
+#[test]
 fn nothing_but_the_syslog_has_the_log_if_that_is_its_form() {
     let (socket, to) = udp();
     let mut site = Rig::with_source(APP).option("--log-format", "syslog").option("--log-syslog-to", &to).launch();

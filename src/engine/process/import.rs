@@ -89,6 +89,10 @@ pub fn import(
     let mut unsafe_to_fork = Vec::new();
     if boot.preload == Preload::Auto {
         fork::trial().map_err(|error| broken("fork", &error))?;
+        // What the application has printed may have made the way to a syslog.
+        if let Some(descriptor) = inherited.template_log().way_to_syslog() {
+            before.call_method1("add", (descriptor,)).map_err(unexpected)?;
+        }
         // The application may have replaced modules that leftovers.py uses.
         let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| phrases(&found));
         unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);

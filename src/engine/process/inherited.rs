@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ostler_wire::{
@@ -24,6 +24,8 @@ pub struct Inherited {
     pub exchange_take: OwnedFd,
     pub access_log: Option<OwnedFd>,
     pub listeners: Vec<OwnedFd>,
+    /// That of the template. A worker lets go of it.
+    log: OnceLock<ErrorLog>,
 }
 
 impl Inherited {
@@ -56,6 +58,7 @@ impl Inherited {
             access_log: if boot.access_log { Some(next()?) } else { None },
             listeners: boot.listeners.iter().map(|_| next()).collect::<Result<_, _>>()?,
             boot,
+            log: OnceLock::new(),
         })
     }
 
@@ -75,17 +78,19 @@ impl Inherited {
         }
     }
 
+    /// The log of the template.
+    pub fn template_log(&self) -> &ErrorLog {
+        self.log.get_or_init(|| error_log(Process::Template(Some(self.boot.generation)), &self.boot))
+    }
+
     pub fn template_logger(&self) -> Logger {
-        self.logger(Process::Template(Some(self.boot.generation)))
+        self.template_log().logger()
     }
 
-    fn logger(&self, process: Process) -> Logger {
-        self.error_log(process).logger()
-    }
-
-    /// The log of a process of this generation.
-    pub fn error_log(&self, process: Process) -> ErrorLog {
-        error_log(process, &self.boot)
+    /// The log of a worker, which takes the place of its template's.
+    pub fn worker_log(&mut self, slot: u16) -> ErrorLog {
+        self.log.take();
+        error_log(Process::Worker(self.boot.generation, slot), &self.boot)
     }
 }
 

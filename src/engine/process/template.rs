@@ -81,7 +81,7 @@ fn boot(
         title.set(title::of(&inherited.boot, Process::Template(Some(inherited.boot.generation))));
     }
     prepare_interpreter(py, &inherited.boot)
-        .and_then(|()| streams::install(py, inherited.error_log(Process::Template(Some(inherited.boot.generation)))))
+        .and_then(|()| streams::install(py, inherited.template_log().clone()))
         .and_then(|()| stacks::arm(py, CHANNEL_FD))
         .map_err(|error| unexpected(py, &error))?;
     if inherited.boot.reload.is_some() {
@@ -160,8 +160,8 @@ impl Template {
                     match fork::worker(py) {
                         Ok(Side::Worker) => {
                             // A worker must not hold the template's channel: the master would take it for the template.
-                            let Template { channel: templates, inherited, application, title, log: _ } = self;
-                            drop(templates);
+                            let Template { channel: templates, inherited, application, title, log } = self;
+                            drop((templates, log));
                             worker::run(py, inherited, application, title, slot, channel.into())
                         }
                         Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),

@@ -37,14 +37,14 @@ const NOT_BOOTED: i32 = 3;
 /// Ends with the process.
 pub fn run(
     py: Python<'_>,
-    inherited: Inherited,
+    mut inherited: Inherited,
     application: Option<Py<PyAny>>,
     title: Option<Title>,
     slot: u16,
     channel: Channel,
 ) -> ! {
     let process = Process::Worker(inherited.boot.generation, slot);
-    let error_log = inherited.error_log(process);
+    let error_log = inherited.worker_log(slot);
     let log = error_log.logger();
     streams::use_log(error_log);
     if let Some(mut title) = title {

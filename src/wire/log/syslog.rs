@@ -6,7 +6,7 @@ use std::{
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
         unix::net::UnixDatagram,
     },
     sync::{Mutex, MutexGuard},
@@ -106,6 +106,11 @@ impl Sender {
             Some(mut state) => state.send(&self.to, &message),
             None => Outcome::Lost(None),
         }
+    }
+
+    /// The descriptor of its socket, if it has one now.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.lock()?.connection.as_ref().map(|connection| connection.socket.as_raw_fd())
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, State>> {
