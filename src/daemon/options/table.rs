@@ -295,7 +295,11 @@ pub static SETTINGS: &[Setting] = &[
     one(LOGS, "log-syslog-to", "ADDRESS", "Where the syslog is: unix:///dev/log, udp://host:port or tcp://host:port")
         .alias(&["syslog-addr"])
         .preset("udp://localhost:514")
-        .more("#stream behind the path of a Unix socket means that it takes no datagrams. A name is looked up at the start and by each reload."),
+        .more(
+            "#stream behind the path of a Unix socket means that it takes no datagrams. A name is looked up at the start and by each reload, which is \
+             what a host that has moved needs. UDP tells of a port that is closed, but not of a host that is away or too slow: what is lost there is \
+             not counted.",
+        ),
     one(LOGS, "log-syslog-prefix", "TEXT", "What the syslog knows the site by")
         .alias(&["syslog-prefix"])
         .more("Without it, --name. Where gunicorn's configuration is in force, gunicorn. stands before it."),
