@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use ostler_tests::{Folder, PATIENCE, Process, Rig, installed};
+use ostler_tests::{Folder, PATIENCE, Process, Rig, Signal, Site, installed};
 use serde_json::Value;
 
 // The exit code of ostler(1).
@@ -163,37 +163,84 @@ fn each_line_of_json_is_an_object_with_true_types() {
     assert!(lines.iter().any(|line| line["text"] == "said"), "{log}");
 }
 
-#[test]
-fn a_real_rsyslog_understands_every_way() {
-    let (Some(_), folder) = (installed("rsyslogd"), Folder::new()) else { return };
-    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (udp, tcp) = (port(), port());
-    let place = |name: &str| folder.join(name).display().to_string();
-    let configuration = format!(
-        "module(load=\"imudp\")\nmodule(load=\"imtcp\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n\
-         input(type=\"imuxsock\" Socket=\"{}\" CreatePath=\"off\")\n\
-         input(type=\"imudp\" address=\"127.0.0.1\" port=\"{udp}\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{tcp}\")\n\
-         template(name=\"all\" type=\"string\" string=\"%inputname%|%pri-text%|%app-name%|%msg%\\n\")\n\
-         action(type=\"omfile\" file=\"{}\" template=\"all\")\n",
-        place("log.sock"),
-        place("out")
-    );
-    let conf = folder.write("rsyslog.conf", &configuration);
-    let mut command = Command::new("rsyslogd");
-    command.arg("-n").arg("-f").arg(&conf).args(["-i", &place("pid")]);
-    let mut daemon = Process::start(&mut command, "rsyslogd");
-    wait_for(|| Path::new(&place("pid")).exists() && Path::new(&place("log.sock")).exists());
-    for (way, to) in [
-        ("imudp", format!("udp://127.0.0.1:{udp}")),
-        ("imtcp", format!("tcp://127.0.0.1:{tcp}")),
-        ("imuxsock", format!("unix://{}", place("log.sock"))),
-    ] {
-        let mut site = Rig::with_source(APP)
+/// rsyslog with a configuration of its own, as often as it is started.
+struct Rsyslog {
+    folder: Folder,
+    udp: u16,
+    tcp: u16,
+}
+
+impl Rsyslog {
+    /// None where there is no rsyslog.
+    fn new() -> Option<Rsyslog> {
+        installed("rsyslogd")?;
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let rsyslog = Rsyslog { folder: Folder::new(), udp: port(), tcp: port() };
+        let Rsyslog { folder, udp, tcp } = &rsyslog;
+        let (socket, out) = (rsyslog.place("log.sock"), rsyslog.place("out"));
+        let configuration = format!(
+            "module(load=\"imudp\")\nmodule(load=\"imtcp\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n\
+             input(type=\"imuxsock\" Socket=\"{socket}\" CreatePath=\"off\" RateLimit.Interval=\"0\")\n\
+             input(type=\"imudp\" address=\"127.0.0.1\" port=\"{udp}\")\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{tcp}\")\n\
+             template(name=\"all\" type=\"string\" string=\"%inputname%|%pri-text%|%app-name%|%msg%\\n\")\n\
+             action(type=\"omfile\" file=\"{out}\" template=\"all\")\n"
+        );
+        folder.write("rsyslog.conf", &configuration);
+        Some(rsyslog)
+    }
+
+    fn place(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    /// Each way to it: its input, and the address.
+    fn ways(&self) -> [(&'static str, String); 3] {
+        [
+            ("imudp", format!("udp://127.0.0.1:{}", self.udp)),
+            ("imtcp", format!("tcp://127.0.0.1:{}", self.tcp)),
+            ("imuxsock", format!("unix://{}", self.place("log.sock"))),
+        ]
+    }
+
+    fn start(&self) -> Process {
+        for made in ["pid", "log.sock"] {
+            let _ = fs::remove_file(self.place(made));
+        }
+        let mut command = Command::new("rsyslogd");
+        command.arg("-n").args(["-f", &self.place("rsyslog.conf"), "-i", &self.place("pid")]);
+        let mut daemon = Process::start(&mut command, &self.place("rsyslogd"));
+        wait_for(|| {
+            let ready =
+                Path::new(&self.place("log.sock")).exists() && TcpStream::connect(("127.0.0.1", self.tcp)).is_ok();
+            assert!(!daemon.has_ended(), "{}", daemon.log.text());
+            ready
+        });
+        daemon
+    }
+
+    /// Everything that it was sent.
+    fn received(&self) -> String {
+        fs::read_to_string(self.place("out")).unwrap_or_default()
+    }
+
+    /// A site that sends it both logs.
+    fn site(&self, to: &str) -> Site {
+        Rig::with_source(APP)
             .flag("--log-syslog")
-            .option("--log-syslog-to", &to)
+            .option("--log-syslog-to", to)
             .option("--log-syslog-facility", "local3")
             .option("--log-syslog-prefix", "shop")
-            .start();
+            .start()
+    }
+}
+
+#[test]
+fn a_real_rsyslog_understands_every_way() {
+    let Some(rsyslog) = Rsyslog::new() else { return };
+    let mut daemon = rsyslog.start();
+    for (way, to) in rsyslog.ways() {
+        let mut site = rsyslog.site(&to);
         assert_eq!(site.get(&format!("/{way}")).text(), "abc");
         assert_eq!(site.get("/raise").status, 500);
         site.stop();
@@ -202,21 +249,66 @@ fn a_real_rsyslog_understands_every_way() {
             format!("{way}|local3.info|shop.access|"),
             format!("{way}|local3.err|shop.error|"),
         ];
-        let log = || fs::read_to_string(place("out")).unwrap_or_default();
-        wait_for(|| expected.iter().all(|start| log().lines().any(|line| line.starts_with(start))));
-        let log = log();
+        wait_for(|| expected.iter().all(|start| rsyslog.received().lines().any(|line| line.starts_with(start))));
+        let log = rsyslog.received();
         let raised: Vec<_> = log.lines().filter(|line| line.starts_with(&expected[2])).collect();
         assert!(raised[0].contains("application raised") && raised[0].contains("ValueError"), "{log}");
         assert!(
             log.lines().any(|line| line.starts_with(&expected[1]) && line.contains(&format!("GET /{way} "))),
             "{log}"
         );
+        assert!(log.lines().any(|line| line.starts_with(&expected[0]) && line.ends_with("worker g1.0: said")), "{log}");
     }
-    daemon.signal(ostler_tests::Signal::SIGTERM);
+    daemon.signal(Signal::SIGTERM);
     daemon.wait();
 }
 
-fn wait_for(holds: impl Fn() -> bool) {
+#[test]
+fn a_real_rsyslog_that_is_down_at_the_start_and_lost_under_load_costs_lines_alone() {
+    let Some(rsyslog) = Rsyslog::new() else { return };
+    for (way, to) in rsyslog.ways() {
+        let mut site = rsyslog.site(&to);
+        let mut client = site.connect();
+        let worker = |log: &str, phrase: &str| {
+            log.lines().filter(|line| line.contains(&format!("] {phrase}")) && line.contains(" worker g1.0[")).count()
+        };
+        for times in 1..=2 {
+            for _ in 0..20 {
+                assert_eq!(client.get("/lost").text(), "abc");
+            }
+            site.log("access log not written");
+            let mut daemon = rsyslog.start();
+            // A connection is tried anew once a second.
+            while worker(&site.shown(), "syslog reached again") < times
+                || site.logged("access log written again") < times
+            {
+                assert_eq!(client.get("/again").text(), "abc");
+            }
+            assert_eq!(client.get(&format!("/{way}{times}")).text(), "abc");
+            wait_for(|| rsyslog.received().contains(&format!("GET /{way}{times} ")));
+            std::thread::scope(|scope| {
+                let load = scope.spawn(|| {
+                    let mut client = site.connect();
+                    (0..200).for_each(|_| assert_eq!(client.get("/load").text(), "abc"));
+                });
+                daemon.signal(Signal::SIGKILL);
+                daemon.wait();
+                load.join().expect("no request notices");
+            });
+        }
+        site.stop();
+        let log = site.whole_log();
+        let told = (worker(&log, "syslog not reached"), worker(&log, "syslog reached again"));
+        // Under load the queue of the socket may be full for a moment.
+        assert!(told.1 >= 2 && told.0 - told.1 <= 1 && told.0 < 20, "{log}");
+        assert!(!rsyslog.received().contains("GET /lost "));
+        let lost =
+            log.lines().find_map(|line| line.split_once("access log written again lost=")?.1.parse::<u32>().ok());
+        assert!(lost.is_some_and(|lost| lost >= 20), "{log}");
+    }
+}
+
+fn wait_for(mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "it did not happen");

@@ -420,9 +420,9 @@ def the_journal_is_quiet_and_finds_errors(machine):
 @check
 def a_record_is_one_entry_with_fields(machine):
     raising = "def broken(environ):\n    raise RuntimeError('on purpose')\n"
-    site(machine, before=raising, settings='access-logfile = "-"\ncapture-output = true\n')
+    site(machine, before=raising, settings='access-logfile = "-"\nrequest-id = "on"\n')
     page = "/srv/site/page.py"
-    machine.shell(f"sed -i \"s/^    start_response/    broken(environ) if environ['PATH_INFO'] == '\\/broken' else print('a print')\\n&/\" {page}")
+    machine.shell(f"sed -i \"s/^    start_response/    broken(environ) if environ['PATH_INFO'] == '\\/broken' else print('a print' + chr(10) + 'of two lines')\\n&/\" {page}")
     start(machine)
     since = invocation(machine)
     ask = "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1:8000'); c.request('GET', sys.argv[1]); print(c.getresponse().status)"
@@ -432,16 +432,17 @@ def a_record_is_one_entry_with_fields(machine):
     wait_for("the traceback", found)
     (raised,) = found()
     message = raised["MESSAGE"].splitlines()
-    assert message[0].endswith('application raised request="GET /broken"') and message[1].startswith("Traceback"), message
+    assert 'application raised request="GET /broken" request_id=' in message[0] and message[1].startswith("Traceback"), message
     assert message[-1] == "RuntimeError: on purpose", message
     expected = {"PRIORITY": "3", "SYSLOG_IDENTIFIER": "ostler", "OSTLER_PHRASE": "application raised", "OSTLER_GENERATION": "1",
                 "OSTLER_REQUEST": "GET /broken", "_TRANSPORT": "journal", "_SYSTEMD_UNIT": "ostler.service"}
     assert {key: raised.get(key) for key in expected} == expected, raised
     assert raised["OSTLER_SLOT"] in "01" and raised["CODE_FILE"].endswith(".rs"), raised
     assert int(raised["_PID"]) in {int(entry["_PID"]) for entry in entries(machine, since, f"OSTLER_PROCESS=worker g1.{raised['OSTLER_SLOT']}")}
-    # What is no record of ostler's: the access log and what the application prints.
     wait_for("the access log", lambda: "GET /broken HTTP/1.1" in machine.journal(since, "_TRANSPORT=stdout", "-p", "6..6"))
-    assert "a print" in machine.journal(since, "_TRANSPORT=stdout", "-p", "6..6")
+    (printed,) = (entry for entry in entries(machine, since) if entry["MESSAGE"].startswith("a print"))
+    expected = {"MESSAGE": "a print\nof two lines", "PRIORITY": "6", "OSTLER_GENERATION": "1", "_TRANSPORT": "journal"}
+    assert {key: printed.get(key) for key in expected} == expected and len(printed["OSTLER_REQUEST_ID"]) == 32, printed
 
 
 @check
