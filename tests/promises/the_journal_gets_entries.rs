@@ -152,7 +152,8 @@ fn a_traceback_is_one_entry_with_its_priority_and_fields() {
 #[test]
 fn what_the_application_writes_to_the_log_at_once_is_one_entry() {
     let Some((rig, journal)) = Journal::of(Rig::with_source(
-        "def application(environ, start_response):\n    environ['wsgi.errors'].write('one\\n  two\\n')\n    \
+        "import sys\ndef application(environ, start_response):\n    environ['wsgi.errors'].write('one\\n  two\\n')\n    \
+         print('<4>beware\\nof it', file=sys.stderr)\n    \
          environ['wsgi.errors'].write('x' * 1_000_000 + '\\n')\n    start_response('200 OK', [])\n    return []\n",
     )) else {
         return;
@@ -164,6 +165,16 @@ fn what_the_application_writes_to_the_log_at_once_is_one_entry() {
     assert_eq!(client.answer().status, 200);
     let first = journal.next();
     assert_eq!((first["MESSAGE"].as_str(), first["OSTLER_REQUEST_ID"].as_str()), ("one\n  two", "4711"));
+    let second = journal.next();
+    for (name, value) in [
+        ("MESSAGE", "beware\nof it"),
+        ("PRIORITY", "4"),
+        ("OSTLER_REQUEST_ID", "4711"),
+        ("OSTLER_PROCESS", "worker g1.0"),
+        ("OSTLER_SLOT", "0"),
+    ] {
+        assert_eq!(second[name], value, "{name}");
+    }
     assert_eq!(journal.next()["MESSAGE"].len(), 1_000_000);
 }
 
