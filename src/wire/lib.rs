@@ -29,6 +29,7 @@ pub mod limits;
 pub mod log;
 pub mod message;
 pub mod meters;
+pub mod own_request;
 pub mod scoreboard;
 pub mod settings;
 pub mod sink;
@@ -36,6 +37,7 @@ pub mod title;
 
 pub use channel::Channel;
 pub use message::*;
+pub use own_request::OwnRequest;
 pub use settings::*;
 
 /// The version of these words. The engine refuses a master that speaks another.

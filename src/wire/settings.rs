@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    VERSION,
+    OwnRequest, VERSION,
     access_format::{self, AccessFilter, AccessFormat},
 };
 
@@ -29,8 +29,8 @@ pub struct Boot {
     pub pythonpath: Vec<PathBuf>,
     /// Whether to import before forking.
     pub preload: Preload,
-    /// What to ask of the application in the template before it forks: a path, or an http or https URL.
-    pub warm_up: Option<String>,
+    /// What to ask of the application in the template before it forks.
+    pub warm_up: Option<OwnRequest>,
     /// Import, report, and expect no [`crate::ToTemplate::Fork`] (`ostler check`).
     pub check_only: bool,
     /// The scoreboard's measures.

@@ -32,7 +32,7 @@ pub fn boot(
             "off" => wire::Preload::Off,
             _ => wire::Preload::Auto,
         },
-        warm_up: options.optional("warm-up", page)?,
+        warm_up: options.optional("warm-up", str::parse)?,
         reload: reload(options, chdir)?,
         workers: workers.get(),
         process_name: options.value("name", name)?,
@@ -233,16 +233,6 @@ fn root_path(text: &str) -> Result<String, String> {
     match path.is_empty() || path.starts_with('/') {
         true => Ok(path.into()),
         false => Err("expected a path that begins with /".into()),
-    }
-}
-
-/// What a browser would ask: a path, or a whole URL.
-fn page(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("http:/").or_else(|| text.strip_prefix("https:/")).unwrap_or(text);
-    let is_path = rest.starts_with('/') && (rest.len() < text.len() || !rest.starts_with("//"));
-    match is_path && text.chars().all(|c| c.is_ascii_graphic()) {
-        true => Ok(text.into()),
-        false => Err("expected a path that begins with /, or a URL that begins with http:// or https://".into()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ostler_wire::{
-    Boot, BootFailure, BootFailureKind, BootStep, CHANNEL_FD, Channel, FromTemplate, Preload,
+    Boot, BootFailure, BootFailureKind, BootStep, CHANNEL_FD, Channel, FromTemplate, OwnRequest, Preload,
     channel::{fit, fit_sentence},
 };
 use pyo3::{prelude::*, types::PyTuple};
@@ -72,15 +72,15 @@ pub fn import(
         let failed = failing::of(application, boot).map_err(unexpected)?;
         Ok(failed.is_some_and(|failed| failed.get().message().is_some()))
     };
-    if let Some(url) = &boot.warm_up
+    if let Some(request) = &boot.warm_up
         && !failed(&application)?
     {
         begins(BootStep::WarmUp)?;
-        match warm_up(&application, url, inherited) {
+        match warm_up(&application, request, inherited) {
             Err(error) if boot.reload.is_some() && !boot.check_only => {
-                application = failing::shown(py, boot, Err(not_warmed_up(py, &error, url)), &log)?;
+                application = failing::shown(py, boot, Err(not_warmed_up(py, &error, request)), &log)?;
             }
-            Err(error) => warn!(log, "not warmed up"; "url" => url, "traceback" => traceback(py, &error)),
+            Err(error) => warn!(log, "not warmed up"; "url" => %request, "traceback" => traceback(py, &error)),
             Ok(()) => {}
         }
     }
@@ -110,22 +110,23 @@ fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 
 /// Calls the application once, so that it loads what it loads at the first request. What that leaves behind is judged like what the
 /// import leaves behind.
-fn warm_up(application: &Bound<'_, PyAny>, url: &str, inherited: &Inherited) -> PyResult<()> {
+fn warm_up(application: &Bound<'_, PyAny>, request: &OwnRequest, inherited: &Inherited) -> PyResult<()> {
     let (py, boot, log) = (application.py(), &inherited.boot, inherited.template_logger());
     let (started, process) = (Instant::now(), std::process::id());
-    let arguments = (application, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
+    let (method, url) = (&request.method, request.url());
+    let arguments = (application, method, url, &boot.worker.root_path, boot.worker.threads > 1, boot.workers > 1);
     let asked = WARMING.import(py).and_then(|warming| warming.call_method1("warm_up", arguments));
     children::end_if_not(py, process);
     let (status, took) = (shown(&asked?)?, format!("{:.3}", started.elapsed().as_secs_f64()));
-    info!(log, "warmed up"; "url" => url, "status" => status, "took" => took);
+    info!(log, "warmed up"; "url" => %request, "status" => status, "took" => took);
     Ok(())
 }
 
 /// With `--reload`: what the application loads at a request is part of the code that has to come up.
-fn not_warmed_up(py: Python<'_>, error: &PyErr, url: &str) -> BootFailure {
+fn not_warmed_up(py: Python<'_>, error: &PyErr, request: &OwnRequest) -> BootFailure {
     let last_line = LOADING.import(py).and_then(|loading| loading.call_method1("last_line", (error.value(py),)));
     let raised = last_line.and_then(|line| shown(&line)).unwrap_or_else(|_| error.to_string());
-    let message = format!("the request of --warm-up for {url} raised {raised}");
+    let message = format!("the request of --warm-up for {request} raised {raised}");
     let failure = BootFailure::new(BootFailureKind::Application, &message, &traceback(py, error));
     failing::with_files(failure, error, py)
 }

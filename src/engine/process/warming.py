@@ -5,7 +5,7 @@ import sys
 from urllib.parse import unquote_to_bytes, urlsplit
 
 
-def warm_up(application, url, root_path, multithread, multiprocess):
+def warm_up(application, method, url, root_path, multithread, multiprocess):
     """The status of the answer, whose body is thrown away."""
     status = "no status"
 
@@ -14,7 +14,7 @@ def warm_up(application, url, root_path, multithread, multiprocess):
         status = given
         return lambda block: None
 
-    result = application(environ(url, root_path, multithread, multiprocess), start_response)
+    result = application(environ(method, url, root_path, multithread, multiprocess), start_response)
     try:
         for _ in result:
             pass
@@ -24,14 +24,14 @@ def warm_up(application, url, root_path, multithread, multiprocess):
     return status
 
 
-def environ(url, root_path, multithread, multiprocess):
+def environ(method, url, root_path, multithread, multiprocess):
     """The environ of the request; a URL that is only a path stands for one of localhost."""
     parts = urlsplit(url)
     scheme = parts.scheme or "http"
     path = parts.path or "/"
     mounted = root_path and f"{path}/".startswith(f"{root_path}/")
     return {
-        "REQUEST_METHOD": "GET",
+        "REQUEST_METHOD": method,
         "SCRIPT_NAME": root_path if mounted else "",
         "PATH_INFO": unquote_to_bytes(path[len(root_path) :] if mounted else path).decode("latin-1"),
         "QUERY_STRING": parts.query,

@@ -161,7 +161,7 @@ fn preload_on_forks_whatever_was_left() {
 #[test]
 fn a_template_asks_for_the_page_that_warms_it_up() {
     let warm = |url: &str| {
-        let url = Some(url.to_owned());
+        let url = Some(url.parse().expect("a URL"));
         plan("warm").with(|boot| {
             boot.warm_up = url;
             boot.worker.root_path = "/shop".into();
