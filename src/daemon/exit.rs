@@ -33,6 +33,8 @@ pub enum Exit {
     Interpreter = 13,
     /// Privileges, the pid file, a log file or the control socket.
     System = 14,
+    /// A smoke test was not answered as it should be.
+    Smoke = 15,
 }
 
 impl Exit {
@@ -40,7 +42,7 @@ impl Exit {
     pub const DEGRADED: Exit = Exit::Internal;
 
     /// Every code, in order, with what it means; for the man page.
-    pub const MEANINGS: [(Exit, &str); 10] = [
+    pub const MEANINGS: [(Exit, &str); 11] = [
         (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
         (
             Exit::Internal,
@@ -57,6 +59,7 @@ impl Exit {
         (Exit::Bind, "An address could not be bound."),
         (Exit::Interpreter, "The Python interpreter or ostler's engine could not be used."),
         (Exit::System, "Privileges, a directory, the pid file, a log file or the control socket."),
+        (Exit::Smoke, "A request of --smoke was not answered as it should be."),
     ];
 }
 

@@ -184,6 +184,11 @@ pub fn fit_sentence(text: &str) -> String {
     cut(text, 4 * 1024, " ")
 }
 
+/// The same for an excerpt that people read.
+pub fn fit_excerpt(text: &str) -> String {
+    cut(text, 4 * 1024, "\n")
+}
+
 /// `room` counts what JSON makes of the text: a control character is six bytes there.
 fn cut(text: &str, room: usize, around: &str) -> String {
     let size = |c: char| match c {

@@ -215,6 +215,14 @@ pub enum ToWorker {
     Quit,
     /// The log files were rotated. Descriptors: as in [`ToTemplate::Reopen`].
     Reopen,
+    /// Serve the connection that comes along, as if a listener had brought it: a smoke test, whose other end is the master's. It is no
+    /// client's, so that it does not move, is not counted, and may be told why the application has raised an exception.
+    Smoke {
+        /// Whether its client came by https.
+        https: bool,
+        /// The port that its client has used.
+        port: u16,
+    },
     /// Send back the Python stacks of all threads.
     Stacks,
     /// `--reload`: newer code does not come up. Show it to browsers, and serve on.

@@ -7,6 +7,7 @@ mod pages;
 
 // The site never goes down because of a reload.
 mod a_generation_keeps_its_code;
+mod a_release_is_tested_before_it_serves;
 mod a_reload_is_a_transaction;
 mod an_import_is_shared_where_that_is_safe;
 

@@ -27,6 +27,10 @@ class Settings(TypedDict, total=False):
     """Set a variable of the application's environment; may be repeated."""
     preload: Literal["auto", "on", "off"] | bool
     """Import the application before forking workers."""
+    smoke: str | Sequence[str]
+    """Have a new generation answer this before it serves anybody; may be repeated."""
+    smoke_timeout: str | int | float
+    """How long each request of --smoke may take."""
     warm_up: str | int | float
     """Ask the application for this page before forking workers."""
     worker_class: str | int | float

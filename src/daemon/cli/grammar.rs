@@ -236,7 +236,7 @@ fn arguments_of(setting: &'static Setting) -> Vec<Arg> {
     };
     match setting.kind {
         Kind::One => vec![arg],
-        Kind::Many | Kind::Pairs => vec![arg.action(ArgAction::Append)],
+        Kind::Many | Kind::Lines | Kind::Pairs => vec![arg.action(ArgAction::Append)],
         Kind::Choice(words, alone) => vec![with_optional_value(arg, words, alone)],
         Kind::Switch if setting.on_by_default() => {
             let off = Arg::new(setting.flag())

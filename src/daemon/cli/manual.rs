@@ -86,10 +86,12 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("not warmed up", "The page of --warm-up raised an exception; the workers are forked nevertheless."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),
+    ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
     ("generation serving", "All of its workers are ready: the start or the reload has succeeded."),
     (
         "generation discarded",
-        "It could not boot; the reason and the traceback. The generation that served goes on serving.",
+        "It could not boot, or did not pass a smoke test; the reason, and the traceback or what was answered. The generation that served goes on \
+         serving.",
     ),
     ("generation draining", "Its workers finish their requests and move their idle connections."),
     (

@@ -295,7 +295,7 @@ mod tests {
             let value = match setting.kind {
                 Kind::Choice(words, _) => words[1],
                 Kind::Switch => "off",
-                Kind::One | Kind::Many | Kind::Pairs => "A=b",
+                Kind::One | Kind::Many | Kind::Lines | Kind::Pairs => "A=b",
             };
             let long = setting.aliases.iter().chain([&setting.name]).map(|name| format!("--{name}={value}"));
             let short =

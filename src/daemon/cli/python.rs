@@ -37,6 +37,7 @@ fn keyword(setting: &Setting) -> String {
         }
         Kind::One => "str | int | float".into(),
         Kind::Many => "str | int | Sequence[str | int]".into(),
+        Kind::Lines => "str | Sequence[str]".into(),
         Kind::Pairs => "Mapping[str, str]".into(),
     };
     format!("    {}: {kind}\n    \"\"\"{}.\"\"\"\n", key(setting), setting.help.trim_end_matches('.'))

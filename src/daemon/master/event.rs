@@ -11,6 +11,7 @@ use crate::{
     resources::{
         control::{Asker, Change},
         listen::ListenerId,
+        smoke::Verdict,
     },
     sys::process::Ending,
 };
@@ -125,6 +126,15 @@ pub enum Event {
         /// How.
         exit: Ending,
     },
+    /// What came of a smoke test.
+    Smoked {
+        /// Whose.
+        generation: Number,
+        /// Which, by its place in [`Plan::smoke`].
+        test: usize,
+        /// That.
+        verdict: Verdict,
+    },
     /// [`Action::TryUpgrade`] has started the new executable.
     TrialStarted(i32),
     /// The new executable could not be started, or has not replaced this one.
@@ -152,6 +162,15 @@ pub enum Action {
         generation: Number,
         /// Which.
         slot: u16,
+    },
+    /// Have a worker answer a smoke test; answered by Smoked.
+    Smoke {
+        /// Whose.
+        generation: Number,
+        /// Which worker.
+        slot: u16,
+        /// Which test, by its place in [`Plan::smoke`].
+        test: usize,
     },
     /// Send a worker [`ostler_wire::ToWorker::Serve`].
     Admit {
@@ -237,6 +256,7 @@ impl Action {
         match self {
             Action::Boot { .. } => "boot",
             Action::Fork { .. } => "fork",
+            Action::Smoke { .. } => "smoke test",
             Action::Admit { .. } | Action::Nudge { .. } | Action::Drain { .. } | Action::Quit { .. } => {
                 "order to a worker"
             }
@@ -277,6 +297,12 @@ pub struct Plan {
     pub slots: u16,
     /// `--boot-timeout`
     pub boot_timeout: Duration,
+    /// `--smoke`, as typed.
+    #[serde(default)]
+    pub smoke: Vec<String>,
+    /// `--smoke-timeout`
+    #[serde(default)]
+    pub smoke_timeout: Duration,
     /// `--graceful-timeout`
     pub graceful_timeout: Duration,
     /// `--drain-delay`

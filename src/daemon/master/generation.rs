@@ -18,10 +18,12 @@ use crate::{exit::Failure, resources::control::Asker, sys::clock::Moment};
 mod backoff;
 pub mod late;
 mod orders;
+mod smoke;
 mod template;
 mod workers;
 
 pub use backoff::Backoff;
+pub use smoke::Smoke;
 pub use template::Template;
 
 /// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.
@@ -67,6 +69,9 @@ pub struct Generation {
     pub failed: Option<String>,
     /// The template boots for too long, and was asked for its stacks.
     pub hangs: bool,
+    /// How far it has come with its smoke tests.
+    #[serde(default)]
+    pub smoke: Smoke,
     /// When lost workers are replaced.
     pub backoff: Backoff,
     /// The commands that wait: for its boot while it boots, for the right number of workers while it serves.
@@ -121,6 +126,7 @@ impl Generation {
             step: None,
             failed: None,
             hangs: false,
+            smoke: Smoke::default(),
             backoff: Backoff::NONE,
             waiting,
         }
@@ -209,6 +215,6 @@ impl Generation {
         };
         let backoff = self.retry(now).map(|pause| now + pause);
         let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
-        workers.chain(template).chain(backoff)
+        workers.chain(template).chain(backoff).chain(self.smoke_deadline())
     }
 }

@@ -53,6 +53,8 @@ pub enum Note {
         /// From fork to ready.
         took: Duration,
     },
+    /// A generation has passed this many smoke tests.
+    SmokeTested(Number, usize),
     /// A generation serves.
     Serving(Number, u16),
     /// Another generation serves; this one's workers drain.
@@ -183,6 +185,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::WorkerReady { worker, took } => {
             info!(log, #ROUTINE, "worker ready";
                 "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker), "took" => seconds(*took));
+        }
+        Note::SmokeTested(generation, tests) => {
+            info!(log, "smoke tests passed"; "generation" => generation.0, "tests" => tests);
         }
         Note::Serving(generation, workers) => {
             info!(log, "generation serving"; "generation" => generation.0, "workers" => workers);

@@ -42,8 +42,11 @@ const SILENCE: Duration = Duration::from_millis(1250);
 
 mod booting;
 mod hearing;
+mod smoke;
 mod stacks;
 mod telling;
+
+use smoke::SmokeErrand;
 
 /// Looks at the settings afresh.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, Failure>;
@@ -76,6 +79,8 @@ pub struct Performer<'a> {
     pub control: Control,
     /// The settings that a generation is to boot with, while a child looks at them.
     pub reading: Option<(Number, Errand)>,
+    /// A child that asks for a smoke test.
+    pub smoke: Option<SmokeErrand>,
     /// How much memory everybody has.
     pub sampling: Sampling,
     /// Looks at the site and its machine.
@@ -187,6 +192,7 @@ impl<'a> Performer<'a> {
             pid_file: None,
             control: Control::default(),
             reading: None,
+            smoke: None,
             sampling: Sampling::default(),
             doctor: Doctor::default(),
             turns: Turns::new(),
@@ -254,6 +260,7 @@ impl<'a> Performer<'a> {
         match action {
             Action::Boot { generation, like } => return self.boot(generation, like),
             Action::Fork { generation, slot } => return self.fork(generation, slot),
+            Action::Smoke { generation, slot, test } => return self.smoke(generation, slot, test),
             Action::Admit { generation, slot } => self.admit(generation, slot),
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay, why } => {
@@ -354,6 +361,7 @@ impl<'a> Performer<'a> {
 
     fn forget(&mut self, generation: Number) {
         drop(self.reading.take_if(|(number, _)| *number == generation));
+        drop(self.smoke.take_if(|smoke| smoke.generation == generation));
         self.teams.remove(&generation);
         self.close_unused();
     }
@@ -389,7 +397,7 @@ impl<'a> Performer<'a> {
                 None => self.tell_who_started(failure),
             }
         }
-        self.reading = None;
+        (self.reading, self.smoke) = (None, None);
         info!(self.log, "stopped");
         self.ended = Some(result);
     }

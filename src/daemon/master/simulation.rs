@@ -110,6 +110,9 @@ struct World {
     waiting: BTreeSet<Asker>,
     /// Those of them who asked for another generation.
     reloading: BTreeSet<Asker>,
+    /// How many smoke tests each generation has, and how many it has passed since it was complete last.
+    smoke_tests: BTreeMap<Number, usize>,
+    smoked: BTreeMap<Number, usize>,
     /// When each generation took over last.
     taken_over: BTreeMap<Number, Moment>,
     next_asker: u64,
@@ -143,6 +146,8 @@ impl World {
             lines: BTreeMap::new(),
             waiting: BTreeSet::new(),
             reloading: BTreeSet::new(),
+            smoke_tests: BTreeMap::new(),
+            smoked: BTreeMap::new(),
             taken_over: BTreeMap::new(),
             next_asker: 0,
             trial: None,

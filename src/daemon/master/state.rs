@@ -1,7 +1,7 @@
 //! Decides what the master does next. Makes no system call; perform.rs acts.
 //!
 //! At most one generation boots, one serves, and one is kept for a roll-back; any number drains. A generation that
-//! boots takes over only when all of it is ready: before that moment anything that goes wrong with it discards it
+//! boots takes over only when all of it is ready and has passed its smoke tests: before that moment anything that goes wrong with it discards it
 //! whole, and the one that serves goes on. If the very first is discarded, no other serves, and the master ends.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -217,6 +217,11 @@ impl State {
                 self.generations.iter_mut().for_each(|generation| generation.stopped(pid, stopped, decision));
             }
             (_, Event::Exited { pid, exit }) => self.exited(pid, exit, decision),
+            (_, Event::Smoked { generation, test, verdict }) => {
+                if let Some(failure) = self.at(generation).and_then(|found| found.smoked(test, verdict, decision)) {
+                    self.discard(generation, failure, decision);
+                }
+            }
             (_, Event::TrialStarted(started)) => {
                 if let Upgrade::Trying { pid, .. } = &mut self.upgrade {
                     *pid = Some(started);

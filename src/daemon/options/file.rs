@@ -83,13 +83,13 @@ fn known(key: &str) -> Result<&'static Setting, String> {
 
 fn to_texts(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
     match (setting.kind, value) {
-        (Kind::Many | Kind::Pairs, Value::Array(values)) => {
+        (Kind::Many | Kind::Lines | Kind::Pairs, Value::Array(values)) => {
             values.iter().map(|value| to_text(setting, value)).collect()
         }
         (Kind::Pairs, Value::Table(pairs)) => {
             pairs.iter().map(|(key, value)| Ok(format!("{key}={}", to_text(setting, value)?))).collect()
         }
-        (Kind::Many, value) => Ok(setting.kind.split(&to_text(setting, value)?)),
+        (Kind::Many | Kind::Lines, value) => Ok(setting.kind.split(&to_text(setting, value)?)),
         (_, value) => Ok(vec![to_text(setting, value)?]),
     }
 }
@@ -98,7 +98,7 @@ fn to_text(setting: &Setting, value: &Value) -> Result<String, String> {
     let on = match setting.kind {
         Kind::Switch => Some("on"),
         Kind::Choice(_, alone) => alone,
-        Kind::One | Kind::Many | Kind::Pairs => None,
+        Kind::One | Kind::Many | Kind::Lines | Kind::Pairs => None,
     };
     match value {
         Value::Boolean(wanted) => match on {
@@ -118,7 +118,7 @@ fn to_text(setting: &Setting, value: &Value) -> Result<String, String> {
 fn expected(setting: &Setting) -> &'static str {
     match setting.kind {
         Kind::Switch => "true or false",
-        Kind::Many => "a string or an array of strings",
+        Kind::Many | Kind::Lines => "a string or an array of strings",
         Kind::Pairs => "a table or an array of strings",
         Kind::One | Kind::Choice(..) => match setting.value {
             "COUNT" => "a number",

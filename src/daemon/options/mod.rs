@@ -66,6 +66,8 @@ pub enum Kind {
     One,
     /// Several, by repeating the flag or separated by commas.
     Many,
+    /// Several that may hold commas, by repeating the flag.
+    Lines,
     /// Several `KEY=VALUE`, by repeating the flag, or a table in the file.
     Pairs,
 }
@@ -97,7 +99,7 @@ pub enum Layer {
 /// One setting's text and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// As typed; several for [`Kind::Many`] and [`Kind::Pairs`], at most one otherwise.
+    /// As typed; several where [`Setting::is_repeated`], at most one otherwise.
     pub texts: Vec<String>,
     /// The strongest that says something.
     pub layer: Layer,
@@ -168,7 +170,7 @@ impl Setting {
 
     /// Whether it may have several values.
     pub fn is_repeated(&self) -> bool {
-        matches!(self.kind, Kind::Many | Kind::Pairs)
+        matches!(self.kind, Kind::Many | Kind::Lines | Kind::Pairs)
     }
 
     /// Whether it is a switch whose flag turns it off.
@@ -184,7 +186,7 @@ impl Kind {
             |by: char| text.split(by).map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect();
         match self {
             Kind::Many => parts(','),
-            Kind::Pairs => parts('\n'),
+            Kind::Lines | Kind::Pairs => parts('\n'),
             Kind::One | Kind::Switch | Kind::Choice(..) => vec![text.into()],
         }
     }

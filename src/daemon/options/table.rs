@@ -96,10 +96,21 @@ pub static SETTINGS: &[Setting] = &[
             "`auto` does so unless the import leaves something behind that processes must not share (threads, sockets, \
              files open for writing); the log names it then. A reload brings the new code with each of them.",
         ),
-    one(PROCESSES, "warm-up", "URL", "Ask the application for this page before forking workers").more(
+    lines(PROCESSES, "smoke", "REQUEST", "Have a new generation answer this before it serves anybody; may be repeated").more(
+        "[METHOD ]TARGET[=STATUS][ TEXT]. TARGET is a path, or a URL that says scheme and host, too: applications look at them. STATUS is what \
+         has to come, such as 200, or a class, such as 2xx; without it, 2xx or 3xx. TEXT has to be in the body, of which the first MiB is \
+         looked at. As in /health=200, 'GET https://shop.example/cart=200 Checkout', 'HEAD /'. When all workers of a start, a reload or a \
+         roll-back are ready, one of them answers each request in its turn, on a connection that no client has: whatever it is answered \
+         otherwise, or not within --smoke-timeout, discards the generation, and the one that served goes on. A first start ends with code 15. \
+         A target that has a = of its own in its path or its last parameter is followed by a STATUS, as in /page?id=200=2xx. These requests \
+         are neither counted nor in the access log; their User-Agent is ostler-smoke.",
+    ),
+    one(PROCESSES, "smoke-timeout", "TIME", "How long each request of --smoke may take").preset("30"),
+    one(PROCESSES, "warm-up", "REQUEST", "Ask the application for this page before forking workers").more(
         "What a first request loads is then shared by all workers, which saves memory, and none of them is slow to give \
          its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \
-         http://shop.example.com/. Not asked where each worker imports for itself (see --preload). With --reload, an exception that it \
+         http://shop.example.com/. It is a request as that of --smoke, but nothing is expected of its answer: --smoke tests what is forked, \
+         --warm-up loads what is shared. Not asked where each worker imports for itself (see --preload). With --reload, an exception that it \
          meets counts as code that does not come up.",
     ),
     one(PROCESSES, "worker-class", "WORD", "Taken for gunicorn's users: sync and gthread mean the same, gevent means many threads")
@@ -442,6 +453,10 @@ const fn one(group: usize, name: &'static str, value: &'static str, help: &'stat
 
 const fn many(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {
     declare(group, name, Kind::Many, value, help)
+}
+
+const fn lines(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    declare(group, name, Kind::Lines, value, help)
 }
 
 const fn pairs(group: usize, name: &'static str, value: &'static str, help: &'static str) -> Setting {

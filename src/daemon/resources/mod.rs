@@ -7,5 +7,6 @@ pub mod logs;
 pub mod notify;
 pub mod page;
 pub mod pidfile;
+pub mod smoke;
 pub mod statsd;
 pub mod unix_socket;

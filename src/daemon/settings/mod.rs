@@ -35,6 +35,7 @@ mod passed;
 mod program;
 mod python;
 mod room;
+mod smoke;
 mod statsd;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use parse::duration;
 pub use passed::{Passed, STORED};
 pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;
+pub use smoke::SmokeTest;
 pub use statsd::Statsd;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
@@ -112,6 +114,12 @@ pub struct Settings {
     pub control_access: Access,
     /// `--boot-timeout`: for the template's import and each worker's readiness; zero for no bound.
     pub boot_timeout: Duration,
+    /// `--smoke`, in the order given.
+    #[serde(default)]
+    pub smoke: Vec<SmokeTest>,
+    /// `--smoke-timeout`: for each of them.
+    #[serde(default)]
+    pub smoke_timeout: Duration,
     /// `--graceful-timeout`
     pub graceful_timeout: Duration,
     /// `--drain-delay`
@@ -236,6 +244,8 @@ impl Settings {
             control_access: control::access(options)?,
             control_chosen: options.is_given("control") || options.is_given("name"),
             boot_timeout: options.value("boot-timeout", parse::duration)?,
+            smoke: options.list("smoke", str::parse)?,
+            smoke_timeout: options.value("smoke-timeout", smoke::timeout)?,
             graceful_timeout: boot.worker.graceful_timeout,
             drain_delay: options.value("drain-delay", parse::duration)?,
             keep_previous: options.switch("keep-previous")?,

@@ -47,6 +47,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "env" => ("A=b", &[]),
         "preload" => ("off", &[]),
         "warm-up" => ("/first", &[]),
+        "smoke" => ("/health=200 ok", &[]),
         "header-map" => ("refuse", &[]),
         "log-config" | "log-config-json" => ("logs", &[]),
         "logger-class" => ("logs.Logger", &[]),

@@ -174,12 +174,15 @@ impl Site {
         {
             self.end_child(reply.py(), line, error);
         }
-        let mut gone = None;
+        let (py, mut gone) = (reply.py(), None);
         let request = || request_line(line);
         if !matches!(fault, Fault::Length(_))
             && let Ok(mut reply) = held(reply)
         {
-            reply.fail();
+            reply.fail(|| match &fault {
+                Fault::Raised(error) => traceback(py, error),
+                Fault::Length(_) | Fault::Gone(_) => String::new(),
+            });
             gone = reply.was_gone();
         }
         match fault {

@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     pub idle: bool,
     /// Requests so far.
     pub requests: u32,
+    /// It is no client's but the master's, for a smoke test: it does not move, and its requests are neither counted nor in the access log.
+    pub private: bool,
     /// When its first bytes came, if they have waited in the listener's queue.
     pub came: Option<Moment>,
 }
@@ -87,8 +89,16 @@ impl Connection {
             leaving: false,
             idle: false,
             requests: 0,
+            private: false,
             came: None,
         }
+    }
+
+    /// Makes it a smoke test's: HTTP, whatever its listener speaks, from a client on this machine.
+    pub fn become_private(&mut self, https: bool, port: u16) {
+        self.private = true;
+        self.opening = Opening::Head;
+        self.peer = Some(Peer::on_this_machine(https, port, self.listener));
     }
 
     /// Takes the PROXY header from the beginning of its bytes, if there must be one; `false` while it is not complete.

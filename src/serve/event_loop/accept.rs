@@ -224,6 +224,15 @@ impl Loop {
         self.shared.store.connections.store(self.connections.len(), Relaxed);
     }
 
+    /// Serves a smoke test's connection, which the master has sent. The worker need not serve clients yet.
+    pub(super) fn take_private(&mut self, socket: OwnedFd, https: bool, port: u16) {
+        let token = self.admit(Transport::plain(socket), None, 0);
+        if let Some(connection) = self.connections.get(token) {
+            connection.become_private(https, port);
+        }
+        self.turn.go_on(token);
+    }
+
     /// Closes a connection.
     pub(super) fn close(&mut self, token: Token) {
         let Some(connection) = self.connections.remove(token) else { return };

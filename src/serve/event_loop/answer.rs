@@ -23,9 +23,6 @@ impl Loop {
             info!(self.shared.log, "request refused"; "status" => refusal.status, "reason" => refusal.why,
                 "client" => &incoming.client.address, "request" => incoming.line(), "request_id" => incoming.id());
         }
-        // A client is not to blame where the server has no room.
-        let slot = self.shared.slot();
-        if refusal.status < 500 { &slot.refused } else { &slot.errors }.fetch_add(1, Relaxed);
         self.count_own(refusal.status, &work);
         work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
@@ -41,7 +38,6 @@ impl Loop {
 
     /// Answers 503 to a request that has waited too long.
     pub(super) fn overloaded(&mut self, token: Token, mut work: Box<Work>) {
-        self.shared.slot().errors.fetch_add(1, Relaxed);
         self.count_own(503, &work);
         work.outgoing.date = self.clock.date;
         work.started = work.ready;
@@ -50,6 +46,12 @@ impl Loop {
     }
 
     fn count_own(&self, status: u16, work: &Work) {
+        if work.outgoing.private {
+            return;
+        }
+        // A client is not to blame where the server has no room.
+        let slot = self.shared.slot();
+        if status < 500 { &slot.refused } else { &slot.errors }.fetch_add(1, Relaxed);
         if let Some(meters) = self.shared.meters() {
             meters.count_own(status, work.incoming.method());
         }
@@ -63,9 +65,11 @@ impl Loop {
             work.outgoing.date = self.clock.date;
             work.outgoing.keep_alive = false;
             work.response().error(status, &[]);
-            let lasted = took(work.started, self.clock.now);
-            let method = work.incoming.method();
-            self.shared.count_answer(status, method, work.outgoing.body_bytes, work.queue_time(), lasted);
+            if !work.outgoing.private {
+                let lasted = took(work.started, self.clock.now);
+                let method = work.incoming.method();
+                self.shared.count_answer(status, method, work.outgoing.body_bytes, work.queue_time(), lasted);
+            }
             self.record_request(work);
         }
         if let Some(connection) = self.connection(token) {

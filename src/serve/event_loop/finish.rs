@@ -59,7 +59,7 @@ impl Loop {
         let token = work.outgoing.token;
         let given_up = self.calls.take_given_up(token);
         let answered = given_up.as_ref().is_some_and(|given_up| given_up.answered);
-        if !answered {
+        if !answered && !work.outgoing.private {
             let queued = work.queue_time();
             let lasted = work.call.unwrap_or_default();
             let (outgoing, method) = (&work.outgoing, work.incoming.method());
@@ -68,7 +68,9 @@ impl Loop {
         if work.panicked {
             self.ask_replacement(Recycle::Panic);
         }
-        self.count_request();
+        if !work.outgoing.private {
+            self.count_request();
+        }
         if let Some(live) = work.outgoing.live.take() {
             let (complete, received, read, behind) = live.take_back();
             self.tally.received += read;

@@ -126,10 +126,12 @@ impl Loop {
         if self.channel.is_some() { LAST_REQUEST } else { Duration::ZERO }
     }
 
-    /// Queues an idle connection for a move. It is served here until it moves.
+    /// Queues an idle connection for a move. It is served here until it moves. A smoke test is over when its worker drains.
     fn queue_to_move(&mut self, token: Token) {
-        if let Some(connection) = self.connections.get(token) {
-            self.handover.queue(connection);
+        match self.connections.get(token) {
+            Some(connection) if connection.private => self.close(token),
+            Some(connection) => self.handover.queue(connection),
+            None => {}
         }
     }
 

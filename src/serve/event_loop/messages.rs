@@ -47,6 +47,9 @@ impl Loop {
                 self.drain(within, hand_over.then_some(why), delay);
             }
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
+            Ok(Some((ToWorker::Smoke { https, port }, descriptors))) => {
+                descriptors.into_iter().take(1).for_each(|socket| self.take_private(socket, https, port));
+            }
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
             Ok(Some((ToWorker::Show(failed), _))) => self.steps.push_back(Step::Show(failed)),
             // The master only waits for a turn of the loop, and this is one.

@@ -67,7 +67,7 @@ impl Loop {
     /// Moves a connection whose next request has come but was not parsed yet; `false` if it has to stay.
     pub(super) fn give(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.peek(token) else { return true };
-        let Some(exchange) = &self.exchange else { return false };
+        let Some(exchange) = self.exchange.as_ref().filter(|_| !connection.private) else { return false };
         let given = handover::give_waiting(
             connection,
             exchange,

@@ -368,7 +368,9 @@ impl Loop {
     pub(super) fn work_for(&mut self, token: Token) -> Option<Box<Work>> {
         let connection = self.connections.get(token)?;
         let peer = connection.peer(&self.shared).clone();
-        let transport = connection.transport.clone();
-        Some(self.pool.take(&self.shared, token, transport, peer, self.clock.now))
+        let (transport, private) = (connection.transport.clone(), connection.private);
+        let mut work = self.pool.take(&self.shared, token, transport, peer, self.clock.now);
+        work.outgoing.private = private;
+        Some(work)
     }
 }

@@ -19,7 +19,7 @@ impl Loop {
     /// Records a request that is over.
     pub(super) fn record_request(&mut self, work: Box<Work>) {
         self.tally.sent += work.outgoing.sent();
-        if self.access_log.is_on() {
+        if self.access_log.is_on() && !work.outgoing.private {
             self.access_log.record(&work.incoming, &work.outgoing, &work.times(&self.clock));
         }
         self.pool.keep(work);

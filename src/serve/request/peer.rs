@@ -1,7 +1,7 @@
 //! Who the client is: from the socket, from a PROXY header, or from the fields of a trusted proxy.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -51,6 +51,13 @@ impl Peer {
             ..Client::default()
         };
         Peer { client: Arc::new(client), trusted: contains(&trust.forwarded_allow, ip) }
+    }
+
+    /// The client of a smoke test. It sends no fields about forwarding.
+    pub fn on_this_machine(https: bool, port: u16, listener: u16) -> Peer {
+        let address = Ipv4Addr::LOCALHOST.to_string();
+        let client = Client { address, https, listener, server_port: Some(port), ..Client::default() };
+        Peer { client: Arc::new(client), trusted: false }
     }
 
     /// The client of a web server that speaks the uwsgi protocol. It is that client who sent the fields about forwarding, and only if the

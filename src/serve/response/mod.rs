@@ -56,6 +56,8 @@ pub(crate) struct Outgoing {
     direct: u64,
     /// Values of the response's fields and of the environ that the access log wants.
     pub noted: Vec<Option<Vec<u8>>>,
+    /// The request is no client's but the site's own (`--smoke`).
+    pub private: bool,
     /// A short response may wait in the outbox for those of other calls (see group.rs).
     pub may_wait: bool,
     buffer: Vec<u8>,
@@ -233,6 +235,25 @@ impl Response<'_> {
         }
     }
 
+    /// Whether the request is the site's own (`--smoke`): its answer may tell everything.
+    pub fn is_private(&self) -> bool {
+        self.out.private
+    }
+
+    /// Answers a request of the site's own 500, with why; if the answer was begun, why is its end, and the connection is cut.
+    #[cold]
+    pub fn explain(&mut self, why: &str) {
+        if self.begun() {
+            let _ = self.block(why.as_bytes(), &mut |wait| wait());
+            return self.cut();
+        }
+        let mut head = ResponseHead::default();
+        head.begin(b"500 Internal Server Error").expect("a status");
+        head.field(b"Content-Type", b"text/plain; charset=utf-8").expect("a field that is written in the source");
+        // It has no Content-Length of its own that could be wrong.
+        let _ = self.whole(&head, why.as_bytes(), &mut |wait| wait());
+    }
+
     /// Answers with the server's own page for an error. The head of a request that could not be parsed holds what came before the fault:
     /// the method, and perhaps the Accept field.
     #[cold]
@@ -366,6 +387,7 @@ impl Outgoing {
             lost: 0,
             direct: 0,
             noted,
+            private: false,
             may_wait: false,
             buffer: Vec::new(),
         }

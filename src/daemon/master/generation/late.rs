@@ -55,6 +55,9 @@ impl Generation {
     /// Why a boot has taken too long, if it has.
     pub fn overdue(&mut self, decision: &mut Decision) -> Option<Failure> {
         let now = decision.now;
+        if let Some(failure) = self.smoke_overdue(now) {
+            return Some(failure);
+        }
         if let Template::Loading { pid, deadline } = &mut self.template
             && *deadline <= now
         {

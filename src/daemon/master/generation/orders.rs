@@ -129,11 +129,12 @@ impl Generation {
         }
     }
 
-    /// A worker that serves moves its connections and ends; a worker that boots has none.
+    /// A worker that serves moves its connections and ends; a worker that boots, or has not passed a smoke test, has none.
     pub(super) fn drain_all(&mut self, decision: &mut Decision) {
-        let (number, within) = (self.number, self.plan.graceful_timeout);
+        let (number, within, tested) = (self.number, self.plan.graceful_timeout, self.tested());
         for worker in self.slots.iter_mut() {
             match worker.stage {
+                WorkerStage::Ready if tested == Some(worker.slot) => quit(worker, number, decision),
                 WorkerStage::Ready => drain(worker, number, within, Some(MoveReason::Reload), Duration::ZERO, decision),
                 WorkerStage::Booting => kill(worker, decision),
                 WorkerStage::Forking | WorkerStage::Draining | WorkerStage::Killed => {}
@@ -152,11 +153,7 @@ impl Generation {
                 (WorkerStage::Ready | WorkerStage::Draining, Stop::Graceful) => {
                     drain(worker, number, plan.graceful_timeout, None, plan.drain_delay, decision);
                 }
-                (WorkerStage::Ready | WorkerStage::Draining, Stop::Quick) => {
-                    decision.act(Action::Quit { generation: number, slot: worker.slot });
-                    worker.stage = WorkerStage::Draining;
-                    worker.deadline = Some(decision.now + PROMPTLY);
-                }
+                (WorkerStage::Ready | WorkerStage::Draining, Stop::Quick) => quit(worker, number, decision),
             }
         }
         if how == Stop::Kill {
@@ -178,6 +175,12 @@ fn drain(
     decision.act(Action::Drain { generation: number, slot: worker.slot, within, hand_over, delay, why });
     worker.stage = WorkerStage::Draining;
     worker.deadline = Some(decision.now + delay + within + MARGIN);
+}
+
+fn quit(worker: &mut Worker, number: Number, decision: &mut Decision) {
+    decision.act(Action::Quit { generation: number, slot: worker.slot });
+    worker.stage = WorkerStage::Draining;
+    worker.deadline = Some(decision.now + PROMPTLY);
 }
 
 pub(super) fn kill(worker: &mut Worker, decision: &mut Decision) {

@@ -74,6 +74,9 @@ impl Performer<'_> {
         if self.statsd.as_mut().is_some_and(|statsd| statsd.ended(pid, &self.log)) {
             return Some(None);
         }
+        if let Some(event) = self.smoke_ended(pid) {
+            return Some(Some(event));
+        }
         let (generation, errand) = self.reading.take_if(|(_, errand)| errand.pid == pid)?;
         self.turns.doing("boot");
         let read = errand.outcome::<Result<Settings, Failure>>().unwrap_or_else(|| {
@@ -173,6 +176,8 @@ impl Performer<'_> {
             workers,
             slots: MOST_SLOTS,
             boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
+            smoke: settings.smoke.iter().map(ToString::to_string).collect(),
+            smoke_timeout: settings.smoke_timeout,
             graceful_timeout: settings.graceful_timeout,
             drain_delay: settings.drain_delay,
             patience: match settings.boot.worker.timeout {

@@ -17,6 +17,7 @@ use crate::{
     resources::{
         control::{Asker, Change},
         listen::ListenerId,
+        smoke::Verdict,
     },
     sys::process::Ending,
 };
@@ -66,7 +67,13 @@ impl World {
                 self.end(pid, 5, Ending::Status(0));
             }
             Action::CloseTemplate(generation) => self.close_template(generation),
+            Action::Smoke { generation, slot, test } => self.smoke(generation, slot, test),
             Action::TakeOver(generation) => {
+                let passed = self.smoked.get(&generation).copied().unwrap_or_default();
+                self.ensure(
+                    passed == self.smoke_tests[&generation],
+                    "a generation takes over that has not passed its smoke tests",
+                );
                 self.served = true;
                 self.taken_over.insert(generation, self.now);
             }
@@ -147,6 +154,8 @@ impl World {
             workers: 1 + self.chance.below(3) as u16,
             slots: 8,
             boot_timeout: Duration::from_secs(10),
+            smoke: vec!["/".into(); self.chance.below(3) as usize],
+            smoke_timeout: Duration::from_secs(self.chance.below(4)),
             graceful_timeout: Duration::from_secs(self.chance.below(6)),
             drain_delay: Duration::from_secs(self.chance.below(2)),
             patience: Duration::from_secs(self.chance.below(20)),
@@ -154,6 +163,7 @@ impl World {
             listeners: vec![ListenerId(self.chance.percent(10).into())],
             new_version: false,
         };
+        self.smoke_tests.insert(generation, plan.smoke.len());
         Event::Spawned { generation, pid, plan }
     }
 
@@ -195,6 +205,35 @@ impl World {
             self.later(pid, delay, Happening::Death(KILLED));
         } else if !self.goes_wrong(4) {
             self.later(pid, delay, says(FromWorker::Ready));
+        }
+    }
+
+    /// A child asks a worker, which has to be there, for the next test. It says what came of it, or never does.
+    fn smoke(&mut self, generation: Number, slot: u16, test: usize) {
+        let line = self.line(generation, slot);
+        let early = !line.admitted && !line.dismissed;
+        self.ensure(early, "a worker is tested that serves, or is to go");
+        let passes = !self.goes_wrong(20);
+        let passed = self.smoked.entry(generation).or_default();
+        if test == 0 {
+            *passed = 0;
+        }
+        let in_order = *passed == test;
+        *passed += usize::from(passes);
+        self.ensure(in_order, "a smoke test is left out, or repeated");
+        if !self.goes_wrong(10) {
+            let verdict = match (passes, self.chance.percent(50)) {
+                (true, _) => Verdict::Passed,
+                (false, true) => Verdict::Failed(Failure::new(Exit::Smoke, "500")),
+                (false, false) => Verdict::Closed,
+            };
+            let ends = verdict == Verdict::Closed && self.chance.percent(70);
+            if let Some(pid) = self.line(generation, slot).pid.filter(|_| ends) {
+                self.end(pid, 0, Ending::Status(7));
+            }
+            let delay = self.delay();
+            let smoked = Event::Smoked { generation, test, verdict };
+            self.later(-1_000_000 - generation.0 as i32, delay, Happening::Event(smoked));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     exit::{Exit, Failure},
     master::{
         event::Action,
-        generation::{Backoff, Decision, Generation, Stage, Template},
+        generation::{Backoff, Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
     resources::control::{Asker, Change},
@@ -50,6 +50,7 @@ impl State {
         generation.enter(Stage::Booting, decision.now);
         generation.wanted = wanted;
         generation.backoff = Backoff::NONE;
+        generation.smoke = Smoke::default();
         generation.waiting.extend(asker);
         decision.note(Note::RollbackAsked(generation.number));
     }

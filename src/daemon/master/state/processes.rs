@@ -148,8 +148,9 @@ impl State {
         for generation in &mut self.generations {
             if let Some(slot) = generation.slots.by_pid(pid).map(|worker| worker.slot) {
                 let number = generation.number;
-                if generation.exited(slot, exit, decision) {
-                    let failure = Failure { exit: Exit::Import, ..generation.ended("a worker", exit) };
+                if generation.exited(slot, exit, decision)
+                    && let Some(failure) = generation.death(slot, exit)
+                {
                     self.discard(number, failure, decision);
                 }
                 return;

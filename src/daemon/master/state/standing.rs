@@ -80,9 +80,9 @@ fn served(generation: &Generation) -> String {
 
 fn progress(generation: &Generation) -> String {
     match generation.template {
-        Template::Loaded { .. } => {
+        Template::Loaded { .. } => generation.smoking().unwrap_or_else(|| {
             format!("booting {} of {}", generation.slots.count(Worker::serves), workers(generation.wanted.into()))
-        }
+        }),
         _ => generation.doing().unwrap_or_else(|| "starting the interpreter".into()),
     }
 }

@@ -33,6 +33,9 @@ impl State {
     /// The new generation is complete: from here on it is the site.
     pub(super) fn switch(&mut self, decision: &mut Decision) {
         let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
+        if !self.generations[new].smoke_tested(decision) {
+            return;
+        }
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
         self.generations[new].enter(Stage::Serving, decision.now);
