@@ -216,7 +216,7 @@ pub enum ToWorker {
     /// The log files were rotated. Descriptors: as in [`ToTemplate::Reopen`].
     Reopen,
     /// Serve the connection that comes along, as if a listener had brought it: a smoke test, whose other end is the master's. It is no
-    /// client's, so that it does not move, is not counted, and may be told why the application has raised an exception.
+    /// client's, so that it does not move and is not counted.
     Smoke {
         /// Whether its client came by https.
         https: bool,
@@ -251,6 +251,8 @@ pub enum FromWorker {
     Drained,
     /// The answer to [`ToWorker::Stacks`].
     Stacks(String),
+    /// What the application has raised, or logged as raised, while it answered [`ToWorker::Smoke`]: the traceback.
+    Raised(String),
     /// `--reload`: a file has changed.
     Changed {
         /// Which.

@@ -93,8 +93,42 @@ fn whatever_is_wrong_with_an_answer_discards_the_release() {
 #[test]
 fn a_request_that_is_not_answered_in_time_discards_the_release() {
     let site = site(rig(&["/health"]).option("--smoke-timeout", "0.5"));
-    is_discarded(&site, "time.sleep(60)", &["the smoke test \"/health\" was not answered within 0.5 s"]);
+    let hangs = ["the smoke test \"/health\" was not answered within 0.5 s\n", " in check\n", " in app\n"];
+    is_discarded(&site, "time.sleep(60)", &hangs);
     site.log("generation gone generation=2");
+}
+
+#[test]
+fn what_a_framework_has_caught_is_told() {
+    let flask = |statement: &str| {
+        format!("from flask import Flask\napp = Flask(__name__)\n@app.get('/')\ndef front():\n    {statement}\n")
+    };
+    let django = |statement: &str| {
+        format!(
+            "import django.conf, django.http, django.urls, django.core.handlers.wsgi as wsgi
+django.conf.settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=['*'], DEBUG=False)
+def front(request):
+    {statement}
+urlpatterns = [django.urls.path('', front)]
+django.setup()
+app = wsgi.WSGIHandler()
+"
+        )
+    };
+    let sources = [(flask("return 'one'"), flask("raise KeyError('on purpose')"))];
+    let more = (django("return django.http.HttpResponse('one')"), django("raise KeyError('on purpose')"));
+    for (good, bad) in sources.into_iter().chain([more]) {
+        let site = rig(&["/"]).file("app.py", &good).start();
+        site.folder().write("app.py", &bad);
+        let told = [
+            "\"/\" was answered 500 ",
+            ", not 2xx or 3xx\nTraceback ",
+            "in front",
+            "\nKeyError: 'on purpose'\nThe body of ",
+        ];
+        site.control(&["reload"]).says(15, &told);
+        assert_eq!(site.get("/").text(), "one");
+    }
 }
 
 #[test]

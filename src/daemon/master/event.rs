@@ -201,6 +201,13 @@ pub enum Action {
         /// Which.
         slot: u16,
     },
+    /// Send a worker [`ostler_wire::ToWorker::Stacks`].
+    Stacks {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+    },
     /// Send a worker [`ostler_wire::ToWorker::Quit`].
     Quit {
         /// Whose.
@@ -269,7 +276,7 @@ impl Action {
             Action::Show(..) => "show what failed",
             Action::Answer(..) => "answer",
             Action::Note(_) => "log",
-            Action::AskStacks(_) => "ask for stacks",
+            Action::AskStacks(_) | Action::Stacks { .. } => "ask for stacks",
             Action::Exit(_) => "exit",
         }
     }

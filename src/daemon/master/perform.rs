@@ -269,6 +269,7 @@ impl<'a> Performer<'a> {
                 let delay = if hand_over { delay } else { delay.max(self.time_for_the_silent()) };
                 self.tell(generation, slot, &ToWorker::Drain { within, hand_over, delay, closes, why });
             }
+            Action::Stacks { generation, slot } => self.tell(generation, slot, &ToWorker::Stacks),
             Action::Quit { generation, slot } => self.tell(generation, slot, &ToWorker::Quit),
             Action::Abandon { generation, slot } => self.close_worker(generation, slot),
             Action::Release { generation, slot } => self.release(generation, slot),

@@ -76,3 +76,28 @@ def name_thread(name):
     thread = threading.current_thread()
     thread.name = name
     thread._daemonic = False
+
+
+def watch_raised():
+    """Notes which exceptions the calling thread logs, as frameworks do with those that they catch. Returns what ends that and gives the last.
+
+    Handlers are left alone: with one more, others would not be added, and `logging.basicConfig()` would do nothing.
+    """
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return lambda: None
+    thread, before, last = threading.get_ident(), logging.getLogRecordFactory(), None
+
+    def make(name, level, path, line, message, args, exc_info, *more, **named):
+        nonlocal last
+        if exc_info and threading.get_ident() == thread:
+            last = exc_info[1]
+        return before(name, level, path, line, message, args, exc_info, *more, **named)
+
+    def end():
+        if logging.getLogRecordFactory() is make:
+            logging.setLogRecordFactory(before)
+        return last
+
+    logging.setLogRecordFactory(make)
+    return end

@@ -117,11 +117,15 @@ impl Site {
         let line = Line { head: request.head, bytes: request.bytes, id: request.id };
         let environ = reusable.prepare(py, request, &self.rules);
         let start_response = reusable.callables.start_response.bind(py);
+        let raised = response.is_private().then(|| watch_raised(py));
         reusable.callables.during(py, response, |reply| match &environ {
             Ok(environ) => self.call_application(reply, environ, start_response, line),
             Err(error) => self.explain(reply, line, Fault::Raised(error.clone_ref(py))),
         });
         streams::end_lines(py);
+        if let Some(Ok(Some(error))) = raised.map(|watched| watched.and_then(last_raised)) {
+            response.raised(traceback(py, &error));
+        }
         if children::is_one() {
             children::end(py, None)
         }
@@ -174,16 +178,18 @@ impl Site {
         {
             self.end_child(reply.py(), line, error);
         }
-        let (py, mut gone) = (reply.py(), None);
+        let mut gone = None;
         let request = || request_line(line);
         if !matches!(fault, Fault::Length(_))
             && let Ok(mut reply) = held(reply)
         {
-            reply.fail(|| match &fault {
-                Fault::Raised(error) => traceback(py, error),
-                Fault::Length(_) | Fault::Gone(_) => String::new(),
-            });
+            reply.fail();
             gone = reply.was_gone();
+        }
+        if let Fault::Raised(error) = &fault
+            && let Ok(mut reply) = held(reply)
+        {
+            reply.note_raised(error);
         }
         match fault {
             Fault::Length(length) => warn!(self.log, "body does not have its Content-Length";
@@ -290,6 +296,17 @@ impl Application for Site {
         }
         caller.lock.release();
     }
+}
+
+/// Notes which exceptions this thread logs from now on: the site's own request (`--smoke`) is to tell. A framework catches what a view raises.
+fn watch_raised(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    SERVING.import(py)?.call_method0("watch_raised")
+}
+
+/// Ends that. The last of them, if there was one.
+fn last_raised(watched: Bound<'_, PyAny>) -> PyResult<Option<PyErr>> {
+    let error = watched.call0()?;
+    Ok((!error.is_none()).then(|| PyErr::from_value(error)))
 }
 
 /// A request, for the log.

@@ -13,7 +13,7 @@ use pyo3::{
 
 use super::rules::Rules;
 use crate::{
-    process::children,
+    process::{children, import::traceback},
     python::{
         lock,
         object::{KeptBytes, references},
@@ -262,13 +262,19 @@ impl WsgiResponse {
         (status, fields, self.response().map_or(0, |response| response.body_sent()))
     }
 
-    /// After an exception: the server's own 500, or a cut that the client notices. A request of the site's own is told `why`.
-    pub fn fail(&mut self, why: impl FnOnce() -> String) {
-        match self.response() {
-            Ok(response) if response.is_private() => response.explain(&why()),
-            Ok(response) if response.begun() => response.cut(),
-            Ok(response) => response.failed(),
-            Err(_) => {}
+    /// Keeps what the application has raised in a request of the site's own.
+    pub fn note_raised(&mut self, error: &PyErr) {
+        if let Ok(response) = self.response()
+            && response.is_private()
+        {
+            Python::attach(|py| response.raised(traceback(py, error)));
+        }
+    }
+
+    /// After an exception: the server's own 500, or a cut that the client notices.
+    pub fn fail(&mut self) {
+        if let Ok(response) = self.response() {
+            if response.begun() { response.cut() } else { response.failed() }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ostler_wire::Recycle;
+use ostler_wire::{FromWorker, Recycle};
 
 use super::Loop;
 use crate::{
@@ -70,6 +70,9 @@ impl Loop {
         }
         if !work.outgoing.private {
             self.count_request();
+        } else if !work.outgoing.raised.is_empty() {
+            // Before the connection is closed: the master knows it before it hears what its client has seen.
+            self.tell(FromWorker::Raised(std::mem::take(&mut work.outgoing.raised)));
         }
         if let Some(live) = work.outgoing.live.take() {
             let (complete, received, read, behind) = live.take_back();

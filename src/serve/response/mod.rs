@@ -58,6 +58,8 @@ pub(crate) struct Outgoing {
     pub noted: Vec<Option<Vec<u8>>>,
     /// The request is no client's but the site's own (`--smoke`).
     pub private: bool,
+    /// What the application has raised in such a request.
+    pub raised: String,
     /// A short response may wait in the outbox for those of other calls (see group.rs).
     pub may_wait: bool,
     buffer: Vec<u8>,
@@ -235,23 +237,16 @@ impl Response<'_> {
         }
     }
 
-    /// Whether the request is the site's own (`--smoke`): its answer may tell everything.
+    /// Whether the request is the site's own (`--smoke`): the master wants to know what is raised.
     pub fn is_private(&self) -> bool {
         self.out.private
     }
 
-    /// Answers a request of the site's own 500, with why; if the answer was begun, why is its end, and the connection is cut.
-    #[cold]
-    pub fn explain(&mut self, why: &str) {
-        if self.begun() {
-            let _ = self.block(why.as_bytes(), &mut |wait| wait());
-            return self.cut();
+    /// Notes what the application has raised: a traceback, of at most [`ostler_wire::channel::fit`]'s length. The first counts.
+    pub fn raised(&mut self, traceback: String) {
+        if self.out.raised.is_empty() {
+            self.out.raised = traceback;
         }
-        let mut head = ResponseHead::default();
-        head.begin(b"500 Internal Server Error").expect("a status");
-        head.field(b"Content-Type", b"text/plain; charset=utf-8").expect("a field that is written in the source");
-        // It has no Content-Length of its own that could be wrong.
-        let _ = self.whole(&head, why.as_bytes(), &mut |wait| wait());
     }
 
     /// Answers with the server's own page for an error. The head of a request that could not be parsed holds what came before the fault:
@@ -388,6 +383,7 @@ impl Outgoing {
             direct: 0,
             noted,
             private: false,
+            raised: String::new(),
             may_wait: false,
             buffer: Vec::new(),
         }
@@ -415,6 +411,7 @@ impl Outgoing {
         self.lost = 0;
         self.direct = 0;
         self.may_wait = false;
+        self.raised.clear();
         self.noted.fill(None);
     }
 

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use ostler_wire::channel::fit;
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Generation, Stage};
+use super::{Decision, Generation, Stage, late::ANSWER};
 use crate::{
     exit::{Exit, Failure},
     master::{event::Action, notes::Note, slots::Worker},
@@ -35,8 +36,10 @@ struct Underway {
     deadline: Moment,
     /// How its worker has ended. The verdict follows at once.
     ended: Option<Ending>,
-    /// The verdict is that there was no answer. The worker's end follows at once, unless it has only closed the connection.
-    closed: bool,
+    /// The verdict, while more is to be known of it: how the worker ends, or where it hangs.
+    seen: Option<Failure>,
+    /// What the application has raised, as the worker tells.
+    raised: String,
 }
 
 impl Generation {
@@ -50,7 +53,7 @@ impl Generation {
             && let Some(slot) = self.slots.iter().find(|worker| Worker::serves(worker)).map(|worker| worker.slot)
         {
             let deadline = decision.now + self.plan.smoke_timeout + SLACK;
-            self.smoke.underway = Some(Underway { slot, deadline, ended: None, closed: false });
+            self.smoke.underway = Some(Underway { slot, deadline, ended: None, seen: None, raised: String::new() });
             decision.act(Action::Smoke { generation: self.number, slot, test: self.smoke.passed });
         }
         false
@@ -62,9 +65,14 @@ impl Generation {
         let underway = self.smoke.underway.as_mut().filter(|_| is_this)?;
         match (underway.ended, verdict) {
             (Some(exit), _) => Some(self.ended_in_smoke(exit)),
-            (None, Verdict::Failed(failure)) => Some(failure),
-            (None, Verdict::Closed) => {
-                (underway.closed, underway.deadline) = (true, decision.now + ENDING);
+            (None, Verdict::Failed(failure)) => Some(underway.with_raised(failure)),
+            (None, Verdict::Late(failure)) => {
+                (underway.seen, underway.deadline) = (Some(failure), decision.now + ANSWER);
+                decision.act(Action::Stacks { generation: self.number, slot: underway.slot });
+                None
+            }
+            (None, Verdict::Closed(failure)) => {
+                (underway.seen, underway.deadline) = (Some(failure), decision.now + ENDING);
                 None
             }
             (None, Verdict::Passed) => {
@@ -85,7 +93,7 @@ impl Generation {
     /// A worker of a generation that boots has ended by itself. Why the generation has to go, unless that is told with a verdict.
     pub fn death(&mut self, slot: u16, exit: Ending) -> Option<Failure> {
         match self.smoke.underway.as_mut().filter(|underway| underway.slot == slot) {
-            Some(underway) if underway.closed => Some(self.ended_in_smoke(exit)),
+            Some(underway) if underway.seen.is_some() => Some(self.ended_in_smoke(exit)),
             Some(underway) => {
                 underway.ended = Some(exit);
                 None
@@ -94,19 +102,28 @@ impl Generation {
         }
     }
 
+    /// What the application has raised, or logged as raised, in a worker's test.
+    pub fn raised_in_smoke(&mut self, slot: u16, traceback: String) {
+        if let Some(underway) = self.smoke.underway.as_mut().filter(|underway| underway.slot == slot) {
+            underway.raised = traceback;
+        }
+    }
+
+    /// The stacks of a worker, if it was asked for them because it is late with its test: why the generation has to go.
+    pub fn hangs_in_smoke(&mut self, slot: u16, stacks: &str) -> Option<Failure> {
+        let underway = self.smoke.underway.as_mut().filter(|underway| underway.slot == slot)?;
+        let failure = underway.seen.take().filter(|_| self.stage == Stage::Booting)?;
+        underway.raised = stacks.to_owned();
+        Some(underway.with_raised(failure))
+    }
+
     /// Why a test has taken too long, if it has.
     pub(super) fn smoke_overdue(&self, now: Moment) -> Option<Failure> {
         let underway = self.smoke.underway.as_ref().filter(|underway| underway.deadline <= now)?;
-        Some(match underway.ended {
-            Some(exit) => self.ended_in_smoke(exit),
-            None if underway.closed => {
-                let what = format!(
-                    "the smoke test {:?} was not answered: the worker closed its connection",
-                    self.smoke_test()
-                );
-                Failure::new(Exit::Smoke, what)
-            }
-            None => {
+        Some(match (underway.ended, &underway.seen) {
+            (Some(exit), _) => self.ended_in_smoke(exit),
+            (None, Some(seen)) => underway.with_raised(seen.clone()),
+            (None, None) => {
                 let (typed, within) = (self.smoke_test(), self.plan.smoke_timeout.as_secs_f64());
                 Failure::new(Exit::Smoke, format!("the smoke test {typed:?} was not answered within {within} s"))
             }
@@ -131,5 +148,14 @@ impl Generation {
     /// The test under way, as typed.
     fn smoke_test(&self) -> &str {
         self.plan.smoke.get(self.smoke.passed).map_or("", String::as_str)
+    }
+}
+
+impl Underway {
+    /// A failure with what the worker has told, before what its client has seen.
+    fn with_raised(&self, failure: Failure) -> Failure {
+        let told = [self.raised.trim_end(), &failure.traceback];
+        let told: Vec<&str> = told.into_iter().filter(|text| !text.is_empty()).collect();
+        Failure { traceback: fit(&told.join("\n")), ..failure }
     }
 }

@@ -38,6 +38,11 @@ impl World {
                 self.ensure(fresh, "a worker is admitted twice, or after it was dismissed");
             }
             Action::Drain { generation, slot, hand_over, .. } => self.drain(generation, slot, hand_over),
+            Action::Stacks { generation, slot } => {
+                if let Some(pid) = self.line(generation, slot).pid {
+                    self.ask_stacks(pid);
+                }
+            }
             Action::Nudge { generation, slot } => drop(self.line(generation, slot)),
             Action::Quit { generation, slot } => {
                 let line = self.line(generation, slot);
@@ -69,7 +74,7 @@ impl World {
             Action::CloseTemplate(generation) => self.close_template(generation),
             Action::Smoke { generation, slot, test } => self.smoke(generation, slot, test),
             Action::TakeOver(generation) => {
-                let passed = self.smoked.get(&generation).copied().unwrap_or_default();
+                let passed = self.smoked.remove(&generation).unwrap_or_default();
                 self.ensure(
                     passed == self.smoke_tests[&generation],
                     "a generation takes over that has not passed its smoke tests",
@@ -222,12 +227,14 @@ impl World {
         *passed += usize::from(passes);
         self.ensure(in_order, "a smoke test is left out, or repeated");
         if !self.goes_wrong(10) {
-            let verdict = match (passes, self.chance.percent(50)) {
-                (true, _) => Verdict::Passed,
-                (false, true) => Verdict::Failed(Failure::new(Exit::Smoke, "500")),
-                (false, false) => Verdict::Closed,
+            let failure = Failure::new(Exit::Smoke, "500");
+            let verdict = match self.chance.below(3) {
+                _ if passes => Verdict::Passed,
+                0 => Verdict::Failed(failure),
+                1 => Verdict::Late(failure),
+                _ => Verdict::Closed(failure),
             };
-            let ends = verdict == Verdict::Closed && self.chance.percent(70);
+            let ends = matches!(verdict, Verdict::Closed(_)) && self.chance.percent(70);
             if let Some(pid) = self.line(generation, slot).pid.filter(|_| ends) {
                 self.end(pid, 0, Ending::Status(7));
             }

@@ -113,10 +113,12 @@ impl State {
                     worker.deaf = true;
                 }
             }
+            FromWorker::Raised(traceback) => generation.raised_in_smoke(slot, traceback),
             FromWorker::Drained => generation.drained(slot, decision.now),
             // The performer has handed them to the command that asked.
             FromWorker::Stacks(stacks) => {
-                if let Some(failure) = generation.worker_hangs(slot, stacks, decision) {
+                let hangs = generation.hangs_in_smoke(slot, &stacks);
+                if let Some(failure) = hangs.or_else(|| generation.worker_hangs(slot, stacks, decision)) {
                     self.discard(number, failure, decision);
                 }
             }
