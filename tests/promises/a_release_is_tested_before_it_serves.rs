@@ -163,7 +163,10 @@ fn the_application_sees_the_host_the_scheme_and_the_method_that_were_named() {
         ("HEAD https://shop.example/cart=200", "HEAD https shop.example 443 /cart  127.0.0.1 ostler-smoke/"),
         ("https://shop.example:8443", "GET https shop.example:8443 8443 /  127.0.0.1 ostler-smoke/"),
     ] {
-        let asked = site(rig(&[typed])).output("asked").text().to_owned();
+        let site = rig(&[typed]).file("app.py", &release("one", "pass")).start();
+        let asked = site.output("asked").text().to_owned();
+        let status = site.control(&["status"]).output;
+        assert!(status.contains("since the start: 0 requests, 0 errors"), "it is no client's: {status}");
         assert!(asked.contains(seen), "{seen} is not in {asked}");
     }
 }
@@ -276,4 +279,14 @@ fn whoever_does_not_wait_for_the_test_is_obeyed() {
     site.log("stopping");
     visitor.let_go("on");
     assert_eq!(site.wait(), 0);
+}
+
+#[test]
+fn an_upgraded_master_tests_as_the_one_before() {
+    let site = site(rig(&["https://shop.example/?a=b=200 o"]));
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+    site.log("smoke tests passed generation=2");
+    is_discarded(&site, "return '404 Not Found'", &["/?a=b=200 o\" was answered 404 Not Found, not 200"]);
+    assert_eq!(site.control(&["rollback"]).code, 0);
+    site.log("smoke tests passed generation=1");
 }

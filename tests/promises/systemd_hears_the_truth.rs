@@ -98,6 +98,21 @@ fn a_reload_that_fails_is_over_and_says_why_in_one_line() {
 }
 
 #[test]
+fn a_release_that_fails_its_smoke_test_is_a_reload_that_fails() {
+    let (manager, name) = manager("smoke");
+    let site = Rig::with_source(&page("one")).option("--smoke", "/=200 one").env("NOTIFY_SOCKET", &name).start();
+    hear_of(&manager, "STATUS=smoke test 1 of 1");
+    hear_of(&manager, "READY=1");
+    site.folder().write("app.py", &page("two"));
+    assert_eq!(site.control(&["reload"]).code, 15);
+    hear_of(&manager, "RELOADING=1");
+    hear_of(&manager, "STATUS=serving generation 1, 1 worker; smoke test 1 of 1 of generation 2");
+    let over = hear_of(&manager, "READY=1");
+    let why = "; generation 2 was discarded: the smoke test \"/=200 one\" was answered 200 OK, but its body does not hold \"one\"";
+    assert!(over.contains(why), "{over}");
+}
+
+#[test]
 fn a_manager_that_does_not_listen_is_named() {
     for (name, why) in [("/no/such/socket", "no such file"), ("tcp:1", "expected a path"), ("@", "")] {
         let site = Rig::with_source(&page("one")).env("NOTIFY_SOCKET", name).start();

@@ -111,14 +111,15 @@ fn judge(test: &SmokeTest, answer: &Answer, end: End, within: Duration) -> Verdi
             End::TimedOut => Verdict::Late(failure(&format!("not answered within {seconds} s"))),
         };
     };
-    let body = if is_chunked(head) { joined(body) } else { body.to_vec() };
+    let framed = body;
+    let body = if is_chunked(head) { joined(framed) } else { framed.to_vec() };
     let number = status.get(..3).and_then(|number| number.parse().ok()).unwrap_or(0);
     let holds = |text: &str| body.windows(text.len()).any(|part| part == text.as_bytes());
     let why = if !test.admits(number) {
         format!(", not {}", test.expected())
     } else if end == End::TimedOut {
         format!(", but its body did not end within {seconds} s")
-    } else if !answer.is_whole(number, head, &test.request) {
+    } else if !answer.is_whole(number, head, framed, &test.request) {
         ", but its body was cut off".into()
     } else {
         match &test.text {
@@ -144,24 +145,30 @@ impl Answer {
         self.tail.drain(..self.tail.len().saturating_sub(LAST_CHUNK.len()));
     }
 
-    /// `200 OK`, the fields, and the body as far as it was kept.
+    /// `200 OK`, the fields, and the body as far as it was kept. Interim answers (103) stand before that.
     fn parts(&self) -> Option<(String, &[u8], &[u8])> {
-        let end = self.kept.windows(4).position(|part| part == b"\r\n\r\n")?;
-        let (head, body) = (&self.kept[..end + 2], &self.kept[end + 4..]);
-        let line = head.split(|&byte| byte == b'\r').next()?.strip_prefix(b"HTTP/1.1 ")?;
-        Some((String::from_utf8_lossy(line).into_owned(), head, body))
+        let mut rest = &self.kept[..];
+        loop {
+            let end = rest.windows(4).position(|part| part == b"\r\n\r\n")?;
+            let (head, body) = (&rest[..end + 2], &rest[end + 4..]);
+            let line = head.split(|&byte| byte == b'\r').next()?.strip_prefix(b"HTTP/1.1 ")?;
+            if !line.starts_with(b"1") {
+                return Some((String::from_utf8_lossy(line).into_owned(), head, body));
+            }
+            rest = body;
+        }
     }
 
-    /// Whether nothing of the body is missing.
-    fn is_whole(&self, status: u16, head: &[u8], request: &OwnRequest) -> bool {
+    /// Whether nothing of the body is missing, of which this was kept.
+    fn is_whole(&self, status: u16, head: &[u8], body: &[u8], request: &OwnRequest) -> bool {
         if request.method == "HEAD" || matches!(status, 204 | 304) {
             return true;
         }
         if is_chunked(head) {
             return self.tail == LAST_CHUNK;
         }
-        let promised = field(head, "content-length").and_then(|length| length.parse().ok());
-        promised.is_none_or(|promised: usize| self.length == head.len() + 2 + promised)
+        let length = self.length - (self.kept.len() - body.len());
+        field(head, "content-length").is_none_or(|promised| promised == length.to_string())
     }
 }
 
@@ -226,6 +233,9 @@ mod tests {
         }
         assert_eq!(outcome("HEAD /", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Ok(()));
         assert_eq!(outcome("/=204", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"), Ok(()));
+        let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        assert_eq!(outcome("/=200 hello", &[&hints[..], &plain[..]].concat()), Ok(()));
+        assert_eq!(outcome("/", hints), Err("closed".into()));
         for nothing in [&b""[..], b"HTTP/1.1 200 OK\r\n", b"what\r\n\r\n"] {
             assert_eq!(outcome("/", nothing), Err("closed".into()));
         }
