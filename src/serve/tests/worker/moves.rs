@@ -1,6 +1,11 @@
 //! Connections that move to other workers, one or many at a time, and how they are spread.
 
-use std::{sync::atomic::Ordering::Relaxed, thread, time::Instant};
+use std::{
+    io::{Read, Write},
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::Instant,
+};
 
 use ostler_serve::LoopEnd;
 use ostler_wire::{FromWorker, WorkerSettings};
@@ -206,4 +211,20 @@ fn a_drain_moves_more_connections_than_one_turn_does() {
     for client in &mut clients {
         assert_eq!(client.asks("/hello"), hello());
     }
+}
+
+#[test]
+fn a_smoke_test_is_answered_here_or_nowhere_and_is_no_clients() {
+    let site = Site::start(2, settings());
+    let mut asks = site.smoke(0);
+    asks.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    asks.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(site.logged(), [""; 0], "it is not in the access log");
+    assert_eq!(site.board.slot(0).requests.load(Relaxed), 0, "and not counted");
+    let mut idle = site.smoke(0);
+    site.drain(0, true);
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "its worker drains, and no other has it");
+    assert_eq!(site.board.slot(1).taken.load(Relaxed), 0);
 }

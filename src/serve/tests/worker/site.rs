@@ -3,7 +3,10 @@
 use std::{
     io::Read,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -136,6 +139,15 @@ impl Site {
 
     pub fn tell(&self, worker: usize, message: ToWorker) {
         self.workers[worker].0.send(&message, &[]).unwrap();
+    }
+
+    /// A connection of the site's own to a worker, and the worker has it.
+    pub fn smoke(&self, worker: usize) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.workers[worker].0.send(&ToWorker::Smoke { https: true, port: 443 }, &[theirs.as_fd()]).unwrap();
+        self.settled(worker);
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours
     }
 
     /// The worker's next message, other than [`FromWorker::AtWork`] and [`FromWorker::AcceptsNoMore`].
