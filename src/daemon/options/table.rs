@@ -102,8 +102,9 @@ pub static SETTINGS: &[Setting] = &[
          looked at. As in /health=200, 'GET https://shop.example/cart=200 Checkout', 'HEAD /'. When all workers of a start, a reload or a \
          roll-back are ready, one of them answers each request in its turn, on a connection that no client has: whatever it is answered \
          otherwise, or not within --smoke-timeout, discards the generation, and the one that served goes on. A first start ends with code 15. \
-         A target that has a = of its own in its path or its last parameter is followed by a STATUS, as in /page?id=200=2xx. They are \
-         not counted as requests, and not in the access log; their User-Agent is ostler-smoke.",
+         A target that has a = of its own in its path or its last parameter is followed by a STATUS, as in /page?id=200=2xx. In \
+         OSTLER_SMOKE each request stands on a line of its own. Smoke tests are not counted as requests, and not in the access log; their \
+         User-Agent begins with ostler-smoke/.",
     ),
     one(PROCESSES, "smoke-timeout", "TIME", "How long each request of --smoke may take").preset("30"),
     one(PROCESSES, "warm-up", "REQUEST", "Ask the application for this page before forking workers").more(

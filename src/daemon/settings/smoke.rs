@@ -94,7 +94,7 @@ fn status(text: &str) -> Option<RangeInclusive<u16>> {
 /// `--smoke-timeout`
 pub fn timeout(text: &str) -> Result<Duration, String> {
     match parse::duration(text)? {
-        Duration::ZERO => Err("expected more than 0: a generation that is never answered would never end".into()),
+        Duration::ZERO => Err("expected more than 0: without a bound, a reload could wait for ever".into()),
         timeout => Ok(timeout),
     }
 }
