@@ -35,6 +35,8 @@ pub enum Exit {
     System = 14,
     /// A smoke test was not answered as it should be.
     Smoke = 15,
+    /// A generation was taken back because it was worse than the one before.
+    Worse = 16,
 }
 
 impl Exit {
@@ -42,7 +44,7 @@ impl Exit {
     pub const DEGRADED: Exit = Exit::Internal;
 
     /// Every code, in order, with what it means; for the man page.
-    pub const MEANINGS: [(Exit, &str); 11] = [
+    pub const MEANINGS: [(Exit, &str); 12] = [
         (Exit::Success, "All went well; after a TERM, INT or QUIT too."),
         (
             Exit::Internal,
@@ -60,6 +62,7 @@ impl Exit {
         (Exit::Interpreter, "The Python interpreter or ostler's engine could not be used."),
         (Exit::System, "Privileges, a directory, the pid file, a log file or the control socket."),
         (Exit::Smoke, "A request of --smoke was not answered as it should be."),
+        (Exit::Worse, "A generation was taken back because it was worse than the one before (--canary, --watch)."),
     ];
 }
 

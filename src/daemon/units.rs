@@ -6,6 +6,7 @@ use crate::{
     cli::{self, Task},
     fixture::Folder,
     resources::control,
+    settings::Rollout,
 };
 
 const SERVICE: &str = include_str!("../../systemd/ostler.service");
@@ -28,7 +29,13 @@ fn the_commands_in_them_are_ours_and_find_each_other() {
         let (reload, finds) = task(unit, "ExecReload");
         assert_eq!(
             (start, reload),
-            (Task::Serve, Task::Control { command: control::Command::Reload, view: cli::View::Text })
+            (
+                Task::Serve,
+                Task::Control {
+                    command: control::Command::Reload { wait: false, rollout: Rollout::AsSet },
+                    view: cli::View::Text
+                }
+            )
         );
         assert_eq!(settings, finds);
     }

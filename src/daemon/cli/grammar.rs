@@ -10,7 +10,7 @@ use clap::{
 use crate::{
     options::{FOREIGN, Foreign, Form, GROUPS, Kind, Preset, SETTINGS, Setting},
     resources::control::Change,
-    settings,
+    settings::{self, Share},
 };
 
 /// What is shown below every help, and in the man page: a command and what it does.
@@ -106,7 +106,8 @@ pub fn command() -> Command {
                         .help("Between two looks, at least 0.1 s"),
                 ),
         )
-        .subcommand(control("reload", "Start new workers with new code and settings, without losing a request"))
+        .subcommand(reload())
+        .subcommand(control("promote", "Have the rest of the workers follow a canary now"))
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
         .subcommand(
@@ -195,6 +196,30 @@ fn control(name: &'static str, about: &'static str) -> Command {
     let finds = |setting: &&Setting| ["config", "chdir", "name", "control"].contains(&setting.name);
     let shown = |arg: Arg| arg.hide_short_help(false).help_heading(None::<&str>);
     Command::new(name).about(about).args(SETTINGS.iter().filter(finds).flat_map(arguments_of).map(shown))
+}
+
+fn reload() -> Command {
+    control("reload", "Start new workers with new code and settings, without losing a request")
+        .arg(
+            Arg::new("canary")
+                .long("canary")
+                .value_name("SHARE")
+                .value_parser(|text: &str| text.parse::<Share>())
+                .help("Begin with this share of the workers, such as 25%, or a number of them (see --canary)"),
+        )
+        .arg(
+            Arg::new("no-canary")
+                .long("no-canary")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("canary")
+                .help("Have all workers take over at once, whatever the settings say"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .help("Wait until the canary is promoted or taken back; exit status 16 if it was worse"),
+        )
 }
 
 /// One of gunicorn's settings that ostler has not; the parser says what becomes of it.

@@ -16,6 +16,7 @@ use crate::{
     exit::Failure,
     options::{FOREIGN, Fate, Form, GUNICORN_ARGS, SETTINGS, Setting, Texts, setting},
     resources::control::Command,
+    settings::Rollout,
 };
 
 /// What the program is to do.
@@ -165,7 +166,8 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
     match name {
         "status" | "requests" | "top" => Command::Status,
         "doctor" => Command::Doctor,
-        "reload" => Command::Reload,
+        "reload" => Command::Reload { wait: matches.get_flag("wait"), rollout: rollout(matches) },
+        "promote" => Command::Promote,
         "rollback" => Command::Rollback,
         "upgrade" => Command::Upgrade,
         "scale" => Command::Scale(*matches.get_one("change").expect("the change is required")),
@@ -174,6 +176,14 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
         "reopen" => Command::Reopen,
         "stop" => Command::Stop,
         _ => unreachable!("the grammar has no other command"),
+    }
+}
+
+fn rollout(matches: &ArgMatches) -> Rollout {
+    match matches.get_one("canary") {
+        Some(share) => Rollout::Canary(*share),
+        None if matches.get_flag("no-canary") => Rollout::Whole,
+        None => Rollout::AsSet,
     }
 }
 
@@ -334,7 +344,7 @@ mod tests {
             ("doctor --json", Task::Control { command: Command::Doctor, view: View::Json }),
             ("top --once --interval 500ms", top(true, 500)),
             ("top", top(false, 1000)),
-            ("reload -n site", control(Command::Reload)),
+            ("reload -n site", control(Command::Reload { wait: false, rollout: Rollout::AsSet })),
             ("rollback", control(Command::Rollback)),
             ("upgrade", control(Command::Upgrade)),
             ("scale +2", control(Command::Scale(Change::By(2)))),

@@ -8,7 +8,7 @@ use slog::{info, warn};
 
 use super::{
     Master, doctor,
-    event::{Event, Stop},
+    event::{Event, Reload, Stop},
     perform::Performer,
     slots,
     stacks_request::Asked,
@@ -25,7 +25,7 @@ impl Master<'_> {
         match signal {
             Signal::SIGTERM => self.handle(Event::Stop(Stop::Graceful, None)),
             Signal::SIGINT | Signal::SIGQUIT => self.handle(Event::Stop(Stop::Quick, None)),
-            Signal::SIGHUP => self.handle(Event::Reload(None)),
+            Signal::SIGHUP => self.handle(Event::Reload(Reload::default())),
             // What comes of it is in the log.
             Signal::SIGUSR1 => drop(self.reopen_logs()),
             Signal::SIGUSR2 => self.handle(Event::Upgrade(None)),
@@ -64,7 +64,10 @@ impl Master<'_> {
         match command {
             Command::Status => self.ask_for_status(asker),
             Command::Doctor => self.ask_doctor(asker),
-            Command::Reload => self.handle(Event::Reload(Some(asker))),
+            Command::Reload { wait, rollout } => {
+                self.handle(Event::Reload(Reload { asker: Some(asker), wait, rollout }))
+            }
+            Command::Promote => self.handle(Event::Promote(Some(asker))),
             Command::Rollback => self.handle(Event::Rollback(Some(asker))),
             Command::Upgrade => self.handle(Event::Upgrade(Some(asker))),
             Command::Scale(change) => self.handle(Event::Scale(change, Some(asker))),

@@ -13,6 +13,7 @@ use crate::{
         listen::ListenerId,
         smoke::Verdict,
     },
+    settings::{Rollout, Share},
     sys::process::Ending,
 };
 
@@ -31,7 +32,16 @@ pub enum Event {
     /// TERM, INT, QUIT, `ostler stop`.
     Stop(Stop, Option<Asker>),
     /// HUP, `ostler reload`.
-    Reload(Option<Asker>),
+    Reload(Reload),
+    /// `ostler promote`
+    Promote(Option<Asker>),
+    /// The figures say that a generation is worse than the one before.
+    Worse {
+        /// Which.
+        generation: Number,
+        /// A sentence.
+        why: String,
+    },
     /// `ostler rollback`
     Rollback(Option<Asker>),
     /// USR2, `ostler upgrade`.
@@ -143,6 +153,17 @@ pub enum Event {
     Upgraded,
     /// Time has passed.
     Tick,
+}
+
+/// What is asked for with a reload.
+#[derive(Debug, Clone, Default)]
+pub struct Reload {
+    /// Who asks.
+    pub asker: Option<Asker>,
+    /// Whether that waits until the new generation is the site, and found no worse.
+    pub wait: bool,
+    /// How it takes over.
+    pub rollout: Rollout,
 }
 
 /// What to do.
@@ -317,6 +338,12 @@ pub struct Plan {
     /// How long a worker that has something to do may make no progress, or be stopped by a signal; zero for no bound.
     #[serde(default)]
     pub patience: Duration,
+    /// `--canary`
+    #[serde(default)]
+    pub canary: Option<Share>,
+    /// `--canary-time`; zero for no end.
+    #[serde(default)]
+    pub canary_time: Duration,
     /// `--keep-previous`
     pub keep_previous: bool,
     /// What it listens on.

@@ -1,6 +1,6 @@
 //! One generation: a template, its workers, and the way back to as many of them as are wanted.
 //!
-//! booting → serving → draining (or kept) → gone. Events change what is known; [`Generation::supervise`] then compares it
+//! booting → (canary →) serving → draining (or kept) → gone. Events change what is known; [`Generation::supervise`] then compares it
 //! with what should be, and orders the difference. Pure, like state.rs, which decides between generations.
 
 use std::time::Duration;
@@ -13,9 +13,10 @@ use super::{
     notes::{Late, Note},
     slots::{Slots, Worker, WorkerStage},
 };
-use crate::{exit::Failure, resources::control::Asker, sys::clock::Moment};
+use crate::{exit::Failure, resources::control::Asker, settings::Rollout, sys::clock::Moment};
 
 mod backoff;
+mod canary;
 pub mod late;
 mod orders;
 mod smoke;
@@ -23,6 +24,7 @@ mod template;
 mod workers;
 
 pub use backoff::Backoff;
+pub use canary::{Canary, CanaryStep, replaced};
 pub use smoke::Smoke;
 pub use template::Template;
 
@@ -74,6 +76,15 @@ pub struct Generation {
     pub smoke: Smoke,
     /// When lost workers are replaced.
     pub backoff: Backoff,
+    /// How it takes over, as it was asked for.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// What it needs as a canary, from the moment when it is known to be one until it is the site.
+    #[serde(default)]
+    pub canary: Option<Canary>,
+    /// The commands that wait until it is the site, or is not to be.
+    #[serde(default)]
+    pub judged: Vec<Asker>,
     /// The commands that wait: for its boot while it boots, for the right number of workers while it serves.
     pub waiting: Vec<Asker>,
 }
@@ -83,6 +94,8 @@ pub struct Generation {
 pub enum Stage {
     /// Template and all workers have to become ready, or it is discarded.
     Booting,
+    /// It serves beside the one that the site runs on, with a share of the workers, until it is that itself, or goes.
+    Canary,
     /// The one that the site runs on.
     Serving,
     /// Its workers go, and the template waits for a roll-back.
@@ -128,6 +141,9 @@ impl Generation {
             hangs: false,
             smoke: Smoke::default(),
             backoff: Backoff::NONE,
+            rollout: Rollout::AsSet,
+            canary: None,
+            judged: Vec::new(),
             waiting,
         }
     }
@@ -166,6 +182,11 @@ impl Generation {
         .min_by_key(|(due, _)| *due)
     }
 
+    /// Whether its workers take clients, and lost ones are replaced.
+    pub fn serves(&self) -> bool {
+        matches!(self.stage, Stage::Serving | Stage::Canary) && !self.leaves()
+    }
+
     /// Whether all that is wanted is ready.
     pub fn complete(&self) -> bool {
         matches!(self.template, Template::Loaded { .. }) && self.slots.count(Worker::serves) >= usize::from(self.wanted)
@@ -197,7 +218,7 @@ impl Generation {
     /// After what time missing workers are forked, if not at once.
     pub fn retry(&self, now: Moment) -> Option<Duration> {
         let missing = self.slots.count(Worker::counts) < usize::from(self.wanted);
-        let waits = self.stage == Stage::Serving && missing && self.backoff.until > now;
+        let waits = self.serves() && missing && self.backoff.until > now;
         waits.then(|| self.backoff.until - now)
     }
 
@@ -215,6 +236,6 @@ impl Generation {
         };
         let backoff = self.retry(now).map(|pause| now + pause);
         let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
-        workers.chain(template).chain(backoff).chain(self.smoke_deadline())
+        workers.chain(template).chain(backoff).chain(self.smoke_deadline()).chain(self.canary_deadline())
     }
 }

@@ -55,6 +55,21 @@ pub enum Note {
     },
     /// A generation has passed this many smoke tests.
     SmokeTested(Number, usize),
+    /// A generation serves beside the old one.
+    Canary {
+        /// Which.
+        generation: Number,
+        /// With how many workers.
+        workers: u16,
+        /// Of how many.
+        of: u16,
+        /// For how long; zero for no end.
+        time: Duration,
+    },
+    /// The rest of its workers follow: so many there will be.
+    Promoted(Number, u16),
+    /// It goes, and the old generation is to have all its workers again.
+    TakenBack(Number, Failure),
     /// A generation serves.
     Serving(Number, u16),
     /// Another generation serves; this one's workers drain.
@@ -188,6 +203,16 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::SmokeTested(generation, tests) => {
             info!(log, "smoke tests passed"; "generation" => generation.0, "tests" => tests);
+        }
+        Note::Canary { generation, workers, of, time } => {
+            info!(log, "canary serving"; "generation" => generation.0, "workers" => workers, "of" => of,
+                "for" => if time.is_zero() { "as long as nobody promotes it".to_owned() } else { format!("{} s", time.as_secs()) });
+        }
+        Note::Promoted(generation, workers) => {
+            info!(log, "canary promoted"; "generation" => generation.0, "workers" => workers);
+        }
+        Note::TakenBack(generation, failure) => {
+            error!(log, "canary taken back"; "generation" => generation.0, Reason(failure));
         }
         Note::Serving(generation, workers) => {
             info!(log, "generation serving"; "generation" => generation.0, "workers" => workers);

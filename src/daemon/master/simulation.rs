@@ -13,7 +13,7 @@ use ostler_wire::{FromTemplate, FromWorker, scoreboard::Slot};
 use self::chance::Chance;
 use super::{
     event::{Action, Event, Number},
-    generation::{Stage, Template},
+    generation::{CanaryStep, Generation, Stage, Template},
     state::State,
     totals::Totals,
 };
@@ -27,7 +27,7 @@ pub mod chance;
 mod counting;
 mod world;
 
-const HISTORIES: u64 = 30_000;
+const HISTORIES: u64 = 100_000;
 /// Of a history in which nothing new goes wrong; more means that it never settles.
 const MOST_STEPS: usize = 4_000;
 const KILLED: Ending = Ending::Signal(libc::SIGKILL);
@@ -113,6 +113,8 @@ struct World {
     /// How many smoke tests each generation has, and how many it has passed since it was complete last.
     smoke_tests: BTreeMap<Number, usize>,
     smoked: BTreeMap<Number, usize>,
+    /// A canary was taken back.
+    canary_left: bool,
     /// When each generation took over last.
     taken_over: BTreeMap<Number, Moment>,
     next_asker: u64,
@@ -148,6 +150,7 @@ impl World {
             reloading: BTreeSet::new(),
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
+            canary_left: false,
             taken_over: BTreeMap::new(),
             next_asker: 0,
             trial: None,
@@ -172,7 +175,11 @@ impl World {
         self.calm = true;
         for _ in 0..MOST_STEPS {
             if !self.step() {
-                return self.judge();
+                let waits = |canary: &Generation| canary.canary_step() == Some(CanaryStep::Beside(None));
+                if self.ended.is_some() || !self.state.canary().is_some_and(waits) {
+                    return self.judge();
+                }
+                self.happen(Event::Promote(None));
             }
         }
         self.fail("it does not settle");
@@ -361,7 +368,7 @@ impl World {
     fn check(&self, accepting: usize, dismissed: bool) {
         let generations = self.state.generations();
         let staged = |stage| generations.iter().filter(|generation| generation.stage == stage).count();
-        for stage in [Stage::Booting, Stage::Serving, Stage::Kept] {
+        for stage in [Stage::Booting, Stage::Canary, Stage::Serving, Stage::Kept] {
             self.ensure(staged(stage) <= 1, &format!("two generations are {stage:?}"));
         }
         if self.stopped || self.ended.is_some() {
@@ -370,12 +377,18 @@ impl World {
         let Some(serving) = self.state.serving() else {
             return self.ensure(!self.served, "nothing serves any more");
         };
-        if dismissed {
+        // A canary does not wait for workers that its predecessor cannot fork now.
+        let forks = matches!(serving.template, Template::Loaded { .. }) && serving.backoff.until <= self.now;
+        if dismissed && (forks || !self.canary_left) {
             let now = self.accepting();
             self.ensure(
                 now >= serving.wanted.into(),
                 &format!("{now} workers accept of {} wanted, and {accepting} did before", serving.wanted),
             );
+        }
+        if let Some(canary) = self.state.canary() {
+            self.ensure(serving.wanted > 0, "a canary serves alone");
+            self.ensure(canary.wanted > 0, "a canary has no worker");
         }
         let accept = self.lines.iter().filter(|(_, line)| line.admitted && !line.dismissed);
         for &(number, slot) in accept.map(|(worker, _)| worker) {
@@ -399,7 +412,7 @@ impl World {
             let settled = match generation.stage {
                 Stage::Serving => loaded && ready == usize::from(generation.wanted) && all == ready,
                 Stage::Kept => loaded && all == 0,
-                Stage::Booting | Stage::Draining => false,
+                Stage::Booting | Stage::Canary | Stage::Draining => false,
             };
             self.ensure(settled, &format!("generation {} is left as {generation:?}", generation.number));
         }

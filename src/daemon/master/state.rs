@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Action, Event, Number, Stop},
+    event::{Action, Event, Number, Reload, Stop},
     generation::{Backoff, Decision, Generation, Stage, Template},
     notes::Note,
     slots::WorkerStage,
@@ -17,9 +17,11 @@ use super::{
 use crate::{
     exit::Failure,
     resources::control::Asker,
+    settings::Rollout,
     sys::{clock::Moment, process::Ending},
 };
 
+mod canary;
 mod commands;
 mod processes;
 mod standing;
@@ -41,8 +43,8 @@ pub struct State {
     /// In the order of their numbers.
     generations: Vec<Generation>,
     last: Number,
-    /// A reload that waits for the one under way, and who waits for it.
-    reload: Option<Vec<Asker>>,
+    /// A reload that waits for the one under way.
+    reload: Option<QueuedReload>,
     upgrade: Upgrade,
     /// Exits of unknown children while a template's report of a fork is outstanding: it may be about them.
     strangers: Vec<(i32, Ending)>,
@@ -59,6 +61,19 @@ pub struct State {
     /// The changes of files that were heard of (`--reload`).
     #[serde(default)]
     changed: BTreeMap<PathBuf, i64>,
+}
+
+/// A reload that is to begin.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct QueuedReload {
+    /// Who waits until it has taken over, if only with a share.
+    askers: Vec<Asker>,
+    /// Who waits until it is the site.
+    #[serde(default)]
+    waiting: Vec<Asker>,
+    /// As the last of them has asked.
+    #[serde(default)]
+    rollout: Rollout,
 }
 
 /// A generation that was to take over and was discarded.
@@ -157,22 +172,27 @@ impl State {
     fn take(&mut self, event: Event, decision: &mut Decision) {
         match (&self.phase, event) {
             (Phase::Ended, _) => {}
-            (Phase::Starting, Event::Start) => self.boot(Vec::new(), None, decision),
+            (Phase::Starting, Event::Start) => self.boot(QueuedReload::default(), None, decision),
             (Phase::Serving | Phase::Stopping { .. }, Event::Start) => {}
 
             (_, Event::Stop(how, asker)) => self.stop(how, asker, decision),
-            (Phase::Starting | Phase::Serving, Event::Reload(asker)) => self.queue_reload(asker, decision),
+            (Phase::Starting | Phase::Serving, Event::Reload(reload)) => self.queue_reload(reload, decision),
+            (Phase::Serving, Event::Promote(asker)) => self.promote(asker, decision),
+            (Phase::Serving, Event::Worse { generation, why }) => self.found_worse(generation, &why, decision),
+            (Phase::Starting | Phase::Stopping { .. }, Event::Worse { .. }) => {}
             (Phase::Serving, Event::Rollback(asker)) => self.rollback(asker, decision),
             (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, decision),
             (Phase::Serving, Event::Recycle(asker)) => self.recycle(asker),
             (Phase::Starting | Phase::Serving, Event::Scale(change, asker)) => self.scale(change, asker, decision),
             (Phase::Serving, Event::LetAllGo) => self.let_all_go(decision),
-            (Phase::Starting, Event::Rollback(asker) | Event::Upgrade(asker) | Event::Recycle(asker)) => {
-                refuse(asker, "the first generation is still booting", decision)
-            }
+            (
+                Phase::Starting,
+                Event::Promote(asker) | Event::Rollback(asker) | Event::Upgrade(asker) | Event::Recycle(asker),
+            ) => refuse(asker, "the first generation is still booting", decision),
             (
                 Phase::Stopping { .. },
-                Event::Reload(asker)
+                Event::Reload(Reload { asker, .. })
+                | Event::Promote(asker)
                 | Event::Rollback(asker)
                 | Event::Upgrade(asker)
                 | Event::Recycle(asker)
@@ -181,8 +201,9 @@ impl State {
             (Phase::Starting | Phase::Stopping { .. }, Event::LetAllGo) => {}
 
             (_, Event::Spawned { generation, pid, plan }) => {
-                if let Some(generation) = self.at(generation) {
-                    generation.spawned(pid, plan, decision.now);
+                if let Some(found) = self.at(generation) {
+                    found.spawned(pid, plan, decision.now);
+                    self.plan_canary(generation, decision);
                 }
             }
             (_, Event::Unbootable { generation, failure }) => {
@@ -246,6 +267,7 @@ impl State {
         for generation in &mut self.generations {
             generation.supervise(decision);
         }
+        self.go_on_with_canary(decision);
         self.switch(decision);
         self.answer_switched(decision);
         self.bury(decision);
@@ -268,22 +290,28 @@ impl State {
     fn free(&self) -> bool {
         self.phase == Phase::Serving
             && matches!(self.upgrade, Upgrade::None | Upgrade::Queued(_))
-            && !self.generations.iter().any(|generation| generation.stage == Stage::Booting)
+            && !self.generations.iter().any(|generation| matches!(generation.stage, Stage::Booting | Stage::Canary))
     }
 
     fn template_lost(&self) -> bool {
         self.serving().is_some_and(|generation| generation.template == Template::Gone)
     }
 
-    fn boot(&mut self, waiting: Vec<Asker>, like: Option<Number>, decision: &mut Decision) {
+    fn boot(&mut self, reload: QueuedReload, like: Option<Number>, decision: &mut Decision) {
+        let QueuedReload { askers, waiting, rollout } = reload;
         self.last = Number(self.last.0 + 1);
-        self.generations.push(Generation::new(self.last, waiting, decision.now));
+        let mut generation = Generation::new(self.last, askers, decision.now);
+        (generation.rollout, generation.judged) = (rollout, waiting);
+        self.generations.push(generation);
         decision.note(Note::Booting(self.last));
         decision.act(Action::Boot { generation: self.last, like });
     }
 
-    /// A generation that boots comes to nothing. None of its workers has ever accepted a connection.
+    /// A generation that boots comes to nothing. None of its workers has ever accepted a connection. A canary is taken back.
     fn discard(&mut self, number: Number, failure: Failure, decision: &mut Decision) {
+        if self.canary().is_some_and(|canary| canary.number == number) {
+            return self.take_back(&failure, decision);
+        }
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.enter(Stage::Draining, decision.now);
         // An engine of another release says the same itself.
@@ -292,6 +320,7 @@ impl State {
         let shown = failure.clone();
         let failure = Failure { files: Vec::new(), ..failure };
         let mut waiting = std::mem::take(&mut generation.waiting);
+        waiting.append(&mut generation.judged);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         decision.note(Note::Discarded(number, failure.clone()));
         if let Some(serving) = self.serving() {

@@ -255,6 +255,7 @@ impl GenerationStatus {
     fn gather(generation: &Generation, team: Option<&Team>, sampling: &Sampling) -> GenerationStatus {
         let stage = match generation.stage {
             Stage::Booting => "booting",
+            Stage::Canary => "canary",
             Stage::Serving => "serving",
             Stage::Kept if generation.slots.is_empty() => "kept",
             Stage::Kept | Stage::Draining => "draining",

@@ -107,6 +107,13 @@ pub static SETTINGS: &[Setting] = &[
          User-Agent begins with ostler-smoke/.",
     ),
     one(PROCESSES, "smoke-timeout", "TIME", "How long each request of --smoke may take").preset("30"),
+    one(PROCESSES, "canary", "SHARE", "Have a reload begin with this share of the workers, beside the old generation").more(
+        "A share such as 25%, or a number of workers; some have to be left. The old generation keeps the others, all accept from the same \
+         sockets, and connections stay where they are. After --canary-time, or at once by `ostler promote`, the rest follow. `ostler rollback` \
+         takes the canary back, as does another reload, and one whose code does not boot. `ostler reload --canary SHARE` and \
+         `--no-canary` say otherwise for once.",
+    ),
+    one(PROCESSES, "canary-time", "TIME", "How long a canary serves before the rest follow; 0 to wait for `ostler promote`").preset("300"),
     one(PROCESSES, "warm-up", "REQUEST", "Ask the application for this page before forking workers").more(
         "What a first request loads is then shared by all workers, which saves memory, and none of them is slow to give \
          its first answer. A path is enough; a whole URL says the host, too, for applications that look at it: \

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, words},
-    settings::Access,
+    settings::{Access, Rollout},
     sys::{descriptors, names::Place},
 };
 
@@ -72,7 +72,14 @@ pub enum Command {
     /// `ostler doctor`
     Doctor,
     /// `ostler reload`
-    Reload,
+    Reload {
+        /// `--wait`
+        wait: bool,
+        /// `--canary`, `--no-canary`
+        rollout: Rollout,
+    },
+    /// `ostler promote`
+    Promote,
     /// `ostler rollback`
     Rollback,
     /// `ostler upgrade`
@@ -96,7 +103,8 @@ impl Command {
             Command::Status => true,
             // It tells of settings and files, and has the master fork.
             Command::Doctor
-            | Command::Reload
+            | Command::Reload { .. }
+            | Command::Promote
             | Command::Rollback
             | Command::Upgrade
             | Command::Scale(_)

@@ -34,6 +34,7 @@ mod parse;
 mod passed;
 mod program;
 mod python;
+mod rollout;
 mod room;
 mod smoke;
 mod statsd;
@@ -49,6 +50,7 @@ pub use parse::duration;
 pub use passed::{Passed, STORED};
 pub use program::{gather, refuse_weak_program, says as program_says};
 use python::Interpreter;
+pub use rollout::{Rollout, Share};
 pub use smoke::SmokeTest;
 pub use statsd::Statsd;
 
@@ -114,6 +116,11 @@ pub struct Settings {
     pub control_access: Access,
     /// `--boot-timeout`: for the template's import and each worker's readiness; zero for no bound.
     pub boot_timeout: Duration,
+    /// `--canary`
+    pub canary: Option<Share>,
+    /// `--canary-time`; zero for no end.
+    #[serde(default)]
+    pub canary_time: Duration,
     /// `--smoke`, in the order given.
     #[serde(default)]
     pub smoke: Vec<SmokeTest>,
@@ -244,6 +251,8 @@ impl Settings {
             control_access: control::access(options)?,
             control_chosen: options.is_given("control") || options.is_given("name"),
             boot_timeout: options.value("boot-timeout", parse::duration)?,
+            canary: options.optional("canary", str::parse)?,
+            canary_time: options.value("canary-time", parse::duration)?,
             smoke: options.list("smoke", str::parse)?,
             smoke_timeout: options.value("smoke-timeout", smoke::timeout)?,
             graceful_timeout: boot.worker.graceful_timeout,
@@ -297,6 +306,11 @@ impl Settings {
     fn go_together(&self, options: &Options) -> Result<(), Failure> {
         let worker = &self.boot.worker;
         let refuse = |name, why: &str| Err(options.failure(name, "", why));
+        if let Some(share) = self.canary
+            && let Err(why) = share.of(self.workers.get())
+        {
+            return refuse("canary", &why);
+        }
         if !worker.timeout.is_zero() && worker.slow_request >= worker.timeout {
             return refuse("slow-request", "such a request is ended by --timeout before it could be logged");
         }

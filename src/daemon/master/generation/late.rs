@@ -94,7 +94,7 @@ impl Generation {
         let number = self.number;
         let worker = self.slots.at(slot).filter(|w| w.stage == WorkerStage::Booting && w.hangs)?;
         worker.deadline = Some(decision.now);
-        if self.stage == Stage::Booting {
+        if matches!(self.stage, Stage::Booting | Stage::Canary) {
             return Some(Failure { traceback: stacks, ..self.late(NOT_READY) });
         }
         decision.note(Note::BootHangs(worker.name(number), stacks));

@@ -30,6 +30,13 @@ impl Generation {
                     decision.answer(&mut self.waiting, Ok(&text));
                 }
             }
+            Stage::Canary if self.leaves() => {}
+            Stage::Canary => {
+                self.admit_ready(decision);
+                self.promote_asked(decision);
+                self.fork_missing(decision);
+                self.drain_excess(decision);
+            }
             Stage::Kept => self.drain_all(decision),
             Stage::Draining => {
                 self.drain_all(decision);
@@ -58,7 +65,7 @@ impl Generation {
             |worker: &Worker| self.due(worker).filter(|(due, _)| *due <= now).map(|(_, late)| (worker.slot, late));
         let stragglers: Vec<(u16, Late)> = self.slots.iter().filter_map(late).collect();
         for (slot, late) in stragglers {
-            let serving = self.stage == Stage::Serving;
+            let serving = matches!(self.stage, Stage::Serving | Stage::Canary);
             let Some(worker) = self.slots.at(slot) else { continue };
             worker.deadline = None;
             match worker.stage {

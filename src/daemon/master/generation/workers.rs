@@ -123,7 +123,7 @@ impl Generation {
     pub fn exited(&mut self, slot: u16, exit: Ending, decision: &mut Decision) -> bool {
         let Some(worker) = self.slots.remove(slot) else { return false };
         let lost = match (worker.stage, exit) {
-            (WorkerStage::Killed, _) if worker.ready.is_none() && self.stage == Stage::Serving => {
+            (WorkerStage::Killed, _) if worker.ready.is_none() && self.serves() => {
                 self.backoff.strike(decision.now);
                 false
             }
@@ -152,7 +152,7 @@ impl Generation {
         if worker.ready.is_none() {
             self.backoff.strike(decision.now);
         }
-        let needed = self.stage == Stage::Serving && self.slots.count(Worker::counts) < usize::from(self.wanted);
+        let needed = self.serves() && self.slots.count(Worker::counts) < usize::from(self.wanted);
         self.note_lost(worker, exit, needed.then(|| self.backoff.until - decision.now), decision);
         if self.stage == Stage::Serving {
             let text = format!("a worker was lost: {exit}. The error log says more.");

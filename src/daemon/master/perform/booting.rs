@@ -184,6 +184,8 @@ impl Performer<'_> {
                 Duration::ZERO => Duration::ZERO,
                 timeout => timeout + LITTLE_MORE,
             },
+            canary: settings.canary,
+            canary_time: settings.canary_time,
             keep_previous: settings.keep_previous,
             listeners,
             new_version: settings.new_version,

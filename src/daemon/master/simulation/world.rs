@@ -6,7 +6,7 @@ use ostler_wire::{BootFailure, BootFailureKind, BootStep, FromTemplate, FromWork
 
 use super::{
     super::{
-        event::{Action, Event, Number, PROVEN, Plan, Stop},
+        event::{Action, Event, Number, PROVEN, Plan, Reload, Stop},
         notes::{Note, Why, WorkerName},
         slots,
     },
@@ -19,6 +19,7 @@ use crate::{
         listen::ListenerId,
         smoke::Verdict,
     },
+    settings::{Rollout, Share},
     sys::process::Ending,
 };
 
@@ -164,6 +165,8 @@ impl World {
             graceful_timeout: Duration::from_secs(self.chance.below(6)),
             drain_delay: Duration::from_secs(self.chance.below(2)),
             patience: Duration::from_secs(self.chance.below(20)),
+            canary: self.chance.percent(30).then_some(Share::Percent(40)),
+            canary_time: Duration::from_secs(self.chance.below(3)),
             keep_previous: self.chance.percent(70),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
             new_version: false,
@@ -361,6 +364,7 @@ impl World {
 
     fn note(&mut self, note: Note) {
         match note {
+            Note::TakenBack(..) => self.canary_left = true,
             Note::LeftBehind(pids) => self.left_behind = pids,
             Note::Replacing(WorkerName { generation, .. }, Why::Operator | Why::Asked(Recycle::Age)) => {
                 let number = generation;
@@ -445,13 +449,23 @@ impl World {
             return;
         }
         let which = self.chance.below(48);
+        if self.state.canary().is_some() && self.chance.percent(30) {
+            return self.decide_on_canary();
+        }
         if which > 21 {
             return self.misfortune(which);
         }
         let asker = self.asker();
         let event = match which {
             0 => Event::Stop(if self.chance.percent(60) { Stop::Graceful } else { Stop::Quick }, asker),
-            1..8 => Event::Reload(self.reloading(asker)),
+            1..8 => {
+                let rollout = match self.chance.below(5) {
+                    0 => Rollout::Whole,
+                    1 | 2 => Rollout::Canary(Share::Workers(1)),
+                    _ => Rollout::AsSet,
+                };
+                Event::Reload(Reload { asker: self.reloading(asker), wait: self.chance.percent(30), rollout })
+            }
             8..11 => Event::Rollback(self.reloading(asker)),
             11..15 => Event::Upgrade(asker),
             15..18 => Event::Recycle(asker),
@@ -459,6 +473,18 @@ impl World {
             _ => Event::Scale(Change::To(self.chance.below(6) as u16), asker),
         };
         self.stopped |= matches!(event, Event::Stop(..));
+        self.happen(event);
+    }
+
+    /// Somebody promotes the canary, or the figures speak against a generation.
+    fn decide_on_canary(&mut self) {
+        let generations = self.state.generations();
+        let generation = generations[self.chance.below(generations.len() as u64) as usize].number;
+        let event = match self.chance.below(3) {
+            0 => Event::Worse { generation, why: "5xx".into() },
+            1 => Event::Promote(self.asker()),
+            _ => Event::Rollback(self.asker()),
+        };
         self.happen(event);
     }
 

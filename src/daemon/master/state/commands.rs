@@ -1,44 +1,54 @@
 //! What an operator asks for, and what of it has to wait.
 
-use super::{State, Upgrade};
+use super::{QueuedReload, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::Action,
+        event::{Action, Reload},
         generation::{Backoff, Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
     resources::control::{Asker, Change},
+    settings::Rollout,
 };
 
 impl State {
-    pub(super) fn queue_reload(&mut self, asker: Option<Asker>, decision: &mut Decision) {
-        if !self.free() {
+    pub(super) fn queue_reload(&mut self, Reload { asker, wait, rollout }: Reload, decision: &mut Decision) {
+        if !self.free() && self.canary().is_none() {
             decision.note(Note::ReloadQueued);
         }
-        self.reload.get_or_insert_default().extend(asker);
+        let queued = self.reload.get_or_insert_default();
+        queued.rollout = rollout;
+        (if wait { &mut queued.waiting } else { &mut queued.askers }).extend(asker);
     }
 
     /// An upgrade reloads too, so it goes first and takes those along who wait for a reload.
     pub(super) fn begin_what_waits(&mut self, decision: &mut Decision) {
+        if self.reload.is_some() || matches!(self.upgrade, Upgrade::Queued(_)) {
+            self.give_way("another reload was asked for", decision);
+            self.go_on_with_canary(decision);
+        }
         if !self.free() {
             return;
         }
         if let Upgrade::Queued(askers) = &mut self.upgrade {
             let askers = std::mem::take(askers);
             self.try_upgrade(askers, decision);
-        } else if let Some(waiting) = self.reload.take() {
+        } else if let Some(reload) = self.reload.take() {
             decision.note(Note::ReloadAsked);
-            self.boot(waiting, None, decision);
+            self.boot(reload, None, decision);
         } else if self.template_lost() && self.recovery.until <= decision.now {
             self.recovery.strike(decision.now);
             // The application can bring this about, and may have written the settings file before.
             let like = self.serving().map(|serving| serving.number);
-            self.boot(Vec::new(), like, decision);
+            self.boot(QueuedReload { rollout: Rollout::Whole, ..QueuedReload::default() }, like, decision);
         }
     }
 
     pub(super) fn rollback(&mut self, asker: Option<Asker>, decision: &mut Decision) {
+        if self.canary().is_some() {
+            return self.roll_canary_back(asker, decision);
+        }
         if !self.free() {
             return refuse(asker, "a reload or an upgrade is under way", decision);
         }
@@ -56,8 +66,8 @@ impl State {
     }
 
     pub(super) fn recycle(&mut self, asker: Option<Asker>) {
+        self.generations.iter_mut().filter(|generation| generation.serves()).for_each(Generation::recycle);
         if let Some(serving) = self.staged(Stage::Serving) {
-            serving.recycle();
             serving.waiting.extend(asker);
         }
     }
@@ -65,20 +75,26 @@ impl State {
     /// The one that serves and the one that is to follow it. Half of the slots are for replacements.
     pub(super) fn scale(&mut self, change: Change, asker: Option<Asker>, decision: &mut Decision) {
         let begun = |generation: &&mut Generation| {
-            matches!(generation.stage, Stage::Booting | Stage::Serving) && generation.template != Template::Awaited
+            matches!(generation.stage, Stage::Booting | Stage::Canary | Stage::Serving)
+                && generation.template != Template::Awaited
+                && !generation.leaves()
         };
+        // What the old generation has given to a canary counts as its own.
+        let given = self.canary().and_then(|canary| canary.canary.as_ref()).map_or(0, |canary| canary.given);
         let mut refusal = None;
         for generation in self.generations.iter_mut().filter(begun) {
-            let most = i32::from(generation.slots.capacity() / 2);
+            let beside = if generation.stage == Stage::Serving { given } else { 0 };
+            let (least, most) = (generation.least() + beside, generation.slots.capacity() / 2);
+            let all = generation.full() + beside;
             let wanted = match change {
-                Change::By(more) => i32::from(generation.wanted).saturating_add(more),
+                Change::By(more) => i32::from(all).saturating_add(more),
                 Change::To(wanted) => i32::from(wanted),
             };
-            if !(1..=most).contains(&wanted) {
-                refusal.get_or_insert(format!("there can be from 1 to {most} workers, not {wanted}"));
-            } else if generation.wanted != wanted as u16 {
-                generation.wanted = wanted as u16;
-                decision.note(Note::Scaled(generation.wanted));
+            if !(i32::from(least)..=i32::from(most)).contains(&wanted) {
+                refusal.get_or_insert(format!("there can be from {least} to {most} workers, not {wanted}"));
+            } else if i32::from(all) != wanted {
+                generation.scale(wanted as u16 - beside);
+                decision.note(Note::Scaled(wanted as u16));
             }
         }
         let whose = self.generations.iter_mut().find(|generation| begun(generation));
@@ -90,6 +106,7 @@ impl State {
     }
 
     pub(super) fn let_all_go(&mut self, decision: &mut Decision) {
+        self.give_way("all workers are to go", decision);
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
             serving.wanted = 0;
             decision.note(Note::Scaled(0));

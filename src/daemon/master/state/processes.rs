@@ -8,7 +8,7 @@ use super::{MOST_CHANGED, Phase, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::{Action, Number},
+        event::{Action, Number, Reload},
         generation::{Decision, Generation, Stage, Template},
         notes::Note,
     },
@@ -101,7 +101,7 @@ impl State {
             FromWorker::NoApplication(why) => generation.failed = Some(why),
             FromWorker::Failed(failure) => {
                 let failure = Failure::from(failure);
-                if generation.stage == Stage::Booting {
+                if matches!(generation.stage, Stage::Booting | Stage::Canary) {
                     self.discard(number, failure, decision);
                 } else if let Some(worker) = generation.slots.at(slot).filter(|worker| worker.ready.is_none()) {
                     decision.note(Note::WorkerFailed(worker.name(number), failure));
@@ -130,7 +130,8 @@ impl State {
     /// `--reload`. Each worker tells of the same change; the first is heard, and only of a generation that serves, or that is to and has
     /// been imported already.
     fn file_changed(&mut self, number: Number, path: PathBuf, stamp: i64, decision: &mut Decision) {
-        let is_new = self.at(number).is_some_and(|one| matches!(one.stage, Stage::Booting | Stage::Serving));
+        let is_new =
+            self.at(number).is_some_and(|one| matches!(one.stage, Stage::Booting | Stage::Canary | Stage::Serving));
         let is_path = path.as_os_str().len() < nix::libc::PATH_MAX as usize;
         let goes_on = matches!(self.phase, Phase::Starting | Phase::Serving);
         if goes_on && is_new && is_path && self.changed.get(&path) != Some(&stamp) {
@@ -139,7 +140,7 @@ impl State {
                 self.changed.clear();
             }
             self.changed.insert(path, stamp);
-            self.queue_reload(None, decision);
+            self.queue_reload(Reload::default(), decision);
         }
     }
 
@@ -148,9 +149,11 @@ impl State {
             return self.template_exited(index, exit, decision);
         }
         for generation in &mut self.generations {
-            if let Some(slot) = generation.slots.by_pid(pid).map(|worker| worker.slot) {
-                let number = generation.number;
+            if let Some(worker) = generation.slots.by_pid(pid) {
+                let (number, slot, served) = (generation.number, worker.slot, worker.ready.is_some());
+                let replaced = served && generation.stage == Stage::Canary;
                 if generation.exited(slot, exit, decision)
+                    && !replaced
                     && let Some(failure) = generation.death(slot, exit)
                 {
                     self.discard(number, failure, decision);
@@ -172,7 +175,7 @@ impl State {
         generation.template_exited(decision);
         let number = generation.number;
         match generation.stage {
-            Stage::Booting => {
+            Stage::Booting | Stage::Canary => {
                 let failure = generation.ended("the template", exit);
                 self.discard(number, failure, decision);
             }

@@ -18,7 +18,14 @@ impl State {
             Phase::Starting | Phase::Serving => {
                 let draining =
                     staged(Stage::Draining).map(|generation| format!("draining generation {}", generation.number));
-                staged(Stage::Serving).map(served).chain(booting).chain(draining).collect::<Vec<_>>().join("; ")
+                let canary = staged(Stage::Canary).map(|generation| format!("canary: {}", served(generation)));
+                staged(Stage::Serving)
+                    .map(served)
+                    .chain(canary)
+                    .chain(booting)
+                    .chain(draining)
+                    .collect::<Vec<_>>()
+                    .join("; ")
             }
             Phase::Stopping { result: Err(failure), .. } => failure.message.clone(),
             Phase::Stopping { .. } | Phase::Ended => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Phase, State, Upgrade};
+use super::{Phase, QueuedReload, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
@@ -40,7 +40,8 @@ impl State {
 
     /// There will be no other generation.
     pub(super) fn refuse_waiting(&mut self, decision: &mut Decision) {
-        let mut waiting = self.reload.take().unwrap_or_default();
+        let QueuedReload { askers, mut waiting, .. } = self.reload.take().unwrap_or_default();
+        waiting.extend(askers);
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
             Upgrade::None => {}
             Upgrade::Queued(askers) | Upgrade::Executing(askers) => waiting.extend(askers),
@@ -49,7 +50,10 @@ impl State {
                 decision.actions.extend(pid.map(Action::Kill));
             }
         }
-        self.generations.iter_mut().for_each(|generation| waiting.append(&mut generation.waiting));
+        for generation in &mut self.generations {
+            waiting.append(&mut generation.waiting);
+            waiting.append(&mut generation.judged);
+        }
         decision.answer(&mut waiting, Err(&Failure::new(Exit::Refused, "the master is stopping")));
     }
 

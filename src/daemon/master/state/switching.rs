@@ -8,7 +8,7 @@ use super::{Phase, State};
 use crate::{
     master::{
         event::Action,
-        generation::{Backoff, Decision, Stage, Template},
+        generation::{Backoff, CanaryStep, Decision, Generation, Stage, Template},
         notes::Note,
         slots::Worker,
     },
@@ -32,10 +32,15 @@ pub struct Switched {
 impl State {
     /// The new generation is complete: from here on it is the site.
     pub(super) fn switch(&mut self, decision: &mut Decision) {
-        let Some(new) = self.generations.iter().position(|g| g.stage == Stage::Booting && g.complete()) else { return };
+        let is_next = |g: &Generation| g.stage == Stage::Booting || g.canary_step() == Some(CanaryStep::Follows);
+        let Some(new) = self.generations.iter().position(|g| is_next(g) && g.complete()) else { return };
         if !self.generations[new].smoke_tested(decision) {
             return;
         }
+        if self.generations[new].canary_step() == Some(CanaryStep::Booting) {
+            return self.begin_canary(self.generations[new].number, decision);
+        }
+        self.generations[new].canary = None;
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
         self.generations[new].enter(Stage::Serving, decision.now);
@@ -47,6 +52,7 @@ impl State {
         decision.note(Note::Serving(number, wanted));
         let outcome = self.generations[new].outcome();
         let mut askers = mem::take(&mut self.generations[new].waiting);
+        askers.append(&mut self.generations[new].judged);
         self.generations[new].supervise(decision);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
             match generation.stage {
@@ -59,7 +65,7 @@ impl State {
                     generation.enter(if keep && whole { Stage::Kept } else { Stage::Draining }, decision.now);
                 }
                 Stage::Kept => generation.enter(Stage::Draining, decision.now),
-                Stage::Booting | Stage::Draining => {}
+                Stage::Booting | Stage::Canary | Stage::Draining => {}
             }
             generation.supervise(decision);
         }

@@ -87,7 +87,7 @@ impl State {
     pub(super) fn upgraded(&mut self, decision: &mut Decision) {
         if let Upgrade::Executing(askers) = std::mem::replace(&mut self.upgrade, Upgrade::None) {
             decision.note(Note::Upgraded);
-            self.reload.get_or_insert_default().extend(askers);
+            self.reload.get_or_insert_default().askers.extend(askers);
         }
     }
 }

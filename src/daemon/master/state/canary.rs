@@ -1,0 +1,121 @@
+//! A new generation proves itself beside the old one, with a share of the workers. Then the rest follow, or it goes.
+
+use super::{FailedReload, State, refuse};
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::Number,
+        generation::{CanaryStep, Decision, Generation, Stage, Template, replaced},
+        notes::Note,
+    },
+    resources::control::Asker,
+    settings::Share,
+};
+
+impl State {
+    /// The settings of a generation that boots are known: whether it has to prove itself. Without an old generation that serves there is
+    /// nothing to compare it with.
+    pub(super) fn plan_canary(&mut self, number: Number, decision: &mut Decision) {
+        let old = self.serving().filter(|old| old.failed.is_none()).map(|old| old.wanted);
+        let Some(new) = self.at(number) else { return };
+        let (Some(share), Some(old)) = (new.share(), old) else { return };
+        match share.of(new.wanted).and_then(|workers| fits(share, workers, old)) {
+            Ok(workers) => new.plan_canary(workers),
+            Err(why) => self.discard(number, Failure::new(Exit::Usage, why), decision),
+        }
+    }
+
+    /// Which generation proves itself, if one does.
+    pub fn canary(&self) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.stage == Stage::Canary)
+    }
+
+    /// A canary that is complete serves; the old generation gives up as many workers.
+    pub(super) fn begin_canary(&mut self, number: Number, decision: &mut Decision) {
+        let alone = self.serving().is_none_or(|old| old.wanted == 0);
+        let Some(new) = self.at(number) else { return };
+        if alone {
+            // All its workers were let go meanwhile.
+            return new.need_no_proof(decision);
+        }
+        new.begin_canary(decision);
+        new.supervise(decision);
+        let workers = new.wanted;
+        let Some(old) = self.staged(Stage::Serving) else { return };
+        // It may have been scaled down meanwhile, and keeps one.
+        let given = workers.min(old.wanted.saturating_sub(1));
+        old.wanted -= given;
+        old.supervise(decision);
+        if let Some(canary) = self.at(number).and_then(|new| new.canary.as_mut()) {
+            canary.given = given;
+        }
+    }
+
+    /// `ostler promote`
+    pub(super) fn promote(&mut self, asker: Option<Asker>, decision: &mut Decision) {
+        let waits = |generation: &&mut Generation| matches!(generation.canary_step(), Some(CanaryStep::Beside(_)));
+        let Some(canary) = self.staged(Stage::Canary).filter(waits) else {
+            return refuse(asker, "there is no canary to promote", decision);
+        };
+        canary.promote(decision);
+        canary.judged.extend(asker);
+    }
+
+    /// The rest of a canary follow when its time is over; one that leaves goes when the old generation is complete again, or will not be
+    /// soon.
+    pub(super) fn go_on_with_canary(&mut self, decision: &mut Decision) {
+        let now = decision.now;
+        let restored = self.serving().is_none_or(|old| {
+            old.complete() || !matches!(old.template, Template::Loaded { .. }) || old.backoff.until > now
+        });
+        let Some(canary) = self.staged(Stage::Canary) else { return };
+        match canary.canary_step() {
+            Some(CanaryStep::Beside(Some(until))) if until <= now => canary.promote(decision),
+            Some(CanaryStep::Leaves) if restored => {
+                canary.enter(Stage::Draining, now);
+                canary.supervise(decision);
+            }
+            _ => {}
+        }
+    }
+
+    /// The canary comes to nothing: the old generation is to have all its workers again.
+    pub(super) fn take_back(&mut self, failure: &Failure, decision: &mut Decision) {
+        let Some(canary) = self.staged(Stage::Canary).filter(|canary| !canary.leaves()) else { return };
+        let number = canary.number;
+        let workers = canary.leave(failure, decision);
+        self.failed_reload = Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
+        if let Some(old) = self.staged(Stage::Serving) {
+            old.wanted += workers;
+        }
+    }
+
+    /// Takes the canary back because something else was asked for.
+    pub(super) fn give_way(&mut self, why: &str, decision: &mut Decision) {
+        self.take_back(&replaced(why), decision);
+    }
+
+    /// `ostler rollback` while there is a canary.
+    pub(super) fn roll_canary_back(&mut self, asker: Option<Asker>, decision: &mut Decision) {
+        decision.note(Note::RollbackAsked(self.serving().map_or(Number(0), |old| old.number)));
+        self.give_way("a roll-back was asked for", decision);
+        if let Some(old) = self.staged(Stage::Serving) {
+            old.waiting.extend(asker);
+        }
+    }
+
+    /// The figures say that a generation is worse than the one before: a sentence.
+    pub(super) fn found_worse(&mut self, number: Number, why: &str, decision: &mut Decision) {
+        if self.canary().is_some_and(|canary| canary.number == number) {
+            self.take_back(&Failure::new(Exit::Worse, why), decision);
+        }
+    }
+}
+
+fn fits(share: Share, workers: u16, old: u16) -> Result<u16, String> {
+    if workers < old {
+        return Ok(workers);
+    }
+    let s = if old == 1 { "" } else { "s" };
+    Err(format!("a canary of {share} leaves no worker of the old generation, which has {old} worker{s}"))
+}
