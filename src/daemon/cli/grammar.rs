@@ -201,17 +201,17 @@ fn control(name: &'static str, about: &'static str) -> Command {
 fn reload() -> Command {
     control("reload", "Start new workers with new code and settings, without losing a request")
         .arg(
-            Arg::new("canary")
+            Arg::new("share")
                 .long("canary")
                 .value_name("SHARE")
                 .value_parser(|text: &str| text.parse::<Share>())
                 .help("Begin with this share of the workers, such as 25%, or a number of them (see --canary)"),
         )
         .arg(
-            Arg::new("no-canary")
+            Arg::new("whole")
                 .long("no-canary")
                 .action(ArgAction::SetTrue)
-                .conflicts_with("canary")
+                .conflicts_with("share")
                 .help("Have all workers take over at once, whatever the settings say"),
         )
         .arg(

@@ -180,9 +180,9 @@ fn control(name: &str, matches: &ArgMatches) -> Command {
 }
 
 fn rollout(matches: &ArgMatches) -> Rollout {
-    match matches.get_one("canary") {
+    match matches.get_one("share") {
         Some(share) => Rollout::Canary(*share),
-        None if matches.get_flag("no-canary") => Rollout::Whole,
+        None if matches.get_flag("whole") => Rollout::Whole,
         None => Rollout::AsSet,
     }
 }

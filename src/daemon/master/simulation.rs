@@ -14,6 +14,7 @@ use self::chance::Chance;
 use super::{
     event::{Action, Event, Number},
     generation::{CanaryStep, Generation, Stage, Template},
+    notes::Note,
     state::State,
     totals::Totals,
 };
@@ -312,19 +313,22 @@ impl World {
                 told.push(format!("{:>10} {event:?}", self.now.0));
             }
             let before = self.accepting();
+            let whole = self.whole();
             let mut upgrade = None;
-            let mut dismissed = false;
+            let (mut dismissed, mut scaled) = (false, false);
             for action in self.state.handle(event, self.now) {
                 if let Some(told) = &mut self.told {
                     told.push(format!("{:>10}     → {action:?}", ""));
                 }
                 dismissed |= self.dismisses(&action);
+                scaled |= matches!(action, Action::Note(Note::Scaled(_)));
                 match action {
                     Action::TryUpgrade | Action::Execute => upgrade = Some(action),
                     action => events.extend(self.perform(action)),
                 }
             }
             self.check(before, dismissed);
+            self.check_whole(whole, scaled);
             if let Some(step) = upgrade {
                 events.push_back(self.upgrade(&step));
             }
@@ -345,6 +349,23 @@ impl World {
         let accepts = |line: &Line| line.admitted && !line.deaf && !line.released && lives(line);
         let old = self.lines.iter().any(|(&(number, _), line)| Some(number) != serves && accepts(line));
         self.ensure(!old, "a reload is over although old code is reached");
+    }
+
+    /// The generation that serves, and how many workers it has, with those that it has given to a canary.
+    fn whole(&self) -> Option<(Number, u16)> {
+        let serving = self.state.serving()?;
+        let given = self.state.canary().and_then(|canary| canary.canary.as_ref()).map_or(0, |canary| canary.given);
+        Some((serving.number, serving.wanted + given))
+    }
+
+    /// Nobody but an operator changes that.
+    fn check_whole(&self, before: Option<(Number, u16)>, scaled: bool) {
+        if let (Some((before, were)), Some((now, are))) = (before, self.whole())
+            && before == now
+            && !scaled
+        {
+            self.ensure(were == are, "a canary takes workers with it");
+        }
     }
 
     /// How many accept, as far as the master can know.

@@ -131,7 +131,7 @@ impl Generation {
     /// When the rest of its workers follow.
     pub(super) fn canary_deadline(&self) -> Option<Moment> {
         match self.canary_step() {
-            Some(CanaryStep::Beside(until)) => until,
+            Some(CanaryStep::Beside(until)) if self.stage == Stage::Canary => until,
             _ => None,
         }
     }
