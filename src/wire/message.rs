@@ -223,6 +223,9 @@ pub enum ToWorker {
         /// The port that its client has used.
         port: u16,
     },
+    /// Whether to let the others accept after each connection. Else the kernel wakes the one that has listened for longest, and where few
+    /// clients come at once a canary, which is younger than all, would have none of them.
+    TakeTurns(bool),
     /// Send back the Python stacks of all threads.
     Stacks,
     /// `--reload`: newer code does not come up. Show it to browsers, and serve on.

@@ -215,6 +215,15 @@ pub enum Action {
         /// Why they move.
         why: MoveReason,
     },
+    /// Send a worker [`ostler_wire::ToWorker::TakeTurns`].
+    TakeTurns {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+        /// That.
+        turns: bool,
+    },
     /// Send a worker [`ostler_wire::ToWorker::Nudge`].
     Nudge {
         /// Whose.
@@ -285,9 +294,11 @@ impl Action {
             Action::Boot { .. } => "boot",
             Action::Fork { .. } => "fork",
             Action::Smoke { .. } => "smoke test",
-            Action::Admit { .. } | Action::Nudge { .. } | Action::Drain { .. } | Action::Quit { .. } => {
-                "order to a worker"
-            }
+            Action::Admit { .. }
+            | Action::TakeTurns { .. }
+            | Action::Nudge { .. }
+            | Action::Drain { .. }
+            | Action::Quit { .. } => "order to a worker",
             Action::Abandon { .. } | Action::Release { .. } => "close a worker's channel",
             Action::Kill(_) => "kill",
             Action::EndTemplate(_) | Action::CloseTemplate(_) => "end a template",

@@ -262,6 +262,9 @@ impl<'a> Performer<'a> {
             Action::Fork { generation, slot } => return self.fork(generation, slot),
             Action::Smoke { generation, slot, test } => return self.smoke(generation, slot, test),
             Action::Admit { generation, slot } => self.admit(generation, slot),
+            Action::TakeTurns { generation, slot, turns } => {
+                self.tell(generation, slot, &ToWorker::TakeTurns(turns));
+            }
             Action::Nudge { generation, slot } => self.tell(generation, slot, &ToWorker::Nudge),
             Action::Drain { generation, slot, within, hand_over, delay, why } => {
                 let closes = if hand_over { Vec::new() } else { self.own_listeners(generation) };

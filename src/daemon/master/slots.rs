@@ -33,6 +33,9 @@ pub struct Worker {
     pub ready: Option<Moment>,
     /// It was told to accept.
     pub admitted: bool,
+    /// It was told to take turns with the others.
+    #[serde(default)]
+    pub turns: bool,
     /// It has said that it accepts no more.
     #[serde(default)]
     pub deaf: bool,
@@ -113,6 +116,7 @@ impl Slots {
             since: now,
             ready: None,
             admitted: false,
+            turns: false,
             deaf: false,
             deadline: Some(deadline),
             hangs: false,

@@ -269,6 +269,7 @@ impl State {
         }
         self.go_on_with_canary(decision);
         self.switch(decision);
+        self.have_turns_taken(decision);
         self.answer_switched(decision);
         self.bury(decision);
         if !self.generations.iter().flat_map(|g| g.slots.iter()).any(|w| w.stage == WorkerStage::Forking) {

@@ -71,11 +71,11 @@ impl Loop {
         self.arm();
     }
 
-    /// If this worker has more connections than its share, the next newcomer wakes another worker.
+    /// If this worker has more connections than its share, or takes turns, the next newcomer wakes another worker.
     fn let_siblings_accept(&mut self) {
         self.spread.count_admitted();
         let armed = self.intake.armed();
-        if armed.newcomers && self.spread.has_too_many(self.connections.len(), &self.shared) {
+        if armed.newcomers && self.spread.leaves_the_next(self.connections.len(), &self.shared) {
             self.listen_to(Armed { idle: armed.idle, ..Armed::default() });
             self.listen_to(armed);
         }

@@ -22,6 +22,8 @@ pub(crate) struct Spread {
     paused_until: Option<Moment>,
     /// Connections admitted since the last look at the siblings.
     admitted: u32,
+    /// Each newcomer is to wake another worker than the last.
+    takes_turns: bool,
 }
 
 impl Spread {
@@ -39,9 +41,17 @@ impl Spread {
         self.admitted += 1;
     }
 
-    /// Checks, once in [`BETWEEN_LOOKS`] connections, whether this worker, with `own` connections, has more than its share: then the next
-    /// newcomer should wake another.
-    pub fn has_too_many(&mut self, own: usize, shared: &Shared) -> bool {
+    /// From now on, or not any more.
+    pub fn take_turns(&mut self, takes_turns: bool) {
+        self.takes_turns = takes_turns;
+    }
+
+    /// Whether the next newcomer should wake another worker. Checks, once in [`BETWEEN_LOOKS`] connections, whether this one, with `own`
+    /// connections, has more than its share.
+    pub fn leaves_the_next(&mut self, own: usize, shared: &Shared) -> bool {
+        if self.takes_turns {
+            return true;
+        }
         if self.admitted < BETWEEN_LOOKS {
             return false;
         }

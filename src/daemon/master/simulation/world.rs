@@ -44,7 +44,9 @@ impl World {
                     self.ask_stacks(pid);
                 }
             }
-            Action::Nudge { generation, slot } => drop(self.line(generation, slot)),
+            Action::Nudge { generation, slot } | Action::TakeTurns { generation, slot, .. } => {
+                self.line(generation, slot);
+            }
             Action::Quit { generation, slot } => {
                 let line = self.line(generation, slot);
                 line.dismissed = true;

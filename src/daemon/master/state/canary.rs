@@ -4,9 +4,10 @@ use super::{FailedReload, State, refuse};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::Number,
+        event::{Action, Number},
         generation::{CanaryStep, Decision, Generation, Stage, Template, replaced},
         notes::Note,
+        slots::Worker,
     },
     resources::control::Asker,
     settings::Share,
@@ -76,6 +77,19 @@ impl State {
                 canary.supervise(decision);
             }
             _ => {}
+        }
+    }
+
+    /// While there is a canary, the workers of both generations take turns.
+    pub(super) fn have_turns_taken(&mut self, decision: &mut Decision) {
+        let turns = self.canary().is_some_and(|canary| !canary.leaves());
+        for generation in &mut self.generations {
+            let number = generation.number;
+            let other = |worker: &&mut Worker| worker.admitted && worker.serves() && worker.turns != turns;
+            for worker in generation.slots.iter_mut().filter(other) {
+                worker.turns = turns;
+                decision.act(Action::TakeTurns { generation: number, slot: worker.slot, turns });
+            }
         }
     }
 
