@@ -42,6 +42,13 @@ pub enum Event {
         /// A sentence.
         why: String,
     },
+    /// What the figures say of a generation that is judged, as long as they do not speak against it: a sentence.
+    Judged {
+        /// Which.
+        generation: Number,
+        /// That.
+        told: String,
+    },
     /// `ostler rollback`
     Rollback(Option<Asker>),
     /// USR2, `ostler upgrade`.
@@ -355,6 +362,12 @@ pub struct Plan {
     /// `--canary-time`; zero for no end.
     #[serde(default)]
     pub canary_time: Duration,
+    /// `--watch`
+    #[serde(default)]
+    pub watch: Duration,
+    /// `--ready-after-watch`
+    #[serde(default)]
+    pub ready_after_watch: bool,
     /// `--keep-previous`
     pub keep_previous: bool,
     /// What it listens on.

@@ -12,6 +12,7 @@ use super::{
     event::{Action, Number, Plan},
     notes::{Late, Note},
     slots::{Slots, Worker, WorkerStage},
+    state::FailedReload,
 };
 use crate::{exit::Failure, resources::control::Asker, settings::Rollout, sys::clock::Moment};
 
@@ -82,7 +83,16 @@ pub struct Generation {
     /// What it needs as a canary, from the moment when it is known to be one until it is the site.
     #[serde(default)]
     pub canary: Option<Canary>,
-    /// The commands that wait until it is the site, or is not to be.
+    /// Until when it is watched, while it is the site.
+    #[serde(default)]
+    pub watched: Option<Moment>,
+    /// What the figures say of it, if they do not speak against it.
+    #[serde(default)]
+    pub told: Option<String>,
+    /// The site went back to it, so that it need not be judged; and from which generation, if that was not the operator's doing.
+    #[serde(default)]
+    pub returns: Option<Option<FailedReload>>,
+    /// The commands that wait until it is the site and found no worse, or is not to be.
     #[serde(default)]
     pub judged: Vec<Asker>,
     /// The commands that wait: for its boot while it boots, for the right number of workers while it serves.
@@ -143,14 +153,23 @@ impl Generation {
             backoff: Backoff::NONE,
             rollout: Rollout::AsSet,
             canary: None,
+            watched: None,
+            told: None,
+            returns: None,
             judged: Vec::new(),
             waiting,
         }
     }
 
-    /// Its next stage begins.
+    /// Its next stage begins. Only the site is watched.
     pub fn enter(&mut self, stage: Stage, now: Moment) {
-        (self.stage, self.since) = (stage, now);
+        (self.stage, self.since, self.watched) = (stage, now, None);
+    }
+
+    /// The site goes back to it; without being asked, if there is a reload that has `failed`.
+    pub fn come_back(&mut self, wanted: u16, failed: Option<FailedReload>, now: Moment) {
+        self.enter(Stage::Booting, now);
+        (self.wanted, self.backoff, self.returns) = (wanted, Backoff::NONE, Some(failed));
     }
 
     /// The template runs and imports.
@@ -236,6 +255,11 @@ impl Generation {
         };
         let backoff = self.retry(now).map(|pause| now + pause);
         let workers = self.slots.iter().filter_map(|worker| self.due(worker)).map(|(due, _)| due);
-        workers.chain(template).chain(backoff).chain(self.smoke_deadline()).chain(self.canary_deadline())
+        workers
+            .chain(template)
+            .chain(backoff)
+            .chain(self.smoke_deadline())
+            .chain(self.canary_deadline())
+            .chain(self.watched)
     }
 }

@@ -66,8 +66,19 @@ pub enum Note {
         /// For how long; zero for no end.
         time: Duration,
     },
-    /// The rest of its workers follow: so many there will be.
-    Promoted(Number, u16),
+    /// The rest of its workers follow: so many there will be, and what the figures say.
+    Promoted(Number, u16, Option<String>),
+    /// A generation was watched, and what the figures say.
+    Watched(Number, Option<String>),
+    /// The figures speak against a generation.
+    WentBack {
+        /// That.
+        from: Number,
+        /// The one before, which is the site again.
+        to: Number,
+        /// What they say.
+        failure: Failure,
+    },
     /// It goes, and the old generation is to have all its workers again.
     TakenBack(Number, Failure),
     /// A generation serves.
@@ -208,8 +219,14 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
             info!(log, "canary serving"; "generation" => generation.0, "workers" => workers, "of" => of,
                 "for" => if time.is_zero() { "as long as nobody promotes it".to_owned() } else { format!("{} s", time.as_secs()) });
         }
-        Note::Promoted(generation, workers) => {
-            info!(log, "canary promoted"; "generation" => generation.0, "workers" => workers);
+        Note::Promoted(generation, workers, told) => {
+            info!(log, "canary promoted"; "generation" => generation.0, "workers" => workers, "figures" => told.as_deref());
+        }
+        Note::Watched(generation, told) => {
+            info!(log, "generation watched"; "generation" => generation.0, "figures" => told.as_deref());
+        }
+        Note::WentBack { from, to, failure } => {
+            error!(log, "went back"; "from" => from.0, "to" => to.0, Reason(failure));
         }
         Note::TakenBack(generation, failure) => {
             error!(log, "canary taken back"; "generation" => generation.0, Reason(failure));

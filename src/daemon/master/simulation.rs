@@ -116,6 +116,10 @@ struct World {
     smoked: BTreeMap<Number, usize>,
     /// A canary was taken back.
     canary_left: bool,
+    /// Generations that the site went back from, by itself.
+    gone_back: BTreeSet<Number>,
+    /// The last release was found worse.
+    suspect: bool,
     /// When each generation took over last.
     taken_over: BTreeMap<Number, Moment>,
     next_asker: u64,
@@ -152,6 +156,8 @@ impl World {
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
             canary_left: false,
+            gone_back: BTreeSet::new(),
+            suspect: false,
             taken_over: BTreeMap::new(),
             next_asker: 0,
             trial: None,

@@ -12,7 +12,7 @@ use super::{
     event::{Action, Event, Number, Reload, Stop},
     generation::{Backoff, Decision, Generation, Stage, Template},
     notes::Note,
-    slots::WorkerStage,
+    slots::{Worker, WorkerStage},
 };
 use crate::{
     exit::Failure,
@@ -28,6 +28,7 @@ mod standing;
 mod stopping;
 mod switching;
 mod upgrading;
+mod watching;
 
 use commands::refuse;
 use switching::Switched;
@@ -56,6 +57,9 @@ pub struct State {
     /// The last reload, if nothing came of it.
     #[serde(default)]
     failed_reload: Option<FailedReload>,
+    /// The release on disk, as far as is known, was worse than the one that serves: it is not booted unless somebody asks for it.
+    #[serde(default)]
+    suspect: bool,
     /// The commands that wait for the end.
     stopping: Vec<Asker>,
     /// The changes of files that were heard of (`--reload`).
@@ -120,6 +124,7 @@ impl State {
             recovery: Backoff::NONE,
             switched: Vec::new(),
             failed_reload: None,
+            suspect: false,
             stopping: Vec::new(),
             changed: BTreeMap::new(),
         }
@@ -150,7 +155,7 @@ impl State {
 
     /// In what time a new template is started, if the one of the serving generation is lost.
     pub fn recovers_in(&self, now: Moment) -> Option<Duration> {
-        self.template_lost().then(|| self.recovery.until - now)
+        self.recovers().then(|| self.recovery.until - now)
     }
 
     /// When [`Event::Tick`] is due.
@@ -163,7 +168,7 @@ impl State {
             deadlines.extend(listens.into_iter().chain(give_up));
         }
         deadlines.extend(self.switched.iter().map(|switched| switched.due));
-        if self.template_lost() && self.free() {
+        if self.recovers() {
             deadlines.push(self.recovery.until);
         }
         deadlines.into_iter().min()
@@ -180,6 +185,11 @@ impl State {
             (Phase::Serving, Event::Promote(asker)) => self.promote(asker, decision),
             (Phase::Serving, Event::Worse { generation, why }) => self.found_worse(generation, &why, decision),
             (Phase::Starting | Phase::Stopping { .. }, Event::Worse { .. }) => {}
+            (_, Event::Judged { generation, told }) => {
+                if let Some(generation) = self.at(generation) {
+                    generation.told = Some(told);
+                }
+            }
             (Phase::Serving, Event::Rollback(asker)) => self.rollback(asker, decision),
             (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, decision),
             (Phase::Serving, Event::Recycle(asker)) => self.recycle(asker),
@@ -268,6 +278,7 @@ impl State {
             generation.supervise(decision);
         }
         self.go_on_with_canary(decision);
+        self.end_watch(decision);
         self.switch(decision);
         self.have_turns_taken(decision);
         self.answer_switched(decision);
@@ -294,12 +305,20 @@ impl State {
             && !self.generations.iter().any(|generation| matches!(generation.stage, Stage::Booting | Stage::Canary))
     }
 
+    /// Whether a new template is started for the generation that serves. A release that was found worse is not booted for that while any
+    /// worker of the better one is left.
+    fn recovers(&self) -> bool {
+        let serves = || self.serving().is_some_and(|serving| serving.slots.iter().any(Worker::serves));
+        self.template_lost() && self.free() && !(self.suspect && serves())
+    }
+
     fn template_lost(&self) -> bool {
         self.serving().is_some_and(|generation| generation.template == Template::Gone)
     }
 
     fn boot(&mut self, reload: QueuedReload, like: Option<Number>, decision: &mut Decision) {
         let QueuedReload { askers, waiting, rollout } = reload;
+        self.watch_no_more("another reload has begun", decision);
         self.last = Number(self.last.0 + 1);
         let mut generation = Generation::new(self.last, askers, decision.now);
         (generation.rollout, generation.judged) = (rollout, waiting);

@@ -121,6 +121,12 @@ pub struct Settings {
     /// `--canary-time`; zero for no end.
     #[serde(default)]
     pub canary_time: Duration,
+    /// `--watch`; zero not to.
+    #[serde(default)]
+    pub watch: Duration,
+    /// `--ready-after-watch`
+    #[serde(default)]
+    pub ready_after_watch: bool,
     /// `--smoke`, in the order given.
     #[serde(default)]
     pub smoke: Vec<SmokeTest>,
@@ -253,6 +259,8 @@ impl Settings {
             boot_timeout: options.value("boot-timeout", parse::duration)?,
             canary: options.optional("canary", str::parse)?,
             canary_time: options.value("canary-time", parse::duration)?,
+            watch: options.value("watch", rollout::watch)?,
+            ready_after_watch: options.switch("ready-after-watch")?,
             smoke: options.list("smoke", str::parse)?,
             smoke_timeout: options.value("smoke-timeout", smoke::timeout)?,
             graceful_timeout: boot.worker.graceful_timeout,

@@ -1,8 +1,12 @@
 //! How a new generation takes over from the old one: `--canary`, and what `ostler reload` says.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use super::parse;
+
+const SHORTEST_WATCH: Duration = Duration::from_secs(10);
 
 /// How many of the workers are of the new generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,16 @@ impl Share {
         Err(format!(
             "a canary of {self} leaves no worker of the old generation: there would be {workers} worker{s} in all"
         ))
+    }
+}
+
+/// `--watch`. Within less, nothing could be found out: the worst seconds do not count.
+pub fn watch(text: &str) -> Result<Duration, String> {
+    match parse::duration(text)? {
+        time if time.is_zero() || time >= SHORTEST_WATCH => Ok(time),
+        _ => {
+            Err(format!("expected 0, or at least {} s, within which a release can be judged", SHORTEST_WATCH.as_secs()))
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl Generation {
         let Some(canary) = &mut self.canary else { return };
         canary.step = CanaryStep::Follows;
         self.wanted = canary.full;
-        decision.note(Note::Promoted(self.number, self.wanted));
+        decision.note(Note::Promoted(self.number, self.wanted, self.told.take()));
         self.supervise(decision);
     }
 

@@ -186,6 +186,8 @@ impl Performer<'_> {
             },
             canary: settings.canary,
             canary_time: settings.canary_time,
+            watch: settings.watch,
+            ready_after_watch: settings.ready_after_watch,
             keep_previous: settings.keep_previous,
             listeners,
             new_version: settings.new_version,

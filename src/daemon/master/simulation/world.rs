@@ -169,6 +169,8 @@ impl World {
             patience: Duration::from_secs(self.chance.below(20)),
             canary: self.chance.percent(30).then_some(Share::Percent(40)),
             canary_time: Duration::from_secs(self.chance.below(3)),
+            watch: Duration::from_secs(self.chance.below(4)),
+            ready_after_watch: false,
             keep_previous: self.chance.percent(70),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
             new_version: false,
@@ -366,7 +368,23 @@ impl World {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::TakenBack(..) => self.canary_left = true,
+            Note::TakenBack(_, failure) => {
+                self.canary_left = true;
+                self.suspect |= failure.exit == Exit::Worse;
+            }
+            Note::WentBack { from, to, .. } => {
+                // It has passed its tests before.
+                self.smoked.insert(to, self.smoke_tests[&to]);
+                self.suspect = true;
+                let again = !self.gone_back.insert(from);
+                self.ensure(!again, "the site goes back from a generation twice");
+            }
+            Note::Booting(_) => {
+                let suspect = self.suspect
+                    && self.state.serving().is_some_and(|serving| serving.slots.iter().any(slots::Worker::serves));
+                self.ensure(!suspect, "what was worse is booted again, and nobody has asked");
+            }
+            Note::ReloadAsked => self.suspect = false,
             Note::LeftBehind(pids) => self.left_behind = pids,
             Note::Replacing(WorkerName { generation, .. }, Why::Operator | Why::Asked(Recycle::Age)) => {
                 let number = generation;
@@ -451,8 +469,8 @@ impl World {
             return;
         }
         let which = self.chance.below(48);
-        if self.state.canary().is_some() && self.chance.percent(30) {
-            return self.decide_on_canary();
+        if self.state.judged().is_some() && self.chance.percent(30) {
+            return self.judge_release();
         }
         if which > 21 {
             return self.misfortune(which);
@@ -478,13 +496,14 @@ impl World {
         self.happen(event);
     }
 
-    /// Somebody promotes the canary, or the figures speak against a generation.
-    fn decide_on_canary(&mut self) {
+    /// The figures speak against a generation, perhaps the one that is judged, or an operator decides.
+    fn judge_release(&mut self) {
         let generations = self.state.generations();
         let generation = generations[self.chance.below(generations.len() as u64) as usize].number;
-        let event = match self.chance.below(3) {
-            0 => Event::Worse { generation, why: "5xx".into() },
-            1 => Event::Promote(self.asker()),
+        let event = match self.chance.below(5) {
+            0..2 => Event::Worse { generation, why: "5xx".into() },
+            2 => Event::Judged { generation, told: "no worse".into() },
+            3 => Event::Promote(self.asker()),
             _ => Event::Rollback(self.asker()),
         };
         self.happen(event);

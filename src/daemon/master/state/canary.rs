@@ -117,13 +117,6 @@ impl State {
             old.waiting.extend(asker);
         }
     }
-
-    /// The figures say that a generation is worse than the one before: a sentence.
-    pub(super) fn found_worse(&mut self, number: Number, why: &str, decision: &mut Decision) {
-        if self.canary().is_some_and(|canary| canary.number == number) {
-            self.take_back(&Failure::new(Exit::Worse, why), decision);
-        }
-    }
 }
 
 fn fits(share: Share, workers: u16, old: u16) -> Result<u16, String> {

@@ -5,7 +5,7 @@ use crate::{
     exit::{Exit, Failure},
     master::{
         event::{Action, Reload},
-        generation::{Backoff, Decision, Generation, Smoke, Stage, Template},
+        generation::{Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
     resources::control::{Asker, Change},
@@ -36,8 +36,9 @@ impl State {
             self.try_upgrade(askers, decision);
         } else if let Some(reload) = self.reload.take() {
             decision.note(Note::ReloadAsked);
+            self.suspect = false;
             self.boot(reload, None, decision);
-        } else if self.template_lost() && self.recovery.until <= decision.now {
+        } else if self.recovers() && self.recovery.until <= decision.now {
             self.recovery.strike(decision.now);
             // The application can bring this about, and may have written the settings file before.
             let like = self.serving().map(|serving| serving.number);
@@ -57,12 +58,11 @@ impl State {
         let Some(generation) = self.staged(Stage::Kept).filter(loaded) else {
             return refuse(asker, "there is no previous generation to go back to", decision);
         };
-        generation.enter(Stage::Booting, decision.now);
-        generation.wanted = wanted;
-        generation.backoff = Backoff::NONE;
+        generation.come_back(wanted, None, decision.now);
         generation.smoke = Smoke::default();
         generation.waiting.extend(asker);
         decision.note(Note::RollbackAsked(generation.number));
+        self.watch_no_more("a roll-back was asked for", decision);
     }
 
     pub(super) fn recycle(&mut self, asker: Option<Asker>) {

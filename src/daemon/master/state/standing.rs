@@ -67,6 +67,13 @@ impl State {
             && self
                 .serving()
                 .is_some_and(|serving| serving.failed.is_none() && serving.slots.iter().any(Worker::serves))
+            && !self.awaits_verdict()
+    }
+
+    /// Whether new clients are to come only when a generation that is judged has proved itself.
+    fn awaits_verdict(&self) -> bool {
+        let judged = self.judged().and_then(|judged| self.generations.iter().find(|one| one.number == judged.new));
+        judged.is_some_and(|generation| generation.plan.ready_after_watch)
     }
 
     /// Whether a worker answers, or none is to. One that makes no progress, or that a signal has stopped, does not.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
 use crate::{
+    exit::{Exit, Failure},
     master::{
         event::Action,
         generation::{Backoff, CanaryStep, Decision, Generation, Stage, Template},
@@ -24,7 +25,7 @@ const HEARING: Duration = Duration::from_secs(1);
 pub struct Switched {
     askers: Vec<Asker>,
     /// What they are answered.
-    outcome: String,
+    outcome: Result<String, Failure>,
     /// When at the latest.
     pub due: Moment,
 }
@@ -44,15 +45,17 @@ impl State {
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
         self.generations[new].enter(Stage::Serving, decision.now);
+        let returns = self.generations[new].returns.take();
+        let watch = Some(self.generations[new].plan.watch).filter(|watch| !watch.is_zero() && returns.is_none());
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
-        self.failed_reload = None;
+        self.failed_reload = returns.flatten();
         decision.act(Action::TakeOver(number));
         decision.note(Note::Serving(number, wanted));
         let outcome = self.generations[new].outcome();
         let mut askers = mem::take(&mut self.generations[new].waiting);
-        askers.append(&mut self.generations[new].judged);
+        let mut judged = mem::take(&mut self.generations[new].judged);
         self.generations[new].supervise(decision);
         for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
             match generation.stage {
@@ -69,9 +72,20 @@ impl State {
             }
             generation.supervise(decision);
         }
-        if !askers.is_empty() {
-            self.switched.push(Switched { askers, outcome, due: decision.now + HEARING });
+        let due = decision.now + HEARING;
+        match (watch.filter(|_| self.staged(Stage::Kept).is_some()), &self.failed_reload) {
+            (Some(watch), _) => {
+                self.generations[new].watched = Some(decision.now + watch);
+                self.generations[new].judged = judged;
+            }
+            (None, Some(failed)) => {
+                let what = format!("generation {} was taken back", failed.generation);
+                let outcome = Err(Failure::new(Exit::Worse, failed.why.clone()).after(&what));
+                self.switched.push(Switched { askers: judged, outcome, due });
+            }
+            (None, None) => askers.append(&mut judged),
         }
+        self.switched.push(Switched { askers, outcome: Ok(outcome), due });
     }
 
     /// Answers them when no worker of the old code accepts any more, or does not say so in time; or when the site stops.
@@ -81,7 +95,7 @@ impl State {
         let (over, now) = (over || !matches!(self.phase, Phase::Serving), decision.now);
         for Switched { mut askers, outcome, .. } in self.switched.extract_if(.., |switched| over || switched.due <= now)
         {
-            decision.answer(&mut askers, Ok(&outcome));
+            decision.answer(&mut askers, outcome.as_deref());
         }
     }
 }

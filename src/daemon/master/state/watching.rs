@@ -1,0 +1,89 @@
+//! After the switch a generation is watched for a while (`--watch`). If the figures speak against it, the one before it is the site again.
+
+use super::{FailedReload, State};
+use crate::{
+    exit::{Exit, Failure},
+    master::{
+        event::Number,
+        generation::{CanaryStep, Decision, Generation, Stage, Template},
+        notes::Note,
+        verdict::Against,
+    },
+};
+
+/// A generation that is judged now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    pub new: Number,
+    /// The one that it is compared with.
+    pub old: Number,
+    /// In what time.
+    pub against: Against,
+}
+
+impl State {
+    /// Which generation is judged now, if one is.
+    pub fn judged(&self) -> Option<Judged> {
+        let serving = self.serving()?;
+        if let Some(canary) = self.canary() {
+            let judged = Judged { new: canary.number, old: serving.number, against: Against::SameTime };
+            return (canary.canary_step() != Some(CanaryStep::Leaves)).then_some(judged);
+        }
+        let old = self.generations.iter().find(|generation| generation.stage == Stage::Kept)?.number;
+        serving.watched.map(|_| Judged { new: serving.number, old, against: Against::LastHour })
+    }
+
+    /// The figures say that a generation is worse than the one before: a sentence.
+    pub(super) fn found_worse(&mut self, number: Number, why: &str, decision: &mut Decision) {
+        let failure = Failure::new(Exit::Worse, why);
+        if self.judged().is_none_or(|judged| judged.new != number) {
+            return;
+        }
+        if self.canary().is_some() {
+            self.suspect = true;
+            self.take_back(&failure, decision);
+        } else if self.free() {
+            self.go_back(number, failure, decision);
+        }
+    }
+
+    /// The site goes back, by itself, and once: what returns is not judged.
+    fn go_back(&mut self, from: Number, failure: Failure, decision: &mut Decision) {
+        self.suspect = true;
+        let Some(worse) = self.at(from) else { return };
+        let (wanted, askers) = (worse.wanted, std::mem::take(&mut worse.judged));
+        worse.watched = None;
+        let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
+        let Some(kept) = self.staged(Stage::Kept).filter(loaded) else { return };
+        let failed = FailedReload { generation: from, why: failure.message.clone(), at: decision.now };
+        kept.come_back(wanted, Some(failed), decision.now);
+        kept.judged = askers;
+        decision.note(Note::WentBack { from, to: kept.number, failure });
+    }
+
+    /// The time is over, and nothing speaks against the generation.
+    pub(super) fn end_watch(&mut self, decision: &mut Decision) {
+        let now = decision.now;
+        let Some(serving) = self.staged(Stage::Serving) else { return };
+        if serving.watched.take_if(|until| *until <= now).is_none() {
+            return;
+        }
+        let told = serving.told.take();
+        let verdict = told.clone().map_or_else(String::new, |told| format!("; {told}"));
+        let outcome = format!("{}{verdict}", serving.outcome());
+        decision.note(Note::Watched(serving.number, told));
+        let mut askers = std::mem::take(&mut serving.judged);
+        decision.answer(&mut askers, Ok(&outcome));
+    }
+
+    /// Something else was asked for before the time was over.
+    pub(super) fn watch_no_more(&mut self, why: &str, decision: &mut Decision) {
+        let Some(serving) = self.staged(Stage::Serving) else { return };
+        if serving.watched.take().is_some() {
+            let failure =
+                Failure::new(Exit::Refused, format!("generation {} was not watched to the end: {why}", serving.number));
+            let mut askers = std::mem::take(&mut serving.judged);
+            decision.answer(&mut askers, Err(&failure));
+        }
+    }
+}
