@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     panic::catch_unwind,
     time::Duration,
 };
@@ -28,16 +29,25 @@ pub mod chance;
 mod counting;
 mod world;
 
-const HISTORIES: u64 = 100_000;
+const HISTORIES: u64 = 50_000;
 /// Of a history in which nothing new goes wrong; more means that it never settles.
 const MOST_STEPS: usize = 4_000;
 const KILLED: Ending = Ending::Signal(libc::SIGKILL);
 
 #[test]
 fn every_history_keeps_its_promises_and_settles() {
-    for seed in 0..HISTORIES {
-        if catch_unwind(|| World::new(seed, false).run()).is_err() {
-            World::new(seed, true).run();
+    play(0..HISTORIES, false);
+}
+
+#[test]
+fn every_history_of_deploys_that_are_judged_keeps_them_too() {
+    play(0..HISTORIES, true);
+}
+
+fn play(seeds: Range<u64>, deploys: bool) {
+    for seed in seeds {
+        if catch_unwind(|| World::new(seed, deploys, false).run()).is_err() {
+            World::new(seed, deploys, true).run();
             panic!("seed {seed} failed once only");
         }
     }
@@ -93,6 +103,8 @@ struct Line {
 
 struct World {
     seed: u64,
+    /// Most of what happens is that releases are deployed and judged.
+    deploys: bool,
     chance: Chance,
     now: Moment,
     state: State,
@@ -137,9 +149,10 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, tell: bool) -> World {
+    fn new(seed: u64, deploys: bool, tell: bool) -> World {
         World {
             seed,
+            deploys,
             chance: Chance(seed.wrapping_mul(0xD134_2543_DE82_EF95)),
             now: Moment(1_000_000),
             state: State::new(),
@@ -173,7 +186,8 @@ impl World {
 
     fn run(mut self) {
         self.happen(Event::Start);
-        for _ in 0..10 + self.chance.below(60) {
+        let steps = if self.deploys { 40 + self.chance.below(80) } else { 10 + self.chance.below(60) };
+        for _ in 0..steps {
             if self.chance.percent(40) {
                 self.trouble();
             }

@@ -44,9 +44,9 @@ struct Underway {
 
 impl Generation {
     /// Whether a complete generation has passed all smoke tests. If not, orders the next, unless one is under way. Without an application
-    /// (`--reload`) there is nothing to test.
+    /// (`--reload`), or where all workers were let go, there is nothing to test.
     pub fn smoke_tested(&mut self, decision: &mut Decision) -> bool {
-        if self.failed.is_some() || self.smoke.passed >= self.plan.smoke.len() {
+        if self.failed.is_some() || self.wanted == 0 || self.smoke.passed >= self.plan.smoke.len() {
             return true;
         }
         if self.smoke.underway.is_none()

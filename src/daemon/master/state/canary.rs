@@ -17,7 +17,7 @@ impl State {
     /// The settings of a generation that boots are known: whether it has to prove itself. Without an old generation that serves there is
     /// nothing to compare it with.
     pub(super) fn plan_canary(&mut self, number: Number, decision: &mut Decision) {
-        let old = self.serving().filter(|old| old.failed.is_none()).map(|old| old.wanted);
+        let old = self.serving().filter(|old| old.failed.is_none() && old.wanted > 0).map(|old| old.wanted);
         let Some(new) = self.at(number) else { return };
         let (Some(share), Some(old)) = (new.share(), old) else { return };
         match share.of(new.wanted).and_then(|workers| fits(share, workers, old)) {
