@@ -13,7 +13,7 @@ use ostler_wire::{FromTemplate, FromWorker, scoreboard::Slot};
 
 use self::chance::Chance;
 use super::{
-    event::{Action, Event, Number},
+    event::{Action, Event, Number, Reload},
     generation::{CanaryStep, Generation, Stage, Template},
     notes::Note,
     state::State,
@@ -128,8 +128,6 @@ struct World {
     smoked: BTreeMap<Number, usize>,
     /// A canary was taken back.
     canary_left: bool,
-    /// Generations that the site went back from, by itself.
-    gone_back: BTreeSet<Number>,
     /// The last release was found worse.
     suspect: bool,
     /// When each generation took over last.
@@ -169,7 +167,6 @@ impl World {
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
             canary_left: false,
-            gone_back: BTreeSet::new(),
             suspect: false,
             taken_over: BTreeMap::new(),
             next_asker: 0,
@@ -197,10 +194,15 @@ impl World {
         for _ in 0..MOST_STEPS {
             if !self.step() {
                 let waits = |canary: &Generation| canary.canary_step() == Some(CanaryStep::Beside(None));
-                if self.ended.is_some() || !self.state.canary().is_some_and(waits) {
-                    return self.judge();
-                }
-                self.happen(Event::Promote(None));
+                let lost = |serving: &Generation| serving.template == Template::Gone;
+                // An operator follows.
+                let order = match &self.state {
+                    _ if self.ended.is_some() => return self.judge(),
+                    state if state.canary().is_some_and(waits) => Event::Promote(None),
+                    state if self.suspect && state.serving().is_some_and(lost) => Event::Reload(Reload::default()),
+                    _ => return self.judge(),
+                };
+                self.happen(order);
             }
         }
         self.fail("it does not settle");

@@ -169,8 +169,8 @@ impl World {
             drain_delay: Duration::from_secs(self.chance.below(2)),
             patience: Duration::from_secs(self.chance.below(20)),
             canary: self.chance.percent(30).then_some(Share::Percent(40)),
-            canary_time: Duration::from_secs(self.chance.below(3)),
-            watch: Duration::from_secs(self.chance.below(4)),
+            canary_time: Duration::from_secs(self.chance.below(20)),
+            watch: Duration::from_secs(self.chance.below(40)),
             ready_after_watch: false,
             keep_previous: self.chance.percent(70),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
@@ -274,7 +274,8 @@ impl World {
         let again = std::mem::replace(&mut line.dismissed, true);
         let (pid, open) = (line.pid, line.open);
         self.ensure(!again || !hand_over || !open, "a worker is told to drain twice");
-        let Some(pid) = pid.filter(|_| open) else { return };
+        let lives = |pid: &i32| self.processes.get(pid).is_some_and(|process| process.alive);
+        let Some(pid) = pid.filter(|pid| open && lives(pid)) else { return };
         if !self.goes_wrong(10) {
             let delay = self.delay();
             let says = FromWorker::AcceptsNoMore;
@@ -376,9 +377,11 @@ impl World {
             Note::WentBack { from, to, .. } => {
                 // It has passed its tests before.
                 self.smoked.insert(to, self.smoke_tests[&to]);
-                self.suspect = true;
-                let again = !self.gone_back.insert(from);
-                self.ensure(!again, "the site goes back from a generation twice");
+                let again = std::mem::replace(&mut self.suspect, true);
+                self.ensure(
+                    !again,
+                    &format!("the site goes back from generation {from}, and nobody has asked for another"),
+                );
             }
             Note::Booting(_) => {
                 let suspect = self.suspect
@@ -443,6 +446,8 @@ impl World {
     }
 
     fn goes_wrong(&mut self, percent: u64) -> bool {
+        // A release that never serves is not judged.
+        let percent = if self.deploys { percent / 4 } else { percent };
         !self.calm && self.chance.percent(percent)
     }
 
@@ -478,6 +483,8 @@ impl World {
                 let asker = self.asker();
                 return self.reload(asker);
             }
+            // So that most histories have several deploys before the end.
+            _ if self.deploys && self.chance.percent(80) => return,
             _ => {}
         }
         if which > 21 {
