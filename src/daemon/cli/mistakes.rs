@@ -21,9 +21,12 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Result<String, Fa
         _ => String::new(),
     };
     let (flag, word) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidSubcommand));
-    let value = context(ContextKind::InvalidValue);
+    let (value, other) = (context(ContextKind::InvalidValue), context(ContextKind::PriorArg));
     Err(Failure::usage(match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(error.to_string()),
+        ErrorKind::ArgumentConflict if flag.starts_with('-') && other.starts_with('-') => {
+            format!("{} and {} exclude each other", name_of(&flag), name_of(&other))
+        }
         ErrorKind::ArgumentConflict | ErrorKind::InvalidSubcommand => {
             takes_no(if word.is_empty() { &flag } else { &word }, arguments)
         }
@@ -188,6 +191,8 @@ mod tests {
                 "\"stop\" is a command, and commands stand before options. An application of that name is served as stop:application.",
             ),
             ("stop now", "`ostler stop` does not take \"now\""),
+            ("reload --canary 1 --no-canary", "--canary and --no-canary exclude each other"),
+            ("status --json --ready", "--json and --ready exclude each other"),
             (
                 "scale",
                 "`ostler scale` needs how many workers more, fewer or in all, as in `ostler scale +2`, `ostler scale -1` or `ostler scale 4`",
