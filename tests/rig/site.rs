@@ -417,7 +417,9 @@ impl Site {
         let socket = self.rig.folder.join("control.sock");
         let mut command = Command::new(daemon);
         command.args(words).arg("--control").arg(socket).current_dir(self.rig.folder.path());
-        let mut process = Process::start(&mut command, &format!("{} control", self.rig.folder.path().display()));
+        // A command may run while another waits.
+        let mark = format!("{} {}", self.rig.folder.path().display(), words.join(" "));
+        let mut process = Process::start(&mut command, &mark);
         let code = process.wait().code().expect("a command ends by itself");
         Refused { code, error: process.log.whole(), output: process.output.whole() }
     }
