@@ -14,7 +14,7 @@ use super::{
     events::ROUTINE,
 };
 use crate::{
-    exit::Failure,
+    exit::{Exit, Failure},
     sys::{clock::Moment, process::Ending},
 };
 
@@ -227,6 +227,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::WentBack { from, to, failure } => {
             error!(log, "went back"; "from" => from.0, "to" => to.0, Reason(failure));
+        }
+        Note::TakenBack(generation, failure) if failure.exit == Exit::Refused => {
+            info!(log, "canary taken back"; "generation" => generation.0, Reason(failure));
         }
         Note::TakenBack(generation, failure) => {
             error!(log, "canary taken back"; "generation" => generation.0, Reason(failure));

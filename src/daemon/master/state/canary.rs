@@ -42,6 +42,7 @@ impl State {
         new.begin_canary(decision);
         new.supervise(decision);
         let workers = new.wanted;
+        self.failed_reload = None;
         let Some(old) = self.staged(Stage::Serving) else { return };
         // It may have been scaled down meanwhile, and keeps one.
         let given = workers.min(old.wanted.saturating_sub(1));
@@ -98,7 +99,11 @@ impl State {
         let Some(canary) = self.staged(Stage::Canary).filter(|canary| !canary.leaves()) else { return };
         let number = canary.number;
         let workers = canary.leave(failure, decision);
-        self.failed_reload = Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
+        // Who asked for it knows of it.
+        if failure.exit != Exit::Refused {
+            self.failed_reload =
+                Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
+        }
         if let Some(old) = self.staged(Stage::Serving) {
             old.wanted += workers;
         }
