@@ -70,12 +70,15 @@ impl State {
         let restored = self.serving().is_none_or(|old| {
             old.complete() || !matches!(old.template, Template::Loaded { .. }) || old.backoff.until > now
         });
+        let outcome = self.serving().map(Generation::outcome).unwrap_or_default();
         let Some(canary) = self.staged(Stage::Canary) else { return };
         match canary.canary_step() {
             Some(CanaryStep::Beside(Some(until))) if until <= now => canary.promote(decision),
             Some(CanaryStep::Leaves) if restored => {
                 canary.enter(Stage::Draining, now);
                 canary.supervise(decision);
+                let askers = std::mem::take(&mut canary.waiting);
+                self.answer_when_switched(askers, Ok(outcome), decision);
             }
             _ => {}
         }
@@ -114,12 +117,12 @@ impl State {
         self.take_back(&replaced(why), decision);
     }
 
-    /// `ostler rollback` while there is a canary.
+    /// `ostler rollback` while there is a canary, which has who asked answered when it accepts no more.
     pub(super) fn roll_canary_back(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         decision.note(Note::RollbackAsked(self.serving().map_or(Number(0), |old| old.number)));
         self.give_way("a roll-back was asked for", decision);
-        if let Some(old) = self.staged(Stage::Serving) {
-            old.waiting.extend(asker);
+        if let Some(canary) = self.staged(Stage::Canary) {
+            canary.waiting.extend(asker);
         }
     }
 }

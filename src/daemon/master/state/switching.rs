@@ -72,7 +72,6 @@ impl State {
             }
             generation.supervise(decision);
         }
-        let due = decision.now + HEARING;
         match (watch.filter(|_| self.staged(Stage::Kept).is_some()), &self.failed_reload) {
             (Some(watch), _) => {
                 self.generations[new].watched = Some(decision.now + watch);
@@ -80,12 +79,24 @@ impl State {
             }
             (None, Some(failed)) => {
                 let what = format!("generation {} was taken back", failed.generation);
-                let outcome = Err(Failure::new(Exit::Worse, failed.why.clone()).after(&what));
-                self.switched.push(Switched { askers: judged, outcome, due });
+                let failure = Failure::new(Exit::Worse, failed.why.clone()).after(&what);
+                self.answer_when_switched(judged, Err(failure), decision);
             }
             (None, None) => askers.append(&mut judged),
         }
-        self.switched.push(Switched { askers, outcome: Ok(outcome), due });
+        self.answer_when_switched(askers, Ok(outcome), decision);
+    }
+
+    /// Has them answered when nobody reaches the code any more that has just begun to drain.
+    pub(super) fn answer_when_switched(
+        &mut self,
+        askers: Vec<Asker>,
+        outcome: Result<String, Failure>,
+        decision: &Decision,
+    ) {
+        if !askers.is_empty() {
+            self.switched.push(Switched { askers, outcome, due: decision.now + HEARING });
+        }
     }
 
     /// Answers them when no worker of the old code accepts any more, or does not say so in time; or when the site stops.
