@@ -82,6 +82,21 @@ fn what_the_site_does_is_said_in_a_line() {
 }
 
 #[test]
+fn a_reload_is_over_when_its_canary_serves() {
+    let (manager, name) = manager("canary");
+    let site = Rig::with_source(&page("one")).workers(4).option("--canary", "1").env("NOTIFY_SOCKET", &name).start();
+    let both = "\nSTATUS=serving generation 1, 3 workers; canary: serving generation 2, 1 worker";
+    hear_of(&manager, "READY=1");
+    assert_eq!(site.control(&["reload"]).code, 0);
+    hear_of(&manager, "RELOADING=1");
+    assert!(hear_of(&manager, "READY=1").contains(both));
+    assert_eq!(site.control(&["rollback"]).code, 0);
+    hear_of(&manager, "RELOADING=1");
+    let over = hear_of(&manager, "READY=1");
+    assert!(over.contains("; generation 2 was taken back: a roll-back was asked for"), "{over}");
+}
+
+#[test]
 fn a_reload_that_fails_is_over_and_says_why_in_one_line() {
     let (manager, name) = manager("reload");
     let site = Rig::with_source(&page("one")).env("NOTIFY_SOCKET", &name).start();

@@ -101,6 +101,13 @@ impl Notify {
     /// What began has failed, and the site goes on as before. It does not if the first generation has failed.
     pub fn not_reloaded(&mut self, what: &str) {
         if self.reloading {
+            self.taken_back(what);
+        }
+    }
+
+    /// The same of a canary, whose reload was over for a manager when it began to serve.
+    pub fn taken_back(&mut self, what: &str) {
+        if self.serves {
             self.ready();
             self.remark = Some(what.into());
         }

@@ -7,7 +7,7 @@ use slog::{Level, error, info};
 
 use super::{Performer, system};
 use crate::{
-    exit::{Failure, words},
+    exit::{Exit, Failure, words},
     master::{
         event::Number,
         notes::{self, Late, Note},
@@ -60,6 +60,10 @@ impl Performer<'_> {
             Note::Discarded(number, failure) => {
                 self.notify.not_reloaded(&format!("generation {number} was discarded: {}", failure.message));
             }
+            Note::Canary { .. } => self.notify.ready(),
+            Note::TakenBack(number, failure) => {
+                self.notify.taken_back(&format!("generation {number} was taken back: {}", failure.message));
+            }
             Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
             _ => {}
         }
@@ -85,6 +89,7 @@ impl Performer<'_> {
         let outcome = match note {
             Note::Serving(number, _) if *number > Number(1) || was_rolled_back => Some("success"),
             Note::Discarded(Number(2..), _) => Some("failure"),
+            Note::TakenBack(_, why) if why.exit != Exit::Refused => Some("failure"),
             _ => None,
         };
         if let Some(outcome) = outcome {
