@@ -125,7 +125,9 @@ fn the_rest_follow_when_its_time_is_over() {
 fn a_roll_back_takes_it_back_and_the_old_generation_is_whole_again() {
     let site = with_canary(rig());
     assert_eq!(site.control(&["rollback"]).output, "generation 1 serves with 4 workers");
+    is_served_by(&site, "one");
     is_whole_again(&site);
+    assert_eq!(site.control(&["status"]).code, 0, "it was asked for");
     site.control(&["rollback"]).says(9, &["there is no previous generation to go back to"]);
 }
 
@@ -159,8 +161,11 @@ fn one_that_does_not_come_up_never_serves() {
             site.log("generation discarded");
             assert_eq!(serving(&site), "1 serving 4");
         }
-        assert_eq!(site.logged("canary serving"), 0);
-        assert_eq!(site.logged("worker drained generation=1"), 0);
+        assert_eq!((site.logged("canary serving"), site.logged("worker drained generation=1")), (0, 0));
+        assert_eq!(site.control(&["status"]).code, 1, "the last reload failed");
+        begin(&site, "two", &["reload", "--canary", "25%"]);
+        assert_eq!(site.control(&["status"]).code, 0, "the last reload has not failed");
+        assert_eq!(site.control(&["rollback"]).code, 0);
         is_served_by(&site, "one");
     }
 }
@@ -192,18 +197,27 @@ fn one_whose_next_worker_does_not_boot_is_taken_back() {
 
 #[test]
 fn one_whose_rest_does_not_boot_is_taken_back() {
-    let site = with_canary(rig().flag("--preload=off"));
-    let gate = Gate::new();
-    site.folder().write("app.py", &page_with("two", &format!("{}; raise KeyError('on purpose')", gate.statement())));
-    thread::scope(|scope| {
-        let promote = scope.spawn(|| site.control(&["promote"]));
-        let first = gate.arrival();
-        let _others = [gate.arrival(), gate.arrival()];
-        site.folder().write("app.py", &page("one"));
-        first.let_go("on");
-        promote.join().expect("it ends").says(10, &["generation 2 was taken back", "KeyError: 'on purpose'"]);
-    });
-    is_whole_again(&site);
+    for (raises, code, why) in [(true, 10, "KeyError: 'on purpose'"), (false, 10, "was not ready within 2 s")] {
+        let site = with_canary(rig().flag("--preload=off").option("--boot-timeout", "2"));
+        let gate = Gate::new();
+        let statement = format!("{}; raise KeyError('on purpose')", gate.statement());
+        site.folder().write("app.py", &page_with("two", &statement));
+        thread::scope(|scope| {
+            let promote = scope.spawn(|| site.control(&["promote"]));
+            let first = gate.arrival();
+            let _others = [gate.arrival(), gate.arrival()];
+            // The old generation will need another worker.
+            site.folder().write("app.py", &page("one"));
+            let _first = if raises {
+                first.let_go("on");
+                None
+            } else {
+                Some(first)
+            };
+            promote.join().expect("it ends").says(code, &["generation 2 was taken back", why]);
+        });
+        is_whole_again(&site);
+    }
 }
 
 #[test]

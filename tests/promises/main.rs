@@ -16,6 +16,7 @@ mod an_import_is_shared_where_that_is_safe;
 mod a_drain_has_a_bound;
 mod drains_cost_nothing;
 mod no_client_notices;
+mod no_client_notices_a_canary;
 mod nobody_notices_an_upgrade;
 mod proxies_lose_nothing;
 mod rolling_deploys_lose_nothing;
