@@ -228,14 +228,14 @@ impl Times {
 
     /// The time that the request of this rank took, in microseconds, the shortest first. Within a bucket they are taken for evenly spread.
     pub fn ranked(&self, rank: u64) -> f64 {
-        let mut before = 0;
+        let mut before = 0u64;
         for (bucket, &count) in self.buckets.iter().enumerate() {
-            if count > 0 && rank < before + count {
+            if count > 0 && rank < before.saturating_add(count) {
                 let least = if bucket == 0 { 0 } else { BOUNDS[bucket - 1] } as f64;
                 let most = BOUNDS.get(bucket).map_or(2.0 * least, |bound| *bound as f64);
                 return least + (most - least) * ((rank - before) as f64 + 0.5) / count as f64;
             }
-            before += count;
+            before = before.saturating_add(count);
         }
         0.0
     }
@@ -295,5 +295,13 @@ mod tests {
         let mut times = Times::default();
         (times.buckets[3], times.buckets[18]) = (2, 1);
         assert_eq!([0, 1, 2, 3].map(|rank| times.ranked(rank)), [625.0, 875.0, 90_000_000.0, 0.0]);
+    }
+
+    #[test]
+    fn ranks_of_nonsense_are_times() {
+        let times = Times { buckets: [u64::MAX - 1; BOUNDS.len() + 1], sum: 0 };
+        for rank in [0, 1, u64::MAX - 1, u64::MAX] {
+            assert!((0.0..=120_000_000.0).contains(&times.ranked(rank)), "{rank}");
+        }
     }
 }

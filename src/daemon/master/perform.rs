@@ -20,6 +20,7 @@ use super::{
     team::{Exchange, Team},
     totals::Totals,
     turns::Turns,
+    verdict::figures::Figures,
     watch::Watch,
 };
 use crate::{
@@ -367,6 +368,7 @@ impl<'a> Performer<'a> {
         drop(self.reading.take_if(|(number, _)| *number == generation));
         drop(self.smoke.take_if(|smoke| smoke.generation == generation));
         self.teams.remove(&generation);
+        self.totals.forget(generation);
         self.close_unused();
     }
 
@@ -453,6 +455,13 @@ impl<'a> Performer<'a> {
         }
         let (logged, lost) = wire::log::take_counts();
         self.totals.add_logged(logged, lost);
+    }
+
+    /// What a generation has done so far, as of the last count.
+    pub fn figures(&self, generation: Number) -> Figures {
+        let (crashes, timeouts) =
+            self.teams.get(&generation).map_or((0, 0), |team| (team.crashes.count, team.timeouts));
+        Figures::read(|field| self.totals.of_generation(generation, field), crashes, timeouts)
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {

@@ -32,6 +32,8 @@ pub struct Team {
     pub settings: Settings,
     /// What became of its workers.
     pub crashes: Crashes,
+    /// How many of them were replaced because a call, or the loop, went on for longer than `--timeout`.
+    pub timeouts: u64,
     /// [`Exchange::version`] of its exchange.
     pub exchange: u16,
     /// What its workers show of newer code ([`ToWorker::Show`]).

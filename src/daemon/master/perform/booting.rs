@@ -131,6 +131,7 @@ impl Performer<'_> {
             listeners: plan.listeners.clone(),
             settings,
             crashes: Crashes::default(),
+            timeouts: 0,
             exchange: self.exchange.version,
             failed_code: None,
         };

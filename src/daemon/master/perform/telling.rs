@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use ostler_wire::{self as wire, ToTemplate, ToWorker, counters::part, sink};
+use ostler_wire::{self as wire, Recycle, ToTemplate, ToWorker, counters::part, sink};
 use slog::{Level, error, info};
 
 use super::{Performer, system};
@@ -10,7 +10,7 @@ use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::Number,
-        notes::{self, Late, Note},
+        notes::{self, Late, Note, Why},
         slots::Worker,
         state::State,
         statsd::{self, Statsd},
@@ -109,11 +109,17 @@ impl Performer<'_> {
             }
             _ => None,
         };
-        if let Note::WorkerLost { worker, .. } = note
-            && let Some(team) = self.teams.get_mut(&worker.generation)
-        {
-            team.crashes.count += 1;
-            team.crashes.last = notes::called(Some(&team.scoreboard), worker);
+        match note {
+            Note::WorkerLost { worker, .. } => {
+                if let Some(team) = self.teams.get_mut(&worker.generation) {
+                    team.crashes.count += 1;
+                    team.crashes.last = notes::called(Some(&team.scoreboard), worker);
+                }
+            }
+            Note::Replacing(worker, Why::Asked(Recycle::Timeout)) | Note::Straggler(worker, Late::Turn) => {
+                self.teams.entry(worker.generation).and_modify(|team| team.timeouts += 1);
+            }
+            _ => {}
         }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
         let hint = match note {

@@ -102,6 +102,8 @@ struct SavedTeam {
     listeners: Vec<ListenerId>,
     settings: Settings,
     crashes: Crashes,
+    #[serde(default)]
+    timeouts: u64,
     exchange: u16,
 }
 
@@ -274,6 +276,7 @@ impl SavedTeam {
             listeners: team.listeners.clone(),
             settings: team.settings.clone(),
             crashes: team.crashes.clone(),
+            timeouts: team.timeouts,
             exchange: team.exchange,
         }
     }
@@ -297,6 +300,7 @@ impl SavedTeam {
             listeners: self.listeners,
             settings: self.settings,
             crashes: self.crashes,
+            timeouts: self.timeouts,
             exchange: self.exchange,
             failed_code: None,
         };
