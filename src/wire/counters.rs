@@ -114,6 +114,18 @@ pub type Labels = &'static [(&'static str, &'static [&'static str])];
 pub enum Fact {
     /// The generation that serves.
     Generation,
+    /// While there is a canary, of it and of the generation that serves: requests.
+    CanaryRequests,
+    /// The same of those that were answered with 5xx.
+    CanaryErrors,
+    /// The same of workers that died by themselves.
+    CanaryCrashes,
+    /// The same of workers that were replaced because of `--timeout`.
+    CanaryTimeouts,
+    /// The same of how long half of the calls took at most.
+    CanaryMedian,
+    /// The same of 99 % of them.
+    CanarySlow,
     /// How many workers there are, by what they do.
     Workers,
     /// How many there should be.
@@ -290,7 +302,10 @@ mod tests {
         for metric in METRICS {
             let name = metric.name;
             let words = name.strip_prefix("ostler_").unwrap_or_else(|| panic!("{name} is not named after ostler"));
-            assert!(words.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert!(
+                words.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
+                "{name}"
+            );
             assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
             let base = name.trim_end_matches("_total");
             assert_eq!(base.ends_with("_bytes"), metric.unit == Unit::Bytes, "{name}");

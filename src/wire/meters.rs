@@ -226,6 +226,12 @@ impl Times {
         self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
+    /// The time, in microseconds, that this share of the requests did not pass; none if there was no request.
+    pub fn percentile(&self, share: f64) -> Option<f64> {
+        let last = self.count().checked_sub(1)?;
+        Some(self.ranked((last as f64 * share).round() as u64))
+    }
+
     /// The time that the request of this rank took, in microseconds, the shortest first. Within a bucket they are taken for evenly spread.
     pub fn ranked(&self, rank: u64) -> f64 {
         let mut before = 0u64;

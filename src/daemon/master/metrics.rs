@@ -9,7 +9,7 @@ use ostler_wire::{
 use serde_json::Number;
 
 use super::{
-    status::{GenerationStatus, Queue, Status},
+    status::{FiguresStatus, GenerationStatus, Queue, Status},
     totals::Totals,
 };
 
@@ -91,7 +91,19 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
         let queues = status.addresses.iter().zip(&status.queues);
         queues.filter_map(|(address, queue)| Some((address.clone(), number(queue)?.into()))).collect()
     };
+    let compared = |number: fn(&FiguresStatus) -> Option<u64>| {
+        let figures =
+            status.generations.iter().filter_map(|one| Some((one.stage.clone(), number(one.figures.as_ref()?)?)));
+        figures.collect()
+    };
+
     match fact {
+        Fact::CanaryRequests => compared(|figures| Some(figures.requests)),
+        Fact::CanaryErrors => compared(|figures| Some(figures.errors)),
+        Fact::CanaryCrashes => compared(|figures| Some(figures.crashes)),
+        Fact::CanaryTimeouts => compared(|figures| Some(figures.timeouts)),
+        Fact::CanaryMedian => compared(|figures| microseconds(figures.p50)),
+        Fact::CanarySlow => compared(|figures| microseconds(figures.p99)),
         Fact::Generation => one(|generation| generation.generation.into()),
         Fact::WorkersWanted => one(|generation| generation.wanted.into()),
         Fact::Workers => {
@@ -146,6 +158,10 @@ impl Sample {
             labels => format!("{name}{suffix}{{{}}}", labels.join(",")),
         }
     }
+}
+
+fn microseconds(seconds: Option<f64>) -> Option<u64> {
+    seconds.map(|seconds| (seconds * 1e6) as u64)
 }
 
 fn in_unit(unit: Unit, number: u64) -> Number {

@@ -443,11 +443,8 @@ impl<'a> Performer<'a> {
     /// Brings the totals up to date.
     pub fn count(&mut self, state: &State) {
         for generation in state.generations() {
-            let Some(team) = self.teams.get(&generation.number) else { continue };
             for worker in generation.slots.iter() {
-                let board = &team.scoreboard;
-                let (record, meters) = (board.slot(worker.slot), board.meters(worker.slot));
-                self.totals.look(generation.number, worker.slot, record, meters);
+                self.count_worker(generation.number, worker.slot);
                 if let Some(time) = worker.pid.and_then(|pid| self.sampling.cpu(pid)) {
                     self.totals.spent(generation.number, worker.slot, time);
                 }
@@ -455,6 +452,29 @@ impl<'a> Performer<'a> {
         }
         let (logged, lost) = wire::log::take_counts();
         self.totals.add_logged(logged, lost);
+    }
+
+    fn count_worker(&mut self, generation: Number, slot: u16) {
+        if let Some(team) = self.teams.get(&generation) {
+            self.totals.look(generation, slot, team.scoreboard.slot(slot), team.scoreboard.meters(slot));
+        }
+    }
+
+    /// A canary begins to serve: from here on it is compared with the generation beside it.
+    fn canary_begins(&mut self) {
+        let slots =
+            |(&number, team): (&Number, &Team)| team.workers.keys().map(|&slot| (number, slot)).collect::<Vec<_>>();
+        for (number, slot) in self.teams.iter().flat_map(slots).collect::<Vec<_>>() {
+            self.count_worker(number, slot);
+        }
+        let figures: Vec<_> = self.teams.keys().map(|&number| self.figures(number)).collect();
+        self.teams.values_mut().zip(figures).for_each(|(team, figures)| team.before_canary = figures);
+    }
+
+    /// What a generation has done since the last canary began to serve, as of the last count.
+    pub fn figures_beside_canary(&self, generation: Number) -> Figures {
+        let figures = self.figures(generation);
+        self.teams.get(&generation).map_or(figures.clone(), |team| figures.since(&team.before_canary))
     }
 
     /// What a generation has done so far, as of the last count.

@@ -22,8 +22,10 @@ use crate::{
     sys::{clock::Moment, diag},
 };
 
-pub use text::{age, size};
+pub use comparison::{COMPARED, FiguresStatus};
+pub use text::{age, size, time};
 
+mod comparison;
 mod health;
 mod text;
 
@@ -133,6 +135,9 @@ pub struct GenerationStatus {
     pub crashed: u64,
     /// The request for which the last of these was called, if it was.
     pub last_crash: Option<String>,
+    /// While there is a canary: what it and the generation that serves have done since it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<FiguresStatus>,
     /// In how many seconds a missing worker is tried again, if that has to wait.
     pub next: Option<f64>,
     /// Its template's process.
@@ -190,8 +195,12 @@ impl Status {
     /// As it is now.
     pub fn gather(state: &State, performer: &Performer) -> Status {
         let now = Moment::now();
-        let generation = |generation: &Generation| {
-            GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
+        let is_compared = |generation: &Generation| {
+            state.canary().is_some() && matches!(generation.stage, Stage::Serving | Stage::Canary)
+        };
+        let generation = |generation: &Generation| GenerationStatus {
+            figures: is_compared(generation).then(|| performer.figures_beside_canary(generation.number).into()),
+            ..GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
         };
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -270,6 +279,7 @@ impl GenerationStatus {
             serves_nothing: generation.serves_nothing(),
             coming: generation.coming(Moment::now()),
             crashed: team.map_or(0, |team| team.crashes.count),
+            figures: None,
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),
             template,

@@ -11,6 +11,7 @@ use ostler_wire::{Channel, EXCHANGE_VERSION, ToWorker, channel, scoreboard::Scor
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    master::verdict::figures::Figures,
     resources::{line::Line, listen::ListenerId, logs::Logs},
     settings::Settings,
     sys::descriptors,
@@ -34,6 +35,8 @@ pub struct Team {
     pub crashes: Crashes,
     /// How many of them were replaced because a call, or the loop, went on for longer than `--timeout`.
     pub timeouts: u64,
+    /// What it had done when the last canary began to serve, beside it or as itself.
+    pub before_canary: Figures,
     /// [`Exchange::version`] of its exchange.
     pub exchange: u16,
     /// What its workers show of newer code ([`ToWorker::Show`]).

@@ -239,15 +239,7 @@ impl Shortage {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let percent = self.share() * 100.0;
-        // Small shares keep one digit that is not zero.
-        let digits = match percent {
-            0.0 | 100.0 => 0,
-            1.0.. => 1,
-            0.01.. => 2,
-            _ => -percent.log10().floor() as usize,
-        };
-        write!(f, "{} of {} ({percent:.digits$} %)", grouped(self.bad), grouped(self.of))
+        write!(f, "{} of {} ({})", grouped(self.bad), grouped(self.of), self.percent())
     }
 }
 

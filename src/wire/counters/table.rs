@@ -165,6 +165,37 @@ pub static METRICS: &[Metric] = &[
         master("", Fact::Generation),
         "The number of the generation that serves; 0 before the first.",
     ),
+    gauge(
+        "ostler_canary_requests",
+        Unit::None,
+        master("stage", Fact::CanaryRequests),
+        "While there is a canary: requests since it began, of it (stage canary) and of the generation that serves beside it. A gauge, as are the next five: each canary begins at 0, and without one there is none of these.",
+    ),
+    gauge(
+        "ostler_canary_errors",
+        Unit::None,
+        master("stage", Fact::CanaryErrors),
+        "Those of them that were answered with 5xx.",
+    ),
+    gauge(
+        "ostler_canary_crashes",
+        Unit::None,
+        master("stage", Fact::CanaryCrashes),
+        "Workers that died by themselves since the canary began.",
+    ),
+    gauge(
+        "ostler_canary_timeouts",
+        Unit::None,
+        master("stage", Fact::CanaryTimeouts),
+        "Workers that were replaced because of --timeout since the canary began.",
+    ),
+    gauge(
+        "ostler_canary_p50_seconds",
+        Unit::Seconds,
+        master("stage", Fact::CanaryMedian),
+        "How long half of the requests since the canary began were in the application at most.",
+    ),
+    gauge("ostler_canary_p99_seconds", Unit::Seconds, master("stage", Fact::CanarySlow), "The same of 99 % of them."),
     gauge("ostler_workers", Unit::None, master("state", Fact::Workers), "Workers of all generations, by what they do."),
     gauge(
         "ostler_workers_wanted",

@@ -6,7 +6,7 @@ use super::{
     rates::{Rates, sum, workers},
     view::{Sort, View},
 };
-use crate::master::status::{GenerationStatus, RequestStatus, Status, WorkerStatus, age, size};
+use crate::master::status::{GenerationStatus, RequestStatus, Status, WorkerStatus, age, size, time};
 
 /// So many of the last events have room.
 const EVENTS: usize = 6;
@@ -74,6 +74,7 @@ fn head(status: &Status, rates: &Rates, lost: Option<&str>) -> Vec<Styled> {
     lines.push((Style::Plain, requests(status, rates)));
     lines.push((Style::Plain, times(rates)));
     lines.extend(status.generations.iter().map(|one| (Style::Plain, generation(one))));
+    lines.extend(status.comparison().into_iter().map(|line| (Style::Plain, line)));
     lines
 }
 
@@ -102,15 +103,6 @@ fn times(rates: &Rates) -> String {
         told("ostler_request_duration_seconds"),
         told("ostler_request_queue_seconds")
     )
-}
-
-/// `2.3 ms`
-fn time(seconds: f64) -> String {
-    match seconds * 1000.0 {
-        short if short < 100.0 => format!("{short:.1} ms"),
-        middle if middle < 1000.0 => format!("{middle:.0} ms"),
-        long => format!("{:.1} s", long / 1000.0),
-    }
 }
 
 fn generation(one: &GenerationStatus) -> String {

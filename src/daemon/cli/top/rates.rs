@@ -51,9 +51,7 @@ impl<'a> Rates<'a> {
                 *count = count.saturating_sub(before);
             }
         }
-        let count = times.count();
-        let at = |share: f64| times.ranked((count as f64 * share) as u64) / 1e6;
-        (count > 0).then(|| (at(0.5), at(0.99)))
+        Some((times.percentile(0.5)? / 1e6, times.percentile(0.99)? / 1e6))
     }
 }
 

@@ -8,7 +8,9 @@ use super::{
     history::{History, SPAN, Sample, Stretch},
     markup::Markup,
 };
-use crate::master::status::{EventStatus, GenerationStatus, Queue, RequestStatus, Status, WorkerStatus, age, size};
+use crate::master::status::{
+    COMPARED, EventStatus, GenerationStatus, Queue, RequestStatus, Status, WorkerStatus, age, size,
+};
 
 /// What may run, and what may be loaded: our own script and style by their hashes, and this page again. Nobody may put it into a frame.
 pub const FIELDS: &str = "Content-Security-Policy: default-src 'none'; connect-src 'self'; \
@@ -41,6 +43,7 @@ pub fn page(status: &Status, history: &History, total: &Times) -> String {
         style = STYLE,
         main = top(status, &state)
             + last_minutes(status, history, total)
+            + canary(status)
             + generations(status)
             + events(status)
             + queues(status),
@@ -77,7 +80,7 @@ fn last_minutes(status: &Status, history: &History, total: &Times) -> Markup {
         .within("div")
     };
     let graphs = graph("Requests", between(&|stretch| stretch.rate(stretch.times.count())), &per_second)
-        + graph("99th percentile", between(&|stretch| percentile(&stretch.times, 0.99)), &time)
+        + graph("99th percentile", between(&|stretch| stretch.times.percentile(0.99)), &time)
         + graph("Queue", samples.iter().map(|sample| Some(sample.waiting as f64)).collect(), &|number| {
             number.to_string()
         })
@@ -109,7 +112,7 @@ fn numbers(status: &Status, history: &History, total: &Times) -> Markup {
         (Markup::text(name).within("th scope=\"row\"") + recent + number(total)).within("tr")
     };
     let percentiles = |name, share| {
-        let of = move |times: &Times| percentile(times, share).map(time);
+        let of = move |times: &Times| times.percentile(share).map(time);
         row(name, &|stretch| of(&stretch.times), of(total).unwrap_or_else(dash))
     };
     let counts = |name, total: u64, count: fn(&Stretch) -> u64| {
@@ -126,6 +129,17 @@ fn numbers(status: &Status, history: &History, total: &Times) -> Markup {
     });
     let [now, minutes] = &last;
     table(&["what", now, minutes, "in all"], rows)
+}
+
+/// Both generations side by side while there is a canary.
+fn canary(status: &Status) -> Markup {
+    let Some(canary) = status.canary_age() else { return Markup::default() };
+    let row = |[generation, figures @ ..]: [String; 7]| {
+        let figures: Markup = figures.into_iter().map(number).collect();
+        (Markup::text(generation).within("th scope=\"row\"") + figures).within("tr")
+    };
+    Markup::text(format!("Since the canary began {} ago", age(canary))).within("h2")
+        + table(&COMPARED.map(str::to_lowercase).each_ref().map(String::as_str), status.compared().map(row).collect())
 }
 
 fn generations(status: &Status) -> Markup {
@@ -244,12 +258,6 @@ fn note(text: String) -> Markup {
 
 fn number(number: impl ToString) -> Markup {
     Markup::text(number.to_string()).within("td class=\"number\"")
-}
-
-/// In microseconds.
-fn percentile(times: &Times, share: f64) -> Option<f64> {
-    let last = times.count().checked_sub(1)?;
-    Some(times.ranked((last as f64 * share).round() as u64))
 }
 
 fn per_second(number: f64) -> String {

@@ -17,6 +17,7 @@ use crate::{
         hooks::Hooks,
         spawn,
         team::{Crashes, Team},
+        verdict::figures::Figures,
     },
     resources::{
         line::Line,
@@ -132,6 +133,7 @@ impl Performer<'_> {
             settings,
             crashes: Crashes::default(),
             timeouts: 0,
+            before_canary: Figures::default(),
             exchange: self.exchange.version,
             failed_code: None,
         };

@@ -119,6 +119,7 @@ impl Performer<'_> {
             Note::Replacing(worker, Why::Asked(Recycle::Timeout)) | Note::Straggler(worker, Late::Turn) => {
                 self.teams.entry(worker.generation).and_modify(|team| team.timeouts += 1);
             }
+            Note::Canary { .. } => self.canary_begins(),
             _ => {}
         }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));

@@ -44,6 +44,7 @@ impl Status {
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
         }
+        self.comparison().into_iter().for_each(|line| text += &format!("{line}\n"));
         let answered = self.metrics.iter().filter(|(name, _)| *name == "ostler_request_duration_seconds_count");
         let requests: u64 = answered.filter_map(|(_, number)| number.as_u64()).fold(0, u64::saturating_add);
         if self.metrics.contains_key("ostler_request_errors_total") {
@@ -116,15 +117,17 @@ impl GenerationStatus {
             ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "ERRORS", "OPEN", "QUEUED", "SHARED", "PRIVATE", "DOING"];
         let rows: Vec<_> =
             std::iter::once(heading.map(String::from)).chain(self.workers.iter().map(WorkerStatus::row)).collect();
-        for row in &rows {
-            for (column, cell) in row[..row.len() - 1].iter().enumerate() {
-                let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-                write!(text, "  {cell:<width$}")?;
-            }
-            writeln!(text, "  {}", row[row.len() - 1])?;
-        }
-        Ok(())
+        aligned(&rows).iter().try_for_each(|line| writeln!(text, "{line}"))
     }
+}
+
+/// The lines of a table: all columns but the last are as wide as their widest cell.
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (1..COLUMNS).map(|next| wide(next - 1)).chain([0]).collect();
+    let line =
+        |row: &[String; COLUMNS]| row.iter().zip(&widths).map(|(cell, width)| format!("  {cell:<width$}")).collect();
+    rows.iter().map(line).collect()
 }
 
 impl WorkerStatus {
@@ -168,6 +171,15 @@ impl RequestStatus {
 /// `14.9M`
 pub fn size(bytes: u64) -> String {
     format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
+}
+
+/// `2.3 ms`
+pub fn time(seconds: f64) -> String {
+    match seconds * 1000.0 {
+        short if short < 100.0 => format!("{short:.1} ms"),
+        middle if middle < 1000.0 => format!("{middle:.0} ms"),
+        long => format!("{:.1} s", long / 1000.0),
+    }
 }
 
 /// `2h 3m`

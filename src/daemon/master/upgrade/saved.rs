@@ -28,6 +28,7 @@ use crate::{
         state::State,
         team::{Crashes, Exchange, Team},
         totals::Totals,
+        verdict::figures::Figures,
     },
     resources::{
         control::{Asker, Control, Conversation, Open},
@@ -104,6 +105,8 @@ struct SavedTeam {
     crashes: Crashes,
     #[serde(default)]
     timeouts: u64,
+    #[serde(default)]
+    before_canary: Figures,
     exchange: u16,
 }
 
@@ -277,6 +280,7 @@ impl SavedTeam {
             settings: team.settings.clone(),
             crashes: team.crashes.clone(),
             timeouts: team.timeouts,
+            before_canary: team.before_canary.clone(),
             exchange: team.exchange,
         }
     }
@@ -301,6 +305,7 @@ impl SavedTeam {
             settings: self.settings,
             crashes: self.crashes,
             timeouts: self.timeouts,
+            before_canary: self.before_canary,
             exchange: self.exchange,
             failed_code: None,
         };

@@ -88,7 +88,8 @@ impl Figures {
         self.requests.saturating_add(self.crashes)
     }
 
-    fn since(&self, earlier: &Figures) -> Figures {
+    /// What was counted after these.
+    pub fn since(&self, earlier: &Figures) -> Figures {
         let mut durations = self.durations;
         durations.iter_mut().zip(earlier.durations).for_each(|(count, before)| *count = count.saturating_sub(before));
         Figures {
@@ -166,6 +167,18 @@ impl History {
 impl Part {
     pub fn share(self) -> f64 {
         if self.of == 0 { 0.0 } else { self.bad as f64 / self.of as f64 }
+    }
+
+    /// `9.0 %`; small shares keep one digit that is not zero.
+    pub fn percent(self) -> String {
+        let percent = self.share() * 100.0;
+        let digits = match percent {
+            0.0 | 100.0 => 0,
+            1.0.. => 1,
+            0.01.. => 2,
+            _ => -percent.log10().floor() as usize,
+        };
+        format!("{percent:.digits$} %")
     }
 }
 
