@@ -37,7 +37,7 @@ pub enum Piece {
     Text(String),
     /// `%(X)s`, X being one of [`ATOMS`].
     Atom(u8),
-    /// A value of JSON.
+    /// A value of JSON; `{generation}x` and `{worker}x` in any format.
     Value(Field),
     /// `{name}i`, lower case.
     RequestField(String),
@@ -131,7 +131,12 @@ impl AccessFormat {
             (_, "i") => Piece::RequestField(name.to_ascii_lowercase()),
             (_, "o") => Piece::ResponseField(place(&mut self.response_fields, name)),
             (_, "e") => Piece::Variable(place(&mut self.variables, name)),
-            _ => return Err(Unreadable::Other(format!("expected i, o or e behind {{{name}}}"))),
+            ("generation", "x") => Piece::Value(Field::Generation),
+            ("worker", "x") => Piece::Value(Field::Worker),
+            (_, "x") => {
+                return Err(Unreadable::Other(format!("expected generation or worker rather than {name} before x")));
+            }
+            _ => return Err(Unreadable::Other(format!("expected i, o, e or x behind {{{name}}}"))),
         })
     }
 }
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn a_format_falls_into_its_pieces() {
         let format: AccessFormat =
-            r#"%(h)s "%(D)d" 100%% é %({X-Id}i)s %({server}o)s %({wsgi.x}e)s%({server}o)s"#.parse().unwrap();
+            r#"%(h)s "%(D)d" 100%% é %({X-Id}i)s %({server}o)s %({wsgi.x}e)s%({server}o)s%({generation}x)s"#.parse().unwrap();
         assert_eq!((format.response_fields, format.variables), (vec!["server".into()], vec!["wsgi.x".into()]));
         let text = |text: &str| Piece::Text(text.into());
         assert_eq!(
@@ -182,6 +187,7 @@ mod tests {
                 text(" "),
                 Piece::Variable(0),
                 Piece::ResponseField(0),
+                Piece::Value(Field::Generation),
             ]
         );
     }

@@ -170,6 +170,18 @@ fn settings(format: &str) -> String {
 }
 
 #[test]
+fn a_line_tells_the_generation_and_the_worker_that_have_answered() {
+    let mut site = rig("%(U)s %({generation}x)s.%({worker}x)d 100%%").start();
+    assert_eq!(site.get("/old").status, 200);
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(site.get("/new").status, 200);
+    site.stop();
+    let log = fs::read_to_string(site.folder().join("access.log")).expect("there is a log");
+    assert_eq!(log, "/old 1.0 100%\n/new 2.0 100%\n");
+    rig("%({generations}x)s").refuse().says(2, &["expected generation or worker rather than generations before x"]);
+}
+
+#[test]
 fn paths_that_are_skipped_have_lines_only_where_they_fail() {
     let mut site = rig("json:path,status").option("--access-log-skip", "/health,/static/*").start();
     let mut client = site.connect();

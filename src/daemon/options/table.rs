@@ -347,7 +347,7 @@ pub static SETTINGS: &[Setting] = &[
              %(H)s protocol, %(s)s status, %(B)s and %(b)s bytes of the body (0 or - for none), %(f)s referrer, \
              %(a)s user agent, %(T)s seconds, %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, \
              %(p)s process, %({name}i)s field of the request, %({name}o)s field of the response, %({name}e)s variable \
-             of environ. With `json` each line is an object with time, request_id, client, method, path, query, status, bytes_in, bytes_out, \
+             of environ, %({generation}x)s and %({worker}x)s those that have answered. With `json` each line is an object with time, request_id, client, method, path, query, status, bytes_in, bytes_out, \
              queue_time, application_time, total_time, worker, generation, user_agent and referrer; `json:time,status,{x-id}i` \
              names the fields, in their order: these, host, scheme, protocol, user, pid, and {name}i, {name}o and {name}e as above. \
              Times are seconds: queue_time from the arrival to the call, application_time in the call, total_time from \

@@ -321,5 +321,5 @@ fn every_atom_of_the_help_is_known() {
         let (atom, _) = atom.split_once(")s").unwrap();
         format!("%({atom})s").parse::<wire::access_format::AccessFormat>().unwrap()
     });
-    assert_eq!(atoms.count(), wire::access_format::ATOMS.len() + 3);
+    assert_eq!(atoms.count(), wire::access_format::ATOMS.len() + 5);
 }
