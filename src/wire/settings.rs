@@ -365,6 +365,9 @@ pub struct WorkerSettings {
     pub access_log_filter: AccessFilter,
     /// `Server` field of each response; none when empty.
     pub server_header: String,
+    /// `--generation-header`: the field that tells clients the generation; none when empty.
+    #[serde(default)]
+    pub generation_header: String,
     /// `--no-sendfile` was not given.
     pub sendfile: bool,
     /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
@@ -406,6 +409,7 @@ impl Default for WorkerSettings {
             access_log_format: access_format::DEFAULT.parse().expect("a test reads it"),
             access_log_filter: AccessFilter::default(),
             server_header: "ostler".into(),
+            generation_header: String::new(),
             sendfile: true,
             strict_application: false,
         }

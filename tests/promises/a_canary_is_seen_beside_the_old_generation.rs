@@ -1,8 +1,9 @@
-//! While there is a canary, `ostler status`, `ostler top`, the page for people and the metrics show it and the old generation side by side.
+//! While there is a canary, `ostler status`, `ostler top`, the page for people and the metrics show it and the old generation side by side;
+//! and responses tell which generation has answered.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
-use ostler_tests::{Client, PATIENCE, Rig, Site};
+use ostler_tests::{Answer, Client, PATIENCE, Rig, Site};
 use serde_json::{Value, json};
 
 use crate::the_site_is_seen::{address, get};
@@ -15,7 +16,8 @@ def application(environ, start_response):
         os.kill(os.getpid(), 9)
     if path == '/stuck':
         threading.Event().wait()
-    start_response('500 Oh' if path == '/fail' else '200 OK', [])
+    fields = [('x-release', 'my own')] if path == '/own' else []
+    start_response('500 Oh' if path == '/fail' else '200 OK', fields)
     return [os.environ['OSTLER_GENERATION'].encode()]
 ";
 /// Of the old generation and of the canary.
@@ -154,4 +156,32 @@ fn a_crash_and_a_time_out_are_those_of_their_generation() {
     let cells = |line: &str| line.split(' ').rev().skip(4).take(2).map(str::to_owned).collect::<Vec<_>>();
     let lines = Seen::lines(&text);
     assert_eq!([cells(&lines[2]), cells(&lines[3])], [["1", "0"], ["0", "1"]], "{text}");
+}
+
+#[test]
+fn each_response_tells_its_generation_to_who_asks_for_that_alone() {
+    let silent = Rig::with_source(APP).start();
+    let before = silent.get("/");
+    let rig = Rig::with_source(APP).workers(2).option("--canary-time", "0").option("--canary", "1");
+    let site = rig.option("--generation-header", "X-Release").option("--timeout", "1").start();
+    let answer = site.get("/");
+    assert_eq!(answer.values("X-Release"), ["1"]);
+    let names = |answer: &Answer| answer.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let others: Vec<_> = names(&answer).into_iter().filter(|name| name != "X-Release").collect();
+    assert_eq!(others, names(&before));
+    assert_eq!(site.control(&["reload"]).code, 0);
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 2 {
+        let answer = site.get("/");
+        assert_eq!(answer.field("X-Release"), Some(answer.text()));
+        seen.insert(answer.text().to_owned());
+        assert!(Instant::now() < deadline, "{seen:?}");
+    }
+    assert_eq!(site.get("/own").values("X-Release"), ["my own"]);
+    for (request, status) in [("BROKEN\r\n\r\n", 400), ("GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n", 504)] {
+        let answer = site.connect().send(request).answer();
+        assert_eq!(answer.status, status);
+        assert!(matches!(answer.field("X-Release"), Some("1" | "2")), "{answer:?}");
+    }
 }

@@ -31,6 +31,10 @@ class Settings(TypedDict, total=False):
     """Have a new generation answer this before it serves anybody; may be repeated."""
     smoke_timeout: str | int | float
     """How long each request of --smoke may take."""
+    canary: str | int | float
+    """Have a reload begin with this share of the workers, beside the old generation."""
+    canary_time: str | int | float
+    """How long a canary serves before the rest follow; 0 to wait for `ostler promote`."""
     warm_up: str | int | float
     """Ask the application for this page before forking workers."""
     worker_class: str | int | float
@@ -119,6 +123,8 @@ class Settings(TypedDict, total=False):
     """Who may speak the uwsgi protocol."""
     server_header: str | int | float
     """The Server field of responses; empty for none."""
+    generation_header: str | int | float
+    """The field of responses that tells the generation, such as X-Ostler-Generation; empty for none."""
     sendfile: bool
     """Do not let the kernel send the files of wsgi.file_wrapper."""
     strict_application: bool

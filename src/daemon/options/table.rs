@@ -293,6 +293,12 @@ pub static SETTINGS: &[Setting] = &[
              everybody. It is its client, REMOTE_ADDR, whose --forwarded-fields are believed or not.",
         ),
     one(RESPONSES, "server-header", "TEXT", "The Server field of responses; empty for none").preset("ostler"),
+    one(RESPONSES, "generation-header", "NAME", "The field of responses that tells the generation, such as X-Ostler-Generation; empty for none")
+        .preset("")
+        .more(
+            "By it a client, a proxy or a test sees whether a canary has answered. Whoever reads it can count reloads. An application that \
+             sends this field itself is not contradicted. The access log tells the same without telling clients: see --access-logformat.",
+        ),
     switch(RESPONSES, "sendfile", "on", "Do not let the kernel send the files of wsgi.file_wrapper")
         .foreign("SENDFILE"),
     switch(RESPONSES, "strict-application", "off", "Hold the application to the letter of PEP 3333, for development").more(

@@ -132,6 +132,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
             slow: options.value("access-log-slow", parse::duration)?,
         },
         server_header: options.value("server-header", header_value)?,
+        generation_header: options.value("generation-header", generation_header)?,
         sendfile: options.switch("sendfile")?,
         strict_application: options.switch("strict-application")?,
     })
@@ -233,6 +234,32 @@ fn root_path(text: &str) -> Result<String, String> {
     match path.is_empty() || path.starts_with('/') {
         true => Ok(path.into()),
         false => Err("expected a path that begins with /".into()),
+    }
+}
+
+/// Fields that say where a response ends, what becomes of its connection, or what is the server's own by another option.
+const SPOKEN_FOR: [&str; 11] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-connection",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+fn generation_header(text: &str) -> Result<String, String> {
+    match text {
+        "" => Ok(String::new()),
+        name if !is_field_name(name) => Err("expected the name of a header field".into()),
+        name if SPOKEN_FOR.contains(&name.to_ascii_lowercase().as_str()) => {
+            Err("this field has a meaning of its own; X-Ostler-Generation has none".into())
+        }
+        name => Ok(name.into()),
     }
 }
 

@@ -176,6 +176,11 @@ fn what_is_no_value_is_refused_by_the_name_that_its_giver_knows() {
         (&["--limit-request-head", "0"], "--limit-request-head: \"0\": expected a size from 1k to 16M"),
         (&["--root-path", "site"], "--root-path: \"site\": expected a path that begins with /"),
         (&["--server-header", "a\u{e9}"], "--server-header: \"a\u{e9}\": expected plain ASCII characters"),
+        (&["--generation-header", "a b"], "--generation-header: \"a b\": expected the name of a header field"),
+        (
+            &["--generation-header", "Content-length"],
+            "--generation-header: \"Content-length\": this field has a meaning of its own; X-Ostler-Generation has none",
+        ),
         (&["--spool-directory", "/no/such"], "--spool-directory: \"/no/such\": there is no such directory"),
         (&["--chdir", "/no/such"], "--chdir: \"/no/such\": no such file or directory"),
         (&["--chdir", "/etc/passwd"], "--chdir: \"/etc/passwd\": not a directory"),

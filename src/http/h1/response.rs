@@ -27,6 +27,8 @@ pub struct Additions<'a> {
     pub server: &'a [u8],
     /// For `X-Request-ID`; empty for none.
     pub request_id: &'a [u8],
+    /// More fields, each as `Name: value` with CRLF; empty for none.
+    pub more: &'a [u8],
 }
 
 impl ResponseHead {
@@ -54,7 +56,7 @@ impl ResponseHead {
         keep_alive: bool,
         additions: Additions,
     ) {
-        let Additions { date, server, request_id } = additions;
+        let Additions { date, server, request_id, more } = additions;
         out.reserve(self.lines.len() + server.len() + 170);
         out.extend_from_slice(b"HTTP/1.1 ");
         match (framing, self.status()) {
@@ -74,6 +76,7 @@ impl ResponseHead {
         if !self.has_request_id && !request_id.is_empty() {
             append_line(out, b"X-Request-ID", request_id);
         }
+        out.extend_from_slice(more);
         match framing {
             ResponseFraming::Length(length) if self.content_length().is_none() => {
                 append_line(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());

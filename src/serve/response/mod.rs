@@ -314,6 +314,7 @@ impl Response<'_> {
             date: &out.date,
             server: worker.server_header.as_bytes(),
             request_id: id.unwrap_or_default().as_bytes(),
+            more: out.shared.generation_field(head),
         };
         head.write(&mut buffer, framing, self.request.version, out.keep_alive, additions);
         for (noted, name) in out.noted.iter_mut().zip(&out.shared.logged_fields) {

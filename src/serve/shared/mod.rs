@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ostler_http::proxy::forwarded::Believed;
+use ostler_http::{ResponseHead, proxy::forwarded::Believed};
 use ostler_wire::{
     Boot, ForwardedField, Trust,
     access_format::AccessFormat,
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub logged_environ: Vec<String>,
     /// Makes the ids of requests, if they have ids.
     pub names: Option<Names>,
+    /// What `--generation-header` adds to each response, a line; empty for nothing.
+    generation_line: Vec<u8>,
     /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
     notes: Mutex<Vec<CallNote>>,
@@ -70,6 +72,10 @@ impl Shared {
         let AccessFormat { response_fields, variables, .. } = boot.worker.access_log_format.clone();
         let believed = boot.listeners.iter().map(|listener| believed(&listener.trust)).collect();
         let names = Names::new(worker.request_id);
+        let generation_line = match worker.generation_header.as_str() {
+            "" => Vec::new(),
+            name => format!("{name}: {}\r\n", boot.generation).into_bytes(),
+        };
         Ok(Shared {
             believed,
             boot,
@@ -83,10 +89,17 @@ impl Shared {
             logged_fields: response_fields,
             logged_environ: variables,
             names,
+            generation_line,
             closing: AtomicBool::new(false),
             notes: Mutex::default(),
             alarm,
         })
+    }
+
+    /// The line that `--generation-header` adds to a response with this head: none if the application has given that field.
+    pub fn generation_field(&self, head: &ResponseHead) -> &[u8] {
+        let name = self.boot.worker.generation_header.as_bytes();
+        if name.is_empty() || head.value(name).is_some() { &[] } else { &self.generation_line }
     }
 
     /// The worker's own slot of the scoreboard.

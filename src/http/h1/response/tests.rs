@@ -3,7 +3,8 @@
 use super::*;
 use crate::h1::{Limits, Parse, RequestReader};
 
-const ADDED: Additions = Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"" };
+const ADDED: Additions =
+    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: b"" };
 
 fn request(text: &str) -> RequestHead {
     let mut head = RequestHead::default();
@@ -44,6 +45,15 @@ fn a_whole_head() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX: \r\n\
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: ostler\r\nContent-Length: 13\r\n\r\n"
     );
+}
+
+#[test]
+fn more_fields_stand_before_the_framing_s() {
+    let mut out = Vec::new();
+    let added = Additions { more: b"X-Ostler-Generation: 4\r\n", ..ADDED };
+    head("200 OK", &[]).write(&mut out, ResponseFraming::Length(0), Version::Http11, true, added);
+    let written = String::from_utf8(out).unwrap();
+    assert!(written.ends_with("Server: ostler\r\nX-Ostler-Generation: 4\r\nContent-Length: 0\r\n\r\n"), "{written}");
 }
 
 #[test]
