@@ -15,12 +15,10 @@ use super::{
     pages::{History, Pages},
     sampling::Sampling,
     stacks_request::StacksRequest,
-    state::State,
     statsd::Statsd,
     team::{Exchange, Team},
     totals::Totals,
     turns::Turns,
-    verdict::figures::Figures,
     watch::Watch,
 };
 use crate::{
@@ -42,6 +40,7 @@ use crate::{
 const SILENCE: Duration = Duration::from_millis(1250);
 
 mod booting;
+mod counting;
 mod hearing;
 mod smoke;
 mod stacks;
@@ -438,50 +437,6 @@ impl<'a> Performer<'a> {
             wire::log::take_lost(record.lines_lost.load(Relaxed));
             team.scoreboard.clear(slot);
         }
-    }
-
-    /// Brings the totals up to date.
-    pub fn count(&mut self, state: &State) {
-        for generation in state.generations() {
-            for worker in generation.slots.iter() {
-                self.count_worker(generation.number, worker.slot);
-                if let Some(time) = worker.pid.and_then(|pid| self.sampling.cpu(pid)) {
-                    self.totals.spent(generation.number, worker.slot, time);
-                }
-            }
-        }
-        let (logged, lost) = wire::log::take_counts();
-        self.totals.add_logged(logged, lost);
-    }
-
-    fn count_worker(&mut self, generation: Number, slot: u16) {
-        if let Some(team) = self.teams.get(&generation) {
-            self.totals.look(generation, slot, team.scoreboard.slot(slot), team.scoreboard.meters(slot));
-        }
-    }
-
-    /// A canary begins to serve: from here on it is compared with the generation beside it.
-    fn canary_begins(&mut self) {
-        let slots =
-            |(&number, team): (&Number, &Team)| team.workers.keys().map(|&slot| (number, slot)).collect::<Vec<_>>();
-        for (number, slot) in self.teams.iter().flat_map(slots).collect::<Vec<_>>() {
-            self.count_worker(number, slot);
-        }
-        let figures: Vec<_> = self.teams.keys().map(|&number| self.figures(number)).collect();
-        self.teams.values_mut().zip(figures).for_each(|(team, figures)| team.before_canary = figures);
-    }
-
-    /// What a generation has done since the last canary began to serve, as of the last count.
-    pub fn figures_beside_canary(&self, generation: Number) -> Figures {
-        let figures = self.figures(generation);
-        self.teams.get(&generation).map_or(figures.clone(), |team| figures.since(&team.before_canary))
-    }
-
-    /// What a generation has done so far, as of the last count.
-    pub fn figures(&self, generation: Number) -> Figures {
-        let (crashes, timeouts) =
-            self.teams.get(&generation).map_or((0, 0), |team| (team.crashes.count, team.timeouts));
-        Figures::read(|field| self.totals.of_generation(generation, field), crashes, timeouts)
     }
 
     fn close_worker(&mut self, generation: Number, slot: u16) {
