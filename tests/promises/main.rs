@@ -6,8 +6,8 @@ mod load;
 mod pages;
 
 // The site never goes down because of a reload.
-mod a_canary_serves_beside_the_old_generation;
 mod a_canary_is_seen_beside_the_old_generation;
+mod a_canary_serves_beside_the_old_generation;
 mod a_generation_keeps_its_code;
 mod a_release_is_tested_before_it_serves;
 mod a_reload_is_a_transaction;

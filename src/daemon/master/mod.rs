@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 
 use self::{
     event::{Event, Number},
+    judging::Judging,
     perform::{Performer, Reread, UpgradeStep},
     state::State,
     upgrade::SavedMaster,
@@ -38,6 +39,7 @@ mod event;
 mod events;
 mod generation;
 mod hooks;
+mod judging;
 mod mending;
 mod metrics;
 mod notes;
@@ -94,7 +96,8 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     let executable = upgrade::executable(&directory);
     log::keep().map_err(system)?;
     let (state, performer) = saved.take(reread).map_err(system)?;
-    let mut master = Master { state, performer, signals, directory, executable, daemon };
+    let judging = Judging::default();
+    let mut master = Master { state, performer, judging, signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
         let number = serving.number;
         master.performer.use_log_of(number);
@@ -116,6 +119,7 @@ const ONE_TURN: usize = 16;
 struct Master<'a> {
     state: State,
     performer: Performer<'a>,
+    judging: Judging,
     signals: Signals,
     /// Where the first master was started.
     directory: PathBuf,
@@ -167,7 +171,8 @@ impl<'a> Master<'a> {
         let daemon = settings.daemon;
         let performer = Performer::new(settings, listeners, reread)?;
         let executable = upgrade::executable(&directory);
-        Ok(Master { state: State::new(), performer, signals, directory, executable, daemon })
+        let judging = Judging::default();
+        Ok(Master { state: State::new(), performer, judging, signals, directory, executable, daemon })
     }
 
     fn turn(mut self) -> Exit {
@@ -208,6 +213,7 @@ impl<'a> Master<'a> {
             if self.performer.statsd.as_ref().is_some_and(|statsd| statsd.next <= Moment::now()) {
                 self.performer.tell_statsd(&self.state);
             }
+            self.judge(Moment::now());
             self.handle(Event::Tick);
             let performer = &mut self.performer;
             performer.turns.end(&performer.log);
@@ -270,6 +276,7 @@ impl<'a> Master<'a> {
             stacks,
             lost,
             self.performer.watch.next,
+            self.judging.deadline(),
             self.performer.mends_at(now),
             self.performer.statsd.as_ref().map(|statsd| statsd.next),
             self.performer.page.as_ref().and_then(Page::deadline),

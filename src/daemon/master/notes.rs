@@ -70,6 +70,8 @@ pub enum Note {
     Promoted(Number, u16, Option<String>),
     /// A generation was watched, and what the figures say.
     Watched(Number, Option<String>),
+    /// The figures speak against a generation, and there is nothing to go back to.
+    Stays(Number, Failure),
     /// The figures speak against a generation.
     WentBack {
         /// That.
@@ -123,7 +125,7 @@ pub enum Note {
     /// The template could not fork.
     ForkFailed(Number, String),
     /// The serving generation's template died; a reload follows.
-    TemplateLost(Number, Ending),
+    TemplateLost(Number, Ending, &'static str),
     /// The number of workers changes.
     Scaled(u16),
     /// The master ends.
@@ -225,6 +227,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::Watched(generation, told) => {
             info!(log, "generation watched"; "generation" => generation.0, "figures" => told.as_deref());
         }
+        Note::Stays(generation, failure) => {
+            error!(log, "could not go back"; "generation" => generation.0, Reason(failure));
+        }
         Note::WentBack { from, to, failure } => {
             error!(log, "went back"; "from" => from.0, "to" => to.0, Reason(failure));
         }
@@ -299,8 +304,8 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
             error!(log, "template killed"; "generation" => generation.0, "reason" => "it did not fork in time");
         }
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
-        Note::TemplateLost(generation, exit) => {
-            error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => "a new generation boots");
+        Note::TemplateLost(generation, exit, then) => {
+            error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => then);
         }
         Note::Scaled(workers) => info!(log, "scaled"; "workers" => workers),
         Note::Stopping(how) => {

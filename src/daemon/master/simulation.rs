@@ -121,8 +121,8 @@ struct World {
     templates: BTreeMap<Number, bool>,
     lines: BTreeMap<(Number, u16), Line>,
     waiting: BTreeSet<Asker>,
-    /// Those of them who asked for another generation.
-    reloading: BTreeSet<Asker>,
+    /// Those of them who asked for another generation, and when.
+    reloading: BTreeMap<Asker, Moment>,
     /// How many smoke tests each generation has, and how many it has passed since it was complete last.
     smoke_tests: BTreeMap<Number, usize>,
     smoked: BTreeMap<Number, usize>,
@@ -130,8 +130,8 @@ struct World {
     canary_left: bool,
     /// The last release was found worse.
     suspect: bool,
-    /// When each generation took over last.
-    taken_over: BTreeMap<Number, Moment>,
+    /// When generations took over.
+    taken_over: Vec<(Number, Moment)>,
     next_asker: u64,
     /// The trial of a new executable.
     trial: Option<i32>,
@@ -163,12 +163,12 @@ impl World {
             templates: BTreeMap::new(),
             lines: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            reloading: BTreeSet::new(),
+            reloading: BTreeMap::new(),
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
             canary_left: false,
             suspect: false,
-            taken_over: BTreeMap::new(),
+            taken_over: Vec::new(),
             next_asker: 0,
             trial: None,
             booted: 0,
@@ -358,12 +358,12 @@ impl World {
     }
 
     /// Who asked for another generation is not answered while a worker of the old code accepts, for a second.
-    fn check_answer(&self, outcome: &str) {
+    fn check_answer(&self, outcome: &str, asked: Moment) {
         let serves = self.state.serving().map(|serving| serving.number);
         let since = serves
             .filter(|number| outcome.starts_with(&format!("generation {number} ")))
-            .and_then(|number| self.taken_over.get(&number));
-        if self.stopped || since.is_none_or(|&since| self.now >= since + Duration::from_secs(1)) {
+            .and_then(|serves| self.taken_over.iter().find(|(number, at)| *number == serves && *at >= asked));
+        if self.stopped || since.is_none_or(|&(_, since)| self.now >= since + Duration::from_secs(1)) {
             return;
         }
         let lives =

@@ -33,6 +33,7 @@ mod watching;
 use commands::refuse;
 use switching::Switched;
 use upgrading::Upgrade;
+pub use watching::Judged;
 
 /// So many changes of files are remembered; workers tell of each within a second or two.
 const MOST_CHANGED: usize = 1024;
@@ -277,6 +278,7 @@ impl State {
         for generation in &mut self.generations {
             generation.supervise(decision);
         }
+        self.refuse_without_template(decision);
         self.go_on_with_canary(decision);
         self.end_watch(decision);
         self.switch(decision);

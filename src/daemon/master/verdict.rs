@@ -2,7 +2,6 @@
 //!
 //! A pure function of two histories. `docs/deploying.md` tells the rule in plain words, with an example that a test computes anew;
 //! `verdict/simulation.rs` shows how often it is wrong, and how soon it sees what.
-#![cfg_attr(not(test), expect(dead_code, reason = "the master's loop does not ask yet"))]
 
 use std::{fmt, time::Duration};
 

@@ -33,7 +33,9 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Share, String> {
+        let is_number = text.trim_end_matches('%').bytes().all(|byte| byte.is_ascii_digit());
         let share = match text.strip_suffix('%') {
+            _ if !is_number => None,
             Some(percent) => percent.parse().ok().filter(|percent| (1..100).contains(percent)).map(Share::Percent),
             None => text.parse().ok().filter(|workers| *workers > 0).map(Share::Workers),
         };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, Generation, Stage};
 use crate::{
     exit::{Exit, Failure},
-    master::notes::Note,
+    master::{notes::Note, slots::Worker},
     settings::{Rollout, Share},
     sys::clock::Moment,
 };
@@ -126,6 +126,19 @@ impl Generation {
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was taken back"))));
         decision.note(Note::TakenBack(number, failure.clone()));
         given
+    }
+
+    /// What is answered when a canary beside it has gone.
+    pub fn serves_again(&self) -> Result<String, Failure> {
+        if self.complete() {
+            return Ok(self.outcome());
+        }
+        let (number, ready) = (self.number, self.slots.count(Worker::serves));
+        let why = format!(
+            "generation {number} serves with {ready} of {} workers, and could not fork the others",
+            self.wanted
+        );
+        Err(Failure::new(Exit::Refused, why))
     }
 
     /// When the rest of its workers follow.

@@ -157,6 +157,8 @@ impl Generation {
             match (worker.stage, how) {
                 (WorkerStage::Forking | WorkerStage::Killed, _) => {}
                 (WorkerStage::Booting, _) | (_, Stop::Kill) => kill(worker, decision),
+                // It has no clients, and what it may be asked by a smoke test is nobody's.
+                (WorkerStage::Ready, Stop::Graceful) if !worker.admitted => quit(worker, number, decision),
                 (WorkerStage::Ready | WorkerStage::Draining, Stop::Graceful) => {
                     drain(worker, number, plan.graceful_timeout, None, plan.drain_delay, decision);
                 }

@@ -124,7 +124,7 @@ impl Performer<'_> {
         }
         let scoreboard = worker.and_then(|generation| Some(&self.teams.get(&generation)?.scoreboard));
         let hint = match note {
-            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit) => self.oom_kills.explain(*exit),
+            Note::WorkerLost { exit, .. } | Note::TemplateLost(_, exit, _) => self.oom_kills.explain(*exit),
             _ => String::new(),
         };
         notes::write(&self.log, note, scoreboard, &hint);

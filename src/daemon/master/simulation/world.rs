@@ -84,7 +84,7 @@ impl World {
                     "a generation takes over that has not passed its smoke tests",
                 );
                 self.served = true;
-                self.taken_over.insert(generation, self.now);
+                self.taken_over.push((generation, self.now));
             }
             Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true), "told twice"),
             Action::Forget(generation) => self.forget(generation),
@@ -92,8 +92,9 @@ impl World {
             Action::Answer(asker, outcome) => {
                 let waited = self.waiting.remove(&asker);
                 self.ensure(waited, "somebody is answered who does not wait");
-                if let Some(outcome) = outcome.ok().filter(|_| self.reloading.remove(&asker)) {
-                    self.check_answer(&outcome);
+                let asked = self.reloading.remove(&asker);
+                if let (Ok(outcome), Some(asked)) = (outcome, asked) {
+                    self.check_answer(&outcome, asked);
                 }
             }
             Action::Show(generation, _) => {
@@ -370,10 +371,7 @@ impl World {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::TakenBack(_, failure) => {
-                self.canary_left = true;
-                self.suspect |= failure.exit == Exit::Worse;
-            }
+            Note::TakenBack(..) => (self.canary_left, self.suspect) = (true, true),
             Note::WentBack { from, to, .. } => {
                 // It has passed its tests before.
                 self.smoked.insert(to, self.smoke_tests[&to]);
@@ -459,7 +457,7 @@ impl World {
     }
 
     fn reloading(&mut self, asker: Option<Asker>) -> Option<Asker> {
-        self.reloading.extend(asker);
+        self.reloading.extend(asker.map(|asker| (asker, self.now)));
         asker
     }
 

@@ -70,15 +70,20 @@ impl State {
         let restored = self.serving().is_none_or(|old| {
             old.complete() || !matches!(old.template, Template::Loaded { .. }) || old.backoff.until > now
         });
-        let outcome = self.serving().map(Generation::outcome).unwrap_or_default();
+        let outcome = self.serving().map_or(Ok(String::new()), Generation::serves_again);
+        let lost = self.serving().is_none_or(|old| old.template == Template::Gone && old.slots.is_empty());
         let Some(canary) = self.staged(Stage::Canary) else { return };
         match canary.canary_step() {
+            Some(CanaryStep::Beside(_)) if lost => {
+                canary.told = Some("nothing is left of the old generation".into());
+                canary.promote(decision);
+            }
             Some(CanaryStep::Beside(Some(until))) if until <= now => canary.promote(decision),
             Some(CanaryStep::Leaves) if restored => {
                 canary.enter(Stage::Draining, now);
                 canary.supervise(decision);
                 let askers = std::mem::take(&mut canary.waiting);
-                self.answer_when_switched(askers, Ok(outcome), decision);
+                self.answer_when_switched(askers, outcome, decision);
             }
             _ => {}
         }
@@ -101,14 +106,16 @@ impl State {
     pub(super) fn take_back(&mut self, failure: &Failure, decision: &mut Decision) {
         let Some(canary) = self.staged(Stage::Canary).filter(|canary| !canary.leaves()) else { return };
         let number = canary.number;
-        let workers = canary.leave(failure, decision);
+        let given = canary.leave(failure, decision);
+        self.suspect = true;
         // Who asked for it knows of it.
         if failure.exit != Exit::Refused {
             self.failed_reload =
                 Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
         }
         if let Some(old) = self.staged(Stage::Serving) {
-            old.wanted += workers;
+            old.wanted += given;
+            old.supervise(decision);
         }
     }
 

@@ -105,6 +105,20 @@ impl State {
         }
     }
 
+    /// Who waits for workers that cannot be forked, and will not be unless somebody asks for a reload.
+    pub(super) fn refuse_without_template(&mut self, decision: &mut Decision) {
+        if !self.template_lost() || self.recovers() || !self.free() && self.canary().is_none() {
+            return;
+        }
+        let Some(serving) = self.staged(Stage::Serving).filter(|serving| !serving.settled()) else { return };
+        let why = format!(
+            "the template of generation {} is lost, so that no worker can be forked; `ostler reload` starts another",
+            serving.number
+        );
+        let mut askers = std::mem::take(&mut serving.waiting);
+        decision.answer(&mut askers, Err(&Failure::new(Exit::Refused, why)));
+    }
+
     pub(super) fn let_all_go(&mut self, decision: &mut Decision) {
         self.give_way("all workers are to go", decision);
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {

@@ -179,7 +179,15 @@ impl State {
                 let failure = generation.ended("the template", exit);
                 self.discard(number, failure, decision);
             }
-            Stage::Serving => decision.note(Note::TemplateLost(number, exit)),
+            Stage::Serving => {
+                let then = match self.recovers() {
+                    true => "a new generation boots",
+                    false if self.canary().is_some() => "no worker is replaced until the canary is promoted",
+                    false if self.suspect => "no worker is replaced until somebody asks for a reload",
+                    false => "a new generation boots when the present reload is over",
+                };
+                decision.note(Note::TemplateLost(number, exit, then));
+            }
             Stage::Kept => generation.enter(Stage::Draining, decision.now),
             Stage::Draining => {}
         }

@@ -64,9 +64,10 @@ impl State {
     /// Whether new clients are to come here.
     pub fn wants_clients(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Serving)
-            && self
+            && (self
                 .serving()
                 .is_some_and(|serving| serving.failed.is_none() && serving.slots.iter().any(Worker::serves))
+                || self.canary().is_some_and(|canary| canary.slots.iter().any(Worker::serves)))
             && !self.awaits_verdict()
     }
 

@@ -40,7 +40,6 @@ impl State {
             return;
         }
         if self.canary().is_some() {
-            self.suspect = true;
             self.take_back(&failure, decision);
         } else if self.free() {
             self.go_back(number, failure, decision);
@@ -49,16 +48,21 @@ impl State {
 
     /// The site goes back, by itself, and once: what returns is not judged.
     fn go_back(&mut self, from: Number, failure: Failure, decision: &mut Decision) {
-        self.suspect = true;
         let Some(worse) = self.at(from) else { return };
-        let (wanted, askers) = (worse.wanted, std::mem::take(&mut worse.judged));
+        let (wanted, mut askers) = (worse.wanted, std::mem::take(&mut worse.judged));
         worse.watched = None;
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
-        let Some(kept) = self.staged(Stage::Kept).filter(loaded) else { return };
+        let Some(kept) = self.staged(Stage::Kept).filter(loaded) else {
+            let stays = failure
+                .after(&format!("generation {from} is worse, but the one before it can fork no worker any more"));
+            decision.note(Note::Stays(from, stays.clone()));
+            return decision.answer(&mut askers, Err(&stays));
+        };
         let failed = FailedReload { generation: from, why: failure.message.clone(), at: decision.now };
         kept.come_back(wanted, Some(failed), decision.now);
         kept.judged = askers;
         decision.note(Note::WentBack { from, to: kept.number, failure });
+        self.suspect = true;
     }
 
     /// The time is over, and nothing speaks against the generation.

@@ -23,7 +23,7 @@ pub fn problems(status: &Status) -> Vec<String> {
         .chain(stuck)
         .chain(unreachable(status))
         .chain(crowded(status))
-        .chain(template(status))
+        .chain(template(status, serving))
         .chain(failed_reload(status, serving))
         .collect()
 }
@@ -83,9 +83,13 @@ fn unreachable(status: &Status) -> Vec<String> {
     .collect()
 }
 
-fn template(status: &Status) -> Option<String> {
-    let pause = status.recovers_in?;
-    Some(format!("the template is lost, so that no worker can be replaced; a new one is started in {pause:.1} s"))
+fn template(status: &Status, serving: &GenerationStatus) -> Option<String> {
+    let then = match status.recovers_in {
+        Some(pause) => format!("a new one is started in {pause:.1} s"),
+        None if serving.template.is_some() => return None,
+        None => "`ostler reload` starts a new one, and `ostler promote` has a canary's do".to_owned(),
+    };
+    Some(format!("the template is lost, so that no worker can be replaced; {then}"))
 }
 
 fn failed_reload(status: &Status, serving: &GenerationStatus) -> Option<String> {
