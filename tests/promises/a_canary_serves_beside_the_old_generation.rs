@@ -118,7 +118,8 @@ fn the_rest_follow_when_its_time_is_over() {
     site.folder().write("app.py", &page("three"));
     assert_eq!(site.control(&["reload", "--no-canary"]).output, "generation 3 serves with 4 workers");
     is_served_by(&site, "three");
-    assert_eq!(site.logged("canary serving"), 1);
+    assert_eq!(site.control(&["rollback"]).output, "generation 2 serves with 4 workers");
+    assert_eq!(site.logged("canary serving"), 1, "neither that nor a roll-back begins with one");
 }
 
 #[test]
