@@ -87,6 +87,18 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),
     ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
+    (
+        "canary serving",
+        "With --canary: the generation serves beside the old one, with some of the workers, and for how long. The reload has succeeded.",
+    ),
+    (
+        "canary promoted",
+        "The rest of its workers follow: its time is over, or `ostler promote` was said. `generation serving` is next.",
+    ),
+    (
+        "canary taken back",
+        "The old generation gets all of its workers again, and the canary goes: why. At level info, if somebody asked for it.",
+    ),
     ("generation serving", "All of its workers are ready: the start or the reload has succeeded."),
     (
         "generation discarded",
