@@ -34,9 +34,13 @@ fn begin(site: &Site, text: &str, command: &[&str]) {
     assert!(answer.output.contains(" serves as a canary with "), "{answer:?}");
 }
 
+fn status(site: &Site) -> Value {
+    serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON")
+}
+
 /// What serves, as `ostler status` shows it: `1 serving 3, 2 canary 1`.
 fn serving(site: &Site) -> String {
-    let status: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+    let status = status(site);
     let generations = status["generations"].as_array().expect("a list");
     let shown = |each: &Value| {
         let stage = each["stage"].as_str().expect("a word");
@@ -74,7 +78,7 @@ fn end(pid: i32) {
 }
 
 fn template(site: &Site, generation: u64) -> i32 {
-    let status: Value = serde_json::from_str(&site.control(&["status", "--json"]).output).expect("JSON");
+    let status = status(site);
     let generations = status["generations"].as_array().expect("a list");
     let found = generations.iter().find(|each| each["generation"] == generation).expect("it is there");
     found["template"].as_i64().expect("it is preloaded") as i32
@@ -90,6 +94,7 @@ fn both_serve_and_their_workers_take_turns() {
     assert!(old > new && new > 0, "{old} of the old and {new} of the new");
     assert_eq!(site.control(&["status", "--ready"]).code, 0);
     assert_eq!(site.logged("generation serving"), 1);
+    assert_eq!(status(&site)["metrics"]["ostler_workers_wanted"], 4);
 }
 
 #[test]
@@ -234,6 +239,7 @@ fn an_old_generation_that_is_lost_meanwhile_is_replaced_when_the_canary_is_over(
         let site = with_canary(rig());
         end(template(&site, 1));
         site.log("template lost generation=1");
+        assert!(site.control(&["status"]).output.contains("a new one is started when the canary is over"));
         let [old, new] = answers(&site, 200, ["one", "two"]);
         assert!(old > new && new > 0, "{old} of the old and {new} of the new");
         assert_eq!(site.control(&[command]).code, 0, "{command}");

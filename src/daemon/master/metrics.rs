@@ -105,7 +105,9 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
         Fact::CanaryMedian => compared(|figures| microseconds(figures.p50)),
         Fact::CanarySlow => compared(|figures| microseconds(figures.p99)),
         Fact::Generation => one(|generation| generation.generation.into()),
-        Fact::WorkersWanted => one(|generation| generation.wanted.into()),
+        Fact::WorkersWanted => {
+            vec![(String::new(), status.site().map(|generation| u64::from(generation.wanted)).sum())]
+        }
         Fact::Workers => {
             // Also those in which none is: a sum over states that are left out is no number, and no alert compares it.
             let mut states: BTreeMap<String, u64> = WORKER_STATES.map(|state| (state.to_owned(), 0)).into();

@@ -229,6 +229,11 @@ impl Status {
         status
     }
 
+    /// What takes clients: the generation that serves, and a canary beside it.
+    pub fn site(&self) -> impl Iterator<Item = &GenerationStatus> {
+        self.generations.iter().filter(|generation| ["serving", "canary"].contains(&generation.stage.as_str()))
+    }
+
     /// Whether new clients are to be sent here, and why.
     pub fn readiness(&self) -> Result<String, String> {
         let at = |stage| self.generations.iter().find(|generation| generation.stage == stage);

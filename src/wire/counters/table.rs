@@ -201,7 +201,7 @@ pub static METRICS: &[Metric] = &[
         "ostler_workers_wanted",
         Unit::None,
         master("", Fact::WorkersWanted),
-        "How many workers the generation that serves should have.",
+        "How many workers the generation that serves and a canary should have.",
     ),
     counter(
         "ostler_worker_restarts_total",

@@ -42,7 +42,7 @@ impl Performer<'_> {
         self.count(state);
         let queues = self.listeners.iter().filter_map(|bound| diag::queue(bound.socket.as_fd()));
         let now = statsd::Now {
-            workers: state.serving().map_or(0, |serving| serving.slots.count(Worker::serves)),
+            workers: state.serving().into_iter().chain(state.canary()).map(|one| one.slots.count(Worker::serves)).sum(),
             backlog: queues.map(|(waiting, _)| u64::from(waiting)).sum(),
         };
         statsd.send(&self.totals, now, Moment::now(), &self.log);

@@ -14,8 +14,8 @@ pub fn problems(status: &Status) -> Vec<String> {
     let Some(serving) = serving else {
         return status.readiness().err().into_iter().collect();
     };
-    let stuck = serving.workers.iter().filter_map(stuck);
-    let missing = missing(serving).into_iter();
+    let stuck = status.site().flat_map(|generation| &generation.workers).filter_map(stuck);
+    let missing = status.site().filter_map(missing);
     let nothing = serving.serves_nothing.clone().into_iter();
     nothing
         .chain(missing)
@@ -31,8 +31,9 @@ pub fn problems(status: &Status) -> Vec<String> {
 /// `2 of 4 workers serve; 13 crashed, last on GET /segv HTTP/1.1; next in 0.5 s`. One that boots as it should is not missed.
 fn missing(serving: &GenerationStatus) -> Option<String> {
     let serve = serving.workers.iter().filter(|worker| worker.answers()).count();
+    let whose = if serving.stage == "canary" { " of the canary" } else { "" };
     (serve + serving.coming < usize::from(serving.wanted))
-        .then(|| format!("{serve} of {} workers serve{}", serving.wanted, serving.trouble()))
+        .then(|| format!("{serve} of {} workers{whose} serve{}", serving.wanted, serving.trouble()))
 }
 
 /// Workers that serve, and end again and again: each is replaced at once, so that none is missed.
@@ -153,5 +154,21 @@ mod tests {
     fn a_worker_that_boots_as_it_should_is_not_missed() {
         assert!(problems_of(&[], 1).is_empty());
         assert_eq!(problems_of(&[], 0), ["1 of 2 workers serve"]);
+    }
+
+    #[test]
+    fn a_canary_is_part_of_the_site() {
+        let of = |stage: &str, worker: Value| json!({"generation": 1, "stage": stage, "wanted": 1, "ready": 1, "crashed": 0, "coming": 0, "workers": [worker]});
+        let (good, stopped) = (
+            json!({"slot": 0, "state": "idle", "doing": []}),
+            json!({"slot": 1, "state": "idle",
+            "doing": [], "stuck": {"line": "stopped by a signal", "age": 2.0}}),
+        );
+        let site =
+            [("generations", json!([of("serving", good), of("canary", stopped.clone()), of("draining", stopped)]))];
+        assert_eq!(
+            problems_of(&site, 0),
+            ["0 of 1 workers of the canary serve", "worker 1 stopped by a signal for 2s"]
+        );
     }
 }
