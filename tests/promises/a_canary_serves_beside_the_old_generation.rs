@@ -1,6 +1,6 @@
 //! `--canary`: a new generation serves with a share of the workers, beside the old one. Then the rest follow, or it is taken back.
 
-use std::thread;
+use std::{fs, os::unix::fs::symlink, thread};
 
 use nix::{
     sys::signal::{
@@ -94,6 +94,11 @@ fn both_serve_and_their_workers_take_turns() {
     assert!(old > new && new > 0, "{old} of the old and {new} of the new");
     assert_eq!(site.control(&["status", "--ready"]).code, 0);
     assert_eq!(site.logged("generation serving"), 1);
+    let shown = site.control(&["status"]).output;
+    assert!(
+        shown.contains("\ngeneration 2 canary, 1 of 1 workers; the other 3 follow by `ostler promote`; "),
+        "{shown}"
+    );
     assert_eq!(status(&site)["metrics"]["ostler_workers_wanted"], 4);
 }
 
@@ -115,7 +120,7 @@ fn the_rest_follow_when_its_time_is_over() {
     let site = rig.start();
     site.folder().write("app.py", &page("two"));
     site.signal(SIGHUP);
-    assert_eq!(site.log("canary serving generation=2").number("workers"), 2);
+    assert_eq!(site.log("canary serving generation=2").key("for"), Some("1 s"));
     site.log("canary promoted generation=2");
     site.log("generation serving generation=2 workers=4");
     site.drained(4);
@@ -171,6 +176,8 @@ fn one_that_does_not_come_up_never_serves() {
         assert_eq!(site.control(&["status"]).code, 1, "the last reload failed");
         begin(&site, "two", &["reload", "--canary", "25%"]);
         assert_eq!(site.control(&["status"]).code, 0, "the last reload has not failed");
+        // Without preloading, the old generation's next worker imports what is on disk.
+        site.folder().write("app.py", &page("one"));
         assert_eq!(site.control(&["rollback"]).code, 0);
         is_served_by(&site, "one");
     }
@@ -223,6 +230,26 @@ fn one_whose_rest_does_not_boot_is_taken_back() {
             promote.join().expect("it ends").says(code, &["generation 2 was taken back", why]);
         });
         is_whole_again(&site);
+    }
+}
+
+#[test]
+fn the_old_generation_gets_its_own_code_back_from_a_directory_of_its_own() {
+    for preload in ["--preload=on", "--preload=off"] {
+        let rig = Rig::new("corners.py").application("app").workers(2).flag(preload);
+        rig.folder().write("release-1/app.py", &page("one"));
+        rig.folder().write("release-2/app.py", &page("two"));
+        let (current, next) = (rig.folder().join("current"), rig.folder().join("next"));
+        symlink("release-1", &current).expect("a private folder is writable");
+        let site = rig.option("--chdir", current.to_str().expect("plain")).start();
+        symlink("release-2", &next).expect("a private folder is writable");
+        fs::rename(next, current).expect("a private folder is writable");
+        assert_eq!(site.control(&["reload", "--canary", "1"]).code, 0);
+        site.drained(1);
+        let [old, new] = answers(&site, 200, ["one", "two"]);
+        assert!(old > 0 && new > 0, "{old} of the old and {new} of the new");
+        assert_eq!(site.control(&["rollback"]).code, 0);
+        is_served_by(&site, "one");
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     events::Event,
-    generation::{Generation, Stage},
+    generation::{Canary, CanaryStep, Generation, Stage},
     metrics::{self, Series},
     perform::Performer,
     sampling::{Memory, Sampling},
@@ -116,8 +116,11 @@ pub struct FailedReloadStatus {
 pub struct GenerationStatus {
     /// Its number.
     pub generation: u32,
-    /// `booting`, `serving`, `draining` (its workers end) or `kept` (they have ended, and its template waits for a roll-back).
+    /// `booting`, `canary`, `serving`, `draining` (its workers end) or `kept` (they have ended, and its template waits for a roll-back).
     pub stage: String,
+    /// What becomes of a canary.
+    #[serde(default)]
+    pub canary: Option<CanaryStatus>,
     /// For how long it has been.
     #[serde(default)]
     pub since: f64,
@@ -146,6 +149,17 @@ pub struct GenerationStatus {
     pub memory: Option<Memory>,
     /// The oldest first.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// A canary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// How many workers are to follow.
+    pub rest: u16,
+    /// In how many seconds, if that is known.
+    pub follows_in: Option<f64>,
+    /// `beside` (the generation that serves), `follows` (the rest boot) or `leaves`.
+    pub step: String,
 }
 
 /// One worker.
@@ -278,6 +292,7 @@ impl GenerationStatus {
         GenerationStatus {
             generation: generation.number.0,
             stage: stage.into(),
+            canary: generation.canary.as_ref().filter(|_| generation.stage == Stage::Canary).map(CanaryStatus::of),
             since: (Moment::now() - generation.since).as_secs_f64(),
             wanted: generation.wanted,
             ready: generation.slots.count(Worker::serves),
@@ -291,6 +306,19 @@ impl GenerationStatus {
             memory: template.and_then(|pid| sampling.of(pid)),
             workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team, sampling)).collect(),
         }
+    }
+}
+
+impl CanaryStatus {
+    fn of(canary: &Canary) -> CanaryStatus {
+        let (step, until) = match canary.step {
+            CanaryStep::Booting => ("boots", None),
+            CanaryStep::Beside(until) => ("beside", until),
+            CanaryStep::Follows => ("follows", None),
+            CanaryStep::Leaves => ("leaves", None),
+        };
+        let follows_in = until.map(|until| (until - Moment::now()).as_secs_f64());
+        CanaryStatus { rest: canary.full.saturating_sub(canary.workers), follows_in, step: step.into() }
     }
 }
 

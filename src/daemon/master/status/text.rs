@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ostler_wire::log::printable;
 use serde_json::Number;
 
-use super::{GenerationStatus, Queue, RequestStatus, Status, WorkerStatus};
+use super::{CanaryStatus, GenerationStatus, Queue, RequestStatus, Status, WorkerStatus};
 use crate::master::sampling::Memory;
 
 /// The table has so many of the last events, if they are not good ones.
@@ -93,7 +93,10 @@ impl GenerationStatus {
     pub fn told(&self) -> String {
         match self.stage.as_str() {
             "kept" => format!("{} kept for `ostler rollback`", self.generation),
-            stage => format!("{} {stage}, {} of {} workers", self.generation, self.ready, self.wanted),
+            stage => {
+                let then = self.canary.as_ref().map(CanaryStatus::told).unwrap_or_default();
+                format!("{} {stage}, {} of {} workers{then}", self.generation, self.ready, self.wanted)
+            }
         }
     }
 
@@ -118,6 +121,18 @@ impl GenerationStatus {
         let rows: Vec<_> =
             std::iter::once(heading.map(String::from)).chain(self.workers.iter().map(WorkerStatus::row)).collect();
         aligned(&rows).iter().try_for_each(|line| writeln!(text, "{line}"))
+    }
+}
+
+impl CanaryStatus {
+    /// `; the other 3 follow in 4m 2s`
+    fn told(&self) -> String {
+        match (self.step.as_str(), self.follows_in) {
+            ("leaves", _) => "; leaves when the old generation is whole".into(),
+            ("follows", _) => format!("; the other {} boot", self.rest),
+            (_, Some(left)) => format!("; the other {} follow in {}", self.rest, age(left)),
+            (_, None) => format!("; the other {} follow by `ostler promote`", self.rest),
+        }
     }
 }
 
@@ -196,6 +211,18 @@ pub fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_canary_says_what_becomes_of_it() {
+        for (step, follows_in, told) in [
+            ("beside", Some(242.0), "; the other 3 follow in 4m 2s"),
+            ("beside", None, "; the other 3 follow by `ostler promote`"),
+            ("follows", None, "; the other 3 boot"),
+            ("leaves", None, "; leaves when the old generation is whole"),
+        ] {
+            assert_eq!(CanaryStatus { rest: 3, follows_in, step: step.into() }.told(), told);
+        }
+    }
 
     #[test]
     fn ages_are_short() {
