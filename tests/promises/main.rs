@@ -1,5 +1,6 @@
 //! Each promise of the README, tested from outside, in a module of its own. Its name and its first line say what it tests.
 
+mod canaries;
 mod cases;
 mod configurations;
 mod load;
@@ -8,6 +9,7 @@ mod pages;
 // The site never goes down because of a reload.
 mod a_canary_is_seen_beside_the_old_generation;
 mod a_canary_serves_beside_the_old_generation;
+mod a_canary_that_fails_is_taken_back;
 mod a_generation_keeps_its_code;
 mod a_release_is_tested_before_it_serves;
 mod a_reload_is_a_transaction;
