@@ -63,8 +63,9 @@ impl Judging {
                 let fresh = |number, span| History::new(span, now, figures(number));
                 let known =
                     self.past.take_if(|past| judged.against == Against::LastHour && past.generation == judged.old);
-                let old = known.map(|past| past.history);
-                let (old, new) = (old.unwrap_or_else(|| fresh(judged.old, span)), fresh(judged.new, span));
+                let (mut old, new) =
+                    (known.map_or_else(|| fresh(judged.old, span), |past| past.history), fresh(judged.new, span));
+                old.note(now, figures(judged.old));
                 self.trial = Some(Trial { judged, old, new, next: now });
             }
         }
