@@ -50,7 +50,10 @@ impl Loop {
             Ok(Some((ToWorker::Smoke { https, port }, descriptors))) => {
                 descriptors.into_iter().take(1).for_each(|socket| self.take_private(socket, https, port));
             }
-            Ok(Some((ToWorker::TakeTurns(turns), _))) => self.spread.take_turns(turns),
+            Ok(Some((ToWorker::TakeTurns(turns), _))) => {
+                self.spread.take_turns(turns, self.connections.len(), self.clock.now);
+                self.arm();
+            }
             Ok(Some((ToWorker::Stacks, _))) => self.steps.push_back(Step::Stacks),
             Ok(Some((ToWorker::Show(failed), _))) => self.steps.push_back(Step::Show(failed)),
             // The master only waits for a turn of the loop, and this is one.

@@ -14,6 +14,8 @@ const BETWEEN_LOOKS: u32 = 8;
 const SLACK: usize = 8;
 /// How long a worker that has more connections leaves idle ones to its siblings.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long a worker that begins to take turns does.
+const LEFT_TO_NEWER: Duration = Duration::from_millis(20);
 
 /// Whether this worker leaves connections to its siblings.
 #[derive(Debug, Default)]
@@ -41,8 +43,12 @@ impl Spread {
         self.admitted += 1;
     }
 
-    /// From now on, or not any more.
-    pub fn take_turns(&mut self, takes_turns: bool) {
+    /// From now on, or not any more. A worker that has connections when that begins leaves idle ones to newer workers for a moment: so a
+    /// canary gets those of the workers whose place it takes, and its share of the connections that are kept.
+    pub fn take_turns(&mut self, takes_turns: bool, own: usize, now: Moment) {
+        if takes_turns && !self.takes_turns && own > 0 {
+            self.paused_until = Some(now + LEFT_TO_NEWER);
+        }
         self.takes_turns = takes_turns;
     }
 

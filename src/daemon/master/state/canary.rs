@@ -43,6 +43,8 @@ impl State {
         new.supervise(decision);
         let workers = new.wanted;
         self.failed_reload = None;
+        // Before connections move, so that some move to the canary.
+        self.have_turns_taken(decision);
         let Some(old) = self.staged(Stage::Serving) else { return };
         // It may have been scaled down meanwhile, and keeps one.
         let given = workers.min(old.wanted.saturating_sub(1));
