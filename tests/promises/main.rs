@@ -37,6 +37,7 @@ mod a_changed_file_reloads_the_site;
 mod a_client_is_not_trusted;
 mod a_proxy_is_trusted_for_what_it_sets;
 mod a_uwsgi_ini_is_migrated;
+mod a_worse_release_is_taken_back;
 mod cases_hold_under_each_pair_of_options;
 mod connections_from_proxies;
 mod error_pages_tell_nothing_of_the_server;

@@ -35,6 +35,10 @@ class Settings(TypedDict, total=False):
     """Have a reload begin with this share of the workers, beside the old generation."""
     canary_time: str | int | float
     """How long a canary serves before the rest follow; 0 to wait for `ostler promote`."""
+    watch: str | int | float
+    """Go back if a new generation is worse within this time after it has taken over; 0 not to watch."""
+    ready_after_watch: bool
+    """Do not be ready while a canary or a new generation is still judged."""
     warm_up: str | int | float
     """Ask the application for this page before forking workers."""
     worker_class: str | int | float

@@ -52,6 +52,9 @@ pub struct Status {
     /// The last reload, if nothing came of it.
     #[serde(default)]
     pub failed_reload: Option<FailedReloadStatus>,
+    /// The generation that is judged, where the site is not ready before (`--ready-after-watch`).
+    #[serde(default)]
+    pub awaits_verdict: Option<u32>,
     /// In what time a new template is started, if the one of the serving generation is lost.
     #[serde(default)]
     pub recovers_in: Option<f64>,
@@ -224,6 +227,7 @@ impl Status {
             crowded: performer.watch.crowded.map(|since| (now - since).as_secs_f64()),
             generations: state.generations().iter().map(generation).collect(),
             problems: Vec::new(),
+            awaits_verdict: state.awaits_verdict().map(|number| number.0),
             failed_reload: state.failed_reload().map(|failed| FailedReloadStatus {
                 generation: failed.generation.0,
                 reason: failed.why.clone(),
@@ -251,9 +255,14 @@ impl Status {
     /// Whether new clients are to be sent here, and why.
     pub fn readiness(&self) -> Result<String, String> {
         let at = |stage| self.generations.iter().find(|generation| generation.stage == stage);
+        if let Some(generation) = self.awaits_verdict {
+            return Err(format!("generation {generation} has yet to prove itself"));
+        }
         match (at("serving"), at("booting")) {
             (Some(GenerationStatus { serves_nothing: Some(why), .. }), _) => Err(why.clone()),
-            (Some(GenerationStatus { generation, ready: 0, .. }), _) => {
+            (Some(GenerationStatus { generation, ready: 0, .. }), _)
+                if at("canary").is_none_or(|canary| canary.ready == 0) =>
+            {
                 Err(format!("generation {generation} has no worker that serves"))
             }
             (Some(GenerationStatus { generation, ready, wanted, .. }), _) => {

@@ -2,6 +2,7 @@
 
 use super::{Phase, State};
 use crate::master::{
+    event::Number,
     generation::{Generation, Stage, Template},
     slots::Worker,
 };
@@ -53,7 +54,7 @@ impl State {
     /// application does not.
     pub fn takes_clients(&self) -> bool {
         match self.phase {
-            Phase::Starting | Phase::Serving => self.wants_clients(),
+            Phase::Starting | Phase::Serving => self.serves(),
             Phase::Stopping { listens: Some(_), .. } => {
                 self.generations.iter().any(|generation| !generation.slots.is_empty())
             }
@@ -63,18 +64,19 @@ impl State {
 
     /// Whether new clients are to come here.
     pub fn wants_clients(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Serving)
-            && (self
-                .serving()
-                .is_some_and(|serving| serving.failed.is_none() && serving.slots.iter().any(Worker::serves))
-                || self.canary().is_some_and(|canary| canary.slots.iter().any(Worker::serves)))
-            && !self.awaits_verdict()
+        matches!(self.phase, Phase::Starting | Phase::Serving) && self.serves() && self.awaits_verdict().is_none()
     }
 
-    /// Whether new clients are to come only when a generation that is judged has proved itself.
-    fn awaits_verdict(&self) -> bool {
-        let judged = self.judged().and_then(|judged| self.generations.iter().find(|one| one.number == judged.new));
-        judged.is_some_and(|generation| generation.plan.ready_after_watch)
+    fn serves(&self) -> bool {
+        let on = self.serving().filter(|serving| serving.failed.is_none()).into_iter().chain(self.canary());
+        on.flat_map(|generation| generation.slots.iter()).any(Worker::serves)
+    }
+
+    /// The generation that is judged, if new clients are to come only when it has proved itself (`--ready-after-watch`).
+    pub fn awaits_verdict(&self) -> Option<Number> {
+        let judged = self.judged()?.new;
+        let generation = self.generations.iter().find(|generation| generation.number == judged);
+        generation.filter(|generation| generation.plan.ready_after_watch).map(|generation| generation.number)
     }
 
     /// Whether a worker answers, or none is to. One that makes no progress, or that a signal has stopped, does not.

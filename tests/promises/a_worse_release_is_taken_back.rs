@@ -1,0 +1,129 @@
+//! A release that answers worse than the one before is taken back by its figures, and an unchanged one is not.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use ostler_tests::{PATIENCE, Rig, Site};
+
+use crate::canaries::{is_served_by, serving, status};
+
+const CLIENTS: usize = 6;
+
+/// Answers with a text, and with 500 to each of so many requests; to none if it is 0.
+fn page(text: &str, fails: usize) -> String {
+    format!(
+        "import itertools, threading
+calls = itertools.count(1)
+def app(environ, start_response):
+    fails = {fails} and next(calls) % {fails} == 0
+    start_response('500 Internal Server Error' if fails else '200 OK', [('Content-Type', 'text/plain')])
+    return [b'{text}']
+"
+    )
+}
+
+fn rig() -> Rig {
+    Rig::with_source(&page("old", 0)).workers(4)
+}
+
+/// Has clients ask all the while. None of them may be left without an answer, or be told to go. What they are answered comes one by one.
+fn under_load(site: &Site, events: impl FnOnce(&Receiver<()>)) {
+    let (over, (sender, receiver)) = (AtomicBool::new(false), channel());
+    thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (over, sender) = (&over, sender.clone());
+            scope.spawn(move || {
+                let mut client = site.connect();
+                while !over.load(SeqCst) {
+                    let answer = client.get("/");
+                    assert!([200, 500].contains(&answer.status), "{answer:?}");
+                    assert_eq!(answer.field("connection"), None, "told to go");
+                    let _ = sender.send(());
+                    // So that it is neither a flood nor a matter of the machine's speed.
+                    thread::sleep(Duration::from_millis(5));
+                    if number % 2 == 0 {
+                        client = site.connect();
+                    }
+                }
+            });
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| events(&receiver)));
+        over.store(true, SeqCst);
+        done.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+}
+
+/// Waits for so many answers.
+fn hear(answers: &Receiver<()>, count: usize) {
+    (0..count).for_each(|_| answers.recv_timeout(PATIENCE).expect("the clients go on"));
+}
+
+fn deploy(site: &Site, source: &str, command: &[&str]) -> ostler_tests::Refused {
+    site.folder().write("app.py", source);
+    site.control(command)
+}
+
+#[test]
+fn within_the_time_that_it_is_watched() {
+    let site = rig().option("--watch", "40").flag("--ready-after-watch").start();
+    under_load(&site, |answers| {
+        hear(answers, 300);
+        let answer = deploy(&site, &page("worse", 3), &["reload", "--wait"]);
+        answer.says(16, &["generation 2 was taken back: 5xx: ", " against 0 of ", " of generation 1"]);
+    });
+    site.log("went back from=2 to=1 reason=\"5xx: ");
+    is_served_by(&site, "old");
+    assert_eq!(serving(&site), "1 serving 4");
+    let problems = status(&site)["problems"].to_string();
+    assert!(problems.contains("and generation 1 serves on: 5xx: "), "{problems}");
+    // It is not tried again unless somebody asks for that: without its template the good one goes on with what it has.
+    let template = status(&site)["generations"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find_map(|each| (each["stage"] == "serving").then(|| each["template"].as_i64().expect("it has one")));
+    let template = nix::unistd::Pid::from_raw(template.expect("one serves") as i32);
+    nix::sys::signal::kill(template, nix::sys::signal::Signal::SIGKILL).unwrap();
+    site.log("then=\"no worker is replaced until somebody asks for a reload\"");
+    site.control(&["recycle"]).says(9, &["the template of generation 1 is lost", "`ostler reload` starts another"]);
+    is_served_by(&site, "old");
+    assert_eq!(deploy(&site, &page("good", 0), &["reload"]).code, 0);
+    is_served_by(&site, "good");
+}
+
+#[test]
+fn while_it_is_a_canary() {
+    let site = rig().option("--canary-time", "120").start();
+    under_load(&site, |answers| {
+        hear(answers, 100);
+        let answer = deploy(&site, &page("worse", 2), &["reload", "--canary", "25%", "--wait"]);
+        answer.says(16, &["generation 2 was taken back: 5xx: ", " of generation 1"]);
+    });
+    site.log("canary taken back generation=2 reason=\"5xx: ");
+    while serving(&site) != "1 serving 4" {}
+    is_served_by(&site, "old");
+}
+
+#[test]
+fn an_unchanged_release_stays() {
+    let site = rig().option("--watch", "10").flag("--ready-after-watch").start();
+    under_load(&site, |answers| {
+        hear(answers, 300);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| deploy(&site, &page("new", 0), &["reload", "--wait"]));
+            site.log("generation serving generation=2");
+            site.control(&["status", "--ready"]).says(9, &["not ready"]);
+            let answer = waits.join().expect("it ends");
+            assert!(answer.code == 0 && answer.output.contains("no worse than generation 1 in "), "{answer:?}");
+        });
+        assert_eq!(site.control(&["status", "--ready"]).code, 0);
+    });
+    is_served_by(&site, "new");
+}
