@@ -113,7 +113,7 @@ fn while_it_is_a_canary() {
 
 #[test]
 fn an_unchanged_release_stays() {
-    let site = rig().option("--watch", "10").flag("--ready-after-watch").start();
+    let site = rig().option("--watch", "15").flag("--ready-after-watch").start();
     under_load(&site, |answers| {
         hear(answers, 300);
         thread::scope(|scope| {

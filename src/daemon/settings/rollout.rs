@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parse;
 
-const SHORTEST_WATCH: Duration = Duration::from_secs(10);
+const SHORTEST_WATCH: Duration = Duration::from_secs(15);
 
 /// How many of the workers are of the new generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -110,7 +110,7 @@ mod tests {
 
     fn problems_of(changes: &[(&str, Value)], coming: u64) -> Vec<String> {
         let worker = json!({"slot": 0, "state": "busy", "doing": []});
-        let generation = json!({"generation": 1, "stage": "serving", "wanted": 2, "ready": 1, "crashed": 0,
+        let generation = json!({"generation": 1, "stage": "serving", "wanted": 2, "ready": 1, "crashed": 0, "template": 7,
             "coming": coming, "workers": [worker]});
         let mut status = json!({"version": "", "pid": 1, "addresses": ["http://a:1"], "restarts": {},
             "queues": [{"waiting": 1, "room": 8}], "generations": [generation]});
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_canary_is_part_of_the_site() {
-        let of = |stage: &str, worker: Value| json!({"generation": 1, "stage": stage, "wanted": 1, "ready": 1, "crashed": 0, "coming": 0, "workers": [worker]});
+        let of = |stage: &str, worker: Value| json!({"generation": 1, "stage": stage, "wanted": 1, "ready": 1, "crashed": 0, "coming": 0, "template": 7, "workers": [worker]});
         let (good, stopped) = (
             json!({"slot": 0, "state": "idle", "doing": []}),
             json!({"slot": 1, "state": "idle",
