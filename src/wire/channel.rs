@@ -14,6 +14,8 @@ use nix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::standard;
+
 /// The largest packet. Texts are cut to stay below it (see [`fit`]); the kernel's default send buffer holds it.
 pub const LARGEST: usize = 160 * 1024;
 /// As many descriptors as Linux passes in one message (`SCM_MAX_FD`).
@@ -143,6 +145,7 @@ pub fn receive_with(socket: BorrowedFd, packet: &mut [u8], flags: MsgFlags) -> i
                 descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
+        let descriptors = descriptors.into_iter().map(standard::vacate).collect::<io::Result<Vec<_>>>()?;
         if received.flags.contains(MsgFlags::MSG_TRUNC) {
             let_go(descriptors);
             return Err(io::Error::other("a packet was longer than its buffer"));

@@ -33,6 +33,7 @@ pub mod own_request;
 pub mod scoreboard;
 pub mod settings;
 pub mod sink;
+pub mod standard;
 pub mod title;
 
 pub use channel::Channel;

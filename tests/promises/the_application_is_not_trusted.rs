@@ -197,6 +197,23 @@ result = ' '.join(sorted(set(kinds)))
 }
 
 #[test]
+fn what_is_written_to_standard_error_that_was_closed_reaches_no_client() {
+    let victim = Victim::new(Rig::with_source(ENEMY), 1);
+    for number in 0..3 {
+        victim.attack(&format!("os.close({number})"));
+        let code = format!("os.write({number}, b'SECRET'); result = link({number})");
+        assert_eq!(victim.attack(&code), "/dev/null");
+    }
+    let mut client = victim.site.connect();
+    assert_eq!(client.post("/", "text/x-python", b"os.close(2)").status, 200);
+    let spooled = format!("result = link(2)#{}", "x".repeat(4 << 20));
+    assert_eq!(client.post("/", "text/x-python", spooled.as_bytes()).text(), "/dev/null");
+    victim.site.log("standard descriptor closed");
+    victim.is_whole();
+    assert_eq!(victim.site.logged("standard descriptor closed"), 1);
+}
+
+#[test]
 fn a_log_that_is_grown_to_its_limit_is_no_reason_to_end() {
     let rig = Rig::with_source(ENEMY).workers(2).option("--error-logfile", "error.log");
     let address = format!("unix:{}", rig.folder().join("site.sock").display());

@@ -182,6 +182,11 @@ pub const PHRASES: &[(&str, &str)] = &[
         "descriptors lost",
         "The application has closed descriptors of its worker that it had not opened. The worker is replaced.",
     ),
+    (
+        "standard descriptor closed",
+        "The application has closed standard input, output or error of its worker. /dev/null takes that place, so that no client's \
+         connection gets what is written there; said once by each worker.",
+    ),
     ("application raised", "An exception left the application: the request and the traceback."),
     (
         "field left out",

@@ -3,8 +3,8 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use ostler_wire::{FromWorker, log, scoreboard::WorkerState};
-use slog::error;
+use ostler_wire::{FromWorker, log, scoreboard::WorkerState, standard};
+use slog::{error, warn};
 
 use super::{Loop, Step};
 use crate::{life::Life, moment::Moment, poll::clock::took};
@@ -157,6 +157,9 @@ impl Loop {
         if log::lost() > 0 && self.lost_told + log::BETWEEN_TRIES <= self.clock.now {
             self.lost_told = self.clock.now;
             log::tell_lost(&self.shared.log);
+        }
+        if standard::is_to_be_told() {
+            warn!(self.shared.log, "standard descriptor closed"; "by" => "the application", "instead" => "/dev/null");
         }
         self.log_left_out();
     }

@@ -24,6 +24,7 @@ use nix::{
         statvfs::statvfs,
     },
 };
+use ostler_wire::standard;
 use slog::{Logger, warn};
 
 use super::{budget::Budget, outbox::LARGEST};
@@ -116,19 +117,20 @@ impl Store {
             return Err(Shortage::Descriptors);
         }
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        match open(&self.directory, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+        let made = open(&self.directory, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        match made.map_err(io::Error::from).and_then(standard::vacate) {
             Ok(descriptor) => Ok(SpoolFile {
                 file: Some(File::from(descriptor)),
                 size: 0,
                 permit: DescriptorPermit::new(self.clone()),
             }),
-            Err(Errno::EMFILE | Errno::ENFILE) => Err(Shortage::Descriptors),
-            Err(error) => Err(self.failure(error.into(), "make")),
+            Err(error) => Err(self.failure(error, "make")),
         }
     }
 
     fn failure(&self, error: io::Error, verb: &str) -> Shortage {
         match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE) => Shortage::Descriptors,
             Some(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Shortage::Disk(errno),
             _ => {
                 let text = format!("could not {verb} a spool file in {}: {error}", self.directory.display());

@@ -11,6 +11,7 @@ use nix::{
     getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
     sys::socket::{self, Shutdown, SockFlag, UnixAddr, sockopt},
 };
+use ostler_wire::standard;
 
 use super::unless_blocked;
 
@@ -22,7 +23,7 @@ pub(crate) fn accept(listener: BorrowedFd) -> io::Result<Option<(OwnedFd, Option
         let Some(raw) = unless_blocked(accepted)? else { return Ok(None) };
         // SAFETY: accept4 has just made this descriptor for this process, and nothing else knows it.
         #[allow(unsafe_code)]
-        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        let socket = standard::vacate(unsafe { OwnedFd::from_raw_fd(raw) })?;
         // Fails if the client has reset the connection in the queue: then nobody waits for an answer.
         if let Ok(address) = peer_address(&socket) {
             return Ok(Some((socket, address)));
