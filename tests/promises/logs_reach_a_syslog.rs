@@ -276,16 +276,19 @@ fn a_real_rsyslog_that_is_down_at_the_start_and_lost_under_load_costs_lines_alon
             for _ in 0..20 {
                 assert_eq!(client.get("/lost").text(), "abc");
             }
-            site.log("access log not written");
+            if times == 1 {
+                site.log("access log not written");
+            }
             let mut daemon = rsyslog.start();
             // A connection is tried anew once a second.
-            while worker(&site.shown(), "syslog reached again") < times
-                || site.logged("access log written again") < times
-            {
+            wait_for(|| {
+                assert_eq!(client.get(&format!("/{way}{times}")).text(), "abc");
+                rsyslog.received().contains(&format!("GET /{way}{times} "))
+            });
+            // It is told at once that the first outage is over. The second may be too soon after it.
+            while worker(&site.shown(), "syslog reached again") == 0 || site.logged("access log written again") == 0 {
                 assert_eq!(client.get("/again").text(), "abc");
             }
-            assert_eq!(client.get(&format!("/{way}{times}")).text(), "abc");
-            wait_for(|| rsyslog.received().contains(&format!("GET /{way}{times} ")));
             std::thread::scope(|scope| {
                 let load = scope.spawn(|| {
                     let mut client = site.connect();
@@ -300,7 +303,7 @@ fn a_real_rsyslog_that_is_down_at_the_start_and_lost_under_load_costs_lines_alon
         let log = site.whole_log();
         let told = (worker(&log, "syslog not reached"), worker(&log, "syslog reached again"));
         // Under load the queue of the socket may be full for a moment.
-        assert!(told.1 >= 2 && told.0 - told.1 <= 1 && told.0 < 20, "{log}");
+        assert!(told.0 >= 1 && told.1 >= 1 && told.0 < 20, "{log}");
         assert!(!rsyslog.received().contains("GET /lost "));
         let lost =
             log.lines().find_map(|line| line.split_once("access log written again lost=")?.1.parse::<u32>().ok());

@@ -219,15 +219,16 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("accepting paused", "Connections or descriptors have run out; said at most once a minute."),
     (
         "access log not written",
-        "The disk is full, or the reader is slow or has left; said once, until lines can be written again.",
+        "The disk is full, or the reader is slow or has left; said once, until lines can be written again. Of a syslog at most once in 10 s.",
     ),
     ("access log written again", "Lines can be written again; how many were lost."),
     ("access log lines lost", "A worker ended before lines could be written again; how many were lost."),
     (
         "syslog not reached",
-        "The syslog of --log-syslog-to does not take messages, and why; said once by each process. They are lost, and counted.",
+        "The syslog of --log-syslog-to does not take messages, and why; said by each process once, and again if it was reached meanwhile, \
+         but at most once in 10 s. They are lost, and counted.",
     ),
-    ("syslog reached again", "It takes messages again; how many were lost."),
+    ("syslog reached again", "It takes messages again; how many were lost since that was said last."),
     ("log lines lost", "The error log could not be written for a while, and nobody waited for it; how many lines."),
     (
         "request refused",

@@ -44,14 +44,17 @@ const CLEAN: u32 = 3;
 /// How often another thread that is just sending is waited for. A child that was forked meanwhile would wait for ever.
 const TRIES: u32 = 1000;
 
+/// The shortest time between two tellings that messages are lost: a burst may fill the queue of a slow reader again and again.
+const BETWEEN_TELLINGS: Duration = Duration::from_secs(10);
+
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is on its way.
     Sent,
-    /// The same, after so many were lost.
+    /// The same, and it is to be told that so many were lost before.
     SentAgain(u64),
-    /// It is lost. The reason, if it is the first.
+    /// It is lost. The reason, if that is to be told.
     Lost(Option<String>),
 }
 
@@ -71,8 +74,11 @@ struct State {
     /// What is left of a message that a stream took in part.
     rest: Vec<u8>,
     next_try: Option<Instant>,
-    failing: bool,
+    /// Whether it was told that messages are lost, and not yet that they are sent again.
+    loss_told: bool,
+    last_told: Option<Instant>,
     clean: u32,
+    /// How many, since that was told last.
     lost: u64,
 }
 
@@ -157,27 +163,32 @@ impl State {
             Ok(()) => {
                 self.clean = self.clean.saturating_add(1);
                 let arrives = self.clean >= CLEAN || !matches!(to, SyslogTo::Udp(_));
-                match self.failing && arrives {
-                    true => {
-                        self.failing = false;
-                        Outcome::SentAgain(std::mem::take(&mut self.lost))
-                    }
-                    false => Outcome::Sent,
-                }
+                // What was lost for a moment, and not told then, is told later.
+                let tells = self.lost > 0 && arrives && (std::mem::take(&mut self.loss_told) || self.may_tell());
+                if tells { Outcome::SentAgain(std::mem::take(&mut self.lost)) } else { Outcome::Sent }
             }
             Err(error) => {
                 // UDP tells of it with the next datagram, which is not sent then.
                 let tells_of_another = self.clean > 0 && error.kind() != ErrorKind::WouldBlock;
                 let before = u64::from(tells_of_another && matches!(to, SyslogTo::Udp(_)));
                 (self.clean, self.lost) = (0, self.lost + 1 + before);
-                let first = !std::mem::replace(&mut self.failing, true);
+                let tells = !self.loss_told && self.may_tell();
+                self.loss_told |= tells;
                 let reason = || match error.kind() {
                     ErrorKind::WouldBlock => "it does not read, and its queue is full".to_owned(),
                     _ => crate::limits::explain(&error),
                 };
-                Outcome::Lost(first.then(reason))
+                Outcome::Lost(tells.then(reason))
             }
         }
+    }
+
+    fn may_tell(&mut self) -> bool {
+        let may = self.last_told.is_none_or(|last| last.elapsed() >= BETWEEN_TELLINGS);
+        if may {
+            self.last_told = Some(Instant::now());
+        }
+        may
     }
 
     fn try_send(&mut self, to: &SyslogTo, message: &[u8]) -> io::Result<()> {
@@ -358,7 +369,7 @@ mod tests {
         while outcome == Outcome::Sent {
             outcome = sender.send(Level::Info, &now(), "e");
         }
-        assert!(matches!(outcome, Outcome::Lost(Some(_))));
+        assert_eq!(outcome, Outcome::Lost(None), "it was told a moment ago");
     }
 
     #[test]
@@ -371,6 +382,35 @@ mod tests {
         assert_eq!((send(), send()), (Outcome::Sent, Outcome::Lost(None)));
         let _socket = UdpSocket::bind(address).unwrap();
         assert_eq!((send(), send(), send()), (Outcome::Sent, Outcome::Sent, Outcome::SentAgain(4)));
+    }
+
+    #[test]
+    fn a_reader_that_is_slower_than_a_burst_is_told_of_once_and_what_was_lost_adds_up() {
+        let path = std::env::temp_dir().join(format!("ostler-slow-syslog-{}", std::process::id()));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let sender = sender(SyslogTo::Unix { path: path.clone(), stream: false });
+        let (mut told, mut lost) = (Vec::new(), 0);
+        for _ in 0..5 {
+            loop {
+                match sender.send(Level::Info, &now(), "a") {
+                    Outcome::Sent => continue,
+                    outcome @ Outcome::SentAgain(_) => told.push(outcome),
+                    outcome => {
+                        lost += 1;
+                        if outcome != Outcome::Lost(None) {
+                            told.push(outcome);
+                        }
+                        break;
+                    }
+                }
+            }
+            socket.recv(&mut [0; 1000]).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(told[..], [Outcome::Lost(Some(_)), Outcome::SentAgain(1)]), "{told:?}");
+        sender.state.lock().unwrap().last_told = Instant::now().checked_sub(BETWEEN_TELLINGS);
+        assert_eq!(sender.send(Level::Info, &now(), "a"), Outcome::SentAgain(lost - 1));
+        assert_eq!(sender.send(Level::Info, &now(), "a"), Outcome::Lost(None), "that was just told of");
     }
 
     #[test]
