@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, io::ErrorKind, os::fd::BorrowedFd};
 
+use serde::de::IgnoredAny;
 use slog::Level;
 
 use super::{ErrorLog, Form, Process, Records, is_at, journal, json, leads_to_journal, lose, printable, write};
@@ -79,11 +80,15 @@ fn send(entry: &[u8]) -> Option<bool> {
 /// The text as it is. One that is an object of JSON stays one.
 fn plain(said: Said<'_>) -> Cow<'_, [u8]> {
     match said.request_id {
-        Some(_) if !said.goes_on && !said.text.starts_with(b"{") => {
+        Some(_) if !said.goes_on && !is_object(said.text) => {
             Cow::Owned([mark(said.request_id).as_bytes(), said.text].concat())
         }
         _ => Cow::Borrowed(said.text),
     }
+}
+
+fn is_object(text: &[u8]) -> bool {
+    text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
 fn mark(request_id: Option<&str>) -> String {
@@ -133,5 +138,8 @@ mod tests {
         assert_eq!(of("a\nb\n", Some("4711"), false), "[4711] a\nb\n");
         assert_eq!(of("b\n", Some("4711"), true), "b\n");
         assert_eq!(of("{\"a\":1}\n", Some("4711"), false), "{\"a\":1}\n");
+        for no_object in ["{'a': 1}\n", "{} started\n", "{\n"] {
+            assert_eq!(of(no_object, Some("4711"), false), format!("[4711] {no_object}"));
+        }
     }
 }
