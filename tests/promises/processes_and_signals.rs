@@ -297,3 +297,29 @@ fn stat(pid: i32) -> Vec<String> {
     let (_, rest) = text.rsplit_once(") ").expect("the name is in parentheses");
     rest.split(' ').map(String::from).collect()
 }
+
+#[test]
+fn a_stream_that_was_deleted_does_not_keep_the_other_from_being_flushed() {
+    for deleted in ["stdout", "stderr"] {
+        let source = format!(
+            "
+import sys
+def application(environ, start_response):
+    sys.stdout, sys.stderr = open('stdout', 'w'), open('stderr', 'w', buffering=8192)
+    sys.stdout.write('kept'), sys.stderr.write('kept')
+    global held
+    held = sys.stdout, sys.stderr
+    del sys.{deleted}
+    start_response('200 OK', [])
+    return []
+"
+        );
+        let mut site = Rig::with_source(&source).start();
+        assert_eq!(site.get("/").status, 200);
+        site.stop();
+        assert_eq!(site.logged("application raised at exit"), 0, "{deleted}");
+        let other = if deleted == "stdout" { "stderr" } else { "stdout" };
+        let written = std::fs::read_to_string(site.folder().join(other)).expect("the application has made it");
+        assert_eq!(written, "kept", "{deleted}");
+    }
+}

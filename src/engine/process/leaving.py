@@ -30,8 +30,8 @@ def leave():
     """What Python does at its end, without finalizing the interpreter."""
     threading._shutdown()
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
         try:
-            stream.flush()
-        except (AttributeError, ValueError, OSError):  # None, closed, or without a reader
+            getattr(sys, name).flush()
+        except (AttributeError, ValueError, OSError):  # deleted, None, closed, or without a reader
             pass
