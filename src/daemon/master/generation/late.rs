@@ -46,7 +46,9 @@ impl Generation {
 
     /// Why there is no template, or no worker, before there was one.
     pub fn ended(&self, who: &str, exit: Ending) -> Failure {
-        match self.doing() {
+        // With --preload=off, it is the workers that import. There are some once the template is loaded.
+        let was_loaded = matches!(self.template, Template::Gone) && self.slots.iter().next().is_some();
+        match self.doing().filter(|_| !was_loaded) {
             Some(doing) => Failure::new(Exit::Import, format!("{who} ended while {doing}: {exit}")),
             None => Failure::new(Exit::Interpreter, format!("{who} ended by itself: {exit}")),
         }
