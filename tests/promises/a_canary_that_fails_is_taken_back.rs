@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::symlink, thread};
 use ostler_tests::{Gate, Rig};
 
 use crate::{
-    canaries::{answers, begin, end, is_served_by, is_whole_again, rig, serving, template, with_canary},
+    canaries::{answers, begin, end, is_served_by, is_whole_again, rig, serving, status, template, with_canary},
     pages::{page, page_with},
 };
 
@@ -110,23 +110,45 @@ fn one_whose_template_is_lost_is_taken_back() {
     let site = with_canary(rig());
     end(template(&site, 2));
     is_whole_again(&site);
+    // There, the workers have imported, and the template has not.
+    let site = with_canary(rig().flag("--preload=off"));
+    end(template(&site, 2));
+    let line = site.log("canary taken back generation=2");
+    assert!(line.text().contains("the template ended by itself: SIGKILL"), "{}", line.text());
 }
 
 #[test]
-fn an_old_generation_that_is_lost_meanwhile_is_replaced_when_the_canary_is_over() {
-    for command in ["promote", "rollback"] {
+fn an_old_generation_whose_template_is_lost_is_not_replaced_by_the_canary_s_code() {
+    let lost = || {
         let site = with_canary(rig());
         end(template(&site, 1));
-        site.log("template lost generation=1");
-        assert!(site.control(&["status"]).output.contains("a new one is started when the canary is over"));
+        site.log("then=\"no worker is replaced until the canary is promoted\"");
         let [old, new] = answers(&site, 200, ["one", "two"]);
         assert!(old > new && new > 0, "{old} of the old and {new} of the new");
-        assert_eq!(site.control(&[command]).code, 0, "{command}");
-        if command == "rollback" {
-            // The old code is nowhere but on disk, which has the new.
-            site.log("generation serving generation=3 workers=4");
-        }
-        site.drained(3);
-        is_served_by(&site, "two");
-    }
+        assert!(site.control(&["status"]).output.contains("the template is lost, so that no worker can be replaced"));
+        site
+    };
+    let site = lost();
+    assert_eq!(site.control(&["promote"]).code, 0);
+    site.drained(3);
+    is_served_by(&site, "two");
+    // The old code is nowhere but in its workers: the disk has the new.
+    let site = lost();
+    site.control(&["rollback"]).says(9, &["generation 1 serves with 3 of 4 workers, and could not fork the others"]);
+    is_served_by(&site, "one");
+    site.control(&["scale", "+1"]).says(9, &["the template of generation 1 is lost", "`ostler reload` starts another"]);
+    assert_eq!(site.control(&["reload"]).output, "generation 3 serves with 4 workers");
+    is_served_by(&site, "two");
+}
+
+#[test]
+fn one_that_is_all_that_is_left_is_promoted() {
+    let site = with_canary(rig());
+    end(template(&site, 1));
+    site.log("template lost generation=1");
+    let workers = status(&site)["generations"][0]["workers"].as_array().expect("a list").clone();
+    workers.iter().for_each(|worker| end(worker["pid"].as_i64().expect("a process") as i32));
+    site.log("canary promoted generation=2 workers=4 figures=\"nothing is left of the old generation\"");
+    site.log("generation serving generation=2");
+    is_served_by(&site, "two");
 }

@@ -99,6 +99,18 @@ pub const PHRASES: &[(&str, &str)] = &[
         "canary taken back",
         "The old generation gets all of its workers again, and the canary goes: why. At level info, if somebody asked for it.",
     ),
+    (
+        "went back",
+        "A generation that was watched (--watch) answered worse than the one before, which is the site again: by which figures.",
+    ),
+    (
+        "could not go back",
+        "A generation that was watched answered worse than the one before, and that one is not there any more, or has lost its template.",
+    ),
+    (
+        "generation watched",
+        "The time of --watch is over, and the generation stays: what the figures say of it, or that there was too little traffic.",
+    ),
     ("generation serving", "All of its workers are ready: the start or the reload has succeeded."),
     (
         "generation discarded",
