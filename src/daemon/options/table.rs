@@ -101,17 +101,21 @@ pub static SETTINGS: &[Setting] = &[
          has to come, such as 200, or a class, such as 2xx; without it, 2xx or 3xx. TEXT has to be in the body, of which the first MiB is \
          looked at. As in /health=200, 'GET https://shop.example/cart=200 Checkout', 'HEAD /'. When all workers of a start, a reload or a \
          roll-back are ready, one of them answers each request in its turn, on a connection that no client has: whatever it is answered \
-         otherwise, or not within --smoke-timeout, discards the generation, and the one that served goes on. A first start ends with code 15. \
+         otherwise, or not within --smoke-timeout, discards the generation, and the one that served goes on. A first start ends with code 15, \
+         and so does `ostler reload`. \
          A target that has a = of its own in its path or its last parameter is followed by a STATUS, as in /page?id=200=2xx. In \
          OSTLER_SMOKE each request stands on a line of its own. Smoke tests are not counted as requests, and not in the access log; their \
          User-Agent begins with ostler-smoke/.",
     ),
-    one(PROCESSES, "smoke-timeout", "TIME", "How long each request of --smoke may take").preset("30"),
+    one(PROCESSES, "smoke-timeout", "TIME", "How long each request of --smoke may take").preset("30").more(
+        "More than 0: without a bound, a reload could wait for ever. --timeout holds for smoke tests, too: where it is less, a call that hangs is \
+         told as an answer of 504.",
+    ),
     one(PROCESSES, "canary", "SHARE", "Have a reload begin with this share of the workers, beside the old generation").more(
         "A share such as 25%, or a number of workers; some have to be left. The old generation keeps the others, all accept from the same \
          sockets, and connections stay where they are. After --canary-time, or at once by `ostler promote`, the rest follow. `ostler rollback` \
          takes the canary back, as does another reload, and one whose code does not boot. `ostler reload --canary SHARE` and \
-         `--no-canary` say otherwise for once.",
+         `--no-canary` say otherwise for once; `ostler reload --wait` waits until it is promoted or taken back, and ends with 16 if it was worse.",
     ),
     one(PROCESSES, "canary-time", "TIME", "How long a canary serves before the rest follow; 0 to wait for `ostler promote`").preset("300"),
     one(PROCESSES, "watch", "TIME", "Go back if a new generation is worse within this time after it has taken over; 0 not to watch").preset("0").more(
