@@ -319,6 +319,9 @@ impl Settings {
         {
             return refuse("canary", &why);
         }
+        if !self.watch.is_zero() && !self.keep_previous {
+            return refuse("watch", "it goes back to the generation before, and --no-keep-previous keeps none");
+        }
         if !worker.timeout.is_zero() && worker.slow_request >= worker.timeout {
             return refuse("slow-request", "such a request is ended by --timeout before it could be logged");
         }
