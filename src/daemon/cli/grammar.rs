@@ -108,7 +108,7 @@ pub fn command() -> Command {
         )
         .subcommand(reload())
         .subcommand(control("promote", "Have the rest of the workers follow a canary now"))
-        .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now"))
+        .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now; calls off a reload that still boots"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
         .subcommand(
             control("scale", "Change the number of workers by +N or -N, or to N").arg(

@@ -247,6 +247,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
             info!(log, #ROUTINE, "generation kept"; "generation" => generation.0, "for" => "rollback")
         }
         Note::Gone(generation) => info!(log, #ROUTINE, "generation gone"; "generation" => generation.0),
+        Note::Discarded(generation, failure) if failure.exit == Exit::Refused => {
+            info!(log, "generation discarded"; "generation" => generation.0, Reason(failure));
+        }
         Note::Discarded(generation, failure) => {
             error!(log, "generation discarded"; "generation" => generation.0, Reason(failure));
         }

@@ -15,7 +15,7 @@ use super::{
     slots::{Worker, WorkerStage},
 };
 use crate::{
-    exit::Failure,
+    exit::{Exit, Failure},
     resources::control::Asker,
     settings::Rollout,
     sys::{clock::Moment, process::Ending},
@@ -345,10 +345,14 @@ impl State {
         waiting.append(&mut generation.judged);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was discarded"))));
         decision.note(Note::Discarded(number, failure.clone()));
-        if let Some(serving) = self.serving() {
-            decision.act(Action::Show(serving.number, shown));
+        // Who asked for it knows of it.
+        if failure.exit != Exit::Refused {
+            if let Some(serving) = self.serving() {
+                decision.act(Action::Show(serving.number, shown));
+            }
+            self.failed_reload =
+                Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
         }
-        self.failed_reload = Some(FailedReload { generation: number, why: failure.message.clone(), at: decision.now });
         if self.phase == Phase::Starting {
             self.phase = Phase::Stopping { how: Stop::Graceful, result: Err(failure), listens: None, give_up: None };
             self.refuse_waiting(decision);

@@ -88,8 +88,7 @@ impl Performer<'_> {
         let was_rolled_back = self.totals.of(&part("rollbacks", &[])) > 0;
         let outcome = match note {
             Note::Serving(number, _) if *number > Number(1) || was_rolled_back => Some("success"),
-            Note::Discarded(Number(2..), _) => Some("failure"),
-            Note::TakenBack(_, why) if why.exit != Exit::Refused => Some("failure"),
+            Note::Discarded(Number(2..), why) | Note::TakenBack(_, why) if why.exit != Exit::Refused => Some("failure"),
             _ => None,
         };
         if let Some(outcome) = outcome {

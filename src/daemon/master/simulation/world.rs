@@ -386,6 +386,7 @@ impl World {
                     && self.state.serving().is_some_and(|serving| serving.slots.iter().any(slots::Worker::serves));
                 self.ensure(!suspect, "what was worse is booted again, and nobody has asked");
             }
+            Note::Discarded(_, Failure { exit: Exit::Refused, .. }) => self.suspect = true,
             Note::ReloadAsked => self.suspect = false,
             Note::LeftBehind(pids) => self.left_behind = pids,
             Note::Replacing(WorkerName { generation, .. }, Why::Operator | Why::Asked(Recycle::Age)) => {

@@ -4,7 +4,7 @@ use super::{QueuedReload, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::{Action, Reload},
+        event::{Action, Number, Reload},
         generation::{Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
@@ -50,8 +50,12 @@ impl State {
         if self.canary().is_some() {
             return self.roll_canary_back(asker, decision);
         }
+        if let Some(booting) = self.staged(Stage::Booting).filter(|booting| booting.returns.is_none()) {
+            let number = booting.number;
+            return self.call_off(number, asker, decision);
+        }
         if !self.free() {
-            return refuse(asker, "a reload or an upgrade is under way", decision);
+            return refuse(asker, "a roll-back or an upgrade is under way", decision);
         }
         let wanted = self.serving().map_or(0, |generation| generation.wanted);
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
@@ -63,6 +67,21 @@ impl State {
         generation.waiting.extend(asker);
         decision.note(Note::RollbackAsked(generation.number));
         self.watch_no_more("a roll-back was asked for", decision);
+    }
+
+    /// A roll-back while a generation still boots, or hangs in a smoke test: there is nothing to go back from yet.
+    fn call_off(&mut self, number: Number, asker: Option<Asker>, decision: &mut Decision) {
+        let called_off = Failure::new(Exit::Refused, "a roll-back was asked for");
+        let QueuedReload { mut askers, waiting, .. } = self.reload.take().unwrap_or_default();
+        askers.extend(waiting);
+        decision.answer(&mut askers, Err(&called_off));
+        self.suspect = true;
+        if let Some(serving) = self.serving() {
+            let outcome = serving.serves_again();
+            decision.note(Note::RollbackAsked(serving.number));
+            self.answer_when_switched(asker.into_iter().collect(), outcome, decision);
+        }
+        self.discard(number, called_off, decision);
     }
 
     pub(super) fn recycle(&mut self, asker: Option<Asker>) {
