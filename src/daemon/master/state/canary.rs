@@ -55,14 +55,15 @@ impl State {
         }
     }
 
-    /// `ostler promote`
+    /// `ostler promote`. Said again, it waits with the first.
     pub(super) fn promote(&mut self, asker: Option<Asker>, decision: &mut Decision) {
-        let waits = |generation: &&mut Generation| matches!(generation.canary_step(), Some(CanaryStep::Beside(_)));
-        let Some(canary) = self.staged(Stage::Canary).filter(waits) else {
+        let Some(canary) = self.staged(Stage::Canary).filter(|canary| !canary.leaves()) else {
             return refuse(asker, "there is no canary to promote", decision);
         };
-        canary.promote(decision);
         canary.judged.extend(asker);
+        if matches!(canary.canary_step(), Some(CanaryStep::Beside(_))) {
+            canary.promote(decision);
+        }
     }
 
     /// The rest of a canary follow when its time is over; one that leaves goes when the old generation is complete again, or will not be
