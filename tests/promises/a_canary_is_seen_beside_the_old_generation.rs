@@ -120,7 +120,7 @@ fn both_are_told_everywhere_from_when_it_began_until_it_is_the_site() {
         assert_eq!(lines[1], "GENERATION REQUESTS 5XX CRASHES TIME-OUTS P50 P99", "{text}");
         assert!(lines[2].starts_with(&format!("1 serving {of_old} ")) && lines[3].starts_with(&row), "{text}");
         let is_short = |line: &str| line.len() <= 80;
-        assert!(text.lines().filter(|line| line.contains(" canary")).all(is_short), "{text}");
+        assert!(text.lines().filter(|line| line.contains(" canary  ")).all(is_short), "{text}");
     }
     let page = get(&seen.page, "/").1;
     let cells = format!("<tr><th scope=\"row\">2 canary</th><td class=\"number\">{of_new}</td>");

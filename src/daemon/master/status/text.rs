@@ -125,13 +125,13 @@ impl GenerationStatus {
 }
 
 impl CanaryStatus {
-    /// `; the other 3 follow in 4m 2s`
+    /// `; 3 more to follow in 4m 2s`
     fn told(&self) -> String {
         match (self.step.as_str(), self.follows_in) {
             ("leaves", _) => "; leaves when the old generation is whole".into(),
-            ("follows", _) => format!("; the other {} boot", self.rest),
-            (_, Some(left)) => format!("; the other {} follow in {}", self.rest, age(left)),
-            (_, None) => format!("; the other {} follow by `ostler promote`", self.rest),
+            ("follows", _) => format!("; {} more to boot", self.rest),
+            (_, Some(left)) => format!("; {} more to follow in {}", self.rest, age(left)),
+            (_, None) => format!("; {} more to follow by `ostler promote`", self.rest),
         }
     }
 }
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn a_canary_says_what_becomes_of_it() {
         for (step, follows_in, told) in [
-            ("beside", Some(242.0), "; the other 3 follow in 4m 2s"),
-            ("beside", None, "; the other 3 follow by `ostler promote`"),
-            ("follows", None, "; the other 3 boot"),
+            ("beside", Some(242.0), "; 3 more to follow in 4m 2s"),
+            ("beside", None, "; 3 more to follow by `ostler promote`"),
+            ("follows", None, "; 3 more to boot"),
             ("leaves", None, "; leaves when the old generation is whole"),
         ] {
             assert_eq!(CanaryStatus { rest: 3, follows_in, step: step.into() }.told(), told);
