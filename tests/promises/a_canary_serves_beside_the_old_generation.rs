@@ -21,10 +21,7 @@ fn both_serve_and_their_workers_take_turns() {
     assert_eq!(site.control(&["status", "--ready"]).code, 0);
     assert_eq!(site.logged("generation serving"), 1);
     let shown = site.control(&["status"]).output;
-    assert!(
-        shown.contains("\ngeneration 2 canary, 1 of 1 workers; 3 more to follow by `ostler promote`; "),
-        "{shown}"
-    );
+    assert!(shown.contains("\ngeneration 2 canary, 1 of 1 workers; 3 more to follow by `ostler promote`; "), "{shown}");
     assert_eq!(status(&site)["metrics"]["ostler_workers_wanted"], 4);
 }
 

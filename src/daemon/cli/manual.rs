@@ -108,6 +108,11 @@ pub const PHRASES: &[(&str, &str)] = &[
         "A generation that was watched answered worse than the one before, and that one is not there any more, or has lost its template.",
     ),
     (
+        "generation not watched",
+        "It has taken over, and the site does not go back by itself any more: why. There is nothing to go back to, or another reload has taken over before \
+         the time of --watch was over.",
+    ),
+    (
         "generation watched",
         "The time of --watch is over, and the generation stays: what the figures say of it, or that there was too little traffic.",
     ),

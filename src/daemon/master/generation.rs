@@ -14,7 +14,12 @@ use super::{
     slots::{Slots, Worker, WorkerStage},
     state::FailedReload,
 };
-use crate::{exit::Failure, resources::control::Asker, settings::Rollout, sys::clock::Moment};
+use crate::{
+    exit::{Exit, Failure},
+    resources::control::Asker,
+    settings::Rollout,
+    sys::clock::Moment,
+};
 
 mod backoff;
 mod canary;
@@ -170,6 +175,15 @@ impl Generation {
     pub fn come_back(&mut self, wanted: u16, failed: Option<FailedReload>, now: Moment) {
         self.enter(Stage::Booting, now);
         (self.wanted, self.backoff, self.returns) = (wanted, Backoff::NONE, Some(failed));
+    }
+
+    /// Why it was discarded, if the site was to go back to it: then what it was to replace stays, although it is worse.
+    pub fn cannot_come_back(&mut self, failure: Failure) -> Failure {
+        let Some(Some(failed)) = self.returns.take() else { return failure };
+        let FailedReload { generation, why, .. } = failed;
+        let what =
+            format!("generation {generation} is worse: {why}; and generation {} could not come back", self.number);
+        Failure { exit: Exit::Worse, ..failure.after(&what) }
     }
 
     /// The template runs and imports.

@@ -63,9 +63,17 @@ impl Judging {
                 let fresh = |number, span| History::new(span, now, figures(number));
                 let known =
                     self.past.take_if(|past| judged.against == Against::LastHour && past.generation == judged.old);
-                let (mut old, new) =
-                    (known.map_or_else(|| fresh(judged.old, span), |past| past.history), fresh(judged.new, span));
-                old.note(now, figures(judged.old));
+                // A reload during a watch: what it goes back to is the same.
+                let before = self
+                    .trial
+                    .take()
+                    .filter(|trial| trial.judged.old == judged.old && trial.judged.against == judged.against);
+                let known = known.map(|mut past| {
+                    past.history.note(now, figures(judged.old));
+                    past.history
+                });
+                let known = known.or(before.map(|trial| trial.old));
+                let (old, new) = (known.unwrap_or_else(|| fresh(judged.old, span)), fresh(judged.new, span));
                 self.trial = Some(Trial { judged, old, new, next: now });
             }
         }

@@ -183,6 +183,8 @@ impl<'a> Master<'a> {
             }
             let ready = self.wait();
             self.performer.turns.begin();
+            // Before the end of a watch is decided upon.
+            self.judge(Moment::now());
             let mut broken = Vec::new();
             for source in ready {
                 self.performer.turns.doing(source.name());
@@ -213,7 +215,6 @@ impl<'a> Master<'a> {
             if self.performer.statsd.as_ref().is_some_and(|statsd| statsd.next <= Moment::now()) {
                 self.performer.tell_statsd(&self.state);
             }
-            self.judge(Moment::now());
             self.handle(Event::Tick);
             let performer = &mut self.performer;
             performer.turns.end(&performer.log);

@@ -70,6 +70,8 @@ pub enum Note {
     Promoted(Number, u16, Option<String>),
     /// A generation was watched, and what the figures say.
     Watched(Number, Option<String>),
+    /// A generation is not watched, or not to the end: why.
+    NotWatched(Number, &'static str),
     /// The figures speak against a generation, and there is nothing to go back to.
     Stays(Number, Failure),
     /// The figures speak against a generation.
@@ -226,6 +228,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::Watched(generation, told) => {
             info!(log, "generation watched"; "generation" => generation.0, "figures" => told.as_deref());
+        }
+        Note::NotWatched(generation, why) => {
+            warn!(log, "generation not watched"; "generation" => generation.0, "reason" => why);
         }
         Note::Stays(generation, failure) => {
             error!(log, "could not go back"; "generation" => generation.0, Reason(failure));

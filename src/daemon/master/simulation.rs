@@ -128,6 +128,8 @@ struct World {
     smoked: BTreeMap<Number, usize>,
     /// A canary was taken back.
     canary_left: bool,
+    /// The site went back by itself, and nobody has asked for a reload since.
+    went_back: bool,
     /// The last release was found worse.
     suspect: bool,
     /// When generations took over.
@@ -167,6 +169,7 @@ impl World {
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
             canary_left: false,
+            went_back: false,
             suspect: false,
             taken_over: Vec::new(),
             next_asker: 0,

@@ -307,11 +307,13 @@ impl State {
             && !self.generations.iter().any(|generation| matches!(generation.stage, Stage::Booting | Stage::Canary))
     }
 
-    /// Whether a new template is started for the generation that serves. A release that was found worse is not booted for that while any
-    /// worker of the better one is left.
+    /// Whether a new template is started for the generation that serves. Not while any worker of it is left and the disk holds a release
+    /// that was found worse, or one that is watched: the generation to go back to would have to go.
     fn recovers(&self) -> bool {
-        let serves = || self.serving().is_some_and(|serving| serving.slots.iter().any(Worker::serves));
-        self.template_lost() && self.free() && !(self.suspect && serves())
+        let serving = self.serving();
+        let waits = self.suspect || serving.is_some_and(|serving| serving.watched.is_some());
+        let serves = || serving.is_some_and(|serving| serving.slots.iter().any(Worker::serves));
+        self.template_lost() && self.free() && !(waits && serves())
     }
 
     fn template_lost(&self) -> bool {
@@ -320,7 +322,6 @@ impl State {
 
     fn boot(&mut self, reload: QueuedReload, like: Option<Number>, decision: &mut Decision) {
         let QueuedReload { askers, waiting, rollout } = reload;
-        self.watch_no_more("another reload has begun", decision);
         self.last = Number(self.last.0 + 1);
         let mut generation = Generation::new(self.last, askers, decision.now);
         (generation.rollout, generation.judged) = (rollout, waiting);
@@ -336,6 +337,7 @@ impl State {
         }
         let Some(generation) = self.at(number).filter(|generation| generation.stage == Stage::Booting) else { return };
         generation.enter(Stage::Draining, decision.now);
+        let failure = generation.cannot_come_back(failure);
         // An engine of another release says the same itself.
         let hint = if failure.message.contains("`ostler upgrade`") { "" } else { generation.hint() };
         let failure = Failure { message: format!("{}{hint}", failure.message), ..failure };

@@ -124,8 +124,8 @@ pub static SETTINGS: &[Setting] = &[
          booted again unless somebody asks for a reload. Needs --keep-previous. `ostler reload --wait` waits for the end of it.",
     ),
     switch(PROCESSES, "ready-after-watch", "off", "Do not be ready while a canary or a new generation is still judged").more(
-        "For `ostler status --ready` and /health?ready: a fleet that goes on with the next machine when this one is ready then stops at a release \
-         that is worse.",
+        "For `ostler status --ready` and /health?ready, so that a fleet takes its time with each machine. A site that has gone back is ready, too: \
+         `ostler reload --wait` tells whether the new release has stayed.",
     ),
     one(PROCESSES, "warm-up", "REQUEST", "Ask the application for this page before forking workers").more(
         "What a first request loads is then shared by all workers, which saves memory, and none of them is slow to give \

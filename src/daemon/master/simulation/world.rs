@@ -375,7 +375,8 @@ impl World {
             Note::WentBack { from, to, .. } => {
                 // It has passed its tests before.
                 self.smoked.insert(to, self.smoke_tests[&to]);
-                let again = std::mem::replace(&mut self.suspect, true);
+                self.suspect = true;
+                let again = std::mem::replace(&mut self.went_back, true);
                 self.ensure(
                     !again,
                     &format!("the site goes back from generation {from}, and nobody has asked for another"),
@@ -387,7 +388,7 @@ impl World {
                 self.ensure(!suspect, "what was worse is booted again, and nobody has asked");
             }
             Note::Discarded(_, Failure { exit: Exit::Refused, .. }) => self.suspect = true,
-            Note::ReloadAsked => self.suspect = false,
+            Note::ReloadAsked => (self.suspect, self.went_back) = (false, false),
             Note::LeftBehind(pids) => self.left_behind = pids,
             Note::Replacing(WorkerName { generation, .. }, Why::Operator | Why::Asked(Recycle::Age)) => {
                 let number = generation;

@@ -42,6 +42,7 @@ impl State {
         new.begin_canary(decision);
         new.supervise(decision);
         let workers = new.wanted;
+        self.watch_no_more("a canary has begun to serve", decision);
         self.failed_reload = None;
         // Before connections move, so that some move to the canary.
         self.have_turns_taken(decision);

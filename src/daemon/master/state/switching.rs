@@ -42,6 +42,9 @@ impl State {
             return self.begin_canary(self.generations[new].number, decision);
         }
         self.generations[new].canary = None;
+        // One that was not watched to the end is not what the next one goes back to.
+        let unproven = self.serving().is_some_and(|serving| serving.watched.is_some());
+        self.watch_no_more("another has taken over", decision);
         let (keep, listeners) =
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
         self.generations[new].enter(Stage::Serving, decision.now);
@@ -65,14 +68,20 @@ impl State {
                     let whole = matches!(generation.template, Template::Loaded { .. })
                         && generation.failed.is_none()
                         && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
-                    generation.enter(if keep && whole { Stage::Kept } else { Stage::Draining }, decision.now);
+                    let kept = keep && whole && !unproven;
+                    generation.enter(if kept { Stage::Kept } else { Stage::Draining }, decision.now);
                 }
+                Stage::Kept if unproven => {}
                 Stage::Kept => generation.enter(Stage::Draining, decision.now),
                 Stage::Booting | Stage::Canary | Stage::Draining => {}
             }
             generation.supervise(decision);
         }
-        match (watch.filter(|_| self.staged(Stage::Kept).is_some()), &self.failed_reload) {
+        let kept = self.staged(Stage::Kept).is_some();
+        if watch.is_some() && !kept && self.generations.len() > 1 {
+            decision.note(Note::NotWatched(number, "there is nothing to go back to"));
+        }
+        match (watch.filter(|_| kept), &self.failed_reload) {
             (Some(watch), _) => {
                 self.generations[new].watched = Some(decision.now + watch);
                 self.generations[new].judged = judged;

@@ -68,6 +68,9 @@ impl State {
     /// The time is over, and nothing speaks against the generation.
     pub(super) fn end_watch(&mut self, decision: &mut Decision) {
         let now = decision.now;
+        if self.staged(Stage::Kept).is_none() && !self.generations.iter().any(|one| one.returns.is_some()) {
+            self.watch_no_more("the generation before it has lost its template", decision);
+        }
         let Some(serving) = self.staged(Stage::Serving) else { return };
         if serving.watched.take_if(|until| *until <= now).is_none() {
             return;
@@ -81,9 +84,10 @@ impl State {
     }
 
     /// Something else was asked for before the time was over.
-    pub(super) fn watch_no_more(&mut self, why: &str, decision: &mut Decision) {
+    pub(super) fn watch_no_more(&mut self, why: &'static str, decision: &mut Decision) {
         let Some(serving) = self.staged(Stage::Serving) else { return };
         if serving.watched.take().is_some() {
+            decision.note(Note::NotWatched(serving.number, why));
             let failure =
                 Failure::new(Exit::Refused, format!("generation {} was not watched to the end: {why}", serving.number));
             let mut askers = std::mem::take(&mut serving.judged);
