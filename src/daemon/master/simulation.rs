@@ -27,6 +27,7 @@ use crate::{
 
 pub mod chance;
 mod counting;
+mod trouble;
 mod world;
 
 const HISTORIES: u64 = 50_000;
