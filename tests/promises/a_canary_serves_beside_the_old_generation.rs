@@ -26,6 +26,22 @@ fn both_serve_and_their_workers_take_turns() {
 }
 
 #[test]
+fn each_worker_has_its_turn_of_connections_that_come_one_by_one() {
+    let slow = |text: &str| {
+        page(text).replace("def app", "import time\ndef app").replace("    return", "    time.sleep(0.002)\n    return")
+    };
+    let site = Rig::with_source(&slow("one")).workers(4).option("--threads", "1").option("--canary-time", "0").start();
+    site.folder().write("app.py", &slow("two"));
+    assert_eq!(site.control(&["reload", "--canary", "1"]).code, 0);
+    site.drained(1);
+    let [_, new] = answers(&site, 200, ["one", "two"]);
+    // A worker that is still busy with its last connection is passed over.
+    assert!((40..=60).contains(&new), "{new} of 200");
+    let moved = status(&site)["metrics"]["ostler_connections_taken_total{reason=\"busy\"}"].as_u64().expect("a number");
+    assert!(moved < 20, "although each request waits for nothing but its own call: {moved}");
+}
+
+#[test]
 fn some_of_the_connections_that_are_kept_move_to_it() {
     let site = rig().start();
     let mut clients: Vec<_> = (0..200).map(|_| site.connect()).collect();

@@ -23,7 +23,7 @@ impl Loop {
 
     /// Whether an idle sibling would serve a connection's request sooner than this worker.
     pub(super) fn better_elsewhere(&mut self) -> bool {
-        let ahead = self.poll.left() + self.queue.len();
+        let ahead = self.poll.certainly_left() + self.queue.len();
         let wait = match self.thread_free() {
             // Calls that wait for something else (a database) run at the same time, one on each free thread.
             true if self.threads.expects_waits() && ahead < self.threads.count_free() => Duration::ZERO,

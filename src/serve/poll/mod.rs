@@ -88,6 +88,8 @@ pub(crate) struct Poll {
     cursor: usize,
     /// How many connections the current event has brought.
     brought: u32,
+    /// The next event is one that was handled already and comes again.
+    repeated: bool,
     /// Until when the leader waits for events; none while it does not wait.
     pub waits_until: Option<Moment>,
 }
@@ -100,6 +102,7 @@ impl Poll {
             filled: 0,
             cursor: 0,
             brought: 0,
+            repeated: false,
             waits_until: None,
         })
     }
@@ -130,6 +133,7 @@ impl Poll {
             self.filled = filled;
             self.cursor = 0;
             self.brought = 0;
+            self.repeated = false;
         }
     }
 
@@ -139,6 +143,7 @@ impl Poll {
             return None;
         }
         self.cursor += 1;
+        self.repeated = false;
         Some(self.events[self.cursor - 1])
     }
 
@@ -147,12 +152,16 @@ impl Poll {
         self.filled - self.cursor
     }
 
+    /// Those of them that bring something as far as is known: not one that comes again, for there may be nothing more.
+    pub fn certainly_left(&self) -> usize {
+        self.left() - usize::from(self.repeated)
+    }
+
     /// Returns the current event once more if it has brought a connection, up to `most` times: there may be another one.
     pub fn repeat_event(&mut self, one: bool, most: u32) {
         self.brought = if one { (self.brought + 1) % most } else { 0 };
-        if self.brought > 0 {
-            self.cursor -= 1;
-        }
+        self.repeated = self.brought > 0;
+        self.cursor -= usize::from(self.repeated);
     }
 }
 
@@ -189,6 +198,7 @@ mod tests {
         for _ in 0..3 {
             assert!(poll.next_event().is_some());
             poll.repeat_event(true, 3);
+            assert_eq!(poll.certainly_left(), 0);
         }
         assert!(poll.next_event().is_none());
     }
