@@ -35,6 +35,7 @@ help:
 	@echo 'make test-pythons  the tests of interpreters on CPython 3.14 and 3.15, which Debian sid has; needs root'
 	@echo 'make test-systemd  boot Debian in a container, install the package, and check what systemd does with it'
 	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
+	@echo 'make soak     an hour of load while everything happens to the site; MINUTES=5 is shorter'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
 	@echo 'make instructions  count what the loop and a worker execute for a request, against the recorded counts'
@@ -82,6 +83,10 @@ test-proxies: tools
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked -p ostler-tests --test promises -- --include-ignored --nocapture \
 		proxies_lose_nothing rolling_deploys a_proxy_is_trusted connections_from_proxies
+
+MINUTES ?= 60
+soak: build
+	$(PYTHON) tests/soak/run $(OSTLER) --minutes $(MINUTES)
 
 lint: tools
 	$(CARGO) fmt --all --check
