@@ -163,5 +163,5 @@ PACKAGES = {
     "gunicorn": ["gunicorn==27.0.1", "gunicorn_h1c==0.6.9"],
     "uwsgi": ["uWSGI==2.0.31"],
     "waitress": ["waitress==3.0.2"],
-    "frameworks": ["Flask==3.1.3", "Django==5.2.*"],
+    "frameworks": ["Flask==3.1.3", "Django==5.2.*", "pyramid==2.1"],
 }

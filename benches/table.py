@@ -9,6 +9,7 @@ import growth
 import instructions
 import memory
 import reload
+import start
 import tail
 import threads
 from servers import HELLO_ONLY
@@ -54,6 +55,10 @@ def text(report):
         parts.append(grid(reload.TITLE, *reload_rows(report)))
     if "drain" in report:
         parts.append(grid(drain.TITLE, *drain_rows(report)))
+    if "start" in report:
+        parts.append(grid(start.TITLE, *start_rows(report)))
+    if "many" in report:
+        parts.append(grid(start.MANY_TITLE, *many_rows(report)))
     parts += [grid(f"{growth.TITLE}, in µs: {title}", *rows) for title, rows in growth_rows(report)]
     return "\n\n".join(parts)
 
@@ -155,6 +160,26 @@ def reload_rows(report):
     return header, rows
 
 
+def start_rows(report):
+    header = ["", "start", "reload", "roll-back"]
+    rows = []
+    for example, results in report["start"].items():
+        for name, its in results.items():
+            cells = [its] if isinstance(its, str) else [f"{its[key]:,.0f}" if key in its else "–" for key in header[1:]]
+            rows.append([f"{example}, {name}", *cells])
+    return header, rows
+
+
+def many_rows(report):
+    """The last column is 1.00 where memory grows in proportion."""
+    one = report["many"][min(report["many"])]["MB"]
+    rows = [
+        [str(count), f"{its['MB']:.1f}", f"{its['wake-ups']:.1f}", f"{its['MB'] / count / one:.2f}"]
+        for count, its in report["many"].items()
+    ]
+    return ["sites", "MB", "wake-ups a second", "× one, each"], rows
+
+
 def drain_rows(report):
     """The last lines tell how ostler's figures grow: 1.00 is in proportion, 0.00 is not at all."""
     header = ["", "workers", "connections", "reload ms", "CPU ms", "sends", "p99 ms", "longest ms", "ended", "largest ÷ mean"]
@@ -226,6 +251,8 @@ def markdown(report):
         ("memory", memory.TITLE, memory_rows),
         ("reload", reload.TITLE, reload_rows),
         ("drain", drain.TITLE, drain_rows),
+        ("start", start.TITLE, start_rows),
+        ("many", start.MANY_TITLE, many_rows),
     ):
         if key in report:
             header, rows = rows_of(report)
