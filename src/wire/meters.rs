@@ -90,6 +90,8 @@ pub struct Meters {
     pub idle: AtomicU64,
     /// Bytes in spool files.
     pub spooled: AtomicU64,
+    /// Answers that the application has begun, and not finished.
+    pub broken: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Meters>() <= ROOM && ROOM.is_multiple_of(align_of::<Meters>()));
@@ -148,10 +150,11 @@ impl Meters {
             sent,
             idle,
             spooled,
+            broken,
         } = self;
         let histograms = [duration, queue].into_iter().flat_map(Histogram::counters);
         let labelled = [&logged[..], statuses, requests, own, given, taken, lines_lost].into_iter().flatten();
-        for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled]) {
+        for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled, broken]) {
             if counter.load(Relaxed) > 0 {
                 counter.store(0, Relaxed);
             }

@@ -117,7 +117,7 @@ fn both_are_told_everywhere_from_when_it_began_until_it_is_the_site() {
     for command in [&["status"][..], &["top", "--once"]] {
         let text = seen.site.control(command).output;
         let lines = Seen::lines(&text);
-        assert_eq!(lines[1], "GENERATION REQUESTS 5XX CRASHES TIME-OUTS P50 P99", "{text}");
+        assert_eq!(lines[1], "GENERATION REQUESTS FAILED CRASHES TIME-OUTS P50 P99", "{text}");
         assert!(lines[2].starts_with(&format!("1 serving {of_old} ")) && lines[3].starts_with(&row), "{text}");
         let is_short = |line: &str| line.len() <= 80;
         assert!(text.lines().filter(|line| line.contains(" canary  ")).all(is_short), "{text}");

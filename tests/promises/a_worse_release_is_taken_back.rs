@@ -76,13 +76,13 @@ fn within_the_time_that_it_is_watched() {
     under_load(&site, |answers| {
         hear(answers, 300);
         let answer = deploy(&site, &page("worse", 3), &["reload", "--wait"]);
-        answer.says(16, &["generation 2 was taken back: 5xx: ", " against 0 of ", " of generation 1"]);
+        answer.says(16, &["generation 2 was taken back: failed requests: ", " against 0 of ", " of generation 1"]);
     });
-    site.log("went back from=2 to=1 reason=\"5xx: ");
+    site.log("went back from=2 to=1 reason=\"failed requests: ");
     is_served_by(&site, "old");
     assert_eq!(serving(&site), "1 serving 4");
     let problems = status(&site)["problems"].to_string();
-    assert!(problems.contains("and generation 1 serves on: 5xx: "), "{problems}");
+    assert!(problems.contains("and generation 1 serves on: failed requests: "), "{problems}");
     // It is not tried again unless somebody asks for that: without its template the good one goes on with what it has.
     let template = status(&site)["generations"]
         .as_array()
@@ -99,14 +99,41 @@ fn within_the_time_that_it_is_watched() {
 }
 
 #[test]
+fn if_it_breaks_its_answers_off() {
+    let site = rig().option("--watch", "40").start();
+    let (over, (sender, answers)) = (AtomicBool::new(false), channel());
+    thread::scope(|scope| {
+        for sender in [sender.clone(), sender] {
+            let (over, site) = (&over, &site);
+            scope.spawn(move || {
+                while !over.load(SeqCst) {
+                    let _ = site.connect().ask("/").try_answer();
+                    let _ = sender.send(());
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            hear(&answers, 300);
+            let source = "def app(environ, start_response):\n    start_response('200 OK', [('Content-Length', '9')])\n    return [b'short']\n";
+            deploy(&site, source, &["reload", "--wait"])
+        }));
+        over.store(true, SeqCst);
+        let answer = broken.unwrap_or_else(|panic| resume_unwind(panic));
+        answer.says(16, &["generation 2 was taken back: failed requests: ", " against 0 of "]);
+    });
+    is_served_by(&site, "old");
+}
+
+#[test]
 fn while_it_is_a_canary() {
     let site = rig().option("--canary-time", "120").start();
     under_load(&site, |answers| {
         hear(answers, 100);
         let answer = deploy(&site, &page("worse", 2), &["reload", "--canary", "25%", "--wait"]);
-        answer.says(16, &["generation 2 was taken back: 5xx: ", " of generation 1"]);
+        answer.says(16, &["generation 2 was taken back: failed requests: ", " of generation 1"]);
     });
-    site.log("canary taken back generation=2 reason=\"5xx: ");
+    site.log("canary taken back generation=2 reason=\"failed requests: ");
     while serving(&site) != "1 serving 4" {}
     is_served_by(&site, "old");
 }

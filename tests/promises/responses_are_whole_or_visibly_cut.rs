@@ -1,8 +1,10 @@
 //! Responses: what happens when the client leaves, when files change, and when a large part is not yet sent.
 
-use std::fs::File;
+use std::{fs::File, time::Instant};
 
-use ostler_tests::{Ending, Gate, Rig};
+use ostler_tests::{Ending, Gate, PATIENCE, Rig};
+
+use crate::canaries::status;
 
 const STREAMS: &str = "
 import os, socket, tempfile
@@ -66,6 +68,15 @@ def breaks_late(environ, start_response):
     for number in range(100):
         yield b'x' * 65536
     raise RuntimeError('broke late')
+
+def breaks_off(environ, start_response):
+    start_response(environ['QUERY_STRING'] + ' as asked', TEXT)
+    yield b'begun'
+    raise RuntimeError('broke off')
+
+def short(environ, start_response):
+    start_response('200 OK', TEXT + [('Content-Length', '6')])
+    return [b'abc'] if environ['QUERY_STRING'] == 'whole' else iter([b'ab', b'c'])
 
 def file(environ, start_response):
     start_response('200 OK', TEXT)
@@ -159,6 +170,32 @@ fn rfc9112_8_what_was_sent_before_an_error_arrives_and_the_end_does_not() {
             let end = [b'x'; 65536].into_iter().chain(*b"\r\n");
             assert!(blocks == 100 && bytes.iter().rev().take(65538).eq(end.collect::<Vec<_>>().iter().rev()));
         }
+    }
+}
+
+#[test]
+fn answers_that_the_application_breaks_off_are_counted() {
+    let site = Rig::with_source(STREAMS).start();
+    let broken = ["/breaks_off?200", "/short?whole", "/short?blocks"];
+    // What is answered with 5xx is an error anyway. A whole answer is none, and a client that leaves is no fault of the application's.
+    for target in broken.into_iter().chain(["/breaks_off?500"]) {
+        site.connect().ask(target).try_answer().expect_err("it is not whole");
+    }
+    assert_eq!(site.get("/file_beyond?/dev/null").status, 200);
+    let mut client = site.connect();
+    client.ask("/writing").until(b"xxx");
+    drop(client);
+    site.log("write() raised BrokenPipeError");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let metrics = status(&site)["metrics"].take();
+        let requests = metrics["ostler_requests_total{code=\"2xx\",method=\"GET\"}"].as_u64();
+        if requests == Some(5) {
+            let counts = ["ostler_responses_broken_total", "ostler_request_errors_total"];
+            assert_eq!(counts.map(|name| metrics[name].as_u64()), [Some(3), Some(1)]);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{metrics}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::event::Number;
 const MOST: u64 = 1 << 53;
 
 /// What is kept for each generation begins with one of these: some seventy numbers, which no application names.
-const OF_GENERATIONS: [&str; 2] = ["requests.", "duration."];
+const OF_GENERATIONS: [&str; 3] = ["requests.", "duration.", "broken"];
 
 /// Numbers by the names of their fields. An executable that knows more of them, or fewer, can go on from there.
 pub type Counts = BTreeMap<String, u64>;

@@ -33,7 +33,7 @@ const FEWEST_TIMEOUTS: u64 = 2;
 const FEWEST_REQUESTS: u64 = 30;
 /// The share of the bad has to be so many times that of the old generation. A site's own ups and downs stay below.
 const RATIO: f64 = 1.5;
-/// How much more of the requests have to be answered with 5xx. With much traffic, less than that is beyond chance, too, but no reason to go back.
+/// How much more of the requests have to fail. With much traffic, less than that is beyond chance, too, but no reason to go back.
 const MORE_ERRORS: f64 = 0.002;
 /// A crash and a time-out cost a worker, and the other calls of its threads.
 const MORE_LOST: f64 = 0.0001;
@@ -96,7 +96,7 @@ pub enum Measure {
     Crashes,
     /// Calls that passed `--timeout`.
     TimeOuts,
-    /// Answers of 5xx.
+    /// Answers of 5xx, and those that the application has begun and broken off.
     Errors,
     /// Requests that took longer than this place of [`BOUNDS`]: twice the old generation's p99, or more.
     Slow(usize),
@@ -213,12 +213,12 @@ impl Measure {
 }
 
 impl Reason {
-    /// `5xx: 37 of 412 (9.0 %) against 3 of 9,120 (0.03 %) of generation 4`
+    /// `failed requests: 37 of 412 (9.0 %) against 3 of 9,120 (0.03 %) of generation 4`
     pub fn sentence(&self, old: Number) -> String {
         let what = match self.measure {
             Measure::Crashes => "crashes".to_owned(),
             Measure::TimeOuts => "time-outs".to_owned(),
-            Measure::Errors => "5xx".to_owned(),
+            Measure::Errors => "failed requests".to_owned(),
             Measure::Slow(bound) => format!("p99 is above {} ms", BOUNDS[bound] / 1000),
         };
         format!("{what}: {} against {} of generation {}", self.new, self.old, old.0)

@@ -119,8 +119,8 @@ pub static SETTINGS: &[Setting] = &[
     ),
     one(PROCESSES, "canary-time", "TIME", "How long a canary serves before the rest follow; 0 to wait for `ostler promote`").preset("300"),
     one(PROCESSES, "watch", "TIME", "Go back if a new generation is worse within this time after it has taken over; 0 not to watch").preset("0").more(
-        "60 s are a good beginning. Worse means: more crashes, time-outs, answers of 5xx or slow requests than the old generation had in its last \
-         hour, beyond chance (docs/deploying.md says how that is judged). The site goes back once; what was worse is not \
+        "60 s are a good beginning. Worse means: more crashes, time-outs, failed requests (5xx, or an answer that is broken off) or slow ones than the old generation had \
+         in its last hour, beyond chance (docs/deploying.md says how that is judged). The site goes back once; what was worse is not \
          booted again unless somebody asks for a reload. Needs --keep-previous. `ostler reload --wait` waits for the end of it.",
     ),
     switch(PROCESSES, "ready-after-watch", "off", "Do not be ready while a canary or a new generation is still judged").more(

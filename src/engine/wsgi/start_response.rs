@@ -273,8 +273,9 @@ impl WsgiResponse {
 
     /// After an exception: the server's own 500, or a cut that the client notices.
     pub fn fail(&mut self) {
+        let left = self.gone.is_some();
         if let Ok(response) = self.response() {
-            if response.begun() { response.cut() } else { response.failed() }
+            if response.begun() { response.cut(left) } else { response.failed() }
         }
     }
 

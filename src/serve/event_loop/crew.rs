@@ -322,7 +322,7 @@ impl<'a, A: Application> Crew<'a, A> {
         }
         match response.out.progress {
             Progress::Nothing => response.failed(),
-            Progress::Begun { .. } => response.cut(),
+            Progress::Begun { .. } => response.cut(false),
             Progress::Ended | Progress::Cut => {}
         }
     }

@@ -64,6 +64,10 @@ impl Loop {
             let lasted = work.call.unwrap_or_default();
             let (outgoing, method) = (&work.outgoing, work.incoming.method());
             self.shared.count_answer(outgoing.status, method, outgoing.body_bytes, queued, lasted);
+            let is_left = outgoing.outbox.as_ref().is_some_and(|outbox| outbox.is_given_up());
+            if outgoing.broken && given_up.is_none() && !is_left {
+                self.shared.count_broken(outgoing.status);
+            }
         }
         if work.panicked {
             self.ask_replacement(Recycle::Panic);

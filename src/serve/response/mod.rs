@@ -50,6 +50,8 @@ pub(crate) struct Outgoing {
     pub framing: Option<ResponseFraming>,
     /// Bytes of body that the application has made.
     pub body_bytes: u64,
+    /// The client has a part of the response, and the application has broken it off.
+    pub broken: bool,
     /// How many of the last bytes were dropped because the client had left or was given up.
     pub lost: u64,
     /// Bytes that the kernel took before there was an outbox.
@@ -135,6 +137,7 @@ impl Response<'_> {
         };
         self.out.buffer = buffer;
         self.out.body_bytes = body.len() as u64;
+        self.out.broken = sent.is_ok() && ended == Progress::Cut;
         self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
         match framing {
             ResponseFraming::Length(promised) if promised != given => Err(BodyLength { promised, given }),
@@ -174,6 +177,7 @@ impl Response<'_> {
         let buffer = self.start(head, framing);
         let sent = self.out.transmit(&[&buffer], None);
         self.out.buffer = buffer;
+        self.out.broken = sent.is_ok() && ended == Progress::Cut;
         self.out.progress = if sent.is_ok() { ended } else { Progress::Cut };
         self.out.body_bytes = send;
         if send > 0 && sent.is_ok() {
@@ -201,7 +205,7 @@ impl Response<'_> {
         }
         match left {
             Some(left) if left > 0 => {
-                self.out.progress = Progress::Cut;
+                (self.out.progress, self.out.broken) = (Progress::Cut, true);
                 Err(BodyLength { promised: self.out.body_bytes + left, given: self.out.body_bytes })
             }
             _ => Ok(()),
@@ -223,8 +227,11 @@ impl Response<'_> {
         self.out.progress != Progress::Nothing
     }
 
-    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised.
-    pub fn cut(&mut self) {
+    /// Ends the connection visibly: no terminating chunk, fewer bytes than promised. `client_left`: the application is not to blame for
+    /// it. Nor is it if the rest of the request's body did not come.
+    pub fn cut(&mut self, client_left: bool) {
+        let stopped = client_left || self.out.live.as_ref().is_some_and(|live| live.failure().is_some());
+        self.out.broken |= !stopped && matches!(self.out.progress, Progress::Begun { .. });
         self.out.progress = Progress::Cut;
     }
 
@@ -380,6 +387,7 @@ impl Outgoing {
             status: 0,
             framing: None,
             body_bytes: 0,
+            broken: false,
             lost: 0,
             direct: 0,
             noted,
@@ -409,6 +417,7 @@ impl Outgoing {
         self.status = 0;
         self.framing = None;
         self.body_bytes = 0;
+        self.broken = false;
         self.lost = 0;
         self.direct = 0;
         self.may_wait = false;

@@ -17,7 +17,7 @@ use ostler_http::{ResponseHead, proxy::forwarded::Believed};
 use ostler_wire::{
     Boot, ForwardedField, Trust,
     access_format::AccessFormat,
-    meters::Meters,
+    meters::{Meters, grow},
     scoreboard::{Own, Scoreboard, Slot, Underway, WorkerState},
 };
 use slog::Logger;
@@ -156,6 +156,13 @@ impl Shared {
         slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
         if status >= 500 {
             slot.errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts one of them that the application has broken off. An answer of 5xx counts as an error already.
+    pub fn count_broken(&self, status: u16) {
+        if let Some(meters) = self.meters().filter(|_| status < 500) {
+            grow(&meters.broken, 1);
         }
     }
 

@@ -34,6 +34,12 @@ pub static METRICS: &[Metric] = &[
         "Requests that were answered with 5xx.",
     ),
     counter(
+        "ostler_responses_broken_total",
+        Unit::None,
+        MetricSource::Meter { field: "broken", read: |meters| &meters.broken },
+        "Answers below 500 that the application has begun and not finished: it raised an exception after their head was sent, or their body is shorter than their Content-Length. Those whose client left are not among them.",
+    ),
+    counter(
         "ostler_requests_refused_total",
         Unit::None,
         slot("refused", |slot| slot.refused.load(Relaxed)),
@@ -175,7 +181,7 @@ pub static METRICS: &[Metric] = &[
         "ostler_canary_errors",
         Unit::None,
         master("stage", Fact::CanaryErrors),
-        "Those of them that were answered with 5xx.",
+        "Those of them that failed: they were answered with 5xx, or the application has broken their answer off.",
     ),
     gauge(
         "ostler_canary_crashes",

@@ -11,7 +11,7 @@ use crate::master::verdict::figures::{Figures, Part};
 pub struct FiguresStatus {
     /// Requests that were answered, by the application or by the server itself.
     pub requests: u64,
-    /// Those of them that were answered with 5xx.
+    /// Those of them that failed: answered with 5xx, or broken off by the application.
     pub errors: u64,
     /// Workers that died by themselves.
     pub crashes: u64,
@@ -24,7 +24,7 @@ pub struct FiguresStatus {
 }
 
 /// The headings of the comparison.
-pub const COMPARED: [&str; 7] = ["GENERATION", "REQUESTS", "5XX", "CRASHES", "TIME-OUTS", "P50", "P99"];
+pub const COMPARED: [&str; 7] = ["GENERATION", "REQUESTS", "FAILED", "CRASHES", "TIME-OUTS", "P50", "P99"];
 
 impl Status {
     /// For how long there has been a canary, if there is one.
@@ -85,7 +85,7 @@ mod tests {
         let lines = serde_json::from_value::<Status>(status.clone()).unwrap().comparison();
         let expected = [
             "since the canary began 2h 3m ago:",
-            "  GENERATION    REQUESTS      5XX     CRASHES  TIME-OUTS  P50     P99",
+            "  GENERATION    REQUESTS      FAILED  CRASHES  TIME-OUTS  P50     P99",
             "  1234 serving  123456789012  0.10 %  12       0          2.3 ms  -",
             "  1235 canary   7             0 %     12       0          2.3 ms  -",
         ];

@@ -24,7 +24,7 @@ const SHORTEST_SLICE: u64 = 1000;
 pub struct Figures {
     /// Requests that were answered, by the application or by the server itself.
     pub requests: u64,
-    /// Those of them that were answered with 5xx.
+    /// Those of them that failed: answered with 5xx, or broken off by the application.
     pub errors: u64,
     /// Workers that died by themselves.
     pub crashes: u64,
@@ -76,7 +76,7 @@ impl Figures {
         };
         Figures {
             requests: CLASSES.into_iter().map(class).fold(0, u64::saturating_add),
-            errors: class("5xx"),
+            errors: class("5xx").saturating_add(count("broken")),
             crashes,
             timeouts,
             durations: Times::read(|name| count(&part("duration", &[name]))).buckets,
@@ -243,11 +243,12 @@ mod tests {
             ("requests.5xx.GET", 1),
             ("requests.5xx.POST", 2),
             ("requests.none.other", 1),
+            ("broken", 2),
             ("duration.100", 3),
             ("duration.longer", 1),
         ]);
         let figures = Figures::read(|name| counts.get(name).copied().unwrap_or(0), 6, 7);
-        assert_eq!((figures.requests, figures.errors, figures.crashes, figures.timeouts), (8, 3, 6, 7));
+        assert_eq!((figures.requests, figures.errors, figures.crashes, figures.timeouts), (8, 5, 6, 7));
         assert_eq!((figures.durations[0], figures.durations[18], figures.calls()), (3, 1, 14));
     }
 

@@ -88,7 +88,7 @@ fn a_clump_is_no_verdict_whatever_is_in_it() {
     assert_eq!(switched(&hour(0), &history(60, 1, 10, &bad, failing)), Verdict::NotWorse);
     bad[40..43].fill(1);
     let verdict = switched(&hour(0), &history(60, 1, 10, &bad, failing));
-    assert_eq!(reason(verdict), "5xx: 53 of 600 (8.8 %) against 0 of 36,000 (0 %) of generation 4");
+    assert_eq!(reason(verdict), "failed requests: 53 of 600 (8.8 %) against 0 of 36,000 (0 %) of generation 4");
 }
 
 #[test]
@@ -119,7 +119,10 @@ fn few_requests_are_said_to_be_too_few() {
     assert!(matches!(switched(&none, &history(60, 1, 10, &[0; 60], failing)), Verdict::TooLittle(_)));
     // All of them fail: that can be said of few.
     let all = history(60, 1, 0, &seldom, |_, requests| failing(requests, requests));
-    assert_eq!(reason(switched(&hour(3), &all)), "5xx: 30 of 30 (100 %) against 3 of 36,000 (0.008 %) of generation 4");
+    assert_eq!(
+        reason(switched(&hour(3), &all)),
+        "failed requests: 30 of 30 (100 %) against 3 of 36,000 (0.008 %) of generation 4"
+    );
 }
 
 #[test]
