@@ -99,6 +99,23 @@ fn within_the_time_that_it_is_watched() {
 }
 
 #[test]
+fn if_an_upgrade_brings_it() {
+    const BEFORE: usize = 2_000;
+    let site = rig().installed().option("--watch", "40").start();
+    under_load(&site, |answers| {
+        hear(answers, BEFORE);
+        assert_eq!(deploy(&site, &page("worse", 3), &["upgrade"]).code, 0);
+        let line = site.log("went back from=2 to=1 reason=\"failed requests: ");
+        // The new executable knows what was answered before it came.
+        let old = line.text().split_once(" against 0 of ").expect("figures").1;
+        let old = old.split(' ').next().expect("a number").replace(',', "");
+        assert!(old.parse::<usize>().expect("a number") >= BEFORE, "{}", line.text());
+        site.log("generation kept generation=2");
+    });
+    is_served_by(&site, "old");
+}
+
+#[test]
 fn if_it_breaks_its_answers_off() {
     let site = rig().option("--watch", "40").start();
     let (over, (sender, answers)) = (AtomicBool::new(false), channel());

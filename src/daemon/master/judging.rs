@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Master,
     event::{Event, Number},
@@ -18,14 +20,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// How often its figures are noted while it serves, and somebody is at work.
 const BETWEEN_NOTES: Duration = Duration::from_secs(10);
 
-/// What was noted.
-#[derive(Default)]
+/// What was noted. An upgrade takes it along: three histories at most, each of which has a bound.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Judging {
     /// Of the generation that serves, for the time when it is the old one.
     past: Option<Past>,
     trial: Option<Trial>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Past {
     generation: Number,
     history: History,
@@ -33,6 +36,7 @@ struct Past {
 }
 
 /// A generation is judged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Trial {
     judged: Judged,
     old: History,

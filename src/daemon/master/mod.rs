@@ -92,11 +92,10 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     let system = |error: std::io::Error| Failure::new(Exit::System, format!("could not go on: {}", words(&error)));
     descriptors::reserve_channel_place().map_err(system)?;
     let signals = Signals::collect().map_err(system)?;
-    let (directory, daemon) = (saved.directory.clone(), saved.daemon);
+    let (directory, daemon, judging) = (saved.directory.clone(), saved.daemon, saved.judging.clone());
     let executable = upgrade::executable(&directory);
     log::keep().map_err(system)?;
     let (state, performer) = saved.take(reread).map_err(system)?;
-    let judging = Judging::default();
     let mut master = Master { state, performer, judging, signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
         let number = serving.number;
@@ -329,8 +328,10 @@ impl<'a> Master<'a> {
 
     /// A step of an upgrade; the last one returns only if it comes to nothing.
     fn upgrade(&mut self, step: UpgradeStep) -> Event {
-        let saved =
-            |master: &Self| SavedMaster::note(&master.state, &master.performer, &master.directory, master.daemon);
+        let saved = |master: &Self| {
+            let Master { state, performer, judging, directory, daemon, .. } = master;
+            SavedMaster::note(state, performer, judging, directory, *daemon)
+        };
         match step {
             UpgradeStep::Try => {
                 match self.may_execute().and_then(|()| upgrade::try_out(&saved(self), &self.executable)) {

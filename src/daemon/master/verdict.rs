@@ -6,6 +6,7 @@
 use std::{fmt, time::Duration};
 
 use ostler_wire::meters::{BOUNDS, Times};
+use serde::{Deserialize, Serialize};
 
 use self::figures::{Figures, History, Part, windows};
 use super::event::Number;
@@ -61,7 +62,7 @@ pub enum Verdict {
 }
 
 /// What the new generation is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Against {
     /// The old generation beside it: what befalls the site befalls both. Both histories begin when the canary does.
     SameTime,

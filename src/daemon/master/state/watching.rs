@@ -1,5 +1,7 @@
 //! After the switch a generation is watched for a while (`--watch`). If the figures speak against it, the one before it is the site again.
 
+use serde::{Deserialize, Serialize};
+
 use super::{FailedReload, State};
 use crate::{
     exit::{Exit, Failure},
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// A generation that is judged now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {
     pub new: Number,
     /// The one that it is compared with.

@@ -24,6 +24,7 @@ use crate::{
     master::{
         event::Number,
         events::{Event, Events},
+        judging::Judging,
         perform::{Performer, Reread},
         state::State,
         team::{Crashes, Exchange, Team},
@@ -51,6 +52,9 @@ pub struct SavedMaster {
     format: u32,
     /// The state machine.
     pub state: State,
+    /// The figures by which generations are judged.
+    #[serde(default)]
+    pub judging: Judging,
     /// Where the first master was started, as the shell saw it.
     pub directory: PathBuf,
     /// `--daemon`
@@ -122,7 +126,13 @@ struct SavedControl {
 
 impl SavedMaster {
     /// Notes all of it.
-    pub fn note(state: &State, performer: &Performer, directory: &Path, daemon: bool) -> SavedMaster {
+    pub fn note(
+        state: &State,
+        performer: &Performer,
+        judging: &Judging,
+        directory: &Path,
+        daemon: bool,
+    ) -> SavedMaster {
         let control = performer.control.open.as_ref().map(|open| SavedControl {
             path: open.path.clone(),
             socket: open.socket.as_raw_fd(),
@@ -134,6 +144,7 @@ impl SavedMaster {
         SavedMaster {
             format: FORMAT,
             state: state.clone(),
+            judging: judging.clone(),
             directory: directory.to_owned(),
             daemon,
             standard: [performer.standard.output.as_raw_fd(), performer.standard.error.as_raw_fd()],
