@@ -164,9 +164,16 @@ fn an_unchanged_release_stays() {
             let waits = scope.spawn(|| deploy(&site, &page("new", 0), &["reload", "--wait"]));
             site.log("generation serving generation=2");
             site.control(&["status", "--ready"]).says(9, &["not ready"]);
+            hear(answers, 300);
+            let text = site.control(&["status"]).output;
+            assert!(text.contains("\n  so far "), "{text}");
             let answer = waits.join().expect("it ends");
-            assert!(answer.code == 0 && answer.output.contains("no worse than generation 1 in "), "{answer:?}");
+            assert_eq!(answer.code, 0, "{answer:?}");
+            for part in ["no worse than generation 1 in ", "; p99 was not judged: generation 1 had served for less"] {
+                assert!(answer.output.contains(part), "{answer:?}");
+            }
         });
+        assert!(!site.control(&["status"]).output.contains("so far "));
         assert_eq!(site.control(&["status", "--ready"]).code, 0);
     });
     is_served_by(&site, "new");

@@ -9,7 +9,7 @@ use super::{
     event::{Event, Number},
     perform::Performer,
     state::{Judged, State},
-    verdict::{Against, Verdict, figures::History, judge},
+    verdict::{Against, Unjudged, Verdict, figures::History, judge},
 };
 use crate::sys::clock::Moment;
 
@@ -127,10 +127,9 @@ impl Master<'_> {
         let generation = judged.new;
         self.handle(match verdict {
             Verdict::Worse(reason) => Event::Worse { generation, why: reason.sentence(judged.old) },
-            Verdict::NotWorse => Event::Judged {
-                generation,
-                told: format!("no worse than generation {} in {calls} requests", judged.old),
-            },
+            Verdict::NotWorse(unjudged) => {
+                Event::Judged { generation, told: Unjudged::not_worse(unjudged, judged.old, calls) }
+            }
             Verdict::TooLittle(shortage) => Event::Judged { generation, told: shortage.sentence(judged.old) },
         });
     }

@@ -144,6 +144,9 @@ pub struct GenerationStatus {
     /// While there is a canary: what it and the generation that serves have done since it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<FiguresStatus>,
+    /// While it is judged: what the figures say of it so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
     /// In how many seconds a missing worker is tried again, if that has to wait.
     pub next: Option<f64>,
     /// Its template's process.
@@ -215,8 +218,10 @@ impl Status {
         let is_compared = |generation: &Generation| {
             state.canary().is_some() && matches!(generation.stage, Stage::Serving | Stage::Canary)
         };
+        let judged = state.judged().map(|judged| judged.new);
         let generation = |generation: &Generation| GenerationStatus {
             figures: is_compared(generation).then(|| performer.figures_beside_canary(generation.number).into()),
+            verdict: generation.told.clone().filter(|_| judged == Some(generation.number)),
             ..GenerationStatus::gather(generation, performer.teams.get(&generation.number), &performer.sampling)
         };
         let mut status = Status {
@@ -309,6 +314,7 @@ impl GenerationStatus {
             coming: generation.coming(Moment::now()),
             crashed: team.map_or(0, |team| team.crashes.count),
             figures: None,
+            verdict: None,
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),
             template,

@@ -55,8 +55,8 @@ const WARMING: Duration = Duration::from_secs(30);
 pub enum Verdict {
     /// The new generation is worse, and why.
     Worse(Reason),
-    /// There was enough traffic, and nothing is worse so far.
-    NotWorse,
+    /// There was enough traffic, and nothing is worse so far; and why p99 was not judged, if it was not.
+    NotWorse(Option<Unjudged>),
     /// Nothing is worse, but no more can be said.
     TooLittle(Shortage),
 }
@@ -81,6 +81,19 @@ pub struct Reason {
     pub old: Part,
     /// How likely chance alone makes such a difference.
     pub chance: f64,
+}
+
+/// Why p99 was not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unjudged {
+    /// The old generation has served for too short a time.
+    Young,
+    /// No bound is far enough above the old generation's p99.
+    Unbounded,
+    /// The new generation has not served for longer than it takes to warm up.
+    Cold,
+    /// So few requests have come in the later half of its time, besides those of a clump.
+    Few(u64),
 }
 
 /// Requests that could be judged by: of the new generation besides those of its worst seconds, and of the old one.
@@ -112,8 +125,11 @@ pub fn judge(old: &History, new: &History, against: Against, timeout: Duration) 
     let before = old.total();
     let is_young = against == Against::LastHour && old.time() < LONG_ENOUGH.as_millis() as u64;
     let clumps = if is_young { 2 } else { 1 };
-    let slow = slow_bound(&before).filter(|_| !is_young).map(Measure::Slow);
-    let measures = [Measure::Crashes, Measure::TimeOuts, Measure::Errors].into_iter().chain(slow);
+    let slow = match slow_bound(&before).map(Measure::Slow) {
+        _ if is_young => Err(Unjudged::Young),
+        slow => slow.ok_or(Unjudged::Unbounded),
+    };
+    let measures = [Measure::Crashes, Measure::TimeOuts, Measure::Errors].into_iter().chain(slow.ok());
     // A time-out is the end of a call that was bad for longer than a clump.
     let clumps_of = |measure| if measure == Measure::TimeOuts && timeout >= CLUMP { 0 } else { clumps };
     let mut reasons = measures.filter_map(|measure| worse(measure, old, new, clumps_of(measure)));
@@ -122,7 +138,20 @@ pub fn judge(old: &History, new: &History, against: Against, timeout: Duration) 
     }
     let rest = without_clumps(parts(Measure::Errors, new, 0), clumps);
     let shortage = Shortage { new: rest.of, old: before.calls() };
-    if shortage.new.min(shortage.old) < FEWEST_REQUESTS { Verdict::TooLittle(shortage) } else { Verdict::NotWorse }
+    if shortage.new.min(shortage.old) < FEWEST_REQUESTS {
+        return Verdict::TooLittle(shortage);
+    }
+    Verdict::NotWorse(slow.and_then(|slow| warm_enough(slow, new, clumps)).err())
+}
+
+/// Whether p99 can be judged yet.
+fn warm_enough(slow: Measure, new: &History, clumps: u32) -> Result<(), Unjudged> {
+    let begin = slow.begin(new.time());
+    if new.time() <= begin {
+        return Err(Unjudged::Cold);
+    }
+    let rest = without_clumps(parts(slow, new, begin), clumps);
+    if rest.of < FEWEST_REQUESTS { Err(Unjudged::Few(rest.of)) } else { Ok(()) }
 }
 
 /// Why the new generation is worse by this measure, if it is.
@@ -229,11 +258,29 @@ impl Reason {
 impl Shortage {
     /// `12 requests besides those of its worst seconds, and 36,000 of generation 4: too few; there have to be 30 of each`
     pub fn sentence(&self, old: Number) -> String {
-        let (new, before) = (grouped(self.new), grouped(self.old));
+        let (new, before) = (requests(self.new), grouped(self.old));
         format!(
-            "{new} requests besides those of its worst seconds, and {before} of generation {}: too few; there have to be {FEWEST_REQUESTS} of each",
-            old.0
+            "{new} besides those of its worst seconds, and {before} of generation {old}: too few; there have to be {FEWEST_REQUESTS} of each"
         )
+    }
+}
+
+impl Unjudged {
+    /// `no worse than generation 4 in 412 requests; p99 was not judged: it takes more than 30 s`
+    pub fn not_worse(unjudged: Option<Unjudged>, old: Number, calls: u64) -> String {
+        let but = unjudged.map(|why| match why {
+            Unjudged::Young => format!("generation {old} had served for less than {} min", LONG_ENOUGH.as_secs() / 60),
+            Unjudged::Unbounded => format!("that of generation {old} is too long to be told from a longer one"),
+            Unjudged::Cold => format!("it takes more than {} s", WARMING.as_secs()),
+            Unjudged::Few(count) => {
+                format!(
+                    "{} in the later half of its time, besides those of its worst seconds: too few",
+                    requests(count)
+                )
+            }
+        });
+        let but = but.map_or_else(String::new, |why| format!("; p99 was not judged: {why}"));
+        format!("no worse than generation {old} in {}{but}", requests(calls))
     }
 }
 
@@ -241,6 +288,11 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} of {} ({})", grouped(self.bad), grouped(self.of), self.percent())
     }
+}
+
+/// `36,000 requests`
+fn requests(count: u64) -> String {
+    format!("{} request{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 /// `36,000`

@@ -113,6 +113,9 @@ impl GenerationStatus {
             }
         }
         text.push('\n');
+        if let Some(verdict) = &self.verdict {
+            writeln!(text, "  so far {verdict}")?;
+        }
         if self.workers.is_empty() {
             return Ok(());
         }

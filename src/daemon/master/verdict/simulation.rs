@@ -78,7 +78,7 @@ fn following(site: Site, way: Way, fault: Fault, seed: u64) -> Vec<Option<(u64, 
             let old = if against == Against::SameTime { &beside } else { &before };
             match judge(&old.0, &new.0, against, TIMEOUT) {
                 Verdict::Worse(reason) => Some((age + 1, reason.measure)),
-                Verdict::NotWorse | Verdict::TooLittle(_) => None,
+                Verdict::NotWorse(_) | Verdict::TooLittle(_) => None,
             }
         })
     };

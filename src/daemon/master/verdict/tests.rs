@@ -42,7 +42,7 @@ fn switched(old: &History, new: &History) -> Verdict {
 fn reason(verdict: Verdict) -> String {
     match verdict {
         Verdict::Worse(reason) => reason.sentence(Number(4)),
-        Verdict::NotWorse => "not worse".to_owned(),
+        Verdict::NotWorse(unjudged) => Unjudged::not_worse(unjudged, Number(4), 600),
         Verdict::TooLittle(shortage) => shortage.sentence(Number(4)),
     }
 }
@@ -63,7 +63,7 @@ fn the_example_of_the_page_is_true() {
     };
     let bad = [1, 0, 0, 2, 1, 2, 1, 0, 1, 0, 1];
     let new = |seconds: usize| history(60, 1, 10, &bad[..seconds], failing);
-    assert_eq!(switched(&old, &new(10)), Verdict::NotWorse);
+    assert_eq!(switched(&old, &new(10)), Verdict::NotWorse(Some(Unjudged::Cold)));
     let Verdict::Worse(reason) = switched(&old, &new(11)) else { panic!("it is worse") };
     says(&format!("`{}`", reason.sentence(Number(4))));
     let all = parts(Measure::Errors, &new(11), 0);
@@ -85,7 +85,7 @@ fn the_example_of_the_page_is_true() {
 fn a_clump_is_no_verdict_whatever_is_in_it() {
     let mut bad = [0; 60];
     bad[20..25].fill(10);
-    assert_eq!(switched(&hour(0), &history(60, 1, 10, &bad, failing)), Verdict::NotWorse);
+    assert_eq!(switched(&hour(0), &history(60, 1, 10, &bad, failing)), Verdict::NotWorse(None));
     bad[40..43].fill(1);
     let verdict = switched(&hour(0), &history(60, 1, 10, &bad, failing));
     assert_eq!(reason(verdict), "failed requests: 53 of 600 (8.8 %) against 0 of 36,000 (0 %) of generation 4");
@@ -95,7 +95,7 @@ fn a_clump_is_no_verdict_whatever_is_in_it() {
 fn two_clumps_are_no_verdict_after_a_short_time() {
     let bad: Vec<_> = (0..60).map(|second| if second % 30 < 4 { 10 } else { 0 }).collect();
     let new = history(60, 1, 10, &bad, failing);
-    assert_eq!(switched(&history(HOUR, 10, 100, &[0; 170], failing), &new), Verdict::NotWorse);
+    assert_eq!(switched(&history(HOUR, 10, 100, &[0; 170], failing), &new), Verdict::NotWorse(Some(Unjudged::Young)));
     assert!(matches!(switched(&hour(0), &new), Verdict::Worse(_)));
 }
 
@@ -105,7 +105,7 @@ fn what_the_old_generation_had_for_as_long_is_not_the_release_s() {
     bad[100..107].fill(10);
     let old = history(HOUR, 10, 100, &bad, failing);
     let new = history(60, 1, 10, &[1; 60], failing);
-    assert_eq!(switched(&old, &new), Verdict::NotWorse);
+    assert_eq!(switched(&old, &new), Verdict::NotWorse(None));
     assert!(matches!(switched(&hour(70), &new), Verdict::Worse(_)), "as many, one here and one there");
 }
 
@@ -146,13 +146,38 @@ fn two_time_outs_at_once_are_enough_where_nothing_is_answered() {
 fn p99_is_judged_once_the_release_is_warm() {
     let old = history(HOUR, 10, 100, &[0; 360], slow);
     let cold: Vec<_> = (0..60).map(|second| if second < 30 { 5 } else { 0 }).collect();
-    assert_eq!(switched(&old, &history(60, 1, 10, &cold, slow)), Verdict::NotWorse);
+    assert_eq!(switched(&old, &history(60, 1, 10, &cold, slow)), Verdict::NotWorse(None));
     let verdict = switched(&old, &history(60, 1, 10, &[1; 60], slow));
     let expected = "p99 is above 100 ms: 30 of 300 (10.0 %) against 0 of 36,000 (0 %) of generation 4";
     assert_eq!(reason(verdict), expected);
     let alike = history(60, 1, 10, &[1; 60], slow);
     let old = history(HOUR, 10, 100, &[10; 360], slow);
-    assert_eq!(switched(&old, &alike), Verdict::NotWorse);
+    assert_eq!(switched(&old, &alike), Verdict::NotWorse(None));
+}
+
+#[test]
+fn what_was_not_judged_is_said_with_the_reason() {
+    let new = |seconds: usize| history(60, 1, 10, &vec![0; seconds], slow);
+    let said = |old: &History, new: &History, why: &str| {
+        let expected = format!("no worse than generation 4 in 600 requests{why}");
+        assert_eq!(reason(switched(old, new)), expected);
+    };
+    said(&hour(0), &new(60), "");
+    said(&hour(0), &new(30), "; p99 was not judged: it takes more than 30 s");
+    let few = "0 requests in the later half of its time, besides those of its worst seconds: too few";
+    said(&hour(0), &new(33), &format!("; p99 was not judged: {few}"));
+    let young = history(HOUR, 10, 100, &[0; 170], slow);
+    said(&young, &new(60), "; p99 was not judged: generation 4 had served for less than 30 min");
+    let long = |requests, _| {
+        let mut durations = [0; BOUNDS.len() + 1];
+        durations[BOUNDS.len()] = requests;
+        Figures { requests, durations, ..Figures::default() }
+    };
+    let slow = history(HOUR, 10, 100, &[0; 360], long);
+    said(&slow, &new(60), "; p99 was not judged: that of generation 4 is too long to be told from a longer one");
+    let one = Shortage { new: 1, old: 1 };
+    assert!(one.sentence(Number(4)).starts_with("1 request besides "));
+    assert_eq!(Unjudged::not_worse(None, Number(4), 1), "no worse than generation 4 in 1 request");
 }
 
 #[test]
