@@ -117,8 +117,10 @@ fn another_reload_replaces_it() {
 #[test]
 fn the_site_is_scaled_while_there_is_one() {
     let site = with_canary(rig());
-    assert_eq!(site.control(&["scale", "+2"]).code, 0);
+    let scaled = site.control(&["scale", "+2"]).output;
+    assert_eq!(scaled, "generation 1 serves with 5 workers, and a canary with 1");
     assert_eq!(serving(&site), "1 serving 5, 2 canary 1");
+    assert_eq!(site.logged("scaled"), 1);
     site.control(&["scale", "1"]).says(9, &["from 2 to "]);
     assert_eq!(site.control(&["scale", "3"]).code, 0);
     assert_eq!(serving(&site), "1 serving 2, 2 canary 1");
@@ -150,7 +152,7 @@ fn hup_and_usr2_reload_as_the_settings_say() {
     site.log("generation serving generation=3 workers=4");
     begin(&site, "four", &["reload", "--canary", "1"]);
     site.signal(SIGUSR2);
-    site.log("canary taken back generation=4");
+    site.log("canary taken back generation=4 reason=\"an upgrade was asked for");
     site.log("upgraded");
     site.log("generation serving generation=5 workers=4");
     let site = rig().option("--canary", "50%").start();

@@ -278,6 +278,7 @@ impl State {
         for generation in &mut self.generations {
             generation.supervise(decision);
         }
+        self.answer_settled(decision);
         self.refuse_without_template(decision);
         self.go_on_with_canary(decision);
         self.end_watch(decision);

@@ -25,10 +25,6 @@ impl Generation {
                 self.promote_asked(decision);
                 self.fork_missing(decision);
                 self.drain_excess(decision);
-                if !self.waiting.is_empty() && self.settled() {
-                    let text = self.outcome();
-                    decision.answer(&mut self.waiting, Ok(&text));
-                }
             }
             Stage::Canary if self.leaves() => {}
             Stage::Canary => {

@@ -24,8 +24,12 @@ impl State {
 
     /// An upgrade reloads too, so it goes first and takes those along who wait for a reload.
     pub(super) fn begin_what_waits(&mut self, decision: &mut Decision) {
-        if self.reload.is_some() || matches!(self.upgrade, Upgrade::Queued(_)) {
-            self.give_way("another reload was asked for", decision);
+        let what = match self.upgrade {
+            Upgrade::Queued(_) => Some("an upgrade was asked for"),
+            _ => self.reload.is_some().then_some("another reload was asked for"),
+        };
+        if let Some(what) = what {
+            self.give_way(what, decision);
             self.go_on_with_canary(decision);
         }
         if !self.free() {
@@ -100,7 +104,7 @@ impl State {
         };
         // What the old generation has given to a canary counts as its own.
         let given = self.canary().and_then(|canary| canary.canary.as_ref()).map_or(0, |canary| canary.given);
-        let mut refusal = None;
+        let (mut refusal, mut scaled) = (None, None);
         for generation in self.generations.iter_mut().filter(begun) {
             let beside = if generation.stage == Stage::Serving { given } else { 0 };
             let (least, most) = (generation.least() + beside, generation.slots.capacity() / 2);
@@ -113,14 +117,28 @@ impl State {
                 refusal.get_or_insert(format!("there can be from {least} to {most} workers, not {wanted}"));
             } else if i32::from(all) != wanted {
                 generation.scale(wanted as u16 - beside);
-                decision.note(Note::Scaled(wanted as u16));
+                scaled = Some(wanted as u16);
             }
         }
+        decision.actions.extend(scaled.map(|workers| Action::Note(Note::Scaled(workers))));
         let whose = self.generations.iter_mut().find(|generation| begun(generation));
         match (refusal, whose) {
             (Some(refusal), _) => refuse(asker, &refusal, decision),
             (None, Some(generation)) => generation.waiting.extend(asker),
             (None, None) => refuse(asker, "the first generation is still booting", decision),
+        }
+    }
+
+    /// Who waits for workers of the site, and has them. Those of a canary count, too.
+    pub(super) fn answer_settled(&mut self, decision: &mut Decision) {
+        let beside = match self.canary().filter(|canary| !canary.leaves()) {
+            Some(canary) => format!(", and a canary with {}", canary.wanted),
+            None => String::new(),
+        };
+        if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.settled()) {
+            let text = format!("{}{beside}", serving.outcome());
+            let mut askers = std::mem::take(&mut serving.waiting);
+            decision.answer(&mut askers, Ok(&text));
         }
     }
 
