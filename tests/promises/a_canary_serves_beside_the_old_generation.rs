@@ -198,7 +198,9 @@ fn what_leaves_no_worker_of_either_is_refused() {
     ] {
         rig().workers(workers).option("--canary", share).refuse().says(2, &["canary", why]);
         let site = rig().workers(workers).start();
+        let why = why.split(": there would be").next().expect("a sentence");
         site.control(&["reload", "--canary", share]).says(2, &["canary", why]);
+        assert_eq!(site.logged("generation booting"), 1, "that is known before anything begins");
         assert_eq!(site.control(&["status", "--ready"]).code, 0);
         is_served_by(&site, "one");
     }
@@ -208,6 +210,11 @@ fn what_leaves_no_worker_of_either_is_refused() {
     // Of more workers than there are now.
     assert_eq!(site.control(&["scale", "1"]).code, 0);
     site.control(&["reload", "--canary", "1"]).says(2, &["the old generation, which has 1 worker"]);
+    // A canary that serves stays.
+    assert_eq!(site.control(&["scale", "4"]).code, 0);
+    begin(&site, "two", &["reload", "--canary", "1"]);
+    site.control(&["reload", "--canary", "4"]).says(2, &["the old generation, which has 4 workers"]);
+    assert_eq!(serving(&site), "1 serving 3, 2 canary 1");
 }
 
 #[test]

@@ -10,20 +10,34 @@ use crate::{
         slots::Worker,
     },
     resources::control::Asker,
-    settings::Share,
+    settings::{Rollout, Share},
 };
 
 impl State {
     /// The settings of a generation that boots are known: whether it has to prove itself. Without an old generation that serves there is
     /// nothing to compare it with.
     pub(super) fn plan_canary(&mut self, number: Number, decision: &mut Decision) {
-        let old = self.serving().filter(|old| old.failed.is_none() && old.wanted > 0).map(|old| old.wanted);
+        let old = self.old_workers();
         let Some(new) = self.at(number) else { return };
         let (Some(share), Some(old)) = (new.share(), old) else { return };
         match share.of(new.wanted).and_then(|workers| fits(share, workers, old)) {
             Ok(workers) => new.plan_canary(workers),
             Err(why) => self.discard(number, Failure::new(Exit::Usage, why), decision),
         }
+    }
+
+    /// Why a share leaves no old worker, whatever the settings say that are yet to be read.
+    pub(super) fn leaves_none(&self, rollout: Rollout) -> Option<String> {
+        let Rollout::Canary(share) = rollout else { return None };
+        let least = if let Share::Workers(workers) = share { workers } else { 1 };
+        fits(share, least, self.old_workers()?).err()
+    }
+
+    /// How many workers a canary can serve beside, those included whose place another has taken.
+    fn old_workers(&self) -> Option<u16> {
+        let given = self.canary().and_then(|canary| canary.canary.as_ref()).map_or(0, |canary| canary.given);
+        let old = self.serving().filter(|old| old.failed.is_none() && old.wanted > 0);
+        old.map(|old| old.wanted + given)
     }
 
     /// Which generation proves itself, if one does.

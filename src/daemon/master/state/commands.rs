@@ -14,7 +14,11 @@ use crate::{
 
 impl State {
     pub(super) fn queue_reload(&mut self, Reload { asker, wait, rollout }: Reload, decision: &mut Decision) {
-        if !self.free() && self.canary().is_none() {
+        let begins = self.free() || self.canary().is_some();
+        if let Some(why) = begins.then(|| self.leaves_none(rollout)).flatten() {
+            return refuse_as(Exit::Usage, asker, &why, decision);
+        }
+        if !begins {
             decision.note(Note::ReloadQueued);
         }
         let queued = self.reload.get_or_insert_default();
@@ -166,8 +170,12 @@ impl State {
 }
 
 pub(super) fn refuse(asker: Option<Asker>, why: &str, decision: &mut Decision) {
+    refuse_as(Exit::Refused, asker, why, decision);
+}
+
+fn refuse_as(exit: Exit, asker: Option<Asker>, why: &str, decision: &mut Decision) {
     match asker {
-        Some(asker) => decision.act(Action::Answer(asker, Err(Failure::new(Exit::Refused, why)))),
+        Some(asker) => decision.act(Action::Answer(asker, Err(Failure::new(exit, why)))),
         None => decision.note(Note::Refused(why.to_owned())),
     }
 }
