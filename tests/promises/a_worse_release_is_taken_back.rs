@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_tests::{PATIENCE, Rig, Site};
+use ostler_tests::{Gate, PATIENCE, Rig, Site};
 
 use crate::canaries::{is_served_by, serving, status};
 
@@ -153,6 +153,25 @@ fn while_it_is_a_canary() {
     site.log("canary taken back generation=2 reason=\"failed requests: ");
     while serving(&site) != "1 serving 4" {}
     is_served_by(&site, "old");
+}
+
+#[test]
+fn at_once_although_the_old_generation_takes_its_time() {
+    let (gate, site) = (Gate::new(), rig().flag("--preload=off").option("--canary-time", "120").start());
+    under_load(&site, |answers| {
+        hear(answers, 100);
+        assert_eq!(deploy(&site, &page("worse", 2), &["reload", "--canary", "25%"]).code, 0);
+        // The worker that the old generation gets back imports this.
+        site.folder().write("app.py", &format!("{}\n{}", gate.statement(), page("old", 0)));
+        site.log("canary taken back generation=2");
+        let successor = gate.arrival();
+        site.log("generation gone generation=2");
+        is_served_by(&site, "old");
+        assert_eq!(serving(&site), "1 serving 4", "one of them boots");
+        assert_eq!(site.logged("worker ready generation=1"), 4);
+        successor.let_go("on");
+        site.log("worker ready generation=1");
+    });
 }
 
 #[test]

@@ -129,6 +129,8 @@ struct World {
     smoked: BTreeMap<Number, usize>,
     /// A canary was taken back.
     canary_left: bool,
+    /// One left at once because it was worse, and its predecessor has not all of its workers again.
+    filling: bool,
     /// The site went back by itself, and nobody has asked for a reload since.
     went_back: bool,
     /// The last release was found worse.
@@ -170,6 +172,7 @@ impl World {
             smoke_tests: BTreeMap::new(),
             smoked: BTreeMap::new(),
             canary_left: false,
+            filling: false,
             went_back: false,
             suspect: false,
             taken_over: Vec::new(),
@@ -412,7 +415,7 @@ impl World {
     }
 
     /// What holds after every step.
-    fn check(&self, accepting: usize, dismissed: bool) {
+    fn check(&mut self, accepting: usize, dismissed: bool) {
         let generations = self.state.generations();
         let staged = |stage| generations.iter().filter(|generation| generation.stage == stage).count();
         for stage in [Stage::Booting, Stage::Canary, Stage::Serving, Stage::Kept] {
@@ -424,15 +427,17 @@ impl World {
         let Some(serving) = self.state.serving() else {
             return self.ensure(!self.served, "nothing serves any more");
         };
-        // A canary does not wait for workers that its predecessor cannot fork now.
+        // A canary does not wait for workers that its predecessor cannot fork now, and one that is worse not for more than one.
         let forks = matches!(serving.template, Template::Loaded { .. }) && serving.backoff.until <= self.now;
+        let wanted = if self.filling { serving.wanted.min(1) } else { serving.wanted };
+        let now = self.accepting();
         if dismissed && (forks || !self.canary_left) {
-            let now = self.accepting();
             self.ensure(
-                now >= serving.wanted.into(),
-                &format!("{now} workers accept of {} wanted, and {accepting} did before", serving.wanted),
+                now >= wanted.into(),
+                &format!("{now} workers accept of {wanted} wanted, and {accepting} did before"),
             );
         }
+        self.filling &= self.state.canary().is_some() || now < usize::from(serving.wanted);
         if let Some(canary) = self.state.canary() {
             self.ensure(serving.wanted > 0, "a canary serves alone");
             self.ensure(canary.wanted > 0, "a canary has no worker");

@@ -23,6 +23,9 @@ pub struct Canary {
     pub given: u16,
     /// How far it has come.
     pub step: CanaryStep,
+    /// It leaves because it is worse.
+    #[serde(default)]
+    pub worse: bool,
 }
 
 /// How far a canary has come.
@@ -34,7 +37,7 @@ pub enum CanaryStep {
     Beside(Option<Moment>),
     /// The rest of its workers boot.
     Follows,
-    /// It goes as soon as the old generation is complete.
+    /// It goes as soon as the old generation is complete; one that is worse, as soon as a worker of the old generation accepts.
     Leaves,
 }
 
@@ -76,7 +79,7 @@ impl Generation {
 
     /// The settings are known: it is to be a canary of so many workers, or else is wanted whole.
     pub fn plan_canary(&mut self, workers: u16) {
-        self.canary = Some(Canary { workers, full: self.wanted, given: 0, step: CanaryStep::Booting });
+        self.canary = Some(Canary { workers, full: self.wanted, given: 0, step: CanaryStep::Booting, worse: false });
         self.wanted = workers;
     }
 
@@ -120,7 +123,7 @@ impl Generation {
         let number = self.number;
         let Some(canary) = &mut self.canary else { return 0 };
         let given = std::mem::take(&mut canary.given);
-        canary.step = CanaryStep::Leaves;
+        (canary.step, canary.worse) = (CanaryStep::Leaves, failure.exit == Exit::Worse);
         let mut waiting = std::mem::take(&mut self.judged);
         waiting.append(&mut self.waiting);
         decision.answer(&mut waiting, Err(&failure.after(&format!("generation {number} was taken back"))));

@@ -367,7 +367,10 @@ impl World {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::TakenBack(..) => (self.canary_left, self.suspect) = (true, true),
+            Note::TakenBack(_, why) => {
+                (self.canary_left, self.suspect) = (true, true);
+                self.filling |= why.exit == Exit::Worse;
+            }
             Note::WentBack { from, to, .. } => {
                 // It has passed its tests before.
                 self.smoked.insert(to, self.smoke_tests[&to]);

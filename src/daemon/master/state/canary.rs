@@ -82,15 +82,18 @@ impl State {
     }
 
     /// The rest of a canary follow when its time is over; one that leaves goes when the old generation is complete again, or will not be
-    /// soon.
+    /// soon. Clients meet one that is worse no longer than they have to: what is left of the old generation takes its connections.
     pub(super) fn go_on_with_canary(&mut self, decision: &mut Decision) {
         let now = decision.now;
         let restored = self.serving().is_none_or(|old| {
             old.complete() || !matches!(old.template, Template::Loaded { .. }) || old.backoff.until > now
         });
+        let accepts = |worker: &Worker| worker.admitted && worker.serves();
+        let some = self.serving().is_some_and(|old| old.slots.iter().any(accepts));
         let outcome = self.serving().map_or(Ok(String::new()), Generation::serves_again);
         let lost = self.serving().is_none_or(|old| old.template == Template::Gone && old.slots.is_empty());
         let Some(canary) = self.staged(Stage::Canary) else { return };
+        let restored = restored || some && canary.canary.as_ref().is_some_and(|canary| canary.worse);
         match canary.canary_step() {
             Some(CanaryStep::Beside(_)) if lost => {
                 canary.told = Some("nothing is left of the old generation".into());
@@ -100,8 +103,11 @@ impl State {
             Some(CanaryStep::Leaves) if restored => {
                 canary.enter(Stage::Draining, now);
                 canary.supervise(decision);
-                let askers = std::mem::take(&mut canary.waiting);
-                self.answer_when_switched(askers, outcome, decision);
+                let mut askers = std::mem::take(&mut canary.waiting);
+                match self.staged(Stage::Serving).filter(|old| !old.complete() && old.backoff.until <= now) {
+                    Some(filling) => filling.waiting.append(&mut askers),
+                    None => self.answer_when_switched(askers, outcome, decision),
+                }
             }
             _ => {}
         }
