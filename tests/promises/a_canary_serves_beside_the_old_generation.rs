@@ -95,7 +95,29 @@ fn a_roll_back_takes_it_back_and_the_old_generation_is_whole_again() {
     is_served_by(&site, "one");
     is_whole_again(&site);
     assert_eq!(site.control(&["status"]).code, 0, "it was asked for");
-    site.control(&["rollback"]).says(9, &["there is no previous generation to go back to"]);
+    site.control(&["rollback"]).says(9, &["the last release was taken back already, and generation 1 serves"]);
+}
+
+#[test]
+fn a_roll_back_that_is_said_twice_goes_no_further() {
+    let site = rig().start();
+    site.folder().write("app.py", &page("two"));
+    assert_eq!(site.control(&["reload"]).code, 0);
+    begin(&site, "three", &["reload", "--canary", "1"]);
+    thread::scope(|scope| {
+        let both = [0; 2].map(|_| scope.spawn(|| site.control(&["rollback"])));
+        for answer in both.map(|waits| waits.join().expect("it ends")) {
+            let same = answer.output == "generation 2 serves with 4 workers";
+            let told = answer.error.contains("the last release was taken back already, and generation 2 serves");
+            assert!(same || told, "{answer:?}");
+        }
+    });
+    is_served_by(&site, "two");
+    // A reload in between is another matter. Without a canary, too, both go back to the same generation.
+    site.folder().write("app.py", &page("four"));
+    assert_eq!(site.control(&["reload"]).code, 0);
+    assert_eq!(site.control(&["rollback"]).output, "generation 2 serves with 4 workers");
+    is_served_by(&site, "two");
 }
 
 #[test]

@@ -381,6 +381,10 @@ impl World {
                     &format!("the site goes back from generation {from}, and nobody has asked for another"),
                 );
             }
+            Note::RollbackAsked(to) => {
+                let stays = self.state.serving().is_some_and(|serving| serving.number == to);
+                self.ensure(stays || !self.suspect, "a release was taken back, and the site goes back once more");
+            }
             Note::Booting(_) => {
                 let suspect = self.suspect
                     && self.state.serving().is_some_and(|serving| serving.slots.iter().any(slots::Worker::serves));

@@ -106,7 +106,7 @@ impl State {
                 let mut askers = std::mem::take(&mut canary.waiting);
                 match self.staged(Stage::Serving).filter(|old| !old.complete() && old.backoff.until <= now) {
                     Some(filling) => filling.waiting.append(&mut askers),
-                    None => self.answer_when_switched(askers, outcome, decision),
+                    None => self.answer_when_switched(askers, outcome, true, decision),
                 }
             }
             _ => {}

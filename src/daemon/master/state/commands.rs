@@ -54,16 +54,29 @@ impl State {
         }
     }
 
+    /// Said again while one is under way, it waits with the first. What has been taken back is not left for the generation before it.
     pub(super) fn rollback(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         if self.canary().is_some() {
             return self.roll_canary_back(asker, decision);
         }
-        if let Some(booting) = self.staged(Stage::Booting).filter(|booting| booting.returns.is_none()) {
-            let number = booting.number;
-            return self.call_off(number, asker, decision);
+        match self.staged(Stage::Booting) {
+            Some(booting) if booting.returns.is_some() => return booting.waiting.extend(asker),
+            Some(booting) => {
+                let number = booting.number;
+                return self.call_off(number, asker, decision);
+            }
+            None => {}
         }
         if !self.free() {
-            return refuse(asker, "a roll-back or an upgrade is under way", decision);
+            return refuse(asker, "an upgrade is under way", decision);
+        }
+        if let Some(switched) = self.switched.iter_mut().find(|switched| switched.returns) {
+            return switched.askers.extend(asker);
+        }
+        if let Some(serving) = self.serving().filter(|_| self.suspect) {
+            let number = serving.number;
+            let why = format!("the last release was taken back already, and generation {number} serves");
+            return refuse(asker, &why, decision);
         }
         let wanted = self.serving().map_or(0, |generation| generation.wanted);
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
@@ -87,7 +100,7 @@ impl State {
         if let Some(serving) = self.serving() {
             let outcome = serving.serves_again();
             decision.note(Note::RollbackAsked(serving.number));
-            self.answer_when_switched(asker.into_iter().collect(), outcome, decision);
+            self.answer_when_switched(asker.into_iter().collect(), outcome, true, decision);
         }
         self.discard(number, called_off, decision);
     }

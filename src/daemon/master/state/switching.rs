@@ -23,9 +23,12 @@ const HEARING: Duration = Duration::from_secs(1);
 /// Those who asked for a generation that serves by now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Switched {
-    askers: Vec<Asker>,
+    pub(super) askers: Vec<Asker>,
     /// What they are answered.
     outcome: Result<String, Failure>,
+    /// They have asked for a roll-back.
+    #[serde(default)]
+    pub(super) returns: bool,
     /// When at the latest.
     pub due: Moment,
 }
@@ -49,7 +52,8 @@ impl State {
             (self.generations[new].plan.keep_previous, self.generations[new].plan.listeners.clone());
         self.generations[new].enter(Stage::Serving, decision.now);
         let returns = self.generations[new].returns.take();
-        let watch = Some(self.generations[new].plan.watch).filter(|watch| !watch.is_zero() && returns.is_none());
+        let came_back = returns.is_some();
+        let watch = Some(self.generations[new].plan.watch).filter(|watch| !watch.is_zero() && !came_back);
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
@@ -89,11 +93,11 @@ impl State {
             (None, Some(failed)) => {
                 let what = format!("generation {} was taken back", failed.generation);
                 let failure = Failure::new(Exit::Worse, failed.why.clone()).after(&what);
-                self.answer_when_switched(judged, Err(failure), decision);
+                self.answer_when_switched(judged, Err(failure), false, decision);
             }
             (None, None) => askers.append(&mut judged),
         }
-        self.answer_when_switched(askers, Ok(outcome), decision);
+        self.answer_when_switched(askers, Ok(outcome), came_back, decision);
     }
 
     /// Has them answered when nobody reaches the code any more that has just begun to drain.
@@ -101,10 +105,11 @@ impl State {
         &mut self,
         askers: Vec<Asker>,
         outcome: Result<String, Failure>,
+        returns: bool,
         decision: &Decision,
     ) {
         if !askers.is_empty() {
-            self.switched.push(Switched { askers, outcome, due: decision.now + HEARING });
+            self.switched.push(Switched { askers, outcome, returns, due: decision.now + HEARING });
         }
     }
 
