@@ -3,7 +3,7 @@
 use std::thread;
 
 use nix::sys::signal::Signal::{SIGHUP, SIGTERM, SIGUSR2};
-use ostler_tests::Rig;
+use ostler_tests::{Gate, Rig};
 
 use crate::{
     canaries::{answers, begin, is_served_by, is_whole_again, rig, serving, status, with_canary},
@@ -134,6 +134,43 @@ fn another_reload_replaces_it() {
     site.folder().write("app.py", &page("four"));
     assert_eq!(site.control(&["reload"]).output, "generation 4 serves with 4 workers");
     is_served_by(&site, "four");
+}
+
+#[test]
+fn one_serves_on_until_the_next_reload_has_come_up() {
+    let site = with_canary(rig().option("--smoke", "/=200"));
+    for (source, code) in
+        [("import no_such_module\n", 10), ("def app(environ, start_response):\n    raise OSError\n", 15)]
+    {
+        site.folder().write("app.py", source);
+        assert_eq!(site.control(&["reload"]).code, code);
+        assert_eq!(serving(&site), "1 serving 3, 2 canary 1");
+    }
+    assert_eq!(site.logged("canary taken back"), 0, "nothing is wrong with it");
+    // A roll-back takes it back, and what boots beside it.
+    let gate = Gate::new();
+    site.folder().write("app.py", &format!("{}\n{}", gate.statement(), page("five")));
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| site.control(&["reload"]));
+        let _boots = gate.arrival();
+        assert_eq!(site.control(&["rollback"]).output, "generation 1 serves with 4 workers");
+        reload.join().expect("it ends").says(9, &["generation 5 was discarded: a roll-back was asked for"]);
+    });
+    is_whole_again(&site);
+}
+
+#[test]
+fn one_that_is_promoted_is_the_site_before_the_next_reload() {
+    let (site, gate) = (with_canary(rig()), Gate::new());
+    site.folder().write("app.py", &format!("{}\n{}", gate.statement(), page("three")));
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| site.control(&["reload", "--canary", "1"]));
+        let boots = gate.arrival();
+        assert_eq!(site.control(&["promote"]).output, "generation 2 serves with 4 workers");
+        boots.let_go("on");
+        assert_eq!(reload.join().expect("it ends").code, 0);
+    });
+    assert_eq!(serving(&site), "2 serving 3, 3 canary 1");
 }
 
 #[test]

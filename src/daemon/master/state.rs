@@ -303,9 +303,15 @@ impl State {
 
     /// Nothing under way that a reload would disturb.
     fn free(&self) -> bool {
+        self.may_boot() && self.canary().is_none()
+    }
+
+    /// Whether another generation may boot: also beside a canary that serves on meanwhile.
+    fn may_boot(&self) -> bool {
         self.phase == Phase::Serving
             && matches!(self.upgrade, Upgrade::None | Upgrade::Queued(_))
-            && !self.generations.iter().any(|generation| matches!(generation.stage, Stage::Booting | Stage::Canary))
+            && !self.generations.iter().any(|generation| generation.stage == Stage::Booting)
+            && self.canary().is_none_or(Generation::is_beside)
     }
 
     /// Whether a new template is started for the generation that serves. Not while any worker of it is left and the disk holds a release

@@ -114,7 +114,7 @@ pub static SETTINGS: &[Setting] = &[
     one(PROCESSES, "canary", "SHARE", "Have a reload begin with this share of the workers, beside the old generation").more(
         "A share such as 25%, or a number of workers; some have to be left. The old generation keeps the others, all accept from the same \
          sockets, and connections stay where they are. After --canary-time, or at once by `ostler promote`, the rest follow. `ostler rollback` \
-         takes the canary back, as does another reload, and one whose code does not boot. `ostler reload --canary SHARE` and \
+         takes the canary back, as does another reload when that has come up. `ostler reload --canary SHARE` and \
          `--no-canary` say otherwise for once; `ostler reload --wait` waits until it is promoted or taken back, and ends with 16 if it was worse.",
     ),
     one(PROCESSES, "canary-time", "TIME", "How long a canary serves before the rest follow; 0 to wait for `ostler promote`").preset("300"),

@@ -113,6 +113,11 @@ impl Generation {
         self.supervise(decision);
     }
 
+    /// Whether it serves beside the old generation, and neither follows nor leaves.
+    pub fn is_beside(&self) -> bool {
+        matches!(self.canary_step(), Some(CanaryStep::Beside(_)))
+    }
+
     /// Whether it goes as soon as it can.
     pub fn leaves(&self) -> bool {
         self.canary_step() == Some(CanaryStep::Leaves)

@@ -7,6 +7,7 @@ use ostler_wire::{BootFailure, BootFailureKind, BootStep, FromTemplate, FromWork
 use super::{
     super::{
         event::{Action, Event, Number, PROVEN, Plan},
+        generation::Generation,
         notes::{Note, Why, WorkerName},
         slots,
     },
@@ -368,6 +369,12 @@ impl World {
     fn note(&mut self, note: Note) {
         match note {
             Note::TakenBack(_, why) => {
+                let next = self.state.generations().iter().find(|generation| generation.number == Number(self.booted));
+                let replaced = why.message.starts_with("another reload");
+                self.ensure(
+                    !replaced || next.is_some_and(Generation::complete),
+                    "a canary goes for a generation that is not complete",
+                );
                 (self.canary_left, self.suspect) = (true, true);
                 self.filling |= why.exit == Exit::Worse;
             }
@@ -381,6 +388,8 @@ impl World {
                     &format!("the site goes back from generation {from}, and nobody has asked for another"),
                 );
             }
+            Note::Canary { .. } => self.suspect = false,
+            Note::Serving(number, _) => self.suspect &= number < Number(self.booted),
             Note::RollbackAsked(to) => {
                 let stays = self.state.serving().is_some_and(|serving| serving.number == to);
                 self.ensure(stays || !self.suspect, "a release was taken back, and the site goes back once more");

@@ -57,7 +57,7 @@ impl State {
         new.supervise(decision);
         let workers = new.wanted;
         self.watch_no_more("a canary has begun to serve", decision);
-        self.failed_reload = None;
+        (self.failed_reload, self.suspect) = (None, false);
         // Before connections move, so that some move to the canary.
         self.have_turns_taken(decision);
         let Some(old) = self.staged(Stage::Serving) else { return };
@@ -93,18 +93,18 @@ impl State {
         let outcome = self.serving().map_or(Ok(String::new()), Generation::serves_again);
         let lost = self.serving().is_none_or(|old| old.template == Template::Gone && old.slots.is_empty());
         let Some(canary) = self.staged(Stage::Canary) else { return };
-        let restored = restored || some && canary.canary.as_ref().is_some_and(|canary| canary.worse);
+        let worse = canary.canary.as_ref().is_some_and(|canary| canary.worse);
         match canary.canary_step() {
             Some(CanaryStep::Beside(_)) if lost => {
                 canary.told = Some("nothing is left of the old generation".into());
                 canary.promote(decision);
             }
             Some(CanaryStep::Beside(Some(until))) if until <= now => canary.promote(decision),
-            Some(CanaryStep::Leaves) if restored => {
+            Some(CanaryStep::Leaves) if restored || worse && some => {
                 canary.enter(Stage::Draining, now);
                 canary.supervise(decision);
                 let mut askers = std::mem::take(&mut canary.waiting);
-                match self.staged(Stage::Serving).filter(|old| !old.complete() && old.backoff.until <= now) {
+                match self.staged(Stage::Serving).filter(|_| !restored) {
                     Some(filling) => filling.waiting.append(&mut askers),
                     None => self.answer_when_switched(askers, outcome, true, decision),
                 }
@@ -146,6 +146,17 @@ impl State {
     /// Takes the canary back because something else was asked for.
     pub(super) fn give_way(&mut self, why: &str, decision: &mut Decision) {
         self.take_back(&replaced(why), decision);
+    }
+
+    /// Another generation is complete, and takes its place when it is gone; or, if the rest of it follow, when it is the site.
+    pub(super) fn replace_canary(&mut self, decision: &mut Decision) {
+        if self.canary().is_some_and(Generation::is_beside) {
+            self.give_way("another reload was asked for", decision);
+            self.go_on_with_canary(decision);
+        }
+        if self.canary().is_none() {
+            self.switch(decision);
+        }
     }
 
     /// `ostler rollback` while there is a canary, which has who asked answered when it accepts no more.

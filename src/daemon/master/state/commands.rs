@@ -4,7 +4,7 @@ use super::{QueuedReload, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::{Action, Number, Reload},
+        event::{Action, Reload},
         generation::{Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
@@ -14,7 +14,7 @@ use crate::{
 
 impl State {
     pub(super) fn queue_reload(&mut self, Reload { asker, wait, rollout }: Reload, decision: &mut Decision) {
-        let begins = self.free() || self.canary().is_some();
+        let begins = self.may_boot();
         if let Some(why) = begins.then(|| self.leaves_none(rollout)).flatten() {
             return refuse_as(Exit::Usage, asker, &why, decision);
         }
@@ -28,15 +28,11 @@ impl State {
 
     /// An upgrade reloads too, so it goes first and takes those along who wait for a reload.
     pub(super) fn begin_what_waits(&mut self, decision: &mut Decision) {
-        let what = match self.upgrade {
-            Upgrade::Queued(_) => Some("an upgrade was asked for"),
-            _ => self.reload.is_some().then_some("another reload was asked for"),
-        };
-        if let Some(what) = what {
-            self.give_way(what, decision);
+        if matches!(self.upgrade, Upgrade::Queued(_)) {
+            self.give_way("an upgrade was asked for", decision);
             self.go_on_with_canary(decision);
         }
-        if !self.free() {
+        if !self.may_boot() {
             return;
         }
         if let Upgrade::Queued(askers) = &mut self.upgrade {
@@ -57,13 +53,18 @@ impl State {
     /// Said again while one is under way, it waits with the first. What has been taken back is not left for the generation before it.
     pub(super) fn rollback(&mut self, asker: Option<Asker>, decision: &mut Decision) {
         if self.canary().is_some() {
-            return self.roll_canary_back(asker, decision);
+            self.roll_canary_back(asker, decision);
+            return self.call_off(decision);
         }
         match self.staged(Stage::Booting) {
             Some(booting) if booting.returns.is_some() => return booting.waiting.extend(asker),
-            Some(booting) => {
-                let number = booting.number;
-                return self.call_off(number, asker, decision);
+            Some(_) => {
+                if let Some(serving) = self.serving() {
+                    let outcome = serving.serves_again();
+                    decision.note(Note::RollbackAsked(serving.number));
+                    self.answer_when_switched(asker.into_iter().collect(), outcome, true, decision);
+                }
+                return self.call_off(decision);
             }
             None => {}
         }
@@ -91,17 +92,13 @@ impl State {
     }
 
     /// A roll-back while a generation still boots, or hangs in a smoke test: there is nothing to go back from yet.
-    fn call_off(&mut self, number: Number, asker: Option<Asker>, decision: &mut Decision) {
+    fn call_off(&mut self, decision: &mut Decision) {
+        let Some(number) = self.staged(Stage::Booting).map(|booting| booting.number) else { return };
         let called_off = Failure::new(Exit::Refused, "a roll-back was asked for");
         let QueuedReload { mut askers, waiting, .. } = self.reload.take().unwrap_or_default();
         askers.extend(waiting);
         decision.answer(&mut askers, Err(&called_off));
         self.suspect = true;
-        if let Some(serving) = self.serving() {
-            let outcome = serving.serves_again();
-            decision.note(Note::RollbackAsked(serving.number));
-            self.answer_when_switched(asker.into_iter().collect(), outcome, true, decision);
-        }
         self.discard(number, called_off, decision);
     }
 

@@ -41,6 +41,9 @@ impl State {
         if !self.generations[new].smoke_tested(decision) {
             return;
         }
+        if self.canary().is_some_and(|canary| canary.number != self.generations[new].number) {
+            return self.replace_canary(decision);
+        }
         if self.generations[new].canary_step() == Some(CanaryStep::Booting) {
             return self.begin_canary(self.generations[new].number, decision);
         }
@@ -57,6 +60,7 @@ impl State {
         let (number, wanted) = (self.generations[new].number, self.generations[new].wanted);
         self.phase = Phase::Serving;
         self.recovery = Backoff::NONE;
+        self.suspect &= came_back;
         self.failed_reload = returns.flatten();
         decision.act(Action::TakeOver(number));
         decision.note(Note::Serving(number, wanted));
