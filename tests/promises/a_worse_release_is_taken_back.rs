@@ -82,6 +82,7 @@ fn within_the_time_that_it_is_watched() {
     is_served_by(&site, "old");
     assert_eq!(serving(&site), "1 serving 4");
     site.control(&["rollback"]).says(9, &["the last release was taken back already, and generation 1 serves"]);
+    assert_eq!(status(&site)["metrics"]["ostler_reloads_total{outcome=\"failure\"}"], 1);
     let problems = status(&site)["problems"].to_string();
     assert!(problems.contains("and generation 1 serves on: failed requests: "), "{problems}");
     // It is not tried again unless somebody asks for that: without its template the good one goes on with what it has.

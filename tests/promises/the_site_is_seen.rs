@@ -332,8 +332,9 @@ fn each_metric_of_the_examples_exists() {
     let known = std::fs::read_to_string(repository("docs/metrics.md")).expect("the page is there");
     for name in ["alerts.yml", "dashboard.json"] {
         let text = std::fs::read_to_string(repository("examples/observe").join(name)).expect("the example is there");
-        let words =
-            text.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|word| word.starts_with("ostler_"));
+        let words = text
+            .split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_')
+            .filter(|word| word.starts_with("ostler_"));
         let words: Vec<_> = words.map(|word| word.trim_end_matches("_bucket")).collect();
         assert!(words.len() > 10, "{name} names metrics");
         for word in words {
@@ -343,6 +344,55 @@ fn each_metric_of_the_examples_exists() {
     if installed("promtool").is_some() {
         feed(Command::new("promtool").args(["check", "config"]).arg(repository("examples/observe/prometheus.yml")), "");
     }
+}
+
+/// What promtool plays to the rules: a canary that fails, a site that has gone back, and answers that are broken off.
+const PLAYED: &str = r#"
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'ostler_canary_requests{instance="a",stage="canary"}', values: '0+100x90'}
+      - {series: 'ostler_canary_errors{instance="a",stage="canary"}', values: '0+5x90'}
+      - {series: 'ostler_canary_requests{instance="a",stage="serving"}', values: '0+100x90'}
+      - {series: 'ostler_canary_errors{instance="a",stage="serving"}', values: '0x90'}
+      - {series: 'ostler_reloads_total{instance="a",outcome="failure"}', values: '0x20 1x70'}
+      - {series: 'ostler_requests_total{instance="b"}', values: '0+600x90'}
+      - {series: 'ostler_request_errors_total{instance="b"}', values: '0x90'}
+      - {series: 'ostler_responses_broken_total{instance="b"}', values: '0+60x90'}
+    alert_rule_test:
+      - {eval_time: 2m, alertname: OstlerCanaryFails}
+      - eval_time: 5m
+        alertname: OstlerCanaryFails
+        exp_alerts: [{exp_labels: {instance: a, stage: canary, severity: warn}}]
+      - {eval_time: 59m, alertname: OstlerCanaryWaits}
+      - eval_time: 70m
+        alertname: OstlerCanaryWaits
+        exp_alerts: [{exp_labels: {instance: a, stage: canary, severity: warn}}]
+      - {eval_time: 15m, alertname: OstlerReloadFailed}
+      - eval_time: 25m
+        alertname: OstlerReloadFailed
+        exp_alerts: [{exp_labels: {instance: a, outcome: failure, severity: warn}}]
+      - eval_time: 20m
+        alertname: OstlerErrors
+        exp_alerts: [{exp_labels: {instance: b, severity: warn}}]
+"#;
+
+#[test]
+fn the_rules_see_what_becomes_of_a_release() {
+    let (Some(_), folder) = (installed("promtool"), Folder::new()) else { return };
+    let rules = std::fs::read_to_string(repository("examples/observe/alerts.yml")).expect("the example is there");
+    // What they say is words.
+    let rules: Vec<_> = rules
+        .lines()
+        .filter(|line| {
+            !["annotations:", "summary:", "description:"].iter().any(|word| line.trim_start().starts_with(word))
+        })
+        .collect();
+    folder.write("alerts.yml", &rules.join("\n"));
+    folder.write("played.yml", PLAYED);
+    feed(Command::new("promtool").args(["test", "rules"]).arg(folder.join("played.yml")), "");
 }
 
 #[test]

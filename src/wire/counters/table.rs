@@ -225,13 +225,13 @@ pub static METRICS: &[Metric] = &[
         "ostler_reloads_total",
         Unit::None,
         master("outcome", Fact::Reloads),
-        "Generations after the first that came to serve or were discarded: reloads, roll-backs, upgrades and recoveries.",
+        "Generations after the first that came to serve (success), or were discarded or taken back because something is wrong with them (failure): reloads, roll-backs, upgrades and recoveries.",
     ),
     gauge(
         "ostler_last_reload_timestamp_seconds",
         Unit::Seconds,
         master("outcome", Fact::LastReload),
-        "When the last of them came to serve (success) or was discarded (failure), since 1970.",
+        "When the last of them came to serve (success), or was discarded or taken back (failure), since 1970.",
     ),
     counter(
         "ostler_rollbacks_total",

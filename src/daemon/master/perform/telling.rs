@@ -89,6 +89,7 @@ impl Performer<'_> {
         let outcome = match note {
             Note::Serving(number, _) if *number > Number(1) || was_rolled_back => Some("success"),
             Note::Discarded(Number(2..), why) | Note::TakenBack(_, why) if why.exit != Exit::Refused => Some("failure"),
+            Note::WentBack { .. } => Some("failure"),
             _ => None,
         };
         if let Some(outcome) = outcome {
