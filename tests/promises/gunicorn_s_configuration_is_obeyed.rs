@@ -354,7 +354,7 @@ fn a_logger_of_the_site_s_own_writes_both_logs() {
 import logging
 from gunicorn.glogging import Logger
 accesslog = 'access.log'
-access_log_format = '%(m)s %(U)s %(s)s %(extra)s'
+access_log_format = '%(m)s %(U)s %(s)s %(extra)s %({generation}x)s.%({worker}x)s'
 class Mine(Logger):
     def setup(self, cfg):
         super().setup(cfg)
@@ -371,7 +371,7 @@ logger_class = Mine
     assert_eq!([site.get("/health").status, site.get("/seen").status], [201, 201]);
     site.log("mine WARNING asked for /seen");
     site.control(&["stop"]);
-    assert_eq!(site.folder().read("access.log"), "GET /seen 201 0\n");
+    assert_eq!(site.folder().read("access.log"), "GET /seen 201 0 1.0\n");
 }
 
 #[test]

@@ -182,6 +182,14 @@ def set_up_logging(standard, mistake):
             if not file:
                 raise
             raise ValueError(f"{key} {file}: {type(error).__name__}: {error}") from error
+        if atoms := getattr(logger, "atoms", None):
+            logger.atoms = lambda *about, **named: {**atoms(*about, **named), **place()}
+
+
+def place():
+    """What the access log can tell of who has answered, as it does where ostler writes it."""
+    told = {"generation": "OSTLER_GENERATION", "worker": "OSTLER_SLOT"}
+    return {"{%s}x" % name: os.environ.get(variable, "-") for name, variable in told.items()}
 
 
 def prepare(config, values, pid, address):
