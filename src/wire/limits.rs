@@ -1,12 +1,16 @@
 //! The limits behind what the system refuses or kills: which there are, and how high. They are read from files of the kernel. A limit
 //! that cannot be read is left out.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit},
 };
+use serde::{Deserialize, Serialize};
 
 /// Where control groups are mounted: each controller by itself (version 1), all of them, or those that version 1 leaves.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -40,24 +44,75 @@ pub fn most_memory() -> Option<(u64, String)> {
     memory_of_groups().chain(memory_of_machine()).min()
 }
 
+/// A limit of memory, and what is left below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLeft {
+    /// In bytes.
+    pub limit: u64,
+    /// `memory.max of /sys/fs/cgroup/site is 104857600`
+    pub which: String,
+    /// In bytes; what the kernel keeps of files and can drop counts as free.
+    pub free: u64,
+}
+
+/// How much memory the processes of the site may have besides what they have: where least is left. May take some milliseconds.
+pub fn memory_left() -> Option<MemoryLeft> {
+    let of_group = |group: PathBuf| {
+        let (limit, which) = memory_of_group(&group)?;
+        let number = |name: &str| read(&group.join(name))?.parse::<u64>().ok();
+        let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+        let statistics = read(&group.join("memory.stat")).unwrap_or_default();
+        // Version 1 counts those of the groups below by another name.
+        let file = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let files = file("total_inactive_file ").or_else(|| file("inactive_file ")).unwrap_or(0);
+        Some(MemoryLeft { limit, which, free: limit.saturating_sub(used.saturating_sub(files)) })
+    };
+    let of_machine = || {
+        let (limit, which) = memory_of_machine()?;
+        Some(MemoryLeft { limit, which, free: machine_has("MemAvailable:")? })
+    };
+    groups("memory").into_iter().filter_map(of_group).chain(of_machine()).min_by_key(|left| left.free)
+}
+
+/// For what share of the last 10 s, from 0 to 1, somebody waited for `cpu`, `memory` or `io`: in the nearest control group that knows, else on
+/// the machine. See the kernel's Documentation/accounting/psi.rst.
+pub fn pressure(resource: &str) -> Option<f64> {
+    let name = format!("{resource}.pressure");
+    let groups = groups("memory").into_iter().map(|group| group.join(&name));
+    let mut files = groups.chain([PathBuf::from("/proc/pressure").join(resource)]);
+    let text = files.find_map(|file| read(&file))?;
+    share_of_some(&text)
+}
+
+/// `some avg10=9.59 avg60=3.84 avg300=5.93 total=31897113921`: in percent.
+fn share_of_some(text: &str) -> Option<f64> {
+    let (average, _) = text.lines().find_map(|line| line.strip_prefix("some avg10="))?.split_once(' ')?;
+    Some((average.parse::<f64>().ok()? / 100.0).clamp(0.0, 1.0))
+}
+
 /// The control groups' limits of memory, the nearest first.
 fn memory_of_groups() -> impl Iterator<Item = (u64, String)> {
-    let of = |group: PathBuf| {
-        let file = |name: &'static str| Some((name, read(&group.join(name))?));
-        let (name, limit) = file("memory.max").or_else(|| file("memory.limit_in_bytes"))?;
-        // `max` in version 2, nearly 2^63 in version 1.
-        let limit = limit.parse().ok().filter(|bytes: &u64| *bytes <= 1 << 60)?;
-        Some((limit, format!("{name} of {} is {limit}", group.display())))
-    };
-    groups("memory").into_iter().filter_map(of)
+    groups("memory").into_iter().filter_map(|group| memory_of_group(&group))
+}
+
+fn memory_of_group(group: &Path) -> Option<(u64, String)> {
+    let file = |name: &'static str| Some((name, read(&group.join(name))?));
+    let (name, limit) = file("memory.max").or_else(|| file("memory.limit_in_bytes"))?;
+    // `max` in version 2, nearly 2^63 in version 1.
+    let limit = limit.parse().ok().filter(|bytes: &u64| *bytes <= 1 << 60)?;
+    Some((limit, format!("{name} of {} is {limit}", group.display())))
 }
 
 /// proc_meminfo(5)
 fn memory_of_machine() -> Option<(u64, String)> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))?;
-    let bytes = total.trim().parse::<u64>().ok()? << 10;
+    let bytes = machine_has("MemTotal:")?;
     Some((bytes, format!("the memory of this machine is {bytes}")))
+}
+
+fn machine_has(what: &str) -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let found = text.lines().find_map(|line| line.strip_prefix(what)?.strip_suffix("kB"))?;
+    Some(found.trim().parse::<u64>().ok()? << 10)
 }
 
 /// Of the limits on processes and threads those that are reached, as far as the kernel tells; all of them if it tells of none.
@@ -184,6 +239,16 @@ mod tests {
         let explained = explain(&io::Error::from_raw_os_error(libc_number(Errno::EAGAIN)));
         assert!(explained.starts_with("resource temporarily unavailable; "), "{explained}");
         assert_eq!(explain(&io::Error::other("Gone")), "gone");
+    }
+
+    #[test]
+    fn pressure_is_a_share() {
+        let text =
+            "some avg10=9.50 avg60=3.84 avg300=5.93 total=31897113921\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0";
+        assert_eq!(share_of_some(text), Some(0.095));
+        assert_eq!(share_of_some(""), None);
+        let left = memory_left().expect("each machine has memory");
+        assert!(0 < left.free && left.free <= left.limit, "{left:?}");
     }
 
     fn libc_number(error: Errno) -> i32 {

@@ -14,7 +14,7 @@ class Settings(TypedDict, total=False):
     bind: str | int | Sequence[str | int]
     """Listen on host:port, :port, [v6]:port, unix:path, unix:@name, fd://N or systemd."""
     workers: str | int | float
-    """Worker processes."""
+    """Worker processes, as in 4, or as many as the load needs, as in 4..16."""
     threads: str | int | float
     """Python threads of each worker that call the application."""
     python: str | int | float
@@ -25,6 +25,8 @@ class Settings(TypedDict, total=False):
     """Put these on sys.path as well, separated by commas."""
     env: Mapping[str, str]
     """Set a variable of the application's environment; may be repeated."""
+    shrink_after: str | int | float
+    """With --workers 4..16: how long workers are needless before they go; 0 to keep them."""
     preload: Literal["auto", "on", "off"] | bool
     """Import the application before forking workers."""
     smoke: str | Sequence[str]

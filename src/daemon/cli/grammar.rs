@@ -111,13 +111,13 @@ pub fn command() -> Command {
         .subcommand(control("rollback", "Go back to the previous generation, whatever is on disk now; calls off a reload that still boots"))
         .subcommand(control("upgrade", "Replace the running master by the executable on disk, then reload"))
         .subcommand(
-            control("scale", "Change the number of workers by +N or -N, or to N").arg(
+            control("scale", "Change the number of workers by +N or -N, to N, or to as many as the load needs from N to M").arg(
                 Arg::new("change")
-                    .value_name("±N")
+                    .value_name("±N|N..M")
                     .required(true)
                     .allow_hyphen_values(true)
                     .value_parser(|text: &str| text.parse::<Change>())
-                    .help("How many more, how many fewer, or how many"),
+                    .help("How many more, how many fewer, how many, or between which numbers"),
             ),
         )
         .subcommand(control(

@@ -20,8 +20,10 @@ const DESCRIPTION: [&str; 4] = [
      unambiguous.",
 ];
 
-const CONTROL: &str = "All but check, settings, migrate and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. The number that \
-                       scale sets, at most 512, holds until a reload or an upgrade, which take --workers again.";
+const CONTROL: &str = "All but check, settings, migrate and help speak to a running ostler. They find it by --control or --name, wait for the outcome and print it; their exit status says whether it is what was asked for. A reload that fails prints the reason. scale takes as many \
+                       workers more (+N) or fewer (-N), a number (N), or two between which the number follows the load (N..M), at most 512. That holds until \
+                       a reload or an upgrade, which take --workers again. Where the number follows the load, +N and -N move it within its range, \
+                       and N alone fixes it.";
 
 const STATUS: &str = "status begins with what is wrong, each in a line that begins with an exclamation mark, and ends with 1 if there is something. It shows for each worker its SLOT and PID; its STATE (booting; idle: it would take a connection at \
                       once; working; busy: all of its threads are in calls; draining); its AGE; how many REQUESTS it has answered, \
@@ -44,7 +46,7 @@ pub const SIGNALS: [(&str, &str); 8] = [
     ("USR1", "As `ostler reopen`: open the log files again, after they were rotated."),
     ("USR2", "As `ostler upgrade`: replace the master's executable in the same process, then reload."),
     ("TTIN", "One worker more, as `ostler scale +1`."),
-    ("TTOU", "One worker fewer, as `ostler scale -1`; at least one stays."),
+    ("TTOU", "One worker fewer, as `ostler scale -1`; at least one stays, or the fewest of --workers."),
     (
         "WINCH",
         "With --daemon: stop all workers and serve nothing. HUP starts new ones. Without --daemon it is ignored; the log says so, unless it \
@@ -121,6 +123,16 @@ pub const PHRASES: &[(&str, &str)] = &[
         "generation discarded",
         "It could not boot, or did not pass a smoke test; the reason, and the traceback or what was answered. The generation that served goes on \
          serving.",
+    ),
+    (
+        "scaled",
+        "The number of workers changes: to how many, between which numbers it follows the load if it does, and why if the load is the reason. Without a \
+         reason it was a signal or `ostler scale`.",
+    ),
+    (
+        "not scaled",
+        "With --workers 4..16: requests wait and no worker is idle, but more workers would not help or have no memory: by which figures. At most once a \
+         minute.",
     ),
     ("generation draining", "Its workers finish their requests and move their idle connections."),
     (

@@ -207,9 +207,9 @@ mod tests {
             ),
             ("completions", "`ostler completions` needs a shell, as in `ostler completions bash`"),
             ("reference", "`ostler reference` needs a page, as in `ostler reference settings`"),
-            ("scale much", "`ostler scale` does not take \"much\": expected +N, -N or N"),
-            ("scale 70000", "`ostler scale` does not take \"70000\": expected +N, -N or N"),
-            ("scale +", "`ostler scale` does not take \"+\": expected +N, -N or N"),
+            ("scale much", "`ostler scale` does not take \"much\": expected +N, -N, N or N..M"),
+            ("scale 70000", "`ostler scale` does not take \"70000\": expected +N, -N, N or N..M"),
+            ("scale +", "`ostler scale` does not take \"+\": expected +N, -N, N or N..M"),
             ("stacks all", "`ostler stacks` does not take \"all\": expected a process id"),
             ("completions csh", "shell: \"csh\": expected one of bash, elvish, fish, powershell, zsh"),
         ] {

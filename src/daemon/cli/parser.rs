@@ -350,6 +350,8 @@ mod tests {
             ("scale +2", control(Command::Scale(Change::By(2)))),
             ("scale -1 --control /run/site.sock", control(Command::Scale(Change::By(-1)))),
             ("scale 4", control(Command::Scale(Change::To(4)))),
+            ("scale 4..16", control(Command::Scale(Change::Within("4..16".parse().unwrap())))),
+            ("scale 4..4", control(Command::Scale(Change::To(4)))),
             ("recycle", control(Command::Recycle)),
             ("stacks", control(Command::Stacks(None))),
             ("stacks 4711", control(Command::Stacks(Some(4711)))),

@@ -13,7 +13,7 @@ use crate::{
         listen::ListenerId,
         smoke::Verdict,
     },
-    settings::{Rollout, Share},
+    settings::{Rollout, Share, WorkerRange},
     sys::process::Ending,
 };
 
@@ -57,6 +57,24 @@ pub enum Event {
     Recycle(Option<Asker>),
     /// TTIN, TTOU, `ostler scale`.
     Scale(Change, Option<Asker>),
+    /// The load needs more workers.
+    Grow {
+        /// Which generation's.
+        generation: Number,
+        /// How many more.
+        by: u16,
+        /// A sentence.
+        why: String,
+    },
+    /// The load does not need this worker.
+    Shrink {
+        /// Whose.
+        generation: Number,
+        /// Which: one that is in no call.
+        slot: u16,
+        /// A sentence.
+        why: String,
+    },
     /// WINCH of a daemon: let all workers go; the master and the template stay.
     LetAllGo,
     /// [`Action::Boot`] has started a template.
@@ -337,8 +355,14 @@ pub enum Stop {
 pub struct Plan {
     /// As typed, for people.
     pub application: String,
-    /// `--workers`
+    /// `--workers`, or the fewest of them
     pub workers: u16,
+    /// Between which numbers it follows the load, if it does.
+    #[serde(default)]
+    pub range: Option<WorkerRange>,
+    /// `--shrink-after`
+    #[serde(default)]
+    pub shrink_after: Duration,
     /// The scoreboard's slots. Half of them are for workers that come while others go.
     pub slots: u16,
     /// `--boot-timeout`

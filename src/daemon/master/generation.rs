@@ -17,7 +17,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure},
     resources::control::Asker,
-    settings::Rollout,
+    settings::{Rollout, WorkerRange},
     sys::clock::Moment,
 };
 
@@ -36,6 +36,9 @@ pub use template::Template;
 
 /// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// How many workers there should be, and between which numbers that follows the load, if it does.
+pub type Size = (u16, Option<WorkerRange>);
 
 /// What follows from an event.
 #[derive(Debug)]
@@ -70,6 +73,9 @@ pub struct Generation {
     pub slots: Slots,
     /// How many workers there should be.
     pub wanted: u16,
+    /// Between which numbers that follows the load, if it does.
+    #[serde(default)]
+    pub range: Option<WorkerRange>,
     /// What the application's code is run for, by the template or by workers that boot.
     pub step: Option<BootStep>,
     /// With --reload: why its code does not come up. Its workers show that, and have no application.
@@ -151,6 +157,7 @@ impl Generation {
             told_template_stopped: None,
             slots: Slots::default(),
             wanted: 0,
+            range: None,
             step: None,
             failed: None,
             hangs: false,
@@ -172,9 +179,9 @@ impl Generation {
     }
 
     /// The site goes back to it; without being asked, if there is a reload that has `failed`.
-    pub fn come_back(&mut self, wanted: u16, failed: Option<FailedReload>, now: Moment) {
+    pub fn come_back(&mut self, (wanted, range): Size, failed: Option<FailedReload>, now: Moment) {
         self.enter(Stage::Booting, now);
-        (self.wanted, self.backoff, self.returns) = (wanted, Backoff::NONE, Some(failed));
+        (self.wanted, self.range, self.backoff, self.returns) = (wanted, range, Backoff::NONE, Some(failed));
     }
 
     /// Why it was discarded, if the site was to go back to it: then what it was to replace stays, although it is worse.
@@ -186,10 +193,16 @@ impl Generation {
         Failure { exit: Exit::Worse, ..failure.after(&what) }
     }
 
-    /// The template runs and imports.
-    pub fn spawned(&mut self, pid: i32, plan: Plan, now: Moment) {
+    /// How many workers there should be, and between which numbers that may change.
+    pub fn size(&self) -> Size {
+        (self.wanted, self.range)
+    }
+
+    /// The template runs and imports. The site has had `before` workers.
+    pub fn spawned(&mut self, pid: i32, plan: Plan, before: u16, now: Moment) {
         self.template = Template::Loading { pid, deadline: now + plan.boot_timeout };
-        self.wanted = plan.workers;
+        self.range = plan.range;
+        self.wanted = plan.range.map_or(plan.workers, |range| range.nearest(before));
         self.slots = Slots::new(plan.slots);
         self.plan = plan;
     }

@@ -41,7 +41,10 @@ impl Hooks {
         let started = before.map_or_else(|| Hooks::start(settings, logs), Ok);
         let mut hooks = started.inspect_err(|failure| error!(log, "hooks not called"; "reason" => %failure)).ok()?;
         hooks.say(&ToTemplate::Hooks(Box::new(boot.clone())), log);
-        hooks.count_is(boot.workers, log);
+        // Where the number follows the load, the new generation begins with as many as the old one has.
+        if settings.range.is_none() {
+            hooks.count_is(boot.workers, log);
+        }
         Some(hooks)
     }
 

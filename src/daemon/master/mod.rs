@@ -15,6 +15,7 @@ use self::{
     event::{Event, Number},
     judging::Judging,
     perform::{Performer, Reread, UpgradeStep},
+    sizing::Sizing,
     state::State,
     upgrade::SavedMaster,
     watch::Watch,
@@ -35,6 +36,7 @@ use crate::{
 mod check;
 mod commands;
 pub mod doctor;
+mod elastic;
 mod event;
 mod events;
 mod generation;
@@ -49,6 +51,7 @@ mod perform;
 mod sampling;
 #[cfg(test)]
 mod simulation;
+mod sizing;
 mod slots;
 mod spawn;
 mod stacks_request;
@@ -96,7 +99,8 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     let executable = upgrade::executable(&directory);
     log::keep().map_err(system)?;
     let (state, performer) = saved.take(reread).map_err(system)?;
-    let mut master = Master { state, performer, judging, signals, directory, executable, daemon };
+    let mut master =
+        Master { state, performer, judging, sizing: Default::default(), signals, directory, executable, daemon };
     if let Some(serving) = master.state.serving() {
         let number = serving.number;
         master.performer.use_log_of(number);
@@ -119,6 +123,7 @@ struct Master<'a> {
     state: State,
     performer: Performer<'a>,
     judging: Judging,
+    sizing: Sizing,
     signals: Signals,
     /// Where the first master was started.
     directory: PathBuf,
@@ -170,8 +175,8 @@ impl<'a> Master<'a> {
         let daemon = settings.daemon;
         let performer = Performer::new(settings, listeners, reread)?;
         let executable = upgrade::executable(&directory);
-        let judging = Judging::default();
-        Ok(Master { state: State::new(), performer, judging, signals, directory, executable, daemon })
+        let (judging, sizing) = Default::default();
+        Ok(Master { state: State::new(), performer, judging, sizing, signals, directory, executable, daemon })
     }
 
     fn turn(mut self) -> Exit {
@@ -211,6 +216,7 @@ impl<'a> Master<'a> {
             self.tell_systemd(Moment::now());
             log::tell_lost(&self.performer.log);
             self.watch(Moment::now());
+            self.size(Moment::now());
             if self.performer.statsd.as_ref().is_some_and(|statsd| statsd.next <= Moment::now()) {
                 self.performer.tell_statsd(&self.state);
             }
@@ -277,6 +283,7 @@ impl<'a> Master<'a> {
             lost,
             self.performer.watch.next,
             self.judging.deadline(),
+            self.sizing.next,
             self.performer.mends_at(now),
             self.performer.statsd.as_ref().map(|statsd| statsd.next),
             self.performer.page.as_ref().and_then(Page::deadline),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure},
+    settings::WorkerRange,
     sys::{clock::Moment, process::Ending},
 };
 
@@ -128,8 +129,15 @@ pub enum Note {
     ForkFailed(Number, String),
     /// The serving generation's template died; a reload follows.
     TemplateLost(Number, Ending, &'static str),
-    /// The number of workers changes.
-    Scaled(u16),
+    /// The number of workers changes, or between which numbers it does.
+    Scaled {
+        /// How many there are to be.
+        workers: u16,
+        /// Between which numbers that follows the load, if it does.
+        range: Option<WorkerRange>,
+        /// Why, if the load is the reason.
+        why: Option<String>,
+    },
     /// The master ends.
     Stopping(Stop),
     /// Processes that do not even die by SIGKILL are left behind.
@@ -315,7 +323,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::TemplateLost(generation, exit, then) => {
             error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => then);
         }
-        Note::Scaled(workers) => info!(log, "scaled"; "workers" => workers),
+        Note::Scaled { workers, range, why } => {
+            info!(log, "scaled"; "workers" => workers, "range" => range.map(|range| range.to_string()), "reason" => why.as_deref());
+        }
         Note::Stopping(how) => {
             let how = match how {
                 Stop::Graceful => "graceful",

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
+use ostler_wire::limits::{self, MemoryLeft};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,11 +29,22 @@ pub struct Memory {
     pub proportional: u64,
 }
 
+/// What memory is left, and how much processes wait for it and for processors.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct System {
+    left: Option<MemoryLeft>,
+    /// Shares of the last 10 s.
+    memory_pressure: f64,
+    cpu_pressure: f64,
+}
+
 /// The figures, and who waits for better ones.
 #[derive(Debug, Default)]
 pub struct Sampling {
     /// Of each process its memory, none if it cannot be looked at, and its CPU time.
     figures: BTreeMap<i32, (Option<Memory>, Option<u64>)>,
+    /// What there is of it for all of them together, if that is known.
+    system: System,
     taken: Option<Moment>,
     errand: Option<Errand>,
     /// Until when these wait.
@@ -54,12 +66,21 @@ impl Sampling {
 
     /// If the figures are old, begins to read those of these processes. Whether it did.
     pub fn refresh(&mut self, pids: Vec<i32>, now: Moment) -> io::Result<bool> {
-        let old = self.taken.is_none_or(|taken| now - taken > FRESH);
+        self.refresh_older(FRESH, pids, now)
+    }
+
+    /// If the figures are older than this, begins to read those of these processes. Whether it did.
+    pub fn refresh_older(&mut self, fresh: Duration, pids: Vec<i32>, now: Moment) -> io::Result<bool> {
+        let old = self.taken.is_none_or(|taken| now - taken > fresh);
         let new = pids.iter().any(|pid| !self.figures.contains_key(pid));
         if !(old || new) || self.errand.is_some() {
             return Ok(false);
         }
-        let read = || pids.into_iter().map(|pid| (pid, (Memory::of(pid), cpu_time(pid)))).collect::<BTreeMap<_, _>>();
+        let read = || {
+            let figures =
+                pids.into_iter().map(|pid| (pid, (Memory::of(pid), cpu_time(pid)))).collect::<BTreeMap<_, _>>();
+            (figures, System::read())
+        };
         self.errand = Some(Errand::begin(PATIENCE, read)?);
         Ok(true)
     }
@@ -68,7 +89,7 @@ impl Sampling {
     pub fn ended(&mut self, pid: i32, now: Moment) -> bool {
         let Some(errand) = self.errand.take_if(|errand| errand.pid == pid) else { return false };
         if let Some(figures) = errand.outcome() {
-            (self.figures, self.taken) = (figures, Some(now));
+            ((self.figures, self.system), self.taken) = (figures, Some(now));
         }
         true
     }
@@ -87,6 +108,26 @@ impl Sampling {
     pub fn deadline(&self) -> Option<Moment> {
         let waiting = self.waiting.as_ref().map(|waiting| waiting.0);
         waiting.into_iter().chain(self.errand.as_ref().map(|errand| errand.deadline)).min()
+    }
+
+    /// Whether figures are being read.
+    pub fn is_reading(&self) -> bool {
+        self.errand.is_some()
+    }
+
+    /// What memory was left for all processes of the site, if it is known.
+    pub fn memory_left(&self) -> Option<&MemoryLeft> {
+        self.system.left.as_ref()
+    }
+
+    /// For what share of the last 10 s somebody waited for memory.
+    pub fn pressure_of_memory(&self) -> f64 {
+        self.system.memory_pressure
+    }
+
+    /// For what share of the last 10 s somebody waited for a processor.
+    pub fn pressure_of_processors(&self) -> f64 {
+        self.system.cpu_pressure
     }
 
     /// The memory of a process, if it is known.
@@ -108,6 +149,13 @@ impl Sampling {
     /// When the figures were taken.
     pub fn taken(&self) -> Option<Moment> {
         self.taken
+    }
+}
+
+impl System {
+    fn read() -> System {
+        let pressure = |resource| limits::pressure(resource).unwrap_or_default();
+        System { left: limits::memory_left(), memory_pressure: pressure("memory"), cpu_pressure: pressure("cpu") }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use ostler_wire::{FromTemplate, FromWorker, scoreboard::Slot};
 
-use self::chance::Chance;
+use self::{chance::Chance, load::Load};
 use super::{
     event::{Action, Event, Number, Reload},
     generation::{CanaryStep, Generation, Stage, Template},
@@ -27,6 +27,7 @@ use crate::{
 
 pub mod chance;
 mod counting;
+mod load;
 mod trouble;
 mod world;
 
@@ -61,6 +62,7 @@ struct Pending {
     what: Happening,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are never many of them")]
 #[derive(Debug)]
 enum Happening {
     /// The master learns this.
@@ -345,12 +347,13 @@ impl World {
             let whole = self.whole();
             let mut upgrade = None;
             let (mut dismissed, mut scaled) = (false, false);
+            let load = Load::of(&event, &self.state);
             for action in self.state.handle(event, self.now) {
                 if let Some(told) = &mut self.told {
                     told.push(format!("{:>10}     → {action:?}", ""));
                 }
                 dismissed |= self.dismisses(&action);
-                scaled |= matches!(action, Action::Note(Note::Scaled(_)));
+                scaled |= matches!(action, Action::Note(Note::Scaled { .. }));
                 match action {
                     Action::TryUpgrade | Action::Execute => upgrade = Some(action),
                     action => events.extend(self.perform(action)),
@@ -358,6 +361,7 @@ impl World {
             }
             self.check(before, dismissed);
             self.check_whole(whole, scaled);
+            self.check_load(load);
             if let Some(step) = upgrade {
                 events.push_back(self.upgrade(&step));
             }

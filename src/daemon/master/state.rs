@@ -23,6 +23,7 @@ use crate::{
 
 mod canary;
 mod commands;
+mod elasticity;
 mod processes;
 mod standing;
 mod stopping;
@@ -195,6 +196,9 @@ impl State {
             (Phase::Serving, Event::Upgrade(asker)) => self.queue_upgrade(asker, decision),
             (Phase::Serving, Event::Recycle(asker)) => self.recycle(asker),
             (Phase::Starting | Phase::Serving, Event::Scale(change, asker)) => self.scale(change, asker, decision),
+            (Phase::Serving, Event::Grow { generation, by, why }) => self.grow(generation, by, &why, decision),
+            (Phase::Serving, Event::Shrink { generation, slot, why }) => self.shrink(generation, slot, &why, decision),
+            (Phase::Starting | Phase::Stopping { .. }, Event::Grow { .. } | Event::Shrink { .. }) => {}
             (Phase::Serving, Event::LetAllGo) => self.let_all_go(decision),
             (
                 Phase::Starting,
@@ -212,8 +216,9 @@ impl State {
             (Phase::Starting | Phase::Stopping { .. }, Event::LetAllGo) => {}
 
             (_, Event::Spawned { generation, pid, plan }) => {
+                let before = self.whole();
                 if let Some(found) = self.at(generation) {
-                    found.spawned(pid, plan, decision.now);
+                    found.spawned(pid, plan, before, decision.now);
                     self.plan_canary(generation, decision);
                 }
             }

@@ -62,12 +62,16 @@ pub static SETTINGS: &[Setting] = &[
              address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those. `systemd` names \
              all of these, systemd:NAME those with that FileDescriptorName=, and without one the start fails.",
         ),
-    one(BASICS, "workers", "COUNT", "Worker processes")
+    one(BASICS, "workers", "COUNT", "Worker processes, as in 4, or as many as the load needs, as in 4..16")
         .short('w')
         .found("the CPUs that this process may use by affinity and cgroup quota, at least 2")
         .foreign("WEB_CONCURRENCY")
         .common()
-        .more("At most 512. `ostler scale` changes the number while the site runs, up to the same bound, until the next reload."),
+        .more(
+            "At most 512. With 4..16 there are 4 at first, more as soon as requests wait and no worker is idle, and fewer when they have not been \
+             needed for --shrink-after: docs/elastic.md says by what rule. `ostler scale` changes the number or the range while the site runs, up to \
+             the same bound, until the next reload.",
+        ),
     one(BASICS, "threads", "COUNT", "Python threads of each worker that call the application")
         .preset("1")
         .common()
@@ -89,6 +93,9 @@ pub static SETTINGS: &[Setting] = &[
         .alias(&["raw-env"])
         .common()
         .more("In OSTLER_ENV one stands on each line; in the file it may be a table: env = { KEY = \"value\" }."),
+    one(PROCESSES, "shrink-after", "TIME", "With --workers 4..16: how long workers are needless before they go; 0 to keep them")
+        .preset("30")
+        .more("They go one at a time, as by `ostler scale -1`: never one that is in a call, and not while a reload is under way or a release is judged."),
     choice(PROCESSES, "preload", &["auto", "on", "off"], Some("on"), "Import the application before forking workers")
         .alias(&["preload-app"])
         .preset("auto")

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, words},
-    settings::{Access, Rollout},
+    settings::{Access, Rollout, WorkerRange},
     sys::{descriptors, names::Place},
 };
 
@@ -48,19 +48,25 @@ pub struct Asker(pub u64);
 pub enum Change {
     /// By this many more, or fewer.
     By(i32),
-    /// To this many.
+    /// To this many, whatever the load is.
     To(u16),
+    /// To as many as the load needs, from the first to the second.
+    Within(WorkerRange),
 }
 
 impl FromStr for Change {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Change, String> {
-        let change = match text.starts_with(['+', '-']) {
-            true => text.parse().ok().map(Change::By),
-            false => text.parse().ok().map(Change::To),
+        let change = match text {
+            _ if text.starts_with(['+', '-']) => text.parse().ok().map(Change::By),
+            _ if text.contains("..") => {
+                let range = text.parse::<WorkerRange>()?;
+                Some(range.elastic().map_or(Change::To(range.least), Change::Within))
+            }
+            _ => text.parse().ok().map(Change::To),
         };
-        change.ok_or_else(|| "expected +N, -N or N".into())
+        change.ok_or_else(|| "expected +N, -N, N or N..M".into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a template and its workers are told, from what was typed.
 
-use std::{env, num::NonZeroU16, path::Path};
+use std::{env, path::Path};
 
 use ostler_wire::{
     self as wire,
@@ -17,12 +17,7 @@ use crate::{
 const GREEN_THREADS: u32 = 64;
 
 /// What a template is told; the master fills in what only it knows.
-pub fn boot(
-    options: &mut Options,
-    application: String,
-    chdir: &Path,
-    workers: NonZeroU16,
-) -> Result<wire::Boot, Failure> {
+pub fn boot(options: &mut Options, application: String, chdir: &Path, workers: u16) -> Result<wire::Boot, Failure> {
     Ok(wire::Boot {
         application,
         chdir: chdir.into(),
@@ -34,7 +29,7 @@ pub fn boot(
         },
         warm_up: options.optional("warm-up", str::parse)?,
         reload: reload(options, chdir)?,
-        workers: workers.get(),
+        workers,
         process_name: options.value("name", name)?,
         log_level: log_level(options)?.as_str().to_ascii_lowercase(),
         worker: worker(options, chdir)?,

@@ -40,6 +40,7 @@ mod smoke;
 mod statsd;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use address::Address;
 pub use control::{Access, find as find_control, instances};
@@ -53,6 +54,7 @@ use python::Interpreter;
 pub use rollout::{Rollout, Share};
 pub use smoke::SmokeTest;
 pub use statsd::Statsd;
+pub use workers::WorkerRange;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,8 +79,14 @@ pub struct Settings {
     pub backlog: i32,
     /// The mode of Unix sockets.
     pub socket_mode: u32,
-    /// `--workers`
+    /// `--workers`, or the fewest of them
     pub workers: NonZeroU16,
+    /// `--workers`, where two numbers say between which it follows the load.
+    #[serde(default)]
+    pub range: Option<WorkerRange>,
+    /// `--shrink-after`
+    #[serde(default)]
+    pub shrink_after: Duration,
     /// `--python`: what to execute; `bin/python` of a virtual environment is not resolved further, so that it finds itself.
     pub python: PathBuf,
     /// Its version: `3.11.7`.
@@ -215,7 +223,8 @@ impl Settings {
         let chdir = working_directory(invocation, options)?;
         let passed = Passed::read(invocation)?;
         let (binds, protocols) = binds(&passed, options, &chdir)?.into_iter().unzip();
-        let workers = workers(options)?;
+        let range = workers(options)?;
+        let workers = NonZeroU16::new(range.least).expect("at least 1 was asked for");
         let identity = identity::identity(options)?;
         let environment = environment(invocation, options, identity.as_ref())?;
         let new_privileges = options.switch("new-privileges")?;
@@ -223,7 +232,7 @@ impl Settings {
         let (error_log, access_log) = logs(options, &chdir)?;
         let control = control::choose(invocation, options, &chdir)?;
         let trust = boot::trust(options)?;
-        let mut boot = boot::boot(options, application, &chdir, workers)?;
+        let mut boot = boot::boot(options, application, &chdir, range.most)?;
         boot.access_log = access_log.is_some();
         boot.logging = logging::logging(options, &chdir)?;
         boot.gunicorn = program::for_workers(invocation, options);
@@ -240,6 +249,8 @@ impl Settings {
             backlog: options.value("backlog", parse::count(1..=i32::MAX as u64))?,
             socket_mode,
             workers,
+            range: range.elastic(),
+            shrink_after: options.value("shrink-after", parse::duration)?,
             python: python.executable,
             python_version: python.version,
             engine: engine(invocation)?,
@@ -274,7 +285,7 @@ impl Settings {
             understood: options
                 .gunicorn
                 .iter()
-                .map(|from| in_force(from, workers, options))
+                .map(|from| in_force(from, range, options))
                 .chain(options.understood.iter().cloned())
                 .collect(),
             needless: options.needless.clone(),
@@ -303,6 +314,11 @@ impl Settings {
                 Failure::new(Exit::System, format!("{what}: {why}"))
             })
         })
+    }
+
+    /// How many workers there may be at most, unless somebody scales by hand.
+    pub fn most_workers(&self) -> u16 {
+        self.range.map_or(self.workers.get(), |range| range.most)
     }
 
     /// As whom and where template and workers run.
@@ -403,18 +419,17 @@ fn from_platform(options: &Options) -> bool {
     options.given("bind").layer == Layer::Environment("PORT".into())
 }
 
-fn workers(options: &mut Options) -> Result<NonZeroU16, Failure> {
+fn workers(options: &mut Options) -> Result<WorkerRange, Failure> {
     if !options.is_given("workers") && options.gunicorn.is_none() {
         // Knows the affinity mask and the quotas of cgroups, version 1 and 2.
         let cpus = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, MOST_WORKERS.into()));
         options.found("workers", cpus.to_string());
     }
-    let count: u16 = options.value("workers", parse::count(1..=MOST_WORKERS.into()))?;
-    Ok(NonZeroU16::new(count).expect("at least 1 was asked for"))
+    options.value("workers", str::parse)
 }
 
 /// `gunicorn.conf.py in force: workers=1 (gunicorn's default; 4 processors here)`
-fn in_force(from: &str, workers: NonZeroU16, options: &Options) -> String {
+fn in_force(from: &str, range: WorkerRange, options: &Options) -> String {
     let why = match options.is_given("workers") {
         true => String::new(),
         false => match std::thread::available_parallelism().map_or(1, usize::from) {
@@ -422,7 +437,7 @@ fn in_force(from: &str, workers: NonZeroU16, options: &Options) -> String {
             count => format!(" (gunicorn's default; {count} processors here)"),
         },
     };
-    format!("{from} in force: workers={workers}{why}")
+    format!("{from} in force: workers={range}{why}")
 }
 
 fn logs(options: &Options, chdir: &Path) -> Result<(LogTarget, Option<LogTarget>), Failure> {

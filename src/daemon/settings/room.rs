@@ -8,7 +8,7 @@ use crate::options::Options;
 
 /// Threads that surely cannot be had.
 pub fn threads_have_room(settings: &Settings) -> Result<(), String> {
-    let (workers, threads) = (u64::from(settings.workers.get()), u64::from(settings.boot.worker.threads));
+    let (workers, threads) = (u64::from(settings.most_workers()), u64::from(settings.boot.worker.threads));
     // Each worker has a stand-by, too; master and template have one thread.
     let tasks = workers * (threads + 1) + 2;
     let user = settings.identity.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.user);
@@ -39,7 +39,7 @@ fn connections_out_of_reach(settings: &Settings) -> Option<String> {
 }
 
 fn memory_out_of_reach(settings: &Settings) -> Option<String> {
-    let (workers, each) = (u64::from(settings.workers.get()), settings.boot.worker.max_memory);
+    let (workers, each) = (u64::from(settings.most_workers()), settings.boot.worker.max_memory);
     let together = workers.saturating_mul(each);
     let (_, limit) = limits::most_memory().filter(|(most, _)| together > *most)?;
     Some(format!("--workers={workers} with {each} bytes each may take {together}, but {limit}"))

@@ -83,6 +83,11 @@ impl Activity {
         self.length.store(0, Relaxed);
     }
 
+    /// Whether a request is under way.
+    pub fn is_underway(&self) -> bool {
+        self.length.load(Relaxed) > 0
+    }
+
     /// The request under way; `None` between requests, and if the record changes all the time.
     pub fn current(&self) -> Option<Underway> {
         for _ in 0..TRIES {

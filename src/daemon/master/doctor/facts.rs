@@ -92,7 +92,7 @@ impl Facts {
     pub fn gather(status: &Status, settings: &Settings, logs: &Logs) -> Facts {
         let boot = &settings.boot;
         let mut facts = Facts {
-            workers: settings.workers.get().into(),
+            workers: settings.most_workers().into(),
             worker: boot.worker.clone(),
             trust: settings.trust.clone(),
             backlog: settings.backlog.unsigned_abs().into(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Generation, Stage};
+use super::{Decision, Generation, Stage, Template};
 use crate::{
     exit::{Exit, Failure},
     master::{notes::Note, slots::Worker},
@@ -59,6 +59,13 @@ impl Generation {
     /// How many it has at least then: more than as a canary.
     pub fn least(&self) -> u16 {
         self.canary.as_ref().map_or(1, |canary| canary.workers + 1)
+    }
+
+    /// Whether it is the site, or is to be, and its settings are known.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Booting | Stage::Canary | Stage::Serving)
+            && self.template != Template::Awaited
+            && !self.leaves()
     }
 
     /// It is to have so many then.

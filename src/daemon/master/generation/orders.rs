@@ -44,7 +44,8 @@ impl Generation {
     /// What a command that has waited for the generation is answered.
     pub fn outcome(&self) -> String {
         let s = if self.wanted == 1 { "" } else { "s" };
-        format!("generation {} serves with {} worker{s}{}", self.number, self.wanted, self.hint())
+        let range = self.range.map(|range| format!(" of {range}")).unwrap_or_default();
+        format!("generation {} serves with {} worker{s}{range}{}", self.number, self.wanted, self.hint())
     }
 
     /// What is to be done beside: an engine of a new version may not understand this master.
@@ -129,6 +130,14 @@ impl Generation {
                 excess -= 1;
                 drain(worker, number, within, Some(MoveReason::Scale), Duration::ZERO, decision);
             }
+        }
+    }
+
+    /// A worker is not needed any more.
+    pub fn drain_one(&mut self, slot: u16, decision: &mut Decision) {
+        let (number, within) = (self.number, self.plan.graceful_timeout);
+        if let Some(worker) = self.slots.at(slot) {
+            drain(worker, number, within, Some(MoveReason::Scale), Duration::ZERO, decision);
         }
     }
 

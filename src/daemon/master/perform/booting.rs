@@ -177,6 +177,8 @@ impl Performer<'_> {
         Ok(Plan {
             application: settings.boot.application.clone(),
             workers,
+            range: settings.range,
+            shrink_after: settings.shrink_after,
             slots: MOST_SLOTS,
             boot_timeout: if settings.boot_timeout.is_zero() { FOREVER } else { settings.boot_timeout },
             smoke: settings.smoke.iter().map(ToString::to_string).collect(),
@@ -205,7 +207,7 @@ impl Performer<'_> {
             reload: settings.boot.reload.clone().map(|watched| wire::FilesWatched { shows_failure, ..watched }),
             generation: generation.0,
             slots: plan.slots,
-            workers: plan.workers,
+            workers: plan.range.map_or(plan.workers, |range| range.most),
             access_log: logs.access().is_some(),
             listeners: bound.map(listener).collect(),
             ..settings.boot.clone()

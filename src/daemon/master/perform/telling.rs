@@ -67,7 +67,7 @@ impl Performer<'_> {
             Note::UpgradeFailed(why) => self.notify.not_reloaded(&format!("upgrade failed: {why}")),
             _ => {}
         }
-        if let Note::Scaled(count) = note
+        if let Note::Scaled { workers: count, .. } = note
             && let Some(hooks) = &mut self.hooks
         {
             hooks.count_is(*count, &self.log);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     resources::control::{Asker, Change},
-    settings::{Rollout, Share},
+    settings::{Rollout, Share, WorkerRange},
     sys::process::Ending,
 };
 
@@ -44,6 +44,9 @@ impl World {
             _ if self.deploys && self.chance.percent(80) => return,
             _ => {}
         }
+        if self.chance.percent(20) {
+            return self.load_changes();
+        }
         if which > 21 {
             return self.misfortune(which);
         }
@@ -55,10 +58,28 @@ impl World {
             11..15 => Event::Upgrade(asker),
             15..18 => Event::Recycle(asker),
             18..21 => Event::Scale(Change::By(self.chance.below(5) as i32 - 2), asker),
-            _ => Event::Scale(Change::To(self.chance.below(6) as u16), asker),
+            _ if self.chance.percent(50) => Event::Scale(Change::To(self.chance.below(6) as u16), asker),
+            _ => Event::Scale(Change::Within(self.range()), asker),
         };
         self.stopped |= matches!(event, Event::Stop(..));
         self.happen(event);
+    }
+
+    /// The load is said to need more workers of a generation, perhaps the one that serves, or not to need one of them.
+    fn load_changes(&mut self) {
+        let generations = self.state.generations();
+        let generation = &generations[self.chance.below(generations.len().max(1) as u64) as usize];
+        let number = generation.number;
+        let event = match self.chance.percent(50) {
+            true => Event::Grow { generation: number, by: self.chance.below(4) as u16, why: "more".into() },
+            false => Event::Shrink { generation: number, slot: self.chance.below(8) as u16, why: "less".into() },
+        };
+        self.happen(event);
+    }
+
+    fn range(&mut self) -> WorkerRange {
+        let least = 1 + self.chance.below(3) as u16;
+        WorkerRange { least, most: least + 1 + self.chance.below(2) as u16 }
     }
 
     fn reload(&mut self, asker: Option<Asker>) {

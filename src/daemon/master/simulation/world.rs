@@ -16,7 +16,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure},
     resources::{listen::ListenerId, smoke::Verdict},
-    settings::Share,
+    settings::{Share, WorkerRange},
     sys::process::Ending,
 };
 
@@ -156,9 +156,13 @@ impl World {
         } else if !self.goes_wrong(4) {
             self.later(pid, delay, says(FromTemplate::Loaded(loaded())));
         }
+        let workers = 1 + self.chance.below(3) as u16;
+        let most = workers + self.chance.below(3).saturating_sub(1) as u16;
         let plan = Plan {
             application: "site".into(),
-            workers: 1 + self.chance.below(3) as u16,
+            workers,
+            range: (most > workers).then_some(WorkerRange { least: workers, most }),
+            shrink_after: Duration::from_secs(1),
             slots: 8,
             boot_timeout: Duration::from_secs(10),
             smoke: vec!["/".into(); self.chance.below(3) as usize],

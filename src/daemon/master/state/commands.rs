@@ -9,7 +9,7 @@ use crate::{
         notes::Note,
     },
     resources::control::{Asker, Change},
-    settings::Rollout,
+    settings::{Rollout, WorkerRange},
 };
 
 impl State {
@@ -79,12 +79,12 @@ impl State {
             let why = format!("the last release was taken back already, and generation {number} serves");
             return refuse(asker, &why, decision);
         }
-        let wanted = self.serving().map_or(0, |generation| generation.wanted);
+        let size = self.serving().map_or((0, None), Generation::size);
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
         let Some(generation) = self.staged(Stage::Kept).filter(loaded) else {
             return refuse(asker, "there is no previous generation to go back to", decision);
         };
-        generation.come_back(wanted, None, decision.now);
+        generation.come_back(size, None, decision.now);
         generation.smoke = Smoke::default();
         generation.waiting.extend(asker);
         decision.note(Note::RollbackAsked(generation.number));
@@ -111,31 +111,36 @@ impl State {
 
     /// The one that serves and the one that is to follow it. Half of the slots are for replacements.
     pub(super) fn scale(&mut self, change: Change, asker: Option<Asker>, decision: &mut Decision) {
-        let begun = |generation: &&mut Generation| {
-            matches!(generation.stage, Stage::Booting | Stage::Canary | Stage::Serving)
-                && generation.template != Template::Awaited
-                && !generation.leaves()
-        };
-        // What the old generation has given to a canary counts as its own.
-        let given = self.canary().and_then(|canary| canary.canary.as_ref()).map_or(0, |canary| canary.given);
+        let given = self.given();
         let (mut refusal, mut scaled) = (None, None);
-        for generation in self.generations.iter_mut().filter(begun) {
+        for generation in self.generations.iter_mut().filter(|generation| generation.has_begun()) {
             let beside = if generation.stage == Stage::Serving { given } else { 0 };
             let (least, most) = (generation.least() + beside, generation.slots.capacity() / 2);
             let all = generation.full() + beside;
+            let range = generation.range;
             let wanted = match change {
                 Change::By(more) => i32::from(all).saturating_add(more),
                 Change::To(wanted) => i32::from(wanted),
+                Change::Within(range) => i32::from(range.nearest(all)),
+            };
+            // By hand the number can be moved within the range, and the range be changed; a number alone ends it.
+            let (least, most, range) = match (change, range) {
+                (Change::By(_), Some(WorkerRange { least: fewest, most: largest })) => {
+                    (least.max(fewest), most.min(largest), range)
+                }
+                (Change::By(_), None) | (Change::To(_), _) => (least, most, None),
+                (Change::Within(range), _) => (least, most, Some(range)),
             };
             if !(i32::from(least)..=i32::from(most)).contains(&wanted) {
                 refusal.get_or_insert(format!("there can be from {least} to {most} workers, not {wanted}"));
-            } else if i32::from(all) != wanted {
+            } else if i32::from(all) != wanted || generation.range != range {
                 generation.scale(wanted as u16 - beside);
-                scaled = Some(wanted as u16);
+                generation.range = range;
+                scaled = Some(Note::Scaled { workers: wanted as u16, range, why: None });
             }
         }
-        decision.actions.extend(scaled.map(|workers| Action::Note(Note::Scaled(workers))));
-        let whose = self.generations.iter_mut().find(|generation| begun(generation));
+        decision.actions.extend(scaled.map(Action::Note));
+        let whose = self.generations.iter_mut().find(|generation| generation.has_begun());
         match (refusal, whose) {
             (Some(refusal), _) => refuse(asker, &refusal, decision),
             (None, Some(generation)) => generation.waiting.extend(asker),
@@ -174,7 +179,7 @@ impl State {
         self.give_way("all workers are to go", decision);
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
             serving.wanted = 0;
-            decision.note(Note::Scaled(0));
+            decision.note(Note::Scaled { workers: 0, range: None, why: None });
         }
     }
 }

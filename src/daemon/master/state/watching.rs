@@ -51,7 +51,7 @@ impl State {
     /// The site goes back, by itself, and once: what returns is not judged.
     fn go_back(&mut self, from: Number, failure: Failure, decision: &mut Decision) {
         let Some(worse) = self.at(from) else { return };
-        let (wanted, mut askers) = (worse.wanted, std::mem::take(&mut worse.judged));
+        let (size, mut askers) = (worse.size(), std::mem::take(&mut worse.judged));
         worse.watched = None;
         let loaded = |generation: &&mut Generation| matches!(generation.template, Template::Loaded { .. });
         let Some(kept) = self.staged(Stage::Kept).filter(loaded) else {
@@ -61,7 +61,7 @@ impl State {
             return decision.answer(&mut askers, Err(&stays));
         };
         let failed = FailedReload { generation: from, why: failure.message.clone(), at: decision.now };
-        kept.come_back(wanted, Some(failed), decision.now);
+        kept.come_back(size, Some(failed), decision.now);
         kept.judged = askers;
         decision.note(Note::WentBack { from, to: kept.number, failure });
         self.suspect = true;

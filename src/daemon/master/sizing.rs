@@ -1,0 +1,191 @@
+//! Has the number of workers follow the load, where `--workers` is a range: gathers the figures for the rule of elastic.rs while anybody is at
+//! work, and hands what it decides to the state machine.
+
+use std::{collections::BTreeMap, os::fd::AsFd, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use ostler_wire::scoreboard::WorkerState as Doing;
+use slog::{info, warn};
+
+use super::{
+    Master,
+    elastic::{Decision, Elastic, Figures, Processors, Room, WAITING},
+    event::Event,
+    generation::{Generation, Stage},
+    perform::Performer,
+    slots::{Worker, WorkerStage},
+    state::State,
+};
+use crate::{
+    exit::words,
+    sys::{clock, clock::Moment, diag},
+};
+
+/// After the first request that comes to a site at rest, others may come at the same time.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// How old figures of memory may be when workers are added.
+const FRESH: Duration = Duration::from_secs(1);
+/// What keeps a site from growing is told only so often.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
+
+/// The rule, and what was seen at the last look.
+#[derive(Default)]
+pub struct Sizing {
+    rule: Option<Elastic>,
+    /// When to look next; none while nobody is at work and nothing is to be taken back.
+    pub next: Option<Moment>,
+    /// The CPU time of the workers at the last look at which none was idle.
+    used: Option<(Moment, BTreeMap<i32, Duration>)>,
+    complained: Option<Moment>,
+}
+
+/// What was seen of the workers that serve.
+#[derive(Default)]
+struct Seen {
+    figures: Figures,
+    pids: Vec<i32>,
+    /// One that is idle and in no call: the place that is the first to be given up.
+    spare: Option<u16>,
+}
+
+impl Master<'_> {
+    /// Looks whether the site has as many workers as it needs, if that is due.
+    pub(super) fn size(&mut self, now: Moment) {
+        let of = |serving: &Generation| Some((serving.number, serving.range?, serving.plan.shrink_after));
+        let Some((generation, range, shrink_after)) = self.state.serving().and_then(of) else {
+            self.sizing = Sizing::default();
+            return;
+        };
+        let is_at_work = self.performer.watch.next.is_some();
+        let sizing = &mut self.sizing;
+        if !sizing.rule.as_ref().is_some_and(|rule| rule.is_for(generation, range)) {
+            let rule = Some(Elastic::new(generation, range, shrink_after, now));
+            *sizing = Sizing { rule, next: Some(now + FIRST_LOOK), ..Sizing::default() };
+        }
+        if is_at_work {
+            let soon = now + if sizing.next.is_some_and(|next| next <= now + WAITING) { WAITING } else { FIRST_LOOK };
+            sizing.next = Some(sizing.next.map_or(soon, |next| next.min(soon)));
+        }
+        if sizing.next.is_none_or(|next| now < next) {
+            return;
+        }
+        self.performer.turns.doing("how many workers are needed");
+        let decision = self.look_at_load(now);
+        let Some(rule) = &self.sizing.rule else { return };
+        self.sizing.next = if is_at_work { Some(now + WAITING) } else { rule.due(now) };
+        match decision {
+            (Decision::Stay, _) => {}
+            (Decision::Held(why), seen) => self.sizing.complain(&why, &seen.figures, &self.performer, now),
+            (Decision::Grow(by, why), _) => self.handle(Event::Grow { generation, by, why }),
+            (Decision::Shrink(why), Seen { spare: Some(slot), .. }) => {
+                self.handle(Event::Shrink { generation, slot, why });
+            }
+            (Decision::Shrink(_), _) => {}
+        }
+    }
+
+    fn look_at_load(&mut self, now: Moment) -> (Decision, Seen) {
+        let mut seen = Seen::of(&self.state, &self.performer);
+        let Some(rule) = &mut self.sizing.rule else { return (Decision::Stay, seen) };
+        if seen.figures.idle == 0 {
+            seen.figures.waiting += accept_queues(&self.performer);
+        }
+        let is_full = seen.figures.idle == 0 && seen.figures.waiting > 0;
+        match is_full && seen.figures.wanted < rule.range().most {
+            true => {
+                let Performer { sampling, log, .. } = &mut self.performer;
+                if let Err(error) = sampling.refresh_older(FRESH, self.state.pids(), now) {
+                    warn!(log, "memory not read"; "reason" => words(&error));
+                }
+                seen.figures.reading = sampling.is_reading();
+                seen.figures.room = room(&self.state, &self.performer);
+                let used: BTreeMap<_, _> =
+                    seen.pids.iter().filter_map(|&pid| Some((pid, clock::cpu_time(pid)?))).collect();
+                let before = self.sizing.used.replace((now, used));
+                let pressure = self.performer.sampling.pressure_of_processors();
+                seen.figures.processors = before.and_then(|before| self.sizing.processors(&before, pressure));
+            }
+            false => self.sizing.used = None,
+        }
+        let decision = self.sizing.rule.as_mut().map_or(Decision::Stay, |rule| rule.look(&seen.figures, now));
+        (decision, seen)
+    }
+}
+
+impl Sizing {
+    /// How the workers have used the processors between two looks.
+    fn processors(&self, before: &(Moment, BTreeMap<i32, Duration>), pressure: f64) -> Option<Processors> {
+        let (now, used) = self.used.as_ref()?;
+        let elapsed = (*now - before.0).as_secs_f64();
+        let both = used.iter().filter_map(|(pid, used)| Some(used.saturating_sub(*before.1.get(pid)?)));
+        let shares: Vec<f64> = both.map(|used| used.as_secs_f64() / elapsed.max(0.001)).collect();
+        let each = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
+        let count = std::thread::available_parallelism().map_or(1, |count| count.get().min(u16::MAX.into()) as u16);
+        (!shares.is_empty()).then_some(Processors { count, each, pressure })
+    }
+
+    fn complain(&mut self, why: &str, figures: &Figures, performer: &Performer, now: Moment) {
+        if self.complained.is_none_or(|last| now - last >= BETWEEN_COMPLAINTS) {
+            self.complained = Some(now);
+            info!(performer.log, "not scaled"; "workers" => figures.wanted, "waiting" => figures.waiting, "reason" => why);
+        }
+    }
+}
+
+impl Seen {
+    fn of(state: &State, performer: &Performer) -> Seen {
+        let mut seen = Seen::default();
+        seen.figures.settled = state.may_shrink();
+        for generation in state.serving().into_iter().chain(state.canary()) {
+            let Some(team) = performer.teams.get(&generation.number) else { continue };
+            let (board, serves) = (&team.scoreboard, generation.stage == Stage::Serving);
+            seen.figures.wanted += generation.wanted;
+            seen.figures.threads = board.threads();
+            seen.figures.coming += generation.slots.count(|worker| worker.counts() && !worker.serves());
+            for worker in generation.slots.iter().filter(|worker| worker.stage == WorkerStage::Ready) {
+                let slot = board.slot(worker.slot);
+                let calls =
+                    (0..board.threads()).filter(|&thread| board.activity(worker.slot, thread).is_underway()).count();
+                let queued = slot.queued.load(Relaxed);
+                seen.figures.calls += calls;
+                seen.figures.waiting = seen.figures.waiting.saturating_add(queued as usize);
+                seen.pids.extend(worker.pid);
+                if slot.state() == Doing::Idle {
+                    seen.figures.idle += 1;
+                    let is_spare = serves && worker.serves() && calls == 0 && queued == 0;
+                    seen.spare = seen.spare.max(is_spare.then_some(worker.slot));
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// How many wait to be accepted.
+fn accept_queues(performer: &Performer) -> usize {
+    let queues = performer.listeners.iter().filter_map(|bound| diag::queue(bound.socket.as_fd()));
+    queues.map(|(waiting, _)| waiting as usize).sum()
+}
+
+/// What memory is left for more workers of the generation that serves, and of one that is to follow it.
+fn room(state: &State, performer: &Performer) -> Option<Room> {
+    let sampling = &performer.sampling;
+    let left = sampling.memory_left()?;
+    let serving = state.serving()?;
+    let private: Vec<u64> = serving
+        .slots
+        .iter()
+        .filter(|worker: &&Worker| worker.stage == WorkerStage::Ready)
+        .filter_map(|worker| Some(sampling.of(worker.pid?)?.private))
+        .collect();
+    let each = private.iter().copied().max()?;
+    let growing = private.iter().map(|held| each - held).fold(0, u64::saturating_add);
+    let followed = state.generations().iter().any(|generation| generation.stage == Stage::Booting);
+    Some(Room {
+        limit: left.limit,
+        which: left.which.clone(),
+        free: left.free,
+        each: if followed { each.saturating_mul(2) } else { each },
+        growing,
+        pressure: sampling.pressure_of_memory(),
+    })
+}
