@@ -130,6 +130,10 @@ pub enum Fact {
     Workers,
     /// How many there should be.
     WorkersWanted,
+    /// How many the load leaves at least.
+    WorkersLeast,
+    /// How many the load may bring at most.
+    WorkersMost,
     /// How many were replaced, by cause.
     Restarts,
     /// How many requests are in the application.

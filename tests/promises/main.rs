@@ -31,6 +31,7 @@ mod no_client_holds_up_others;
 mod no_request_waits;
 mod slow_and_greedy_clients_are_refused;
 mod the_queue_is_seen;
+mod workers_as_many_as_wanted;
 
 // The application sees exactly PEP 3333.
 mod a_changed_file_reloads_the_site;

@@ -30,7 +30,7 @@ mod site;
 pub use answer::{Answer, Framing};
 pub use client::{Client, Ending};
 pub use folder::Folder;
-pub use gate::Gate;
+pub use gate::{Gate, Visitor};
 pub use network::Network;
 pub use nix::sys::signal::Signal;
 pub use peer::Gunicorn;

@@ -161,7 +161,9 @@ impl Elastic {
         self.crowded = None;
         self.since = now;
         let limit = if limit.is_empty() { limit } else { format!(", and no more, because {limit}") };
-        Decision::Grow(more, format!("{waiting} requests waited and none of {wanted} workers was idle{limit}"))
+        let s = if waiting == 1 { "" } else { "s" };
+        let idle = if wanted == 1 { "the worker was not".into() } else { format!("none of {wanted} workers was") };
+        Decision::Grow(more, format!("{waiting} request{s} waited and {idle} idle{limit}"))
     }
 
     fn shrink(&mut self, figures: &Figures, now: Moment) -> Decision {

@@ -108,6 +108,9 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
         Fact::WorkersWanted => {
             vec![(String::new(), status.site().map(|generation| u64::from(generation.wanted)).sum())]
         }
+        // Where nothing follows the load, both are the number itself.
+        Fact::WorkersLeast => one(|generation| generation.range.map_or(generation.wanted, |range| range.least).into()),
+        Fact::WorkersMost => one(|generation| generation.range.map_or(generation.wanted, |range| range.most).into()),
         Fact::Workers => {
             // Also those in which none is: a sum over states that are left out is no number, and no alert compares it.
             let mut states: BTreeMap<String, u64> = WORKER_STATES.map(|state| (state.to_owned(), 0)).into();

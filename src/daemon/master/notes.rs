@@ -135,13 +135,20 @@ pub enum Note {
         workers: u16,
         /// Between which numbers that follows the load, if it does.
         range: Option<WorkerRange>,
-        /// Why, if the load is the reason.
-        why: Option<String>,
+        /// Whether the load is the reason, and there are more or fewer; and why.
+        load: Option<(Direction, String)>,
     },
     /// The master ends.
     Stopping(Stop),
     /// Processes that do not even die by SIGKILL are left behind.
     LeftBehind(Vec<i32>),
+}
+
+/// Which way the number of workers goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Up,
+    Down,
 }
 
 /// A worker, as the log names it.
@@ -323,8 +330,8 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::TemplateLost(generation, exit, then) => {
             error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => then);
         }
-        Note::Scaled { workers, range, why } => {
-            info!(log, "scaled"; "workers" => workers, "range" => range.map(|range| range.to_string()), "reason" => why.as_deref());
+        Note::Scaled { workers, range, load } => {
+            info!(log, "scaled"; "workers" => workers, "range" => range.map(|range| range.to_string()), "reason" => load.as_ref().map(|(_, why)| why));
         }
         Note::Stopping(how) => {
             let how = match how {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     resources::listen::Bound,
+    settings::WorkerRange,
     sys::{clock::Moment, diag},
 };
 
@@ -129,6 +130,9 @@ pub struct GenerationStatus {
     pub since: f64,
     /// How many workers it should have.
     pub wanted: u16,
+    /// Between which numbers that follows the load, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<WorkerRange>,
     /// How many of them serve, or would.
     pub ready: usize,
     /// Why it serves no application, if it does not (`--reload`): a sentence.
@@ -309,6 +313,7 @@ impl GenerationStatus {
             canary: generation.canary.as_ref().filter(|_| generation.stage == Stage::Canary).map(CanaryStatus::of),
             since: (Moment::now() - generation.since).as_secs_f64(),
             wanted: generation.wanted,
+            range: generation.range.filter(|_| generation.stage != Stage::Canary),
             ready: generation.slots.count(Worker::serves),
             serves_nothing: generation.serves_nothing(),
             coming: generation.coming(Moment::now()),

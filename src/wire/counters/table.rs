@@ -209,6 +209,24 @@ pub static METRICS: &[Metric] = &[
         master("", Fact::WorkersWanted),
         "How many workers the generation that serves and a canary should have.",
     ),
+    gauge(
+        "ostler_workers_least",
+        Unit::None,
+        master("", Fact::WorkersLeast),
+        "How many workers there should be at least: less than is wanted only where the number follows the load (--workers 4..16).",
+    ),
+    gauge(
+        "ostler_workers_most",
+        Unit::None,
+        master("", Fact::WorkersMost),
+        "How many workers the load may bring at most.",
+    ),
+    counter(
+        "ostler_scalings_total",
+        Unit::None,
+        labelled("scalings", &[("direction", &["up", "down"])], |_| &[]),
+        "How often the load has changed the number of workers, by direction.",
+    ),
     counter(
         "ostler_worker_restarts_total",
         Unit::None,

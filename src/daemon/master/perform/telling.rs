@@ -10,7 +10,7 @@ use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::Number,
-        notes::{self, Late, Note, Why},
+        notes::{self, Direction, Late, Note, Why},
         slots::Worker,
         state::State,
         statsd::{self, Statsd},
@@ -98,6 +98,10 @@ impl Performer<'_> {
             self.last_reloads.insert(outcome.into(), now.as_micros() as u64);
         }
         match note {
+            Note::Scaled { load: Some((direction, _)), .. } => {
+                let direction = if *direction == Direction::Up { "up" } else { "down" };
+                self.totals.add(&part("scalings", &[direction]), 1);
+            }
             Note::RollbackAsked(_) => self.totals.add(&part("rollbacks", &[]), 1),
             Note::Upgraded => self.totals.add(&part("upgrades", &["success"]), 1),
             Note::UpgradeFailed(_) => self.totals.add(&part("upgrades", &["failure"]), 1),

@@ -136,7 +136,7 @@ impl State {
             } else if i32::from(all) != wanted || generation.range != range {
                 generation.scale(wanted as u16 - beside);
                 generation.range = range;
-                scaled = Some(Note::Scaled { workers: wanted as u16, range, why: None });
+                scaled = Some(Note::Scaled { workers: wanted as u16, range, load: None });
             }
         }
         decision.actions.extend(scaled.map(Action::Note));
@@ -179,7 +179,7 @@ impl State {
         self.give_way("all workers are to go", decision);
         if let Some(serving) = self.staged(Stage::Serving).filter(|serving| serving.wanted > 0) {
             serving.wanted = 0;
-            decision.note(Note::Scaled { workers: 0, range: None, why: None });
+            decision.note(Note::Scaled { workers: 0, range: None, load: None });
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{State, Upgrade};
 use crate::master::{
     event::Number,
     generation::{Decision, Generation, Stage, Template},
-    notes::Note,
+    notes::{Direction, Note},
     slots::Worker,
 };
 
@@ -43,7 +43,11 @@ impl State {
             let full = own.nearest(wanted).max(generation.full() + beside);
             generation.scale(full - beside);
         }
-        decision.note(Note::Scaled { workers: wanted, range: Some(range), why: Some(why.to_owned()) });
+        decision.note(Note::Scaled {
+            workers: wanted,
+            range: Some(range),
+            load: Some((Direction::Up, why.to_owned())),
+        });
     }
 
     /// One worker fewer: this one.
@@ -56,7 +60,7 @@ impl State {
         if serving.slots.at(slot).is_some_and(|worker| Worker::serves(worker)) {
             serving.wanted -= 1;
             let workers = serving.wanted;
-            decision.note(Note::Scaled { workers, range: Some(range), why: Some(why.to_owned()) });
+            decision.note(Note::Scaled { workers, range: Some(range), load: Some((Direction::Down, why.to_owned())) });
             serving.drain_one(slot, decision);
         }
     }

@@ -89,13 +89,14 @@ impl GenerationStatus {
         text
     }
 
-    /// `7 serving, 3 of 4 workers`. One that is kept has no worker, as it should.
+    /// `7 serving, 3 of 4 workers`, with `(4..16)` behind it where the load decides how many. One that is kept has no worker, as it should.
     pub fn told(&self) -> String {
         match self.stage.as_str() {
             "kept" => format!("{} kept for `ostler rollback`", self.generation),
             stage => {
                 let then = self.canary.as_ref().map(CanaryStatus::told).unwrap_or_default();
-                format!("{} {stage}, {} of {} workers{then}", self.generation, self.ready, self.wanted)
+                let range = self.range.map(|range| format!(" ({range})")).unwrap_or_default();
+                format!("{} {stage}, {} of {} workers{range}{then}", self.generation, self.ready, self.wanted)
             }
         }
     }
