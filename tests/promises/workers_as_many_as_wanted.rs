@@ -46,12 +46,12 @@ fn status(site: &Site) -> Value {
 
 /// Waits until the number of workers has come to this one, by one at a time. What the log says last.
 fn shrinks(site: &Site, from: i32, to: i32) -> Line {
-    let steps = (to..from).rev().map(|workers| {
+    let step = |_, workers| {
         let scaled = site.log("scaled");
         assert_eq!(scaled.number("workers"), workers);
-        scaled
-    });
-    steps.last().expect("it has to shrink")
+        Some(scaled)
+    };
+    (to..from).rev().fold(None, step).expect("it has to shrink")
 }
 
 #[test]
@@ -59,7 +59,9 @@ fn more_come_when_requests_wait_and_no_worker_is_idle() {
     let site = rig("1..4", "0").start();
     let gate = Gate::new();
     let mut clients: Vec<Client> = (0..4).map(|_| site.connect()).collect();
-    clients.iter_mut().for_each(|client| drop(client.ask(&format!("/gated?{}", gate.path()))));
+    for client in &mut clients {
+        client.ask(&format!("/gated?{}", gate.path()));
+    }
     let visitors: Vec<Visitor> = clients.iter().map(|_| gate.arrival()).collect();
     let mut beyond = site.connect();
     beyond.ask("/hello");
@@ -232,7 +234,9 @@ fn a_plain_number_stays() {
     let gate = Gate::new();
     let held = Held::at(&site, &gate, 1);
     let mut waiting: Vec<Client> = (0..3).map(|_| site.connect()).collect();
-    waiting.iter_mut().for_each(|client| drop(client.ask("/hello")));
+    for client in &mut waiting {
+        client.ask("/hello");
+    }
     site.log("site saturated");
     held.let_go();
     for client in &mut waiting {

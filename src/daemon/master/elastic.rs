@@ -12,6 +12,8 @@ use crate::{settings::WorkerRange, sys::clock::Moment};
 
 mod ceilings;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use ceilings::{Processors, Room};
@@ -176,6 +178,7 @@ impl Elastic {
             return Decision::Stay;
         }
         self.shrunk = Some(now);
+        self.wanted -= 1;
         Decision::Shrink(format!(
             "no more than {needed} of {} workers were needed within {} s",
             figures.wanted,

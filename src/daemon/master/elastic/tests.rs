@@ -100,7 +100,7 @@ fn an_idle_site_is_looked_at_until_it_has_shrunk_and_no_more() {
         site.look(0, 0);
         looks += 1;
     }
-    assert_eq!((site.figures.wanted, looks), (4, 3));
+    assert_eq!((site.figures.wanted, looks), (4, 2));
 }
 
 #[test]
