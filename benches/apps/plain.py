@@ -105,3 +105,13 @@ def slow(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
         time.sleep(1)
     return hello(environ, start_response)
+
+
+KEPT = []
+
+
+def hungry(environ, start_response):
+    """Takes 60 MB at a worker's first call, as a site that fills its caches, and naps at /slow."""
+    if not KEPT:
+        KEPT.append(bytearray(os.urandom(1 << 20) * 60))
+    return slow(environ, start_response)

@@ -18,7 +18,7 @@ mod tests;
 
 pub use ceilings::{Processors, Room};
 
-/// For how long requests have to wait. Also the time from one look to the next while anybody is at work.
+/// For how long requests have to wait, at each look.
 pub const WAITING: Duration = Duration::from_millis(100);
 /// For how long figures of the memory are waited for that are being read.
 const READING: Duration = Duration::from_millis(500);

@@ -18,7 +18,7 @@ const WORTH_WAITING: Duration = Duration::from_millis(250);
 /// When reading is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What /proc/PID/smaps_rollup says.
+/// What /proc/PID/smaps_rollup and /proc/PID/status say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Mapped by others, too.
@@ -27,6 +27,9 @@ pub struct Memory {
     pub private: u64,
     /// Its own and its part of the shared.
     pub proportional: u64,
+    /// Its own when it had most.
+    #[serde(default)]
+    pub peak: u64,
 }
 
 /// What memory is left, and how much processes wait for it and for processors.
@@ -46,6 +49,9 @@ pub struct Sampling {
     /// What there is of it for all of them together, if that is known.
     system: System,
     taken: Option<Moment>,
+    /// When the reading of these figures began, and of those that are being read.
+    begun: Option<Moment>,
+    begins: Option<Moment>,
     errand: Option<Errand>,
     /// Until when these wait.
     waiting: Option<(Moment, Vec<Asker>)>,
@@ -82,6 +88,7 @@ impl Sampling {
             (figures, System::read())
         };
         self.errand = Some(Errand::begin(PATIENCE, read)?);
+        self.begins = Some(now);
         Ok(true)
     }
 
@@ -90,6 +97,7 @@ impl Sampling {
         let Some(errand) = self.errand.take_if(|errand| errand.pid == pid) else { return false };
         if let Some(figures) = errand.outcome() {
             ((self.figures, self.system), self.taken) = (figures, Some(now));
+            self.begun = self.begins;
         }
         true
     }
@@ -108,6 +116,11 @@ impl Sampling {
     pub fn deadline(&self) -> Option<Moment> {
         let waiting = self.waiting.as_ref().map(|waiting| waiting.0);
         waiting.into_iter().chain(self.errand.as_ref().map(|errand| errand.deadline)).min()
+    }
+
+    /// When the reading of the figures began.
+    pub fn begun(&self) -> Option<Moment> {
+        self.begun
     }
 
     /// Whether figures are being read.
@@ -173,14 +186,15 @@ pub fn cpu_time(pid: i32) -> Option<u64> {
 impl Memory {
     /// Of a process, unless it cannot be looked at.
     pub fn of(pid: i32) -> Option<Memory> {
-        Memory::read(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        Memory::read(&read("smaps_rollup")?, &read("status")?)
     }
 
-    fn read(text: &str) -> Option<Memory> {
+    fn read(rollup: &str, status: &str) -> Option<Memory> {
         let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
         let mut memory = Memory::default();
         // proc(5): `Pss:                 123 kB`
-        for line in text.lines().skip(1) {
+        for line in rollup.lines().skip(1) {
             let bytes = kilobytes(line)? * 1024;
             match line.split(':').next()? {
                 "Pss" => memory.proportional = bytes,
@@ -189,6 +203,10 @@ impl Memory {
                 _ => {}
             }
         }
+        // proc_pid_status(5): the most that was resident, and what is now.
+        let resident = |name: &str| status.lines().find_map(|line| kilobytes(line.strip_prefix(name)?));
+        let given_back = resident("VmHWM")?.saturating_sub(resident("VmRSS")?);
+        memory.peak = memory.private + given_back * 1024;
         Some(memory)
     }
 }
@@ -201,7 +219,9 @@ mod tests {
     fn memory_is_read_in_bytes() {
         let text = "5581 rollup\nRss: 900 kB\nPss:  5 kB\nShared_Clean: 1 kB\nShared_Dirty: 2 kB\nPrivate_Clean: 3 kB\n\
                     Private_Dirty: 4 kB\n";
-        assert_eq!(Memory::read(text), Some(Memory { shared: 3072, private: 7168, proportional: 5120 }));
+        let status = "VmHWM:\t 12 kB\nVmRSS:\t 10 kB\n";
+        let expected = Memory { shared: 3072, private: 7168, proportional: 5120, peak: 9216 };
+        assert_eq!(Memory::read(text, status), Some(expected));
         assert!(Memory::of(std::process::id() as i32).is_some_and(|memory| memory.private > 0));
     }
 

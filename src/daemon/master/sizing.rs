@@ -8,11 +8,12 @@ use slog::{info, warn};
 
 use super::{
     Master,
-    elastic::{Decision, Elastic, Figures, Processors, Room, WAITING},
+    elastic::{Decision, Elastic, Figures, Processors, Room},
     event::Event,
     generation::{Generation, Stage},
     perform::Performer,
-    slots::{Worker, WorkerStage},
+    sampling::Memory,
+    slots::WorkerStage,
     state::State,
 };
 use crate::{
@@ -20,10 +21,14 @@ use crate::{
     sys::{clock, clock::Moment, diag},
 };
 
-/// After the first request that comes to a site at rest, others may come at the same time.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// From one look to the next, while anybody is at work.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// After the first request that comes to a site at rest, others may come at the same time. Also while figures of memory are being read.
+const SOON: Duration = Duration::from_millis(10);
 /// How old figures of memory may be when workers are added.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_millis(500);
+/// What a worker is taken to need as long as none has answered a request: only then is it known.
+const UNKNOWN: u64 = 256 << 20;
 /// What keeps a site from growing is told only so often.
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -36,6 +41,10 @@ pub struct Sizing {
     /// The CPU time of the workers at the last look at which none was idle.
     used: Option<(Moment, BTreeMap<i32, Duration>)>,
     complained: Option<Moment>,
+    /// The workers that have answered a request, and since when that is known.
+    answered: BTreeMap<i32, Moment>,
+    /// What the largest worker of any generation that had answered one had to itself, and what it had when it had most.
+    largest: Option<(u64, u64)>,
 }
 
 /// What was seen of the workers that serve.
@@ -43,6 +52,8 @@ pub struct Sizing {
 struct Seen {
     figures: Figures,
     pids: Vec<i32>,
+    /// Those of them that have answered a request.
+    answered: Vec<i32>,
     /// One that is idle and in no call: the place that is the first to be given up.
     spare: Option<u16>,
 }
@@ -58,34 +69,41 @@ impl Master<'_> {
         let is_at_work = self.performer.watch.next.is_some();
         let sizing = &mut self.sizing;
         if !sizing.rule.as_ref().is_some_and(|rule| rule.is_for(generation, range)) {
-            let rule = Some(Elastic::new(generation, range, shrink_after, now));
-            *sizing = Sizing { rule, next: Some(now + FIRST_LOOK), ..Sizing::default() };
+            sizing.rule = Some(Elastic::new(generation, range, shrink_after, now));
+            (sizing.next, sizing.used) = (Some(now + SOON), None);
         }
-        if is_at_work {
-            let soon = now + if sizing.next.is_some_and(|next| next <= now + WAITING) { WAITING } else { FIRST_LOOK };
-            sizing.next = Some(sizing.next.map_or(soon, |next| next.min(soon)));
+        // It may have slept until a worker is needless.
+        if is_at_work && sizing.next.is_none_or(|next| next > now + BETWEEN_LOOKS) {
+            sizing.next = Some(now + SOON);
         }
         if sizing.next.is_none_or(|next| now < next) {
             return;
         }
         self.performer.turns.doing("how many workers are needed");
-        let decision = self.look_at_load(now);
+        let (decision, seen) = self.look_at_load(now);
         let Some(rule) = &self.sizing.rule else { return };
-        self.sizing.next = if is_at_work { Some(now + WAITING) } else { rule.due(now) };
+        self.sizing.next = match is_at_work {
+            true => Some(now + if seen.figures.reading { SOON } else { BETWEEN_LOOKS }),
+            false => rule.due(now),
+        };
         match decision {
-            (Decision::Stay, _) => {}
-            (Decision::Held(why), seen) => self.sizing.complain(&why, &seen.figures, &self.performer, now),
-            (Decision::Grow(by, why), _) => self.handle(Event::Grow { generation, by, why }),
-            (Decision::Shrink(why), Seen { spare: Some(slot), .. }) => {
-                self.handle(Event::Shrink { generation, slot, why });
+            Decision::Stay => {}
+            Decision::Held(why) => self.sizing.complain(&why, &seen.figures, &self.performer, now),
+            Decision::Grow(by, why) => self.handle(Event::Grow { generation, by, why }),
+            Decision::Shrink(why) => {
+                if let Some(slot) = seen.spare {
+                    self.handle(Event::Shrink { generation, slot, why });
+                }
             }
-            (Decision::Shrink(_), _) => {}
         }
     }
 
     fn look_at_load(&mut self, now: Moment) -> (Decision, Seen) {
         let mut seen = Seen::of(&self.state, &self.performer);
-        let Some(rule) = &mut self.sizing.rule else { return (Decision::Stay, seen) };
+        let Some(rule) = &self.sizing.rule else { return (Decision::Stay, seen) };
+        let before = std::mem::take(&mut self.sizing.answered);
+        let since = |pid: &i32| (*pid, before.get(pid).copied().unwrap_or(now));
+        self.sizing.answered = seen.answered.iter().map(since).collect();
         if seen.figures.idle == 0 {
             seen.figures.waiting += accept_queues(&self.performer);
         }
@@ -97,7 +115,7 @@ impl Master<'_> {
                     warn!(log, "memory not read"; "reason" => words(&error));
                 }
                 seen.figures.reading = sampling.is_reading();
-                seen.figures.room = room(&self.state, &self.performer);
+                seen.figures.room = self.sizing.room(&self.state, &self.performer);
                 let used: BTreeMap<_, _> =
                     seen.pids.iter().filter_map(|&pid| Some((pid, clock::cpu_time(pid)?))).collect();
                 let before = self.sizing.used.replace((now, used));
@@ -121,6 +139,35 @@ impl Sizing {
         let each = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
         let count = std::thread::available_parallelism().map_or(1, |count| count.get().min(u16::MAX.into()) as u16);
         (!shares.is_empty()).then_some(Processors { count, each, pressure })
+    }
+
+    /// What memory is left for more workers of the generation that serves, and of one that is to follow it.
+    fn room(&mut self, state: &State, performer: &Performer) -> Option<Room> {
+        let sampling = &performer.sampling;
+        let (left, begun) = (sampling.memory_left()?, sampling.begun()?);
+        let ready = state.serving()?.slots.iter().filter(|worker| worker.stage == WorkerStage::Ready);
+        let memory: Vec<(i32, Memory)> =
+            ready.filter_map(|worker| Some((worker.pid?, sampling.of(worker.pid?)?))).collect();
+        let had_answered = |(pid, _): &&(i32, Memory)| self.answered.get(pid).is_some_and(|since| *since <= begun);
+        let known = || memory.iter().filter(had_answered).map(|(_, memory)| memory);
+        if let (Some(held), Some(peak)) =
+            (known().map(|memory| memory.private).max(), known().map(|memory| memory.peak).max())
+        {
+            self.largest = Some((held, peak));
+        }
+        // A worker to come will have its peak with its first requests, as all have had theirs.
+        let (held, each) = self.largest.unwrap_or((UNKNOWN, UNKNOWN));
+        let growing = memory.iter().map(|(_, memory)| held.saturating_sub(memory.private)).fold(0, u64::saturating_add);
+        let followed = state.generations().iter().any(|generation| generation.stage == Stage::Booting);
+        Some(Room {
+            limit: left.limit,
+            which: left.which.clone(),
+            free: left.free,
+            each: if followed { each.saturating_mul(2) } else { each },
+            is_known: self.largest.is_some(),
+            growing,
+            pressure: sampling.pressure_of_memory(),
+        })
     }
 
     fn complain(&mut self, why: &str, figures: &Figures, performer: &Performer, now: Moment) {
@@ -149,6 +196,7 @@ impl Seen {
                 seen.figures.calls += calls;
                 seen.figures.waiting = seen.figures.waiting.saturating_add(queued as usize);
                 seen.pids.extend(worker.pid);
+                seen.answered.extend(worker.pid.filter(|_| slot.requests.load(Relaxed) > 0));
                 if slot.state() == Doing::Idle {
                     seen.figures.idle += 1;
                     let is_spare = serves && worker.serves() && calls == 0 && queued == 0;
@@ -164,28 +212,4 @@ impl Seen {
 fn accept_queues(performer: &Performer) -> usize {
     let queues = performer.listeners.iter().filter_map(|bound| diag::queue(bound.socket.as_fd()));
     queues.map(|(waiting, _)| waiting as usize).sum()
-}
-
-/// What memory is left for more workers of the generation that serves, and of one that is to follow it.
-fn room(state: &State, performer: &Performer) -> Option<Room> {
-    let sampling = &performer.sampling;
-    let left = sampling.memory_left()?;
-    let serving = state.serving()?;
-    let private: Vec<u64> = serving
-        .slots
-        .iter()
-        .filter(|worker: &&Worker| worker.stage == WorkerStage::Ready)
-        .filter_map(|worker| Some(sampling.of(worker.pid?)?.private))
-        .collect();
-    let each = private.iter().copied().max()?;
-    let growing = private.iter().map(|held| each - held).fold(0, u64::saturating_add);
-    let followed = state.generations().iter().any(|generation| generation.stage == Stage::Booting);
-    Some(Room {
-        limit: left.limit,
-        which: left.which.clone(),
-        free: left.free,
-        each: if followed { each.saturating_mul(2) } else { each },
-        growing,
-        pressure: sampling.pressure_of_memory(),
-    })
 }

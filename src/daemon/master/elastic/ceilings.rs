@@ -31,9 +31,11 @@ pub struct Room {
     pub which: String,
     /// What is left below it, in bytes.
     pub free: u64,
-    /// What the largest worker has to itself, in bytes: another may become as large.
+    /// What the largest worker had to itself when it had most, in bytes: another may need as much.
     pub each: u64,
-    /// What is missing until all workers that there are have grown as large.
+    /// A worker has answered a request, so that this is known.
+    pub is_known: bool,
+    /// What is missing until each worker that there is holds what the largest does.
     pub growing: u64,
     /// The share of time in which somebody waited for memory.
     pub pressure: f64,
@@ -50,14 +52,15 @@ impl Processors {
         let there = if shared { used.min(count) } else { count };
         let most = ((there * FULL / self.each) as u16).max(self.count);
         let others = if shared { " while others wait for them" } else { "" };
-        Some((most, format!("{wanted} workers use {used:.1} of {} processors{others}", self.count)))
+        let s = if self.count == 1 { "" } else { "s" };
+        Some((most, format!("{wanted} workers use {used:.1} of {} processor{s}{others}", self.count)))
     }
 }
 
 impl Room {
     /// How many workers have room, and why not more.
     pub fn ceiling(&self, wanted: u16) -> Option<(u16, String)> {
-        let Room { limit, which, free, each, growing, pressure } = self;
+        let Room { limit, which, free, each, is_known, growing, pressure } = self;
         if *pressure >= MEMORY_PRESSURE {
             let share = pressure * 100.0;
             return Some((wanted, format!("somebody waited for memory in {share:.0}% of the last 10 s")));
@@ -65,7 +68,8 @@ impl Room {
         let left = free.saturating_sub(limit / RESERVE).saturating_sub(*growing);
         let more = (left / (*each).max(1)).min(u16::MAX.into()) as u16;
         let megabytes = |bytes: &u64| format!("{:.1}M", *bytes as f64 / f64::from(1 << 20));
-        let told = format!("a worker takes {}, {} are free and {which}", megabytes(each), megabytes(free));
+        let takes = if *is_known { "a worker takes" } else { "no worker has answered yet, so that it may take" };
+        let told = format!("{takes} {}, {} are free and {which}", megabytes(each), megabytes(free));
         Some((wanted.saturating_add(more), told))
     }
 }

@@ -273,7 +273,7 @@ impl Site {
         let each = private().max().unwrap_or(0);
         let growing = private().map(|private| each - private).sum();
         let free = self.limit.saturating_sub(private().sum());
-        Room { limit: self.limit, which: "the limit".into(), free, each, growing, pressure: 0.0 }
+        Room { limit: self.limit, which: "the limit".into(), free, each, is_known: true, growing, pressure: 0.0 }
     }
 
     #[track_caller]

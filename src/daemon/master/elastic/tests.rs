@@ -133,7 +133,8 @@ fn workers_that_compute_are_no_more_than_the_processors() {
 fn memory_is_kept_for_what_workers_grow_to() {
     const MEGA: u64 = 1 << 20;
     let which = "memory.max of /site is 512M".to_owned();
-    let room = Room { limit: 512 * MEGA, which, free: 232 * MEGA, each: 60 * MEGA, growing: 0, pressure: 0.0 };
+    let room =
+        Room { limit: 512 * MEGA, which, free: 232 * MEGA, each: 60 * MEGA, is_known: true, growing: 0, pressure: 0.0 };
     assert_eq!(room.ceiling(4).unwrap().0, 7, "32M stay free");
     assert_eq!(Room { growing: 100 * MEGA, ..room.clone() }.ceiling(4).unwrap().0, 5);
     assert_eq!(Room { free: 0, ..room.clone() }.ceiling(4).unwrap().0, 4);

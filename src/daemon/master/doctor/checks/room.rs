@@ -227,7 +227,7 @@ mod tests {
     fn a_reload_needs_the_private_memory_once_more() {
         let with = |most: u64| {
             found(memory_of_a_reload, |facts| {
-                let memory = Memory { shared: 50, private: 40, proportional: 60 };
+                let memory = Memory { shared: 50, private: 40, proportional: 60, peak: 40 };
                 facts.processes.iter_mut().for_each(|process| process.memory = Some(memory));
                 facts.most_memory = limit(most);
             })
