@@ -56,7 +56,12 @@ fn main() -> io::Result<()> {
     let setup = Setup {
         boot: boot(&address, listener.local_addr()?.port(), format.as_deref()),
         slot: 0,
-        site: Some(Membership { channel, exchange_give: give.into(), exchange_take: take.into() }),
+        site: Some(Membership {
+            channel,
+            exchange_give: give.into(),
+            exchange_take: take.into(),
+            becomes: Arc::default(),
+        }),
         listeners: vec![listener.into()],
         terminated,
         attention: None,

@@ -20,6 +20,15 @@ impl KnownDescriptors {
         descriptors.into_iter().map(note).collect::<io::Result<_>>().map(KnownDescriptors)
     }
 
+    /// All that are open.
+    pub fn all() -> io::Result<KnownDescriptors> {
+        let numbers = std::fs::read_dir("/proc/self/fd")?.flatten();
+        let numbers: Vec<RawFd> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        // The directory's own is closed by now.
+        let known = |number| Some((number, behind(number).ok()?));
+        Ok(KnownDescriptors(numbers.into_iter().filter_map(known).collect()))
+    }
+
     /// Those that still lead to the same file. Makes system calls only.
     pub fn left(&self) -> impl Iterator<Item = RawFd> {
         self.with(true)

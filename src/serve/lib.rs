@@ -59,7 +59,7 @@
 //!     boot: Boot { listeners: vec![named], ..Boot::default() },
 //!     slot: 0,
 //!     listeners: vec![listener.into()],
-//!     site: Some(Membership { channel, exchange_give: give.into(), exchange_take: take.into() }),
+//!     site: Some(Membership { channel, exchange_give: give.into(), exchange_take: take.into(), becomes: Arc::default() }),
 //!     terminated: terminated.into(),
 //!     attention: None,
 //!     access_log: None,

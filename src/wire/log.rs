@@ -22,7 +22,7 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 use slog::{Drain, Level, Logger, OwnedKVList, Record, b, o, record};
 
 pub use self::{
-    counts::{BETWEEN_TRIES, count_in, lost, take_counts, take_lost, tell_lost},
+    counts::{BETWEEN_TRIES, count_alone, count_in, lost, take_counts, take_lost, tell_lost},
     entry::{is_unprintable, printable},
     place::{is_at, keep, leads_to_journal, place, replace},
     said::{Said, entry},

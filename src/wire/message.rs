@@ -13,7 +13,7 @@ use crate::{
 /// From the master to a template.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToTemplate {
-    /// The first message. Its descriptors, in this order: the scoreboard, the exchange's sending end, the
+    /// The first message; to a worker that is to be the template, that it is. Its descriptors, in this order: the scoreboard, the exchange's sending end, the
     /// exchange's receiving end, the access log if [`Boot::access_log`], then one for each [`Boot::listeners`].
     Boot(Box<Boot>),
     /// Fork a worker for this slot. Its descriptor: the worker's channel.
@@ -211,6 +211,12 @@ pub enum ToWorker {
         #[serde(default)]
         why: MoveReason,
     },
+    /// Drain by hand-over within this time, end all threads, and become the template of the generation, on the channel that comes along.
+    /// Its master says [`ToTemplate::Boot`] there once it has heard [`FromTemplate::Loaded`].
+    BecomeTemplate {
+        /// The bound on the drain.
+        within: Duration,
+    },
     /// End at once, without waiting for requests.
     Quit,
     /// The log files were rotated. Descriptors: as in [`ToTemplate::Reopen`].
@@ -246,6 +252,8 @@ pub enum FromWorker {
     NoApplication(String),
     /// The application could not be imported. The worker exits after this.
     Failed(BootFailure),
+    /// The worker has answered [`crate::WorkerSettings::refork`] requests: what it has loaded for them is worth sharing.
+    Warm,
     /// The worker wants to be replaced, and then drained: a limit was reached or a request is stuck.
     Replace(Recycle),
     /// The drain has begun: from here on the worker takes no connection.

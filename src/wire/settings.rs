@@ -300,6 +300,9 @@ pub enum Preload {
     Off,
 }
 
+/// `--refork=auto`: what a site loads at its requests, it has mostly loaded after so many of one worker.
+pub const WARM: u32 = 1000;
+
 /// The settings of one worker. Sizes in bytes; a limit of zero means none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerSettings {
@@ -331,6 +334,9 @@ pub struct WorkerSettings {
     pub max_memory: u64,
     /// `--max-age`; zero for never.
     pub max_age: Duration,
+    /// `--refork`: after this many requests a worker says that it is [`crate::FromWorker::Warm`]; zero for never.
+    #[serde(default)]
+    pub refork: u32,
     /// `--graceful-timeout`, for a drain that the worker begins by itself.
     pub graceful_timeout: Duration,
     /// `--limit-request-line`
@@ -393,6 +399,7 @@ impl Default for WorkerSettings {
             max_requests_jitter: 0,
             max_memory: 0,
             max_age: Duration::ZERO,
+            refork: WARM,
             graceful_timeout: seconds(30),
             limit_request_line: 8190,
             limit_request_fields: 100,

@@ -154,7 +154,16 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("signal ignored", "WINCH without --daemon: it is obeyed only with it."),
     ("generation gone", "All of its processes have ended."),
-    ("worker replaced", "A worker reached a limit; its successor is ready."),
+    ("worker replaced", "A worker reached a limit, or --refork has it replaced; its successor is ready."),
+    (
+        "template reforked",
+        "A worker that had served became the template, and has forked a worker that is ready: what it had loaded is shared. The other workers follow.",
+    ),
+    (
+        "not reforked",
+        "A worker was to become the template, and could not: what it holds that must not be shared, or how it ended. It was replaced, and nothing else \
+         has changed. It is not tried again in this generation.",
+    ),
     (
         "worker lost",
         "A worker died: by what, after how long, the requests that it held and those queued. It is replaced.",

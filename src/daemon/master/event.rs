@@ -138,6 +138,15 @@ pub enum Event {
         /// What is wrong with it.
         why: String,
     },
+    /// What a worker says that is to become the template of its generation.
+    Candidate {
+        /// Whose.
+        generation: Number,
+        /// What it says.
+        says: FromTemplate,
+    },
+    /// It says something else than such a worker does, or has closed its channel: why it is given up.
+    CandidateLost(Number, String),
     /// A worker was looked at.
     Pulse {
         /// Whose.
@@ -288,6 +297,28 @@ pub enum Action {
     Kill(i32),
     /// Send a process that has said that it hears it [`ostler_wire::stacks_signal`].
     AskStacks(i32),
+    /// Send a worker [`ostler_wire::ToWorker::BecomeTemplate`]. What it says on the new channel is [`Event::Candidate`].
+    Refork {
+        /// Whose.
+        generation: Number,
+        /// Which.
+        slot: u16,
+        /// The bound on its drain.
+        within: Duration,
+    },
+    /// Close that channel.
+    GiveUpCandidate(Number),
+    /// What was told on that channel is the template's word from now on. The template so far is kept aside.
+    Succeed {
+        /// Whose.
+        generation: Number,
+        /// What it is told.
+        plan: Plan,
+    },
+    /// Close the channel of the template that was kept aside, and let it go.
+    EndFormer(Number),
+    /// It is the template again. Close the channel of the one that has followed it.
+    FallBack(Number),
     /// Send a template [`ostler_wire::ToTemplate::Quit`].
     EndTemplate(Number),
     /// Close a template's channel.
@@ -323,10 +354,16 @@ impl Action {
             | Action::TakeTurns { .. }
             | Action::Nudge { .. }
             | Action::Drain { .. }
+            | Action::Refork { .. }
             | Action::Quit { .. } => "order to a worker",
             Action::Abandon { .. } | Action::Release { .. } => "close a worker's channel",
             Action::Kill(_) => "kill",
-            Action::EndTemplate(_) | Action::CloseTemplate(_) => "end a template",
+            Action::EndTemplate(_)
+            | Action::CloseTemplate(_)
+            | Action::GiveUpCandidate(_)
+            | Action::EndFormer(_)
+            | Action::FallBack(_) => "end a template",
+            Action::Succeed { .. } => "change the template",
             Action::TakeOver(_) => "take over",
             Action::StopListening | Action::Forget(_) => "close what is not used",
             Action::TryUpgrade | Action::Execute => "upgrade",
@@ -394,6 +431,9 @@ pub struct Plan {
     pub ready_after_watch: bool,
     /// `--keep-previous`
     pub keep_previous: bool,
+    /// `--refork`: after how many requests a worker is warm; zero for never.
+    #[serde(default)]
+    pub refork: u32,
     /// What it listens on.
     pub listeners: Vec<ListenerId>,
     /// The engine may be of another version than the master.

@@ -25,12 +25,14 @@ mod backoff;
 mod canary;
 pub mod late;
 mod orders;
+mod refork;
 mod smoke;
 mod template;
 mod workers;
 
 pub use backoff::Backoff;
 pub use canary::{Canary, CanaryStep, replaced};
+pub use refork::Refork;
 pub use smoke::Smoke;
 pub use template::Template;
 
@@ -69,6 +71,9 @@ pub struct Generation {
     /// The last stop that the log was told of.
     #[serde(default)]
     told_template_stopped: Option<Moment>,
+    /// How far it is with a template that was a worker.
+    #[serde(default)]
+    pub refork: Refork,
     /// Its workers.
     pub slots: Slots,
     /// How many workers there should be.
@@ -155,6 +160,7 @@ impl Generation {
             template: Template::Awaited,
             template_stopped: None,
             told_template_stopped: None,
+            refork: Refork::default(),
             slots: Slots::default(),
             wanted: 0,
             range: None,
@@ -246,12 +252,17 @@ impl Generation {
 
     /// Nothing is left of it.
     pub fn gone(&self) -> bool {
-        self.stage == Stage::Draining && self.slots.is_empty() && self.template == Template::Gone
+        let templates = self.template.pid().into_iter().chain(self.refork.templates());
+        self.stage == Stage::Draining
+            && self.slots.is_empty()
+            && templates.count() == 0
+            && self.template == Template::Gone
     }
 
     /// All that is left has been sent SIGKILL.
     pub fn only_killed(&self) -> bool {
         matches!(self.template, Template::Killed { .. } | Template::Gone)
+            && self.refork.only_killed()
             && self.slots.iter().all(|worker| worker.stage == WorkerStage::Killed)
     }
 
@@ -288,5 +299,6 @@ impl Generation {
             .chain(self.smoke_deadline())
             .chain(self.canary_deadline())
             .chain(self.watched)
+            .chain(self.refork.deadlines())
     }
 }

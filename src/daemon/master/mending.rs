@@ -98,7 +98,7 @@ impl Performer<'_> {
             for line in team.workers.values_mut() {
                 let _ = line.send(&ToWorker::Inherit, &carried);
             }
-            if let Some(template) = &mut team.template {
+            for template in team.template.iter_mut().chain(&mut team.beside) {
                 let _ = template.send(&ToTemplate::Inherit, &carried);
             }
         }

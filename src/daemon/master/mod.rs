@@ -138,6 +138,8 @@ struct Master<'a> {
 enum Source {
     Signals,
     Template(Number),
+    /// The one that is kept, or is to be.
+    Beside(Number),
     Worker(Number, u16),
     Control,
     Asker(Asker),
@@ -153,7 +155,7 @@ impl Source {
     fn name(self) -> &'static str {
         match self {
             Source::Signals => "signals",
-            Source::Template(_) => "a template's message",
+            Source::Template(_) | Source::Beside(_) => "a template's message",
             Source::Worker(..) => "a worker's message",
             Source::Control => "a control connection",
             Source::Asker(_) => "a command",
@@ -195,6 +197,7 @@ impl<'a> Master<'a> {
                 match source {
                     Source::Signals => self.take_signals(),
                     Source::Template(generation) => self.hear_template(generation, ONE_TURN),
+                    Source::Beside(generation) => self.hear_beside(generation, ONE_TURN),
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
@@ -233,6 +236,8 @@ impl<'a> Master<'a> {
         for (&number, team) in &self.performer.teams {
             sources.extend(team.template.as_ref().map(|_| Source::Template(number)));
             polled.extend(team.template.as_ref().map(polled_line));
+            sources.extend(team.beside.as_ref().map(|_| Source::Beside(number)));
+            polled.extend(team.beside.as_ref().map(polled_line));
             sources.extend(team.workers.keys().map(|&slot| Source::Worker(number, slot)));
             polled.extend(team.workers.values().map(polled_line));
         }
@@ -420,6 +425,7 @@ impl<'a> Master<'a> {
         let numbers: Vec<Number> = self.performer.teams.keys().copied().collect();
         for number in numbers {
             self.hear_template(number, usize::MAX);
+            self.hear_beside(number, usize::MAX);
             let team = self.performer.teams.get(&number);
             let slots: Vec<u16> = team.map(|team| team.workers.keys().copied().collect()).unwrap_or_default();
             for slot in slots {
@@ -431,6 +437,13 @@ impl<'a> Master<'a> {
     fn hear_template(&mut self, generation: Number, most: usize) {
         for _ in 0..most {
             let Some(event) = self.performer.hear_template(generation) else { return };
+            self.handle(event);
+        }
+    }
+
+    fn hear_beside(&mut self, generation: Number, most: usize) {
+        for _ in 0..most {
+            let Some(event) = self.performer.hear_beside(generation) else { return };
             self.handle(event);
         }
     }

@@ -129,6 +129,17 @@ pub enum Note {
     ForkFailed(Number, String),
     /// The serving generation's template died; a reload follows.
     TemplateLost(Number, Ending, &'static str),
+    /// A worker has become the template, and has forked a worker that is ready.
+    Reforked {
+        /// Whose.
+        generation: Number,
+        /// Its process.
+        pid: i32,
+        /// How often that has happened.
+        times: u32,
+    },
+    /// It came to nothing: why.
+    NotReforked(Number, String),
     /// The number of workers changes, or between which numbers it does.
     Scaled {
         /// How many there are to be.
@@ -184,6 +195,8 @@ pub enum Why {
     Asked(Recycle),
     /// `ostler recycle`
     Operator,
+    /// `--refork`: it is to become the template, or has the one before.
+    Refork,
 }
 
 impl fmt::Display for Why {
@@ -196,6 +209,7 @@ impl fmt::Display for Why {
             Why::Asked(Recycle::Signal) => "SIGTERM",
             Why::Asked(Recycle::Panic) => "panic",
             Why::Operator => "recycle",
+            Why::Refork => "refork",
         })
     }
 }
@@ -329,6 +343,12 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         Note::ForkFailed(generation, why) => error!(log, "fork failed"; "generation" => generation.0, "reason" => why),
         Note::TemplateLost(generation, exit, then) => {
             error!(log, "template lost"; "generation" => generation.0, "exit" => format!("{exit}{hint}"), "then" => then);
+        }
+        Note::Reforked { generation, pid, times } => {
+            info!(log, "template reforked"; "generation" => generation.0, "pid" => pid, "times" => times);
+        }
+        Note::NotReforked(generation, why) => {
+            warn!(log, "not reforked"; "generation" => generation.0, "reason" => why, "then" => "the template stays as it is");
         }
         Note::Scaled { workers, range, load } => {
             info!(log, "scaled"; "workers" => workers, "range" => range.map(|range| range.to_string()), "reason" => load.as_ref().map(|(_, why)| why));

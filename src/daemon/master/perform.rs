@@ -42,6 +42,7 @@ const SILENCE: Duration = Duration::from_millis(1250);
 mod booting;
 mod counting;
 mod hearing;
+mod reforking;
 mod smoke;
 mod stacks;
 mod telling;
@@ -278,6 +279,14 @@ impl<'a> Performer<'a> {
             Action::Release { generation, slot } => self.release(generation, slot),
             Action::Kill(pid) => self.kill(pid),
             Action::AskStacks(pid) => self.ask_stacks(pid),
+            Action::Refork { generation, slot, within } => return self.refork(generation, slot, within),
+            Action::GiveUpCandidate(generation) | Action::EndFormer(generation) => {
+                self.teams.entry(generation).and_modify(|team| team.beside = None);
+            }
+            Action::Succeed { generation, plan } => self.succeed(generation, &plan),
+            Action::FallBack(generation) => {
+                self.teams.entry(generation).and_modify(|team| team.template = team.beside.take());
+            }
             Action::EndTemplate(generation) => {
                 if let Some(line) = self.teams.get_mut(&generation).and_then(|team| team.template.as_mut()) {
                     let _ = line.send(&ToTemplate::Quit, &[]);

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     panic::catch_unwind,
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ use crate::{
 pub mod chance;
 mod counting;
 mod load;
+mod reforking;
 mod trouble;
 mod world;
 
@@ -39,6 +41,8 @@ const KILLED: Ending = Ending::Signal(libc::SIGKILL);
 #[test]
 fn every_history_keeps_its_promises_and_settles() {
     play(0..HISTORIES, false);
+    let reforked = [&reforking::REFORKED, &reforking::FELL_BACK].map(|count| count.load(Relaxed));
+    assert!(reforked.iter().all(|count| *count > HISTORIES / 500), "{reforked:?} are few");
 }
 
 #[test]
@@ -96,6 +100,10 @@ struct Line {
     dismissed: bool,
     /// It has said that it accepts no more.
     deaf: bool,
+    /// Its template.
+    forked_by: i32,
+    /// It has said that it is.
+    ready: bool,
     /// It makes no progress.
     silent: bool,
     /// A signal has stopped it.
@@ -120,8 +128,10 @@ struct World {
     /// Those that have not been reaped.
     processes: BTreeMap<i32, Process>,
     next_pid: i32,
-    /// Whether the master's end of each template's channel is open.
-    templates: BTreeMap<Number, bool>,
+    /// The template of each generation, and whether the master's end of its channel is open.
+    templates: BTreeMap<Number, (i32, bool)>,
+    /// The same of the worker that is to be its template, or of the template that is kept until its successor is proven.
+    beside: BTreeMap<Number, (i32, bool)>,
     lines: BTreeMap<(Number, u16), Line>,
     waiting: BTreeSet<Asker>,
     /// Those of them who asked for another generation, and when.
@@ -168,6 +178,7 @@ impl World {
             processes: BTreeMap::new(),
             next_pid: 100,
             templates: BTreeMap::new(),
+            beside: BTreeMap::new(),
             lines: BTreeMap::new(),
             waiting: BTreeSet::new(),
             reloading: BTreeMap::new(),
@@ -259,6 +270,7 @@ impl World {
     fn let_happen(&mut self, Pending { by, what, .. }: Pending) {
         match what {
             Happening::Event(event) => {
+                let event = self.on_its_channel(by, event);
                 if self.is_heard(&event) {
                     let event = self.as_verified(event);
                     self.happen(event);
@@ -273,10 +285,16 @@ impl World {
     /// The other end of a channel that the master has closed is closed, too.
     fn is_heard(&mut self, event: &Event) -> bool {
         match event {
-            Event::Template { generation, .. } => self.templates.get(generation) == Some(&true),
-            Event::TemplateClosed(generation) => self.templates.insert(*generation, false) == Some(true),
+            Event::Template { generation, .. } => self.is_open(*generation),
+            Event::TemplateClosed(generation) => {
+                self.templates.get_mut(generation).is_some_and(|(_, open)| std::mem::take(open))
+            }
+            Event::Candidate { generation, .. } => self.beside.get(generation).is_some_and(|(_, open)| *open),
+            Event::CandidateLost(generation, _) => {
+                self.beside.get_mut(generation).is_some_and(|(_, open)| std::mem::take(open))
+            }
             Event::TemplateNonsense(generation, _) => {
-                let heard = self.templates.get(generation) == Some(&true);
+                let heard = self.is_open(*generation);
                 if heard {
                     self.close_template(*generation);
                 }
@@ -297,6 +315,7 @@ impl World {
                     return false;
                 };
                 line.deaf |= matches!(says, FromWorker::AcceptsNoMore);
+                line.ready |= matches!(says, FromWorker::Ready);
                 true
             }
             Event::WorkerClosed { generation, slot } => {
@@ -410,9 +429,9 @@ impl World {
     fn dismisses(&self, action: &Action) -> bool {
         let goes_on = |line: &Line| line.admitted && !line.dismissed && line.open && !line.silent && !line.halted;
         match action {
-            Action::Drain { generation, slot, .. } | Action::Quit { generation, slot } => {
-                self.lines.get(&(*generation, *slot)).is_some_and(goes_on)
-            }
+            Action::Drain { generation, slot, .. }
+            | Action::Refork { generation, slot, .. }
+            | Action::Quit { generation, slot } => self.lines.get(&(*generation, *slot)).is_some_and(goes_on),
             Action::Kill(pid) => self.lines.values().any(|line| line.pid == Some(*pid) && goes_on(line)),
             _ => false,
         }

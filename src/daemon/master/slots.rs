@@ -47,6 +47,12 @@ pub struct Worker {
     pub asked: Option<Why>,
     /// Its turn has come: it does not count any more, and drains when its successor is ready.
     pub leaving: bool,
+    /// It has answered enough requests to be worth sharing.
+    #[serde(default)]
+    pub warm: bool,
+    /// The template that has forked it is not the present one.
+    #[serde(default)]
+    pub old: bool,
     /// Since when its loop has not turned although there is something to do.
     #[serde(default)]
     pub silent: Option<Moment>,
@@ -122,6 +128,8 @@ impl Slots {
             hangs: false,
             asked: None,
             leaving: false,
+            warm: false,
+            old: false,
             silent: None,
             stopped: None,
             told_stopped: None,

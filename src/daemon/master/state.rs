@@ -25,6 +25,7 @@ mod canary;
 mod commands;
 mod elasticity;
 mod processes;
+mod reforking;
 mod standing;
 mod stopping;
 mod switching;
@@ -245,6 +246,16 @@ impl State {
             (_, Event::WorkerNonsense { generation, slot, why }) => {
                 self.distrust_worker(generation, slot, &why, decision)
             }
+            (_, Event::Candidate { generation, says }) => {
+                if let Some(generation) = self.at(generation) {
+                    generation.candidate_says(says, decision);
+                }
+            }
+            (_, Event::CandidateLost(generation, why)) => {
+                if let Some(generation) = self.at(generation) {
+                    generation.candidate_lost(&why, decision);
+                }
+            }
             (_, Event::Pulse { generation, slot, alive }) => {
                 if let Some(generation) = self.at(generation) {
                     generation.pulse(slot, alive, decision);
@@ -280,6 +291,7 @@ impl State {
         if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(decision)?))) {
             self.discard(number, failure, decision);
         }
+        self.refork(decision);
         for generation in &mut self.generations {
             generation.supervise(decision);
         }

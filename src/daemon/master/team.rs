@@ -21,6 +21,8 @@ use crate::{
 pub struct Team {
     /// To the template, until it is closed.
     pub template: Option<Line>,
+    /// To the worker that is to be the next template, or to the template that is kept until its successor is proven. There is never both.
+    pub beside: Option<Line>,
     /// To each worker, until it is closed.
     pub workers: BTreeMap<u16, Line>,
     /// Its shared memory.

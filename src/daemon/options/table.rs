@@ -194,6 +194,13 @@ pub static SETTINGS: &[Setting] = &[
         .preset("0")
         .more("Measured over several samples. The replacement is ready first, and one worker is replaced at a time."),
     one(PROCESSES, "max-age", "TIME", "Replace a worker after this time; 0 for never").preset("0"),
+    one(PROCESSES, "refork", "auto|off|REQUESTS", "Share what a worker has loaded after this many requests; auto: 1000")
+        .preset("auto")
+        .more(
+            "That worker hands its connections over, becomes the template, and the others are replaced one at a time by forks of it, once and \
+             again after ten times as many requests. Where it holds what must not be shared (a thread, a socket, a file open for writing), the \
+             log names that, and all stays as it is. Not done by --preload=off, --reload and a single worker, nor while anything else is under way.",
+        ),
     one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never")
         .preset("0"),
     one(REQUESTS, "keep-alive", "TIME", "How long a connection may idle between requests; 0 closes after each")

@@ -81,6 +81,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
     let threads = threads(options)?;
+    let shares = options.choice("preload")? != "off" && !options.switch("reload")?;
     let any = || parse::count(0..=u64::MAX);
     Ok(wire::WorkerSettings {
         threads,
@@ -97,6 +98,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         max_requests_jitter: options.value("max-requests-jitter", any())?,
         max_memory: options.value("max-memory", parse::size)?,
         max_age: options.value("max-age", parse::duration)?,
+        refork: if shares { options.value("refork", refork)? } else { 0 },
         graceful_timeout: options.value("graceful-timeout", parse::duration)?,
         limit_request_line: options.value("limit-request-line", parse::small_size)?,
         limit_request_fields: options.value("limit-request-fields", parse::count(0..=32768))?,
@@ -190,6 +192,14 @@ fn reload(options: &Options, chdir: &Path) -> Result<Option<wire::FilesWatched>,
     let extra = extra.iter().map(|file| file.to_string_lossy().into()).collect();
     let poll = options.choice("reload-engine")? == "poll";
     Ok(options.switch("reload")?.then_some(wire::FilesWatched { poll, extra, shows_failure: false }))
+}
+
+fn refork(text: &str) -> Result<u32, String> {
+    match text {
+        "auto" => Ok(wire::WARM),
+        "off" => Ok(0),
+        _ => parse::count(1..=u32::MAX.into())(text).map_err(|_| "expected auto, off or a number of requests".into()),
+    }
 }
 
 /// What users of green workers want is that many requests can wait at a time: each has a thread.

@@ -74,6 +74,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "forwarded-allow-ips" | "proxy-allow-from" | "uwsgi-allow-from" => ("10.0.0.0/8", &[]),
         "forwarded-fields" => ("forwarded", &[]),
         "max-requests-jitter" => ("7", &["--max-requests=70"]),
+        "refork" => ("7", &[]),
         "daemon" => ("on", &["--error-logfile=errors"]),
         // Ids that nobody has.
         "user" => ("4100000001", &["--group=4100000002"]),

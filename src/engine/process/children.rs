@@ -5,9 +5,10 @@ use std::{
     cell::Cell,
     io,
     os::fd::{AsRawFd, OwnedFd},
+    ptr,
     sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicPtr, Ordering::*},
     },
 };
 
@@ -19,14 +20,20 @@ use crate::descriptors::KnownDescriptors;
 
 /// Whether this process was forked since it last began to serve.
 static FORKED: AtomicBool = AtomicBool::new(false);
-static LISTENERS: OnceLock<KnownDescriptors> = OnceLock::new();
+/// Null in a process that is no worker. It is replaced as a whole, and never freed: a child may be looking at it.
+static LISTENERS: AtomicPtr<KnownDescriptors> = AtomicPtr::new(ptr::null_mut());
 
 /// From now on, a child that this process forks gets neither its signal handlers nor these listeners. A program that it executes never
 /// had them.
 pub fn guard(listeners: &[OwnedFd]) -> io::Result<()> {
     let listeners = KnownDescriptors::note(listeners.iter().map(AsRawFd::as_raw_fd))?;
-    LISTENERS.get_or_init(|| listeners);
+    LISTENERS.store(Box::leak(Box::new(listeners)), Release);
     watch()
+}
+
+/// The process is no worker any more: what it forks from now on are workers.
+pub fn unguard() {
+    LISTENERS.store(ptr::null_mut(), Release);
 }
 
 /// From now on, [`is_one`] is true in a child that this process forks. A child that begins to serve by itself is none.
@@ -86,9 +93,13 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     FORKED.store(true, Relaxed);
-    signals::give_back();
+    // SAFETY: null, or what `guard` has put there, which is never freed.
+    let listeners = unsafe { LISTENERS.load(Acquire).as_ref() };
+    if listeners.is_some() {
+        signals::give_back();
+    }
     in_parent();
-    for listener in LISTENERS.get().into_iter().flat_map(KnownDescriptors::left) {
+    for listener in listeners.into_iter().flat_map(KnownDescriptors::left) {
         // SAFETY: closes this process's copy; the code that owns the descriptor never runs here again.
         unsafe { libc::close(listener) };
     }

@@ -60,7 +60,8 @@ pub fn import(
     let unexpected = |error: PyErr| unexpected(py, &error);
     let executable = executable(py).map_err(unexpected)?;
     let leftovers = LEFTOVERS.import(py).map_err(unexpected)?;
-    let before = leftovers.call_method0("descriptors").map_err(unexpected)?;
+    let mut before: Vec<RawFd> =
+        leftovers.call_method0("descriptors").and_then(|found| found.extract()).map_err(unexpected)?;
     let begins =
         |step| channel.send(&FromTemplate::Begins(step), &[]).map_err(|error| broken("tell what it does", &error));
     begins(BootStep::Import)?;
@@ -90,18 +91,22 @@ pub fn import(
     if boot.preload == Preload::Auto {
         fork::trial().map_err(|error| broken("fork", &error))?;
         // What the application has printed may have made the way to a syslog.
-        if let Some(descriptor) = inherited.template_log().way_to_syslog() {
-            before.call_method1("add", (descriptor,)).map_err(unexpected)?;
-        }
-        // The application may have replaced modules that leftovers.py uses.
-        let found = leftovers.call_method1("leftovers", (before,)).and_then(|found| phrases(&found));
-        unsafe_to_fork = found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))]);
+        before.extend(inherited.template_log().way_to_syslog());
+        unsafe_to_fork = left_behind(py, before);
     }
     if unsafe_to_fork.is_empty() || boot.check_only {
         return Ok(Import { application, failed, unsafe_to_fork, took });
     }
     let state = RestartState { boot: boot.clone(), descriptors: inherited.descriptors(), unsafe_to_fork, import: took };
     Err(broken("execute itself again", &origin.execute(&executable, &state)))
+}
+
+/// What forked processes would share, apart from these descriptors.
+pub fn left_behind(py: Python<'_>, before: Vec<RawFd>) -> Vec<String> {
+    // The application may have replaced modules that leftovers.py uses.
+    let found = LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method1("leftovers", (before,)));
+    let found = found.and_then(|found| phrases(&found));
+    found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))])
 }
 
 fn phrases(found: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {

@@ -10,20 +10,20 @@ MOST_PHRASES = 20
 
 
 def descriptors():
-    found = set()
+    found = []
     for name in os.listdir("/proc/self/fd"):
         try:
             os.fstat(int(name))
         except OSError:  # the directory's own
             continue
-        found.add(int(name))
+        found.append(int(name))
     return found
 
 
 def leftovers(before):
     """One phrase for each thing found; beyond MOST_PHRASES, their number. `before` is what descriptors() gave before the import."""
     phrases = [*threads()]
-    for descriptor in sorted(descriptors() - set(before)):
+    for descriptor in sorted({*descriptors()} - {*before}):
         try:
             phrase = describe(descriptor)
         except OSError as error:
@@ -36,13 +36,19 @@ def leftovers(before):
 
 
 def threads():
+    tasks = {int(task) for task in os.listdir("/proc/self/task")}
     known = {threading.get_native_id()}
     for thread in threading.enumerate():
+        # After a fork, older versions of Python have another process' number there.
+        if thread.ident == threading.get_ident():
+            continue
         known.add(thread.native_id)
-        if thread.native_id != threading.get_native_id():
+        # Before Python 3.13, threads that Python has not started are listed after their end.
+        ended = isinstance(thread, threading._DummyThread) and thread.native_id not in tasks
+        if not ended:
             yield f'thread "{thread.name}"'
-    for task in os.listdir("/proc/self/task"):
-        if int(task) not in known:
+    for task in tasks:
+        if task not in known:
             try:
                 with open(f"/proc/self/task/{task}/comm") as comm:
                     yield f'thread "{comm.read().strip()}", not started by Python'

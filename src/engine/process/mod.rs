@@ -9,6 +9,7 @@ mod hooks;
 pub mod import;
 mod inherited;
 mod leave;
+mod refork;
 mod restart;
 mod signals;
 pub mod streams;

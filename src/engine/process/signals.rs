@@ -19,6 +19,8 @@ const OURS: [Signal; 9] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, S
 
 /// The handlers of these signals before they were made to do nothing.
 static BEFORE: Mutex<Vec<(Signal, SigAction)>> = Mutex::new(Vec::new());
+/// What a worker does at TERM.
+static TERMINATES: Mutex<Option<signal_hook::SigId>> = Mutex::new(None);
 /// For children of the worker: each signal, the worker's handler for it, and the handler that the child gets.
 static HELD: OnceLock<Vec<(Signal, libc::sighandler_t, SigAction)>> = OnceLock::new();
 
@@ -56,12 +58,21 @@ fn make_harmless(signal: Signal) {
 /// A descriptor that can be read from once this process has been sent TERM.
 pub fn terminated() -> io::Result<OwnedFd> {
     let (read, write) = UnixStream::pair()?;
-    signal_hook::low_level::pipe::register(libc::SIGTERM, write)?;
+    let registered = signal_hook::low_level::pipe::register(libc::SIGTERM, write)?;
+    *TERMINATES.lock().unwrap_or_else(PoisonError::into_inner) = Some(registered);
     // The import may have blocked it.
     SigSet::from(SIGTERM).thread_unblock()?;
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     HELD.get_or_init(|| before.iter().map(|(signal, was)| (*signal, handler(*signal), *was)).collect());
     Ok(read.into())
+}
+
+/// The process is no worker any more, and TERM does nothing.
+pub fn unheard() {
+    if let Some(registered) = TERMINATES.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        signal_hook::low_level::unregister(registered);
+    }
+    settle();
 }
 
 /// In a child of the worker: restores Python's own handlers. Makes system calls only.

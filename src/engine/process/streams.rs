@@ -8,7 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     io::IsTerminal,
     mem::take,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     sync::{PoisonError, RwLock},
 };
 
@@ -158,6 +158,11 @@ pub fn install(py: Python<'_>, log: ErrorLog) -> PyResult<()> {
 /// They lead to the log of this process, which was forked.
 pub fn use_log(log: ErrorLog) {
     *LOG.write().unwrap_or_else(PoisonError::into_inner) = Some(log);
+}
+
+/// The descriptor of the log that leads to a syslog now.
+pub fn way_to_syslog() -> Option<RawFd> {
+    LOG.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(ErrorLog::way_to_syslog)
 }
 
 /// `environ['wsgi.errors']`.

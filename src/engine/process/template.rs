@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// A template that is ready to fork.
-struct Template {
-    channel: Channel,
-    inherited: Inherited,
+pub struct Template {
+    pub channel: Channel,
+    pub inherited: Inherited,
     /// None where each worker imports for itself.
-    application: Option<Py<PyAny>>,
-    title: Option<Title>,
-    log: Logger,
+    pub application: Option<Py<PyAny>>,
+    pub title: Option<Title>,
+    pub log: Logger,
 }
 
 /// Ends with the process.
@@ -77,9 +77,7 @@ fn boot(
         }
     };
     let mut title = Title::find();
-    if let Some(title) = &mut title {
-        title.set(title::of(&inherited.boot, Process::Template(Some(inherited.boot.generation))));
-    }
+    entitle(&mut title, &inherited.boot);
     prepare_interpreter(py, &inherited.boot)
         .and_then(|()| streams::install(py, inherited.template_log().clone()))
         .and_then(|()| stacks::arm(py, CHANNEL_FD))
@@ -122,6 +120,12 @@ pub fn prepare_interpreter(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     SERVING.import(py).map(drop)
 }
 
+fn entitle(title: &mut Option<Title>, boot: &Boot) {
+    if let Some(title) = title {
+        title.set(title::of(boot, Process::Template(Some(boot.generation))));
+    }
+}
+
 impl Template {
     /// Tells the master that workers can be forked.
     fn new(py: Python<'_>, channel: Channel, inherited: Inherited, import: Import, title: Option<Title>) -> Template {
@@ -148,7 +152,13 @@ impl Template {
         Template { channel, inherited, application: import.application, title, log }
     }
 
-    fn serve(mut self, py: Python<'_>) -> ! {
+    /// One that was a worker.
+    pub fn entitle(mut self) -> Template {
+        entitle(&mut self.title, &self.inherited.boot);
+        self
+    }
+
+    pub fn serve(mut self, py: Python<'_>) -> ! {
         loop {
             match py.detach(|| self.channel.receive()) {
                 Ok(Some((ToTemplate::Fork { slot }, descriptors))) => {

@@ -32,7 +32,7 @@ const SETTLES: Duration = Duration::from_millis(100);
 const MOST_NAMES: usize = 16 * 1024;
 
 /// Starts the thread, if the settings ask for it. `channel` is the worker's own, of which it holds a copy.
-pub fn start(boot: &Boot, failed: Option<&'static Py<Failed>>, channel: &Channel, log: &Logger) {
+pub fn start(boot: &Boot, failed: Option<Py<Failed>>, channel: &Channel, log: &Logger) {
     let Some((reload, failed)) = boot.reload.clone().zip(failed) else { return };
     let log_of_thread = log.clone();
     let started = channel.as_fd().try_clone_to_owned().and_then(|channel| {

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
 use ostler_serve::{LoopEnd, Membership, Setup};
@@ -21,9 +21,10 @@ use super::{
     import::{self, traceback, unexpected},
     inherited::Inherited,
     leave::leave,
-    signals, streams, watching,
+    refork, signals, streams, watching,
 };
 use crate::{
+    descriptors::KnownDescriptors,
     python::stacks::{self, Stacks},
     wsgi::{
         calling,
@@ -39,15 +40,20 @@ pub fn run(
     py: Python<'_>,
     mut inherited: Inherited,
     application: Option<Py<PyAny>>,
-    title: Option<Title>,
+    mut title: Option<Title>,
     slot: u16,
     channel: Channel,
 ) -> ! {
+    if application.is_none() {
+        // What an import leaves behind that is not to be shared, it would leave behind again.
+        inherited.boot.worker.refork = 0;
+    }
+    let before = (inherited.boot.worker.refork > 0).then(KnownDescriptors::all).and_then(Result::ok);
     let process = Process::Worker(inherited.boot.generation, slot);
     let error_log = inherited.worker_log(slot);
     let log = error_log.logger();
     streams::use_log(error_log);
-    if let Some(mut title) = title {
+    if let Some(title) = &mut title {
         title.set(title::of(&inherited.boot, process));
     }
     let scoreboard: &'static Scoreboard = Box::leak(Box::new(inherited.scoreboard.clone()));
@@ -55,12 +61,17 @@ pub fn run(
     log::count_in(&record.lines_lost, scoreboard.meters(slot));
     record.pid.store(std::process::id() as i32, Relaxed);
     record.enter(WorkerState::Booting);
-    let site: &'static Site = match site(py, &inherited, &channel, application, slot, &log) {
-        Ok(site) => Box::leak(Box::new(site)),
+    let mut site = match site(py, &inherited, &channel, application, slot, &log) {
+        Ok(site) => Box::new(site),
         Err(failure) => give_up(&channel, failure, &log),
     };
-    match serve(py, inherited, slot, channel, site, &log) {
-        Ok(ending) => leave(py, ending, site, log),
+    match serve(py, inherited, slot, channel, &site, &log) {
+        Ok((ending, becomes)) => {
+            if let (LoopEnd::Drained { .. }, Some(channel), Some(before)) = (ending, becomes, before) {
+                refork::succeed(py, channel, &before, &mut site, title, &log);
+            }
+            leave(py, ending, Box::leak(site), log)
+        }
         Err(error) => {
             error!(log, "worker not started"; "reason" => error.to_string());
             fork::exit(1)
@@ -130,13 +141,13 @@ fn serve(
     inherited: Inherited,
     slot: u16,
     channel: Channel,
-    site: &'static Site,
+    site: &Site,
     log: &Logger,
-) -> io::Result<LoopEnd> {
+) -> io::Result<(LoopEnd, Option<Channel>)> {
     if let Some(why) = site.failed.as_ref().and_then(|failed| failed.get().message()) {
         channel.send(&FromWorker::NoApplication(why), &[])?;
     }
-    watching::start(&inherited.boot, site.failed.as_ref(), &channel, log);
+    watching::start(&inherited.boot, site.failed.as_ref().map(|failed| failed.clone_ref(py)), &channel, log);
     let terminated = signals::terminated()?;
     children::guard(&inherited.listeners)?;
     let (mut boot, mut access_log) = (inherited.boot, inherited.access_log);
@@ -144,6 +155,7 @@ fn serve(
         access_log = None;
         boot.logging.syslog.iter_mut().for_each(|syslog| syslog.access = false);
     }
+    let becomes = Arc::<OnceLock<Channel>>::default();
     let setup = Setup {
         boot,
         slot,
@@ -151,6 +163,7 @@ fn serve(
             channel,
             exchange_give: inherited.exchange_give,
             exchange_take: inherited.exchange_take,
+            becomes: becomes.clone(),
         }),
         listeners: inherited.listeners,
         attention: None,
@@ -159,5 +172,6 @@ fn serve(
         terminated,
         log: log.clone(),
     };
-    py.detach(|| ostler_serve::run(setup, site))
+    let ending = py.detach(|| ostler_serve::run(setup, site))?;
+    Ok((ending, Arc::into_inner(becomes).and_then(OnceLock::into_inner)))
 }

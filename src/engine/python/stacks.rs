@@ -63,14 +63,20 @@ enum Listener {
 /// the master, at the other end of `channel`, may ask.
 pub fn arm(py: Python<'_>, channel: RawFd) -> PyResult<()> {
     let file: OwnedFd = memfd_create("ostler-stacks", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
-    let old = held().map(|held| held.file);
+    let old = held();
     hold(file.into_raw_fd(), Listener::Master(channel))?;
     arm_again(py)?;
-    if let Some(old) = old {
-        // SAFETY: it was `arm`'s own, and nothing uses it any more.
+    let loops = |old: &Held| if let Listener::Loop(socket) = old.listener { Some(socket) } else { None };
+    for old in old.into_iter().flat_map(|old| [Some(old.file), loops(old)]).flatten() {
+        // SAFETY: this module's own, and nothing uses it any more.
         drop(unsafe { OwnedFd::from_raw_fd(old) });
     }
     Ok(())
+}
+
+/// Where the dump appears.
+pub fn descriptor() -> Option<RawFd> {
+    held().map(|held| held.file)
 }
 
 /// Arms it again after code of the application has run, which may have changed the handlers.

@@ -49,6 +49,8 @@ pub struct Site {
     stacks: Option<Stacks>,
     /// With `--reload`.
     pub failed: Option<Py<Failed>>,
+    /// Its hooks were told that it ends.
+    retired: bool,
     log: Logger,
 }
 
@@ -108,6 +110,7 @@ impl Site {
             report,
             stacks,
             failed,
+            retired: false,
             log,
         })
     }
@@ -168,7 +171,20 @@ impl Site {
 
     /// The worker ends; `at_once`: without waiting for requests.
     pub fn ends(&self, py: Python<'_>, at_once: bool) {
-        gunicorn::ends(py, &self.boot, at_once, &self.log);
+        if !self.retired {
+            gunicorn::ends(py, &self.boot, at_once, &self.log);
+        }
+    }
+
+    /// The worker ends, and its process may go on as a template.
+    pub fn retire(&mut self, py: Python<'_>) {
+        self.ends(py, false);
+        self.retired = true;
+        self.stacks = None;
+    }
+
+    pub fn application(&self, py: Python<'_>) -> Py<PyAny> {
+        self.application.clone_ref(py)
     }
 
     /// Ends an incomplete response so that the client notices, and logs why.

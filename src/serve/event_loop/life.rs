@@ -194,6 +194,9 @@ impl Loop {
 
     /// A request is over.
     pub(super) fn count_request(&mut self) {
+        if self.recycling.warms() {
+            self.tell(FromWorker::Warm);
+        }
         if let Some(why) = self.recycling.count(self.clock.now) {
             self.ask_replacement(why);
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{FromWorker, Recycle, ToWorker, log};
+use ostler_wire::{FromWorker, Recycle, ToWorker, log, meters::MoveReason};
 use slog::{error, warn};
 
 use super::{Loop, Step};
@@ -45,6 +45,10 @@ impl Loop {
             Ok(Some((ToWorker::Drain { within, hand_over, delay, closes, why }, _))) => {
                 self.intake.expect_to_close(closes);
                 self.drain(within, hand_over.then_some(why), delay);
+            }
+            Ok(Some((ToWorker::BecomeTemplate { within }, descriptors))) => {
+                descriptors.into_iter().take(1).for_each(|channel| drop(self.becomes.set(channel.into())));
+                self.drain(within, Some(MoveReason::Recycle), Duration::ZERO);
             }
             Ok(Some((ToWorker::Quit, _))) => self.quit(),
             Ok(Some((ToWorker::Smoke { https, port }, descriptors))) => {

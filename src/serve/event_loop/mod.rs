@@ -41,7 +41,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::OwnedFd,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -132,6 +132,8 @@ pub(crate) struct Loop {
     recycling: Recycling,
     /// None without a site.
     channel: Option<Channel>,
+    /// The channel of the template that this process is to become.
+    becomes: Arc<OnceLock<Channel>>,
     terminated: OwnedFd,
     attention: Option<OwnedFd>,
     access_log: AccessLog,
@@ -152,11 +154,11 @@ impl Loop {
         }
         let syslog = shared.boot.logging.syslog.as_ref().filter(|syslog| syslog.access);
         let syslog = syslog.map(|syslog| Sender::new(syslog, "access"));
-        let (channel, exchange) = match setup.site {
-            Some(Membership { channel, exchange_give, exchange_take }) => {
-                (Some(channel), Some(Exchange::new(exchange_give, exchange_take)?))
+        let (channel, exchange, becomes) = match setup.site {
+            Some(Membership { channel, exchange_give, exchange_take, becomes }) => {
+                (Some(channel), Some(Exchange::new(exchange_give, exchange_take)?), becomes)
             }
-            None => (None, None),
+            None => (None, None, Arc::default()),
         };
         let event_loop = Loop {
             limits: Limits {
@@ -188,6 +190,7 @@ impl Loop {
             life: if channel.is_some() { Life::Waiting } else { Life::Serving },
             recycling: Recycling::new(worker, clock.now),
             channel,
+            becomes,
             terminated: setup.terminated,
             attention: setup.attention,
             access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),

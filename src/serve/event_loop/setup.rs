@@ -1,6 +1,9 @@
 //! What a worker starts with.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 
 use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
 
@@ -36,4 +39,6 @@ pub struct Membership {
     pub exchange_give: OwnedFd,
     /// Where it takes connections that move here.
     pub exchange_take: OwnedFd,
+    /// Where the loop leaves what the master has sent with [`ostler_wire::ToWorker::BecomeTemplate`].
+    pub becomes: Arc<OnceLock<Channel>>,
 }

@@ -18,6 +18,8 @@ const MEMORY_LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Recycling {
     /// None without `--max-requests`, and when there are none left.
     requests_left: Option<u64>,
+    /// How many requests are left until the worker is warm (`--refork`); 0 for never.
+    cold: u32,
     /// When it reaches `--max-age`.
     old: Option<Moment>,
     /// Bytes (`--max-memory`); 0 for no limit.
@@ -31,6 +33,7 @@ impl Recycling {
     pub fn new(settings: &WorkerSettings, now: Moment) -> Recycling {
         Recycling {
             requests_left: requests_left(settings.max_requests, settings.max_requests_jitter),
+            cold: settings.refork,
             old: (!settings.max_age.is_zero()).then(|| now + settings.max_age),
             max_memory: settings.max_memory,
             look: None,
@@ -48,6 +51,13 @@ impl Recycling {
     /// Whether the master is to be asked for a replacement: once.
     pub fn ask(&mut self) -> bool {
         !std::mem::replace(&mut self.asked, true)
+    }
+
+    /// Counts a request; whether the worker is warm with it.
+    pub fn warms(&mut self) -> bool {
+        let last = self.cold == 1;
+        self.cold = self.cold.saturating_sub(1);
+        last
     }
 
     /// Counts a request. Only requests make memory grow, so the worker looks at it [`MEMORY_LOOK`] after one; an idle worker does not.

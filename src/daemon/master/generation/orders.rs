@@ -17,6 +17,7 @@ const PROMPTLY: Duration = Duration::from_secs(2);
 impl Generation {
     /// Orders what brings the generation nearer to what it should be.
     pub fn supervise(&mut self, decision: &mut Decision) {
+        self.follow_refork(decision);
         self.kill_stragglers(decision);
         match self.stage {
             Stage::Booting => self.fork_missing(decision),
@@ -82,6 +83,7 @@ impl Generation {
         if matches!(self.template, Template::Ending { deadline, .. } if deadline <= now) {
             self.template.kill(decision);
         }
+        self.kill_late_templates(decision);
     }
 
     pub(super) fn fork_missing(&mut self, decision: &mut Decision) {
@@ -89,7 +91,7 @@ impl Generation {
             return;
         }
         let missing = usize::from(self.wanted).saturating_sub(self.slots.count(Worker::counts));
-        for _ in 0..missing {
+        for _ in 0..self.refork.bound(missing) {
             let Some(slot) = self.slots.take(decision.now, decision.now + self.plan.boot_timeout) else { break };
             decision.act(Action::Fork { generation: self.number, slot });
         }
@@ -124,7 +126,9 @@ impl Generation {
         let Some(mut excess) = serving.checked_sub(usize::from(self.wanted)) else { return };
         let (number, within) = (self.number, self.plan.graceful_timeout);
         for worker in self.slots.iter_mut().filter(|worker| worker.stage == WorkerStage::Ready) {
-            if worker.leaving {
+            if worker.leaving && self.refork.chose(worker) {
+                self.refork.order(worker, number, within, decision);
+            } else if worker.leaving {
                 drain(worker, number, within, Some(MoveReason::Recycle), Duration::ZERO, decision);
             } else if excess > 0 {
                 excess -= 1;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long a template may take to end.
-const PROMPTLY: Duration = Duration::from_secs(2);
+pub(super) const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// The life of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,11 @@ impl Generation {
     pub fn template_exited(&mut self, decision: &mut Decision) {
         self.template = Template::Gone;
         self.template_stopped = None;
+        self.abandon_forks(decision);
+    }
+
+    /// What a template was told to fork that is gone.
+    pub(super) fn abandon_forks(&mut self, decision: &mut Decision) {
         let orphans: Vec<u16> =
             self.slots.iter().filter(|worker| worker.stage == WorkerStage::Forking).map(|worker| worker.slot).collect();
         for slot in orphans {

@@ -54,6 +54,13 @@ impl Generation {
         }
     }
 
+    /// A worker has answered enough requests to be worth sharing.
+    pub fn warmed(&mut self, slot: u16) {
+        if let Some(worker) = self.slots.at(slot) {
+            worker.warm = true;
+        }
+    }
+
     /// A worker has nothing under way any more, and ends.
     pub fn drained(&mut self, slot: u16, now: Moment) {
         let within = self.plan.graceful_timeout + MARGIN;

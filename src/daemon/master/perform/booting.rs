@@ -126,6 +126,7 @@ impl Performer<'_> {
         self.children.insert(pid, held);
         let mut team = Team {
             template: Some(line),
+            beside: None,
             workers: BTreeMap::new(),
             scoreboard,
             logs,
@@ -194,6 +195,7 @@ impl Performer<'_> {
             watch: settings.watch,
             ready_after_watch: settings.ready_after_watch,
             keep_previous: settings.keep_previous,
+            refork: settings.boot.worker.refork,
             listeners,
             new_version: settings.new_version,
         })
@@ -204,6 +206,7 @@ impl Performer<'_> {
         let listener = |bound: &Bound| Listener { trust: settings.trust.clone(), ..bound.told.clone() };
         let shows_failure = self.teams.is_empty();
         wire::Boot {
+            worker: wire::WorkerSettings { refork: plan.refork, ..settings.boot.worker.clone() },
             reload: settings.boot.reload.clone().map(|watched| wire::FilesWatched { shows_failure, ..watched }),
             generation: generation.0,
             slots: plan.slots,

@@ -171,7 +171,7 @@ impl Performer<'_> {
             for line in team.workers.values_mut() {
                 let _ = line.send(&ToWorker::Reopen, &carried);
             }
-            if let Some(template) = &mut team.template {
+            for template in team.template.iter_mut().chain(&mut team.beside) {
                 let _ = template.send(&ToTemplate::Reopen, &carried);
             }
             if let Some(hooks) = self.hooks.as_mut().filter(|_| Some(*number) == serving) {

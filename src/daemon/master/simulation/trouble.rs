@@ -33,7 +33,7 @@ impl World {
         if self.ended.is_some() {
             return;
         }
-        let which = self.chance.below(48);
+        let which = self.chance.below(54);
         match self.state.judged() {
             Some(_) if self.chance.percent(if self.deploys { 60 } else { 30 }) => return self.judge_release(),
             None if self.deploys && self.chance.percent(20) => {
@@ -119,7 +119,7 @@ impl World {
                 }
             }
             40 | 41 => {
-                let open: Vec<Number> = self.templates.iter().filter(|(_, open)| **open).map(|(&n, _)| n).collect();
+                let open: Vec<Number> = self.templates.iter().filter(|(_, (_, open))| *open).map(|(&n, _)| n).collect();
                 if !open.is_empty() {
                     let generation = open[self.chance.below(open.len() as u64) as usize];
                     self.later(0, Duration::ZERO, Happening::Event(Event::TemplateNonsense(generation, "?".into())));
@@ -136,7 +136,11 @@ impl World {
                     return;
                 }
                 let why = match other {
-                    44.. => return self.freeze(other, generation, slot, pid),
+                    44..48 => return self.freeze(other, generation, slot, pid),
+                    48.. => {
+                        let warm = Event::Worker { generation, slot, says: FromWorker::Warm };
+                        return self.later(pid, Duration::ZERO, Happening::Event(warm));
+                    }
                     33 | 34 => Recycle::Age,
                     35 => Recycle::Timeout,
                     36 => Recycle::Panic,
@@ -158,8 +162,7 @@ impl World {
 
     /// A worker makes no progress, or a signal stops it or its template; perhaps for a while only.
     fn freeze(&mut self, how: u64, generation: Number, slot: u16, pid: i32) {
-        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none() && p.alive);
-        let template = template.map(|(&template, _)| template);
+        let template = self.template(generation).filter(|pid| self.processes[pid].alive);
         let pulse = |alive| Event::Pulse { generation, slot, alive };
         let stopped = |pid| [true, false].map(|stopped| Event::Stopped { pid, stopped });
         let line = self.line(generation, slot);

@@ -36,6 +36,11 @@ impl World {
                 self.ensure(fresh, "a worker is admitted twice, or after it was dismissed");
             }
             Action::Drain { generation, slot, hand_over, .. } => self.drain(generation, slot, hand_over),
+            Action::Refork { generation, slot, .. } => self.refork(generation, slot),
+            Action::GiveUpCandidate(generation) => self.give_up_candidate(generation),
+            Action::Succeed { generation, .. } => self.succeed(generation),
+            Action::EndFormer(generation) => self.end_former(generation),
+            Action::FallBack(generation) => self.fall_back(generation),
             Action::Stacks { generation, slot } => {
                 if let Some(pid) = self.line(generation, slot).pid {
                     self.ask_stacks(pid);
@@ -60,15 +65,18 @@ impl World {
                 line.dismissed = true;
                 line.open = false;
                 // The reader of the other end leaves.
-                if let Some(pid) = line.pid.filter(|pid| self.processes.contains_key(pid)) {
+                let pid = line.pid;
+                let candidate = self.beside.get(&generation).map(|(pid, _)| *pid);
+                if let Some(pid) = pid.filter(|pid| self.processes.contains_key(pid) && candidate != Some(*pid)) {
                     self.end(pid, 0, Ending::Status(0));
                 }
             }
             Action::Kill(pid) => self.kill(pid),
             Action::AskStacks(pid) => self.ask_stacks(pid),
             Action::EndTemplate(generation) => {
-                let found = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none());
-                let Some((&pid, _)) = found else { self.fail("a template that is not there is told to end") };
+                let Some(pid) = self.template(generation) else {
+                    self.fail("a template that is not there is told to end")
+                };
                 self.end(pid, 5, Ending::Status(0));
             }
             Action::CloseTemplate(generation) => self.close_template(generation),
@@ -142,7 +150,7 @@ impl World {
             return Event::Unbootable { generation, failure: Failure::new(Exit::Usage, "settings") };
         }
         let pid = self.spawn(generation, None);
-        self.templates.insert(generation, true);
+        self.templates.insert(generation, (pid, true));
         let delay = self.delay();
         let says = |says| Happening::Event(Event::Template { generation, says });
         if !self.goes_wrong(10) {
@@ -175,6 +183,7 @@ impl World {
             watch: Duration::from_secs(self.chance.below(40)),
             ready_after_watch: false,
             keep_previous: self.chance.percent(70),
+            refork: if self.chance.percent(70) { 100 } else { 0 },
             listeners: vec![ListenerId(self.chance.percent(10).into())],
             new_version: false,
         };
@@ -186,12 +195,11 @@ impl World {
         let free = self.lines.get(&(generation, slot)).is_none_or(|line| line.released);
         self.ensure(free, "a slot is used twice");
         self.lines.insert((generation, slot), Line { open: true, ..Line::default() });
-        if self.templates.get(&generation) != Some(&true) {
+        if !self.is_open(generation) {
             let says = FromTemplate::ForkFailed { slot, error: "broken pipe".into() };
             return Some(Event::Template { generation, says });
         }
-        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none());
-        if let Some((&pid, _)) = template.filter(|(_, process)| process.alive) {
+        if let Some(pid) = self.template(generation).filter(|pid| self.processes[pid].alive) {
             let delay = self.delay();
             self.later(pid, delay, Happening::Fork(generation, slot));
         }
@@ -210,7 +218,7 @@ impl World {
         self.later(template, delay, says(FromTemplate::Forked { slot, pid: named }));
         let line = self.lines.get_mut(&(generation, slot)).filter(|line| line.open && line.pid.is_none());
         let Some(line) = line else { return self.end(pid, 0, Ending::Status(0)) };
-        line.pid = Some(pid);
+        (line.pid, line.forked_by) = (Some(pid), template);
         let says = |says| Happening::Event(Event::Worker { generation, slot, says });
         let delay = self.delay();
         if self.goes_wrong(7) {
@@ -220,6 +228,10 @@ impl World {
             self.later(pid, delay, Happening::Death(KILLED));
         } else if !self.goes_wrong(4) {
             self.later(pid, delay, says(FromWorker::Ready));
+            if self.chance.percent(25) {
+                let delay = self.delay();
+                self.later(pid, delay, says(FromWorker::Warm));
+            }
         }
     }
 
@@ -264,9 +276,10 @@ impl World {
 
     /// A template that reads no more orders ends.
     pub fn close_template(&mut self, generation: Number) {
-        self.templates.insert(generation, false);
-        let template = self.processes.iter().find(|(_, p)| p.generation == generation && p.slot.is_none() && p.alive);
-        if let Some((&pid, _)) = template.filter(|(pid, _)| self.trial != Some(**pid)) {
+        if let Some((_, open)) = self.templates.get_mut(&generation) {
+            *open = false;
+        }
+        if let Some(pid) = self.template(generation).filter(|pid| self.processes[pid].alive) {
             self.end(pid, 10, Ending::Status(0));
         }
     }
@@ -347,6 +360,10 @@ impl World {
         let delay = Duration::from_millis(self.chance.below(30));
         match slot {
             _ if self.trial == Some(pid) => {}
+            _ if self.beside.get(&generation).is_some_and(|(candidate, _)| *candidate == pid) => {
+                let lost = Event::CandidateLost(generation, "closed".into());
+                self.later(pid, delay, Happening::Event(lost));
+            }
             None => self.later(pid, delay, Happening::Event(Event::TemplateClosed(generation))),
             Some(slot) if self.lines.get(&(generation, slot)).is_some_and(|line| line.pid == Some(pid)) => {
                 self.later(pid, delay, Happening::Event(Event::WorkerClosed { generation, slot }));
@@ -368,6 +385,7 @@ impl World {
         self.ensure(!left, "a generation is forgotten whose processes live");
         self.lines.retain(|(number, _), _| *number != generation);
         self.templates.remove(&generation);
+        self.beside.remove(&generation);
     }
 
     fn note(&mut self, note: Note) {
@@ -461,13 +479,22 @@ impl World {
         Event::Upgraded
     }
 
+    /// The process of the template, until it is reaped.
+    pub fn template(&self, generation: Number) -> Option<i32> {
+        self.templates.get(&generation).map(|(pid, _)| *pid).filter(|pid| self.processes.contains_key(pid))
+    }
+
+    pub fn is_open(&self, generation: Number) -> bool {
+        self.templates.get(&generation).is_some_and(|(_, open)| *open)
+    }
+
     pub fn goes_wrong(&mut self, percent: u64) -> bool {
         // A release that never serves is not judged.
         let percent = if self.deploys { percent / 4 } else { percent };
         !self.calm && self.chance.percent(percent)
     }
 
-    fn delay(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         match self.calm {
             true => Duration::from_millis(self.chance.below(100)),
             false => self.chance.delay(),
@@ -475,11 +502,11 @@ impl World {
     }
 }
 
-fn failed() -> BootFailure {
+pub fn failed() -> BootFailure {
     BootFailure::new(BootFailureKind::Import, "no", "line 1\nline 2")
 }
 
-fn loaded() -> Loaded {
+pub fn loaded() -> Loaded {
     Loaded {
         wire: ostler_wire::VERSION,
         python: "3.11.7".into(),

@@ -71,7 +71,9 @@ impl State {
 
     /// Whether a process is a template, a worker or a trial already.
     pub(super) fn knows(&self, pid: i32) -> bool {
-        let of = |g: &Generation| g.template.pid() == Some(pid) || g.slots.by_pid(pid).is_some();
+        let of = |g: &Generation| {
+            g.template.pid() == Some(pid) || g.refork.templates().any(|one| one == pid) || g.slots.by_pid(pid).is_some()
+        };
         let trial = matches!(self.upgrade, Upgrade::Trying { pid: Some(trial), .. } if trial == pid);
         trial || self.generations.iter().any(of)
     }
@@ -107,6 +109,7 @@ impl State {
                     decision.note(Note::WorkerFailed(worker.name(number), failure));
                 }
             }
+            FromWorker::Warm => generation.warmed(slot),
             FromWorker::Replace(why) => generation.replace(slot, why, decision),
             FromWorker::AcceptsNoMore => {
                 if let Some(worker) = generation.slots.at(slot) {
@@ -148,6 +151,9 @@ impl State {
         if let Some(index) = self.generations.iter().position(|g| g.template.pid() == Some(pid)) {
             return self.template_exited(index, exit, decision);
         }
+        if let Some(generation) = self.generations.iter_mut().find(|g| g.refork.templates().any(|one| one == pid)) {
+            return generation.other_template_exited(pid, decision);
+        }
         for generation in &mut self.generations {
             if let Some(worker) = generation.slots.by_pid(pid) {
                 let (number, slot, served) = (generation.number, worker.slot, worker.ready.is_some());
@@ -179,6 +185,7 @@ impl State {
                 let failure = generation.ended("the template", exit);
                 self.discard(number, failure, decision);
             }
+            Stage::Serving if generation.can_fall_back() => {}
             Stage::Serving => {
                 let then = match self.recovers() {
                     true => "a new generation boots",

@@ -70,7 +70,8 @@ impl State {
             if *give_up.get_or_insert(decision.now + GIVE_UP) > decision.now {
                 return;
             }
-            let templates = self.generations.iter().filter_map(|generation| generation.template.pid());
+            let templates =
+                self.generations.iter().flat_map(|g| g.template.pid().into_iter().chain(g.refork.templates()));
             let workers = self.generations.iter().flat_map(|g| g.slots.iter()).filter_map(|worker| worker.pid);
             decision.note(Note::LeftBehind(templates.chain(workers).collect()));
         }

@@ -305,6 +305,7 @@ impl SavedTeam {
         let logs = Logs::reclaimed(error_target, access_target, own(error)?, access.map(own).transpose()?);
         let team = Team {
             template: self.template.map(line).transpose()?,
+            beside: None,
             workers: self
                 .workers
                 .into_iter()

@@ -97,6 +97,7 @@ impl Site {
                 channel: theirs,
                 exchange_give: self.exchange.0.try_clone().unwrap(),
                 exchange_take: self.exchange.1.try_clone().unwrap(),
+                becomes: Arc::default(),
             }),
             attention: None,
             // Never readable: the writing end would have to close for that, and it lives as long as the process.

@@ -102,7 +102,7 @@ pub fn killed(facts: &Facts) -> Option<Finding> {
 }
 
 /// Why workers are replaced in a site in good order.
-const PLANNED: [&str; 5] = ["max-requests", "max-memory", "max-age", "recycle", "SIGTERM"];
+const PLANNED: [&str; 6] = ["max-requests", "max-memory", "max-age", "recycle", "refork", "SIGTERM"];
 
 /// Workers that hung or crashed, and had requests.
 pub fn lost(facts: &Facts) -> Option<Finding> {

@@ -1,0 +1,132 @@
+//! What a worker has loaded for its requests is shared by all, because it becomes the template (`--refork`). No client notices, and
+//! where that is not possible, all stays as it is.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+};
+
+use ostler_tests::{Rig, Site};
+
+use crate::pages::page_that_shows;
+
+/// After so many requests of one worker.
+const WARM: u16 = 40;
+
+/// Each answer adds to a cache, and tells how much of it the worker had when it was forked.
+fn site(statements: &str) -> Rig {
+    let hook = "cache, had = [], [0]; os.register_at_fork(after_in_child=lambda: had.__setitem__(0, len(cache)))";
+    let source = page_that_shows("(cache.append(1), had[0])[1]", &format!("{hook}\n{statements}"));
+    Rig::with_source(&source).workers(2).option("--refork", &WARM.to_string())
+}
+
+/// Asks until one of the workers has become warm.
+fn warm(site: &Site) {
+    let mut client = site.connect();
+    for _ in 0..2 * WARM {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+/// Waits until the template is another one and all workers are its forks.
+fn reforked(site: &Site) {
+    site.log("template reforked");
+    site.drained(2);
+}
+
+fn had(site: &Site) -> u16 {
+    site.get("/").text().parse().expect("a number")
+}
+
+#[test]
+fn new_workers_have_what_a_worker_has_loaded_and_no_client_notices() {
+    let site = site("pass").start();
+    let first = site.control(&["status", "--json"]).output;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            // A connection that is lost, or an answer that is cut, is a panic.
+            scope.spawn(|| {
+                let mut client = site.connect();
+                while !over.load(SeqCst) {
+                    assert_eq!(client.get("/").status, 200);
+                }
+            });
+        }
+        reforked(&site);
+        over.store(true, SeqCst);
+    });
+    assert!(had(&site) >= WARM);
+    let template = |status: &str| {
+        let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
+        status["generations"][0]["template"].as_i64()
+    };
+    let status = site.control(&["status", "--json"]).output;
+    assert_ne!(template(&status), template(&first));
+    // What is forked later shares it, too.
+    assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
+    assert!(had(&site) >= WARM);
+}
+
+#[test]
+fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
+    for (once, name) in [
+        (
+            "threading.Thread(target=threading.Event().wait, name='flush-queue', daemon=True).start()",
+            "flush-queue",
+        ),
+        ("cache.append(__import__('socket').create_server(('127.0.0.1', 0)))", "socket listening at 127.0.0.1"),
+        ("cache.append(open('left-open.txt', 'w'))", "left-open.txt"),
+    ] {
+        let first = format!(
+            "once = []\nclass Had(list):\n  def __getitem__(self, at):\n    if not once:\n      once.append(1); {once}\n    return 0\nhad = Had([0])"
+        );
+        let site = site(&first).start();
+        warm(&site);
+        let said = site.log("not reforked");
+        assert!(said.text().contains(name), "{}", said.text());
+        site.drained(1);
+        assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
+        assert_eq!(site.control(&["status"]).code, 0);
+    }
+}
+
+#[test]
+fn a_worker_that_dies_on_the_way_leaves_the_template_as_it_is() {
+    let dies = "import gc; gc.disable(); gc.callbacks.append(lambda *_: os.abort() if len(cache) >= 40 else None)";
+    let site = site(dies).start();
+    warm(&site);
+    assert_eq!(site.log("not reforked").key("reason"), Some("the worker that was to be the template has ended"));
+    assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
+    assert_eq!(had(&site), 0);
+}
+
+#[test]
+fn a_template_whose_forks_do_not_come_up_makes_room_for_the_one_before() {
+    let dies = "os.register_at_fork(after_in_child=lambda: os._exit(9) if cache else None)";
+    let site = site(dies).start();
+    warm(&site);
+    assert_eq!(site.log("not reforked").key("reason"), Some("what the new template forked did not become ready"));
+    assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
+    assert_eq!(had(&site), 0);
+}
+
+#[test]
+fn a_generation_with_such_a_template_is_kept_and_comes_back() {
+    let site = site("pass").start();
+    warm(&site);
+    reforked(&site);
+    assert_eq!(site.control(&["reload"]).output, "generation 2 serves with 2 workers");
+    assert_eq!(had(&site), 0);
+    assert_eq!(site.control(&["rollback"]).output, "generation 1 serves with 2 workers");
+    assert!(had(&site) >= WARM);
+    assert_eq!(site.control(&["upgrade"]).code, 0);
+    assert_eq!(had(&site), 0);
+}
+
+#[test]
+fn a_site_that_does_not_share_its_import_shares_nothing_later() {
+    let site = site("pass").flag("--preload=off").start();
+    warm(&site);
+    assert_eq!((site.logged("worker replaced"), had(&site)), (0, 0));
+}
