@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use ostler_tests::{Rig, Site};
+use ostler_tests::{Python, Rig, Site};
 
 use crate::pages::page_that_shows;
 
@@ -71,10 +71,7 @@ fn new_workers_have_what_a_worker_has_loaded_and_no_client_notices() {
 #[test]
 fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
     for (once, name) in [
-        (
-            "threading.Thread(target=threading.Event().wait, name='flush-queue', daemon=True).start()",
-            "flush-queue",
-        ),
+        ("threading.Thread(target=threading.Event().wait, name='flush-queue', daemon=True).start()", "flush-queue"),
         ("cache.append(__import__('socket').create_server(('127.0.0.1', 0)))", "socket listening at 127.0.0.1"),
         ("cache.append(open('left-open.txt', 'w'))", "left-open.txt"),
     ] {
@@ -96,7 +93,10 @@ fn a_worker_that_dies_on_the_way_leaves_the_template_as_it_is() {
     let dies = "import gc; gc.disable(); gc.callbacks.append(lambda *_: os.abort() if len(cache) >= 40 else None)";
     let site = site(dies).start();
     warm(&site);
-    assert_eq!(site.log("not reforked").key("reason"), Some("the worker that was to be the template has ended"));
+    assert_eq!(
+        site.log("not reforked").key("reason"),
+        Some("the worker that was to be the template has ended, or closed its channel")
+    );
     assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
     assert_eq!(had(&site), 0);
 }
@@ -122,6 +122,33 @@ fn a_generation_with_such_a_template_is_kept_and_comes_back() {
     assert!(had(&site) >= WARM);
     assert_eq!(site.control(&["upgrade"]).code, 0);
     assert_eq!(had(&site), 0);
+}
+
+#[test]
+fn what_requests_have_left_in_their_thread_is_not_shared() {
+    let statements = "
+import contextvars
+class Counting(threading.local):
+    count = 0
+kept, plain, visited = Counting(), threading.local(), contextvars.ContextVar('visited', default='nobody')
+plain.imported = 'yes'
+def left():
+    said = (had[0] > 0, kept.count, getattr(plain, 'user', 'nobody'), plain.imported, visited.get())
+    kept.count, plain.user = 1, 'somebody'
+    visited.set('somebody')
+    return said
+";
+    for python in Python::every() {
+        let rig = site(statements).python(python);
+        let source = std::fs::read_to_string(rig.folder().join("app.py")).expect("the rig has written it");
+        let site =
+            rig.file("app.py", &source.replace("(cache.append(1), had[0])[1]", "(cache.append(1), left())[1]")).start();
+        warm(&site);
+        reforked(&site);
+        // The first request of a worker is to tell.
+        assert_eq!(site.control(&["recycle"]).code, 0);
+        assert_eq!(site.get("/").text(), "(True, 0, 'nobody', 'yes', 'nobody')", "{}", python.version);
+    }
 }
 
 #[test]

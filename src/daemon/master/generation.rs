@@ -25,7 +25,7 @@ mod backoff;
 mod canary;
 pub mod late;
 mod orders;
-mod refork;
+pub mod refork;
 mod smoke;
 mod template;
 mod workers;

@@ -6,7 +6,6 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    thread,
     time::Duration,
 };
 
@@ -23,11 +22,35 @@ use super::{
     signals, streams,
     template::Template,
 };
-use crate::{descriptors::KnownDescriptors, python::stacks, wsgi::site::Site};
+use crate::{
+    descriptors::KnownDescriptors,
+    python::{
+        embedded::{Embedded, embedded},
+        stacks, thread,
+    },
+    wsgi::site::Site,
+};
+
+/// Forgets what requests have left in the thread.
+const AFRESH: Embedded = embedded!("afresh");
 
 /// A thread that was waited for is seen for a moment after its end.
 const MOMENTS: u32 = 200;
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// The application is imported, and has no request yet.
+pub fn note(py: Python<'_>, log: &Logger) {
+    let noted = AFRESH.import(py).and_then(|afresh| afresh.call_method0("note"));
+    if let Err(error) = noted {
+        error!(log, "threads not understood"; "reason" => error.to_string());
+    }
+}
+
+/// What its requests have left in this thread is not for the workers to come.
+fn forget(py: Python<'_>) -> PyResult<()> {
+    let context = AFRESH.import(py)?.call_method1("forget", (thread::dictionary(py),))?;
+    thread::enter(&context)
+}
 
 /// Returns if the worker cannot become the template, or is not to any more.
 pub fn succeed(
@@ -43,6 +66,7 @@ pub fn succeed(
         return;
     }
     site.retire(py);
+    thaw(py, log);
     let failed = match left_behind(py, &channel, before) {
         Ok(found) if found.is_empty() => None,
         Ok(found) => Some(BootFailure::new(BootFailureKind::Application, &found.join(", "), "")),
@@ -51,7 +75,6 @@ pub fn succeed(
     if let Some(failure) = failed {
         return tell(&channel, &FromTemplate::Failed(failure), log);
     }
-    thaw(py, log);
     import::freeze(py, log);
     tell(&channel, &FromTemplate::Loaded(loaded(py)), log);
     let Some((boot, descriptors)) = py.detach(|| boot(&channel, log)) else { return };
@@ -92,14 +115,15 @@ fn left_behind(py: Python<'_>, channel: &Channel, before: &KnownDescriptors) -> 
         if fork::other_threads().is_empty() {
             break;
         }
-        thread::sleep(MOMENT);
+        std::thread::sleep(MOMENT);
     }
+    forget(py).map_err(|error| import::unexpected(py, &error))?;
     fork::trial().map_err(|error| broken("fork", &error))?;
     let ours = [channel.as_fd().as_raw_fd()].into_iter().chain(stacks::descriptor()).chain(streams::way_to_syslog());
     Ok(import::left_behind(py, before.left().chain(ours).collect()))
 }
 
-/// What has become garbage of what an earlier template froze goes, too.
+/// What an earlier template froze is looked at, too, and what has become garbage of it goes.
 fn thaw(py: Python<'_>, log: &Logger) {
     if let Err(error) = py.import("gc").and_then(|gc| gc.call_method0("unfreeze")) {
         error!(log, "garbage not frozen"; "reason" => error.to_string());

@@ -19,6 +19,7 @@ use super::{
     gunicorn,
     import::{self, Import, executable, import, unexpected},
     inherited::{Inherited, broken},
+    refork,
     restart::{self, Execution, RestartState},
     signals, streams, watching, worker,
 };
@@ -144,6 +145,9 @@ impl Template {
             import: import.took,
             failed: import.failed,
         };
+        if loaded.preloaded && inherited.boot.worker.refork > 0 {
+            refork::note(py, &log);
+        }
         // Garbage would be copied into every worker.
         import::freeze(py, &log);
         if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {

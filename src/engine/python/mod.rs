@@ -5,4 +5,5 @@ pub mod lock;
 pub mod object;
 pub mod stacks;
 pub mod text;
+pub mod thread;
 pub mod walking;

@@ -26,6 +26,9 @@ const FURTHER: u32 = 10;
 /// How long a worker that has drained may take to become a template: it collects its garbage, however much that is.
 const PREPARES: Duration = Duration::from_secs(60);
 
+/// What its channel or its exit tells of a worker that was to be the template.
+pub const ENDED: &str = "the worker that was to be the template has ended, or closed its channel";
+
 /// How far a generation is with that.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Refork {
@@ -186,7 +189,7 @@ impl Generation {
             Step::Prepares { pid, .. }
                 if self.slots.by_pid(pid).is_none_or(|worker| worker.stage == WorkerStage::Killed) =>
             {
-                self.give_up_candidate("the worker that was to be the template has ended", decision);
+                self.give_up_candidate(ENDED, decision);
             }
             Step::Prepares { slot, pid, ready } => {
                 let forks = self.slots.count(|worker| worker.stage == WorkerStage::Forking) > 0;

@@ -7,7 +7,10 @@ use ostler_wire::{FromTemplate, ToWorker, meters::MoveReason};
 use super::Performer;
 use crate::{
     exit::words,
-    master::event::{Action, Event, Number, Plan},
+    master::{
+        event::{Action, Event, Number, Plan},
+        generation::refork::ENDED,
+    },
     resources::line::{Heard, Line},
 };
 
@@ -54,7 +57,7 @@ impl Performer<'_> {
             Heard::Message(says) => Some(Event::Candidate { generation, says }),
             Heard::End => {
                 team.beside = None;
-                Some(Event::CandidateLost(generation, "its channel is closed".into()))
+                Some(Event::CandidateLost(generation, ENDED.into()))
             }
             Heard::Nonsense(why) => {
                 team.beside = None;
