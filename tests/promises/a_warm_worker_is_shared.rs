@@ -57,12 +57,13 @@ fn new_workers_have_what_a_worker_has_loaded_and_no_client_notices() {
         over.store(true, SeqCst);
     });
     assert!(had(&site) >= WARM);
-    let template = |status: &str| {
+    let generation = |status: &str| {
         let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
-        status["generations"][0]["template"].as_i64()
+        status["generations"][0].clone()
     };
-    let status = site.control(&["status", "--json"]).output;
-    assert_ne!(template(&status), template(&first));
+    let (first, now) = (generation(&first), generation(&site.control(&["status", "--json"]).output));
+    assert_ne!(first["template"], now["template"]);
+    assert_eq!((&first["reforked"], &now["reforked"]), (&0.into(), &1.into()));
     // What is forked later shares it, too.
     assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
     assert!(had(&site) >= WARM);

@@ -155,6 +155,9 @@ pub struct GenerationStatus {
     pub next: Option<f64>,
     /// Its template's process.
     pub template: Option<i32>,
+    /// How often that was another one before: a worker has become the template (`--refork`).
+    #[serde(default)]
+    pub reforked: u32,
     /// The template's memory.
     pub memory: Option<Memory>,
     /// The oldest first.
@@ -323,6 +326,7 @@ impl GenerationStatus {
             last_crash: team.and_then(|team| team.crashes.last.clone()),
             next: generation.retry(Moment::now()).map(|pause| pause.as_secs_f64()),
             template,
+            reforked: generation.refork.times,
             memory: template.and_then(|pid| sampling.of(pid)),
             workers: generation.slots.iter().map(|worker| WorkerStatus::gather(worker, team, sampling)).collect(),
         }

@@ -9,8 +9,10 @@ unsafe extern "C" {
 
 /// The dictionary in which extension modules, and before Python 3.13 objects of `threading.local`, keep what is this thread's.
 pub fn dictionary(py: Python<'_>) -> Bound<'_, PyDict> {
-    // SAFETY: the token shows that this thread holds the interpreter lock. The reference is borrowed; null if there is no memory for it.
-    let found = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
+    // SAFETY: the token shows that this thread holds the interpreter lock.
+    let found = unsafe { ffi::PyThreadState_GetDict() };
+    // SAFETY: borrowed from the thread; null if there is no memory for it.
+    let found = unsafe { Bound::from_borrowed_ptr_or_opt(py, found) };
     found.and_then(|found| found.cast_into().ok()).unwrap_or_else(|| PyDict::new(py))
 }
 

@@ -264,6 +264,12 @@ pub static METRICS: &[Metric] = &[
         "Upgrades by outcome: whether the new executable went on; its generation is among the reloads.",
     ),
     counter(
+        "ostler_reforks_total",
+        Unit::None,
+        labelled("reforks", &[("outcome", &["success", "failure"])], |_| &[]),
+        "Workers that were to become the template of their generation, by outcome (--refork); after a failure the template stayed.",
+    ),
+    counter(
         "ostler_worker_cpu_seconds_total",
         Unit::Seconds,
         MetricSource::BySlot { field: "cpu" },

@@ -103,6 +103,8 @@ impl Performer<'_> {
                 self.totals.add(&part("scalings", &[direction]), 1);
             }
             Note::RollbackAsked(_) => self.totals.add(&part("rollbacks", &[]), 1),
+            Note::Reforked { .. } => self.totals.add(&part("reforks", &["success"]), 1),
+            Note::NotReforked(..) => self.totals.add(&part("reforks", &["failure"]), 1),
             Note::Upgraded => self.totals.add(&part("upgrades", &["success"]), 1),
             Note::UpgradeFailed(_) => self.totals.add(&part("upgrades", &["failure"]), 1),
             _ => {}

@@ -109,6 +109,11 @@ impl GenerationStatus {
         text.push_str(&self.trouble());
         if let Some(pid) = self.template {
             write!(text, "; template {pid}")?;
+            match self.reforked {
+                0 => {}
+                1 => text.push_str(", reforked"),
+                times => write!(text, ", reforked {times} times")?,
+            }
             if let Some(memory) = self.memory {
                 write!(text, " ({} shared, {} private)", size(memory.shared), size(memory.private))?;
             }
