@@ -1,10 +1,12 @@
-"""How much memory four Django workers take when they have answered ten thousand requests, with all the processes around them.
+"""How much memory four Django workers take when they have answered ten thousand requests, with all the processes around them; and eight workers
+of a site whose cache of 200 MB fills as it is used.
 
 The proportional set size of each process is added up, so that memory which several of them share counts once.
 """
 
 import contextlib
 import http.client
+import random
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,19 +23,52 @@ REQUESTS, CLIENTS = 10_000, 10
 # After this many requests a client comes back on a new connection, perhaps to another worker.
 VISIT = 20
 # Options by which, their manuals say, they take less memory.
-VARIANTS = {"ostler": ["--warm-up=/"], "gunicorn-gthread": ["--preload"]}
+VARIANTS = {"ostler": [["--warm-up=/"], ["--refork=off"]], "gunicorn-gthread": [["--preload"]]}
+
+CACHE = Workload("a cache that fills", "growing_cache:app", 0)
+CACHE_PAGES, CACHE_WORKERS = 1000, 8
+# Of each worker: more than after which one is shared again, so that all have nearly all of the cache.
+CACHE_REQUESTS = 14_000
 
 
 def measure_all(servers):
     """{server: its figures, or why there are none}"""
     print(f"\n{TITLE}", file=sys.stderr)
+    if "ostler" in servers:
+        cache_all()
+        cache_all(["--refork=off"])
     rows = {}
     for name in servers:
         if name not in HELLO_ONLY:
             rows[name] = figures(name, [])
-            if name in VARIANTS:
-                rows[" ".join([name, *VARIANTS[name]])] = figures(name, VARIANTS[name])
+            for options in VARIANTS.get(name, []):
+                rows[" ".join([name, *options])] = figures(name, options)
     return rows
+
+
+def cache_all(options=()):
+    """The memory in MB of one worker whose cache is full and of eight, with the processes around them."""
+    weights_of = {}
+    for workers in (1, CACHE_WORKERS):
+        with measure.serving("ostler", CACHE, options, workers=workers, only_thread=True) as (process, site):
+            with ThreadPoolExecutor(CLIENTS) as clients:
+                visits = workers * CACHE_REQUESTS // VISIT
+                list(clients.map(visit_cache, [site.port] * visits, range(visits)))
+            weights_of[workers] = sum(weights(process.pid))
+    one, all_of_them = weights_of.values()
+    text = " ".join(["ostler", *options])
+    print(f"  {text:27} cache: {one:.1f} MB with one worker, {all_of_them:.1f} with {CACHE_WORKERS}: × {all_of_them / one:.2f}", file=sys.stderr, flush=True)
+    return one, all_of_them
+
+
+def visit_cache(port, seed):
+    """Asks for pages at random."""
+    choose = random.Random(seed)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        for _ in range(VISIT):
+            connection.request("GET", f"/?{choose.randrange(CACHE_PAGES)}")
+            if connection.getresponse().read()[:1] == b"":
+                raise measure.Wrong("a page was empty")
 
 
 def figures(name, options):

@@ -26,7 +26,7 @@ use crate::{
     descriptors::KnownDescriptors,
     python::{
         embedded::{Embedded, embedded},
-        stacks, thread,
+        heap, stacks, thread,
     },
     wsgi::site::Site,
 };
@@ -76,6 +76,7 @@ pub fn succeed(
         return tell(&channel, &FromTemplate::Failed(failure), log);
     }
     import::freeze(py, log);
+    heap::close_gaps();
     tell(&channel, &FromTemplate::Loaded(loaded(py)), log);
     let Some((boot, descriptors)) = py.detach(|| boot(&channel, log)) else { return };
     match Inherited::new(boot, descriptors) {

@@ -24,7 +24,7 @@ use super::{
     signals, streams, watching, worker,
 };
 use crate::{
-    python::{stacks, walking::WALKING},
+    python::{heap, stacks, walking::WALKING},
     wsgi::SERVING,
 };
 
@@ -150,6 +150,7 @@ impl Template {
         }
         // Garbage would be copied into every worker.
         import::freeze(py, &log);
+        heap::close_gaps();
         if let Err(error) = channel.send(&FromTemplate::Loaded(loaded), &[]) {
             error!(log, "master not told"; "reason" => error.to_string());
         }
