@@ -46,6 +46,7 @@ mod error_pages_tell_nothing_of_the_server;
 mod gunicorn_s_configuration_is_obeyed;
 mod gunicorn_s_users_move_in_one_line;
 mod http_and_wsgi;
+mod no_block_is_held_back;
 mod no_broken_body_is_taken_for_whole;
 mod only_clean_requests_reach_the_application;
 mod programs_embed_gunicorn;

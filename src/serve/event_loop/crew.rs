@@ -40,7 +40,6 @@ pub(crate) struct Crew<'a, A: Application> {
     /// For each Python thread.
     pending: Arc<[Pending]>,
     event_loop: Mutex<Loop>,
-    standby: OnceLock<Thread>,
     pub(super) python: Vec<Place>,
     /// The calling thread is wanted.
     wanted: AtomicBool,
@@ -72,7 +71,6 @@ impl<'a, A: Application> Crew<'a, A> {
             epoll: event_loop.poll.epoll.clone(),
             pending: event_loop.held.pending(),
             event_loop: Mutex::new(event_loop),
-            standby: OnceLock::new(),
             python,
             wanted: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -163,15 +161,17 @@ impl<'a, A: Application> Crew<'a, A> {
 
     /// The life of the stand-by thread.
     fn stand_by(&self) {
-        self.standby.get_or_init(thread::current);
+        self.shared.standby.get_or_init(thread::current);
         let mut watch = Watch::default();
         while !self.over.load(Acquire) {
-            // Another thread works on the loop: the stand-by is not needed.
-            let Ok(mut event_loop) = self.event_loop.try_lock() else {
+            let notes = self.shared.notes().are_watched();
+            // Another thread works on the loop: the stand-by is not needed, unless calls have left notes.
+            let Some(mut event_loop) = self.event_loop.try_lock().ok().or_else(|| notes.then(|| self.lock())) else {
                 thread::park_timeout(TICK);
                 continue;
             };
-            match watch.look(&event_loop.threads, |seat| self.processor_time(seat)) {
+            let notes = notes && event_loop.read_notes_at_tick();
+            match watch.look(&event_loop.threads, notes, |seat| self.processor_time(seat)) {
                 Look::Again(tick) => {
                     drop(event_loop);
                     thread::park_timeout(tick);
@@ -222,7 +222,7 @@ impl<'a, A: Application> Crew<'a, A> {
                     match wake {
                         Wake::Nobody => {}
                         Wake::Thread(seat) => self.promote(seat),
-                        Wake::Standby => self.standby.wait().unpark(),
+                        Wake::Standby => self.shared.standby.wait().unpark(),
                     }
                     return Some(Call { work, led });
                 }
@@ -290,7 +290,7 @@ impl<'a, A: Application> Crew<'a, A> {
         for thread in self.python.iter().filter_map(|place| place.thread.get()) {
             thread.0.unpark();
         }
-        if let Some(standby) = self.standby.get() {
+        if let Some(standby) = self.shared.standby.get() {
             standby.unpark();
         }
         self.shared.wake();

@@ -15,13 +15,20 @@ use super::{Loop, Step};
 use crate::{
     connection::{Backlog, Connection, Phase},
     life::Life,
-    shared::CallNote,
+    shared::notes::CallNote,
 };
 
 impl Loop {
-    pub(super) fn read_notes(&mut self) {
+    pub(super) fn read_alarm(&mut self) {
         self.shared.reset_alarm();
-        for note in self.shared.take_notes() {
+        self.read_notes();
+    }
+
+    /// Drains the outboxes that calls have named. Returns whether there were any.
+    pub(super) fn read_notes(&mut self) -> bool {
+        let notes = self.shared.notes().take();
+        let any = !notes.is_empty();
+        for note in notes {
             match note {
                 CallNote::Outbox(token, outbox) => {
                     if let Some(Connection { phase: Phase::Called(_, place), .. }) = self.connection(token) {
@@ -34,6 +41,15 @@ impl Loop {
                 }
             }
         }
+        any
+    }
+
+    /// The same, at the stand-by's tick.
+    pub(super) fn read_notes_at_tick(&mut self) -> bool {
+        self.read_clock();
+        let any = self.read_notes();
+        self.shorten_wait();
+        any
     }
 
     pub(super) fn read_messages(&mut self) {

@@ -302,7 +302,7 @@ impl Loop {
             EventSource::Master => self.read_messages(),
             EventSource::Terminated => self.terminated(),
             EventSource::Attention => self.wants_attention(),
-            EventSource::Alarm => self.read_notes(),
+            EventSource::Alarm => self.read_alarm(),
         }
     }
 

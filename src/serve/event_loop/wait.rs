@@ -7,7 +7,12 @@ use ostler_wire::{FromWorker, log, scoreboard::WorkerState, standard};
 use slog::{error, warn};
 
 use super::{Loop, Step};
-use crate::{life::Life, moment::Moment, poll::clock::took};
+use crate::{
+    life::Life,
+    moment::Moment,
+    poll::clock::took,
+    threads::{lead::Lead, watch::TICK},
+};
 
 /// How often a waiting request looks for an idle sibling.
 const RETRY: Duration = Duration::from_millis(1);
@@ -124,12 +129,21 @@ impl Loop {
             self.handover.due(self.clock.now),
             self.access_log.due(self.clock.now),
             log_due().map(|wait| self.clock.now + wait),
+            self.reads_notes().then(|| self.clock.now + TICK),
         ];
         dues.into_iter().fold(Moment::NEVER, |first, due| first.min(due.unwrap_or(Moment::NEVER)))
     }
 
+    /// Whether the stand-by, which reads the notes of calls every tick, does that as the leader.
+    fn reads_notes(&self) -> bool {
+        self.threads.lead() == Lead::Standby && self.shared.notes().are_watched()
+    }
+
     /// Does what is due, apart from the connections' deadlines.
     fn do_what_is_due(&mut self) {
+        if self.reads_notes() {
+            self.read_notes();
+        }
         if self.intake.end_pause(Some(self.clock.now)) {
             self.arm();
         }

@@ -5,6 +5,7 @@ pub(crate) mod access_log;
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering::*},
+    time::Duration,
 };
 
 use ostler_http::{
@@ -14,12 +15,13 @@ use ostler_http::{
 use ostler_wire::{RequestId, scoreboard::Underway};
 
 use crate::{
-    poll::timers::Token,
+    moment::Moment,
+    poll::{clock::took, timers::Token},
     request::body::LiveHandle,
     shared::Shared,
     storage::{
         budget::Room,
-        outbox::{FilePart, Gone, Kept, Outbox, ROOM, RemainingBody},
+        outbox::{DrainOutcome, FilePart, Gone, Kept, Outbox, ROOM, RemainingBody},
         store::{DescriptorPermit, Shortage},
     },
     transport::{PeerState, Transport},
@@ -27,6 +29,11 @@ use crate::{
 
 /// A body up to this size is copied behind its head, so that one send(2) is enough.
 const COPIED: usize = 16 * 1024;
+/// A block that comes this soon after bytes were sent waits for the next ones, so that one send(2) takes several. PEP 3333 asks that no block
+/// waits for the application to make the next: if that takes longer, the stand-by sends what waits, at its tick.
+const PACE: Duration = Duration::from_micros(50);
+/// Blocks wait for the next ones up to this many bytes.
+const JOINED: usize = 64 * 1024;
 
 /// What a call has made of its response so far. The loop reads it when the call is over.
 pub(crate) struct Outgoing {
@@ -56,6 +63,10 @@ pub(crate) struct Outgoing {
     pub lost: u64,
     /// Bytes that the kernel took before there was an outbox.
     direct: u64,
+    /// When bytes of the body were last sent.
+    sent: Option<Moment>,
+    /// The outbox is there to join blocks in it, not because the client is slow: how many bytes have gone into it since then.
+    joined: Option<usize>,
     /// Values of the response's fields and of the environ that the access log wants.
     pub noted: Vec<Option<Vec<u8>>>,
     /// The request is no client's but the site's own (`--smoke`).
@@ -157,8 +168,9 @@ impl Response<'_> {
         self.send_block(buffer, block, wait)
     }
 
-    /// Sends one more block. When this returns, the kernel has it, or it is in a buffer that the loop drains. Waits, inside `wait`,
-    /// only if the client is slow and the buffers are full. Bytes beyond the promised length are left out.
+    /// Sends one more block. When this returns, the kernel has it, or it is in a buffer that is drained while the application goes on: at
+    /// once if the client is slow, within a tick if blocks come quickly. Waits, inside `wait`, only if the client is slow and the buffers are
+    /// full. Bytes beyond the promised length are left out.
     pub fn block(&mut self, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let mut buffer = std::mem::take(&mut self.out.buffer);
         buffer.clear();
@@ -333,6 +345,8 @@ impl Response<'_> {
     /// Sends `buffer`, then the block in its framing.
     fn send_block(&mut self, mut buffer: Vec<u8>, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         let out = &mut *self.out;
+        let now = Moment::now();
+        out.expect_block(block.len(), now);
         let Progress::Begun { framing, left } = &mut out.progress else { return Err(Gone::GivenUp) };
         let block = match (*framing, &mut *left) {
             (ResponseFraming::Bodiless, _) => &[],
@@ -362,7 +376,7 @@ impl Response<'_> {
             out.transmit(&[&buffer, block, tail], Some(wait))
         };
         out.buffer = buffer;
-        out.have_loop_drain();
+        out.settle(now);
         if sent.is_err() {
             out.progress = Progress::Cut;
         }
@@ -390,6 +404,8 @@ impl Outgoing {
             broken: false,
             lost: 0,
             direct: 0,
+            sent: None,
+            joined: None,
             noted,
             private: false,
             raised: String::new(),
@@ -420,6 +436,8 @@ impl Outgoing {
         self.broken = false;
         self.lost = 0;
         self.direct = 0;
+        self.sent = None;
+        self.joined = None;
         self.may_wait = false;
         self.raised.clear();
         self.noted.fill(None);
@@ -539,9 +557,43 @@ impl Outgoing {
         self.body_bytes.saturating_sub(self.lost + self.outbox.as_ref().map_or(0, |outbox| outbox.left()))
     }
 
-    /// Has the loop drain the outbox while the call goes on.
-    fn have_loop_drain(&self) {
-        if let Some(outbox) = &self.outbox {
+    /// A block of the body comes. If it is short, and comes soon after another one, it goes into an outbox, where the next ones join it.
+    fn expect_block(&mut self, length: usize, now: Moment) {
+        let short = length <= COPIED;
+        if (self.joined.is_none() || !short)
+            && let Some(emptied) = self.outbox.take_if(|outbox| outbox.left() == 0)
+        {
+            self.direct = emptied.taken();
+            self.joined = None;
+        }
+        if self.outbox.is_none() && short && self.comes_soon(now) {
+            self.joined = Some(0);
+            self.outbox_behind();
+        }
+        self.joined = self.joined.map(|bytes| bytes + length);
+    }
+
+    /// Whether bytes of the body were sent just before.
+    fn comes_soon(&self, now: Moment) -> bool {
+        self.sent.is_some_and(|sent| took(sent, now) < PACE)
+    }
+
+    /// Sees to it that a block is sent which has gone into an outbox.
+    fn settle(&mut self, now: Moment) {
+        let Some(outbox) = &self.outbox else {
+            self.sent = Some(now);
+            return;
+        };
+        if self.joined.is_some_and(|bytes| bytes < JOINED) && self.comes_soon(now) {
+            return self.shared.drain_in_a_tick(self.token, outbox);
+        }
+        self.sent = Some(now);
+        self.joined = self.joined.and_then(|_| match outbox.drain(self.transport()) {
+            Ok(DrainOutcome::Empty) => Some(0),
+            _ => None,
+        });
+        if self.joined.is_none() {
+            // The client is slow, or has left.
             self.shared.ask_to_drain(self.token, outbox);
         }
     }

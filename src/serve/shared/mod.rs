@@ -2,13 +2,15 @@
 
 pub(crate) mod call_time;
 pub(crate) mod names;
+pub(crate) mod notes;
 
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering::*},
     },
+    thread::Thread,
     time::Duration,
 };
 
@@ -22,7 +24,11 @@ use ostler_wire::{
 };
 use slog::Logger;
 
-use self::{call_time::CallTime, names::Names};
+use self::{
+    call_time::CallTime,
+    names::Names,
+    notes::{CallNote, Notes},
+};
 use crate::{
     poll::timers::Token,
     storage::{outbox::Outbox, store::Store},
@@ -51,15 +57,11 @@ pub(crate) struct Shared {
     generation_line: Vec<u8>,
     /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
-    notes: Mutex<Vec<CallNote>>,
+    notes: Mutex<Notes>,
+    /// The stand-by thread, once it runs.
+    pub standby: OnceLock<Thread>,
     /// Readable when the leader must stop waiting.
     pub alarm: EventFd,
-}
-
-/// Something that a thread tells the loop during its call.
-pub(crate) enum CallNote {
-    /// A client is slow: drain this while its call goes on.
-    Outbox(Token, Arc<Outbox>),
 }
 
 impl Shared {
@@ -92,6 +94,7 @@ impl Shared {
             generation_line,
             closing: AtomicBool::new(false),
             notes: Mutex::default(),
+            standby: OnceLock::new(),
             alarm,
         })
     }
@@ -166,11 +169,6 @@ impl Shared {
         }
     }
 
-    pub fn notify(&self, note: CallNote) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
-        self.wake();
-    }
-
     /// Wakes the leader.
     pub fn wake(&self) {
         // Fails only after 2^64 writes without a read.
@@ -185,12 +183,28 @@ impl Shared {
     /// Asks the loop to drain an outbox while the call goes on. Asks again only after the loop has looked at it.
     pub fn ask_to_drain(&self, token: Token, outbox: &Arc<Outbox>) {
         if outbox.mark_told() {
-            self.notify(CallNote::Outbox(token, outbox.clone()));
+            self.notes().add(CallNote::Outbox(token, outbox.clone()));
+            self.wake();
         }
     }
 
-    pub fn take_notes(&self) -> Vec<CallNote> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Has an outbox drained at the stand-by's next tick, unless the call drains it before that.
+    pub fn drain_in_a_tick(&self, token: Token, outbox: &Arc<Outbox>) {
+        if !outbox.mark_told() {
+            return;
+        }
+        let mut notes = self.notes();
+        notes.add(CallNote::Outbox(token, outbox.clone()));
+        if notes.watch() {
+            drop(notes);
+            // It sleeps, or it leads and waits for events.
+            self.standby.get().inspect(|standby| standby.unpark());
+            self.wake();
+        }
+    }
+
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

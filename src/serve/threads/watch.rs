@@ -35,10 +35,11 @@ pub(crate) enum Look {
 }
 
 impl Watch {
-    pub fn look(&mut self, threads: &Threads, processor_time: impl Fn(u16) -> Option<Duration>) -> Look {
+    /// `notes`: calls had left notes at this tick, so that there is to be another one.
+    pub fn look(&mut self, threads: &Threads, notes: bool, processor_time: impl Fn(u16) -> Option<Duration>) -> Look {
         let same = threads.unled() == self.unled;
-        self.steady = if same { 0 } else { self.steady + 1 };
-        self.quiet = if same { self.quiet + 1 } else { 0 };
+        self.steady = if same || notes { 0 } else { self.steady + 1 };
+        self.quiet = if same && !notes { self.quiet + 1 } else { 0 };
         self.unled = threads.unled();
         let tick = if self.steady < STEADY_TICKS { TICK } else { STEADY_TICK };
         if let Lead::Calling(seat) = threads.lead() {
