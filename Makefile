@@ -38,7 +38,7 @@ help:
 	@echo 'make soak     an hour of load while everything happens to the site; MINUTES=5 is shorter'
 	@echo 'make lint     check formatting, lints and documentation'
 	@echo 'make bench    measure beside other servers; make compare: conformance beside other servers'
-	@echo 'make instructions  count what the loop and a worker execute for a request, against the recorded counts'
+	@echo 'make instructions  count what a worker executes for a request of each of twelve kinds, against the recorded counts'
 	@echo 'make wheel    make a wheel for every CPython; make deb: a Debian package; both in dist/'
 	@echo 'make install  install what is built under $$(DESTDIR)$$(PREFIX), which is $(PREFIX); make uninstall: remove it'
 	@echo 'make man      write the man page and the pages of docs made from tables; make fuzz: feed the parsers for a minute each'
@@ -99,8 +99,8 @@ bench: build
 compare: build
 	$(PYTHON) benches/compare $(ARGS)
 
-instructions: tools
-	$(PYTHON) benches/instructions.py $(ARGS)
+instructions: tools .venv/holds
+	.venv/bin/python benches/instructions.py $(ARGS)
 
 fuzz: tools
 	src/http/fuzz/run $(or $(SECONDS),60)

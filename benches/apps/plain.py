@@ -56,12 +56,22 @@ def stream(environ, start_response):
     return (BLOCK for _ in range(100))
 
 
+def large_stream(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    return (MEBIBYTE[:20480] for _ in range(100))
+
+
 def download(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(MEBIBYTE)))])
     file = open(FILE, "rb")
     if "wsgi.file_wrapper" in environ:
         return environ["wsgi.file_wrapper"](file, 65536)
     return blocks(file)
+
+
+def by_path(environ, start_response):
+    """The application that the path names."""
+    return globals()[environ["PATH_INFO"][1:]](environ, start_response)
 
 
 def blocks(file):
