@@ -7,6 +7,7 @@ import drain
 import fairness
 import growth
 import instructions
+import limit
 import memory
 import reload
 import start
@@ -16,6 +17,7 @@ from servers import HELLO_ONLY
 from workloads import WORKLOADS
 
 
+NO_SERVERS = (*HELLO_ONLY, limit.NAME)
 VALUES = {key: operator.itemgetter(key) for key in ("rate", "user", "system")}
 VALUES["total"] = lambda each: each["user"] + each["system"]
 
@@ -40,6 +42,9 @@ def number(value):
 def text(report):
     parts = [report["machine"], *(f"left out: {name}: {why}" for name, why in report["left_out"].items())]
     parts += [workload_text(WORKLOADS[name].title, results) for name, results in report["workloads"].items()]
+    if shares := share_rows(report):
+        header, rows = shares
+        parts.append(grid(limit.TITLE, header, [[cell.strip("*") for cell in row] for row in rows]))
     if "tail" in report:
         parts.append(grid(tail.TITLE, *tail_rows(report)))
     if "threads" in report:
@@ -76,6 +81,24 @@ def workload_text(title, results):
         rate, total = (ratio(rounds, ours, key) for key in ("rate", "total"))
         rows.append([name, number(its["rate"]), rate, number(its["user"]), number(its["system"]), number(its["total"]), total])
     return grid(title, header, rows)
+
+
+def share_rows(report):
+    """What each server takes beyond the limit: the medians of the rounds' own differences. The limit itself comes first."""
+    chosen = {name: its for name, its in report["workloads"].items() if name in limit.SHARES and isinstance(its.get(limit.NAME), list)}
+    servers = [name for name in next(iter(chosen.values()), {}) if name not in (limit.NAME, *HELLO_ONLY)]
+    rows = []
+    for name, results in chosen.items():
+        least = results[limit.NAME]
+        shares = {
+            server: statistics.median(VALUES["total"](its) - VALUES["total"](bare) for its, bare in zip(results[server], least))
+            for server in servers
+            if isinstance(results[server], list)
+        }
+        best = min(shares.values(), default=None)
+        shown = {server: f"**{number(share)}**" if share == best else number(share) for server, share in shares.items()}
+        rows.append([WORKLOADS[name].title, number(figures(least)["total"]), *(shown.get(server, "–") for server in servers)])
+    return (["", limit.NAME, *servers], rows) if rows else None
 
 
 def tail_rows(report):
@@ -242,6 +265,9 @@ def markdown(report):
         rows = [[WORKLOADS[name].title, *cells(results, servers, key)] for name, results in report["workloads"].items()]
         if rows:
             parts.append(marked([title, *servers], rows))
+    if shares := share_rows(report):
+        header, rows = shares
+        parts.append(marked([limit.TITLE[0].upper() + limit.TITLE[1:], *header[1:]], rows))
     if "tail" in report:
         header, rows = tail_rows(report)
         whole = [row for row in rows if len(row) == len(header)]
@@ -270,11 +296,11 @@ def markdown(report):
 
 
 def cells(results, servers, key):
-    """The best of the real servers in bold: floor and loop run no Python."""
+    """The best of the real servers in bold: floor and loop run no Python, and the limit is no server."""
     values = {name: figures(results[name])[key] for name in servers if isinstance(results.get(name), list)}
-    real = [value for name, value in values.items() if name not in HELLO_ONLY]
+    real = [value for name, value in values.items() if name not in NO_SERVERS]
     best = (max if key == "rate" else min)(real, default=None)
-    shown = {name: f"**{number(value)}**" if value == best and name not in HELLO_ONLY else number(value) for name, value in values.items()}
+    shown = {name: f"**{number(value)}**" if value == best and name not in NO_SERVERS else number(value) for name, value in values.items()}
     return [shown.get(name, "–") for name in servers]
 
 
