@@ -112,7 +112,7 @@ fn if_an_upgrade_brings_it() {
         let old = line.text().split_once(" against 0 of ").expect("figures").1;
         let old = old.split(' ').next().expect("a number").replace(',', "");
         assert!(old.parse::<usize>().expect("a number") >= BEFORE, "{}", line.text());
-        site.log("generation kept generation=2");
+        site.log("generation gone generation=2");
     });
     is_served_by(&site, "old");
 }
@@ -174,6 +174,42 @@ fn at_once_although_the_old_generation_takes_its_time() {
         successor.let_go("on");
         site.log("worker ready generation=1");
     });
+}
+
+#[test]
+fn although_another_release_boots_meanwhile() {
+    let (gate, site) = (Gate::new(), rig().option("--watch", "40").start());
+    under_load(&site, |answers| {
+        hear(answers, 300);
+        let source = format!("{}\n{}", gate.statement(), page("better", 0));
+        thread::scope(|scope| {
+            let worse = scope.spawn(|| deploy(&site, &page("worse", 2), &["reload", "--wait"]));
+            site.log("generation serving generation=2");
+            let better = scope.spawn(|| deploy(&site, &source, &["reload"]));
+            let _hangs = gate.arrival();
+            worse.join().expect("it ends").says(16, &["generation 2 was taken back: failed requests: "]);
+            is_served_by(&site, "old");
+            // It begins anew.
+            site.log("generation booting generation=4");
+            gate.arrival().let_go("on");
+            assert_eq!(better.join().expect("it ends").output, "generation 4 serves with 4 workers");
+        });
+    });
+    is_served_by(&site, "better");
+}
+
+#[test]
+fn no_canary_is_held_against_a_release_that_is_watched_itself() {
+    let site = rig().option("--watch", "3600").option("--canary-time", "0").start();
+    assert_eq!(deploy(&site, &page("new", 0), &["reload"]).code, 0);
+    thread::scope(|scope| {
+        let canary = scope.spawn(|| deploy(&site, &page("newer", 0), &["reload", "--canary", "1"]));
+        site.log("canary waits generation=3 for=\"the end of the watch of generation 2\"");
+        is_served_by(&site, "new");
+        assert_eq!(site.control(&["promote"]).output, "generation 3 serves with 4 workers");
+        assert_eq!(canary.join().expect("it ends").output, "generation 3 serves with 4 workers");
+    });
+    is_served_by(&site, "newer");
 }
 
 #[test]

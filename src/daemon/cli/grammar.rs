@@ -218,7 +218,7 @@ fn reload() -> Command {
             Arg::new("wait")
                 .long("wait")
                 .action(ArgAction::SetTrue)
-                .help("Wait until the canary is promoted or taken back; exit status 16 if it was worse"),
+                .help("Wait until the canary is promoted or taken back, and to the end of the --watch; exit status 16 if it was worse"),
         )
 }
 

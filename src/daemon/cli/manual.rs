@@ -90,6 +90,14 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("worker ready", "It can answer."),
     ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
     (
+        "canary waits",
+        "A canary is ready, and begins to serve when the serving generation has been watched to the end (--watch): nothing is compared with a release that has not proved itself. `ostler promote` does not wait.",
+    ),
+    (
+        "release booted again",
+        "The release on disk was found worse, or called off by a roll-back, and serves again nevertheless: no worker and no template of the generation before it is left.",
+    ),
+    (
         "canary serving",
         "With --canary: the generation serves beside the old one, with some of the workers, and for how long. The reload has succeeded.",
     ),

@@ -56,6 +56,10 @@ pub enum Note {
     },
     /// A generation has passed this many smoke tests.
     SmokeTested(Number, usize),
+    /// A canary is complete, and waits until the generation beside which it is to serve has been watched to the end.
+    CanaryWaits(Number, Number),
+    /// A release that was found worse is booted, because nothing else is left.
+    SuspectBooted(Number),
     /// A generation serves beside the old one.
     Canary {
         /// Which.
@@ -247,6 +251,13 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::SmokeTested(generation, tests) => {
             info!(log, "smoke tests passed"; "generation" => generation.0, "tests" => tests);
+        }
+        Note::CanaryWaits(generation, serving) => {
+            info!(log, "canary waits"; "generation" => generation.0, "for" => format!("the end of the watch of generation {serving}"));
+        }
+        Note::SuspectBooted(generation) => {
+            warn!(log, "release booted again"; "generation" => generation.0,
+                "reason" => "no worker and no template of the generation before is left, and the release on disk was found worse or called off");
         }
         Note::Canary { generation, workers, of, time } => {
             info!(log, "canary serving"; "generation" => generation.0, "workers" => workers, "of" => of,

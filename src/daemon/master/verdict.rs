@@ -96,10 +96,12 @@ pub enum Unjudged {
     Few(u64),
 }
 
-/// Requests that could be judged by: of the new generation besides those of its worst seconds, and of the old one.
+/// How many requests there were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
     new: u64,
+    /// Of those, besides the ones of its worst seconds.
+    judged: u64,
     old: u64,
 }
 
@@ -137,8 +139,8 @@ pub fn judge(old: &History, new: &History, against: Against, timeout: Duration) 
         return Verdict::Worse(reason);
     }
     let rest = without_clumps(parts(Measure::Errors, new, 0), clumps);
-    let shortage = Shortage { new: rest.of, old: before.calls() };
-    if shortage.new.min(shortage.old) < FEWEST_REQUESTS {
+    let shortage = Shortage { new: new.total().requests, judged: rest.of, old: before.requests };
+    if shortage.judged.min(shortage.old) < FEWEST_REQUESTS {
         return Verdict::TooLittle(shortage);
     }
     Verdict::NotWorse(slow.and_then(|slow| warm_enough(slow, new, clumps)).err())
@@ -162,7 +164,7 @@ fn worse(measure: Measure, old: &History, new: &History, clumps: u32) -> Option<
     let judged = parts(measure, new, measure.begin(new.time()));
     let all: Part = judged.iter().copied().sum();
     let rest = without_clumps(judged, clumps);
-    let before = measure.part(0, &old.total());
+    let before = measure.part(old.time(), &old.total());
     if rest.bad < measure.fewest() || rest.share() < measure.too_much(before.share()) {
         return None;
     }
@@ -213,9 +215,12 @@ impl Measure {
     fn part(self, time: u64, figures: &Figures) -> Part {
         let sum = |counts: &[u64]| counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let (bad, of) = match self {
-            Measure::Crashes => (figures.crashes, figures.calls()),
+            // A worker can crash without being asked for anything, and again and again: each second is an occasion, too.
+            Measure::Crashes => {
+                return Part { time, bad: figures.crashes, of: figures.requests.saturating_add(time / 1000) };
+            }
             Measure::TimeOuts => (figures.timeouts, figures.calls()),
-            Measure::Errors => (figures.errors, figures.calls()),
+            Measure::Errors => (figures.errors, figures.requests),
             Measure::Slow(bound) => (sum(&figures.durations[bound + 1..]), sum(&figures.durations)),
         };
         // A call that is over in one slice may be counted in the next.
@@ -245,22 +250,28 @@ impl Measure {
 impl Reason {
     /// `failed requests: 37 of 412 (9.0 %) against 3 of 9,120 (0.03 %) of generation 4`
     pub fn sentence(&self, old: Number) -> String {
-        let what = match self.measure {
-            Measure::Crashes => "crashes".to_owned(),
+        let (Reason { measure, new, old: before, .. }, old) = (self, old.0);
+        let what = match measure {
+            Measure::Crashes => {
+                let among = format!("{} in {} requests and seconds", grouped(new.bad), grouped(new.of));
+                let before = format!("{} in {}", grouped(before.bad), grouped(before.of));
+                return format!("crashes: {among} against {before} of generation {old}");
+            }
             Measure::TimeOuts => "time-outs".to_owned(),
             Measure::Errors => "failed requests".to_owned(),
-            Measure::Slow(bound) => format!("p99 is above {} ms", BOUNDS[bound] / 1000),
+            Measure::Slow(bound) => format!("p99 is above {} ms", BOUNDS[*bound] / 1000),
         };
-        format!("{what}: {} against {} of generation {}", self.new, self.old, old.0)
+        format!("{what}: {new} against {before} of generation {old}")
     }
 }
 
 impl Shortage {
-    /// `12 requests besides those of its worst seconds, and 36,000 of generation 4: too few; there have to be 30 of each`
+    /// `too little traffic: 40 requests, of which 12 are left without the worst seconds, and 36,000 of generation 4; it takes 30 of each`
     pub fn sentence(&self, old: Number) -> String {
-        let (new, before) = (requests(self.new), grouped(self.old));
+        let Shortage { new, judged, old: before } = *self;
+        let (new, judged, before) = (requests(new), grouped(judged), grouped(before));
         format!(
-            "{new} besides those of its worst seconds, and {before} of generation {old}: too few; there have to be {FEWEST_REQUESTS} of each"
+            "too little traffic: {new}, of which {judged} are left without the worst seconds, and {before} of generation {old}; it takes {FEWEST_REQUESTS} of each"
         )
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, Generation, Stage, Template};
 use crate::{
     exit::{Exit, Failure},
-    master::{notes::Note, slots::Worker},
+    master::{event::Number, notes::Note, slots::Worker},
     settings::{Rollout, Share},
     sys::clock::Moment,
 };
@@ -90,6 +90,14 @@ impl Generation {
         self.wanted = workers;
     }
 
+    /// It is complete, and the one that it is to be compared with is watched itself. Said once.
+    pub fn wait_for_watch(&mut self, serving: Number, decision: &mut Decision) {
+        if self.told.is_none() {
+            self.told = Some(format!("it waits until generation {} has been watched to the end", serving.0));
+            decision.note(Note::CanaryWaits(self.number, serving));
+        }
+    }
+
     /// There is nothing any more that it could serve beside: it goes on booting, whole.
     pub fn need_no_proof(&mut self, decision: &mut Decision) {
         if let Some(canary) = self.canary.take() {
@@ -104,6 +112,7 @@ impl Generation {
         let Some(canary) = &mut self.canary else { return };
         canary.step = CanaryStep::Beside((!time.is_zero()).then(|| decision.now + time));
         let (workers, of) = (canary.workers, canary.full);
+        self.told = None;
         self.enter(Stage::Canary, decision.now);
         decision.note(Note::Canary { generation: number, workers, of, time });
         let s = if workers == 1 { "" } else { "s" };

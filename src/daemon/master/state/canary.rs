@@ -56,7 +56,6 @@ impl State {
         new.begin_canary(decision);
         new.supervise(decision);
         let workers = new.wanted;
-        self.watch_no_more("a canary has begun to serve", decision);
         (self.failed_reload, self.suspect) = (None, false);
         // Before connections move, so that some move to the canary.
         self.have_turns_taken(decision);
@@ -70,8 +69,14 @@ impl State {
         }
     }
 
-    /// `ostler promote`. Said again, it waits with the first.
+    /// `ostler promote`. Said again, it waits with the first. A canary that waits for the end of a watch needs no proof any more.
     pub(super) fn promote(&mut self, asker: Option<Asker>, decision: &mut Decision) {
+        if let Some(waits) =
+            self.staged(Stage::Booting).filter(|booting| booting.canary.is_some() && booting.told.is_some())
+        {
+            waits.waiting.extend(asker);
+            return waits.need_no_proof(decision);
+        }
         let Some(canary) = self.staged(Stage::Canary).filter(|canary| !canary.leaves()) else {
             return refuse(asker, "there is no canary to promote", decision);
         };

@@ -4,7 +4,7 @@ use super::{QueuedReload, State, Upgrade};
 use crate::{
     exit::{Exit, Failure},
     master::{
-        event::{Action, Reload},
+        event::{Action, Number, Reload},
         generation::{Decision, Generation, Smoke, Stage, Template},
         notes::Note,
     },
@@ -22,7 +22,16 @@ impl State {
             decision.note(Note::ReloadQueued);
         }
         let queued = self.reload.get_or_insert_default();
-        queued.rollout = rollout;
+        // Who has said nothing of canaries goes along with those who have; of these, the last one decides.
+        if rollout != Rollout::AsSet && queued.rollout != rollout {
+            if queued.rollout != Rollout::AsSet {
+                let mut overruled = std::mem::take(&mut queued.askers);
+                overruled.append(&mut queued.waiting);
+                let why = "another reload was asked for meanwhile, which is to begin with other workers";
+                decision.answer(&mut overruled, Err(&Failure::new(Exit::Refused, why)));
+            }
+            queued.rollout = rollout;
+        }
         (if wait { &mut queued.waiting } else { &mut queued.askers }).extend(asker);
     }
 
@@ -46,6 +55,9 @@ impl State {
             self.recovery.strike(decision.now);
             // The application can bring this about, and may have written the settings file before.
             let like = self.serving().map(|serving| serving.number);
+            if self.suspect {
+                decision.note(Note::SuspectBooted(Number(self.last.0 + 1)));
+            }
             self.boot(QueuedReload { rollout: Rollout::Whole, ..QueuedReload::default() }, like, decision);
         }
     }
@@ -97,6 +109,10 @@ impl State {
         let called_off = Failure::new(Exit::Refused, "a roll-back was asked for");
         let QueuedReload { mut askers, waiting, .. } = self.reload.take().unwrap_or_default();
         askers.extend(waiting);
+        if let Upgrade::Queued(upgrading) = &mut self.upgrade {
+            askers.append(upgrading);
+            self.upgrade = Upgrade::None;
+        }
         decision.answer(&mut askers, Err(&called_off));
         self.suspect = true;
         self.discard(number, called_off, decision);

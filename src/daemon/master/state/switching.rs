@@ -45,6 +45,9 @@ impl State {
             return self.replace_canary(decision);
         }
         if self.generations[new].canary_step() == Some(CanaryStep::Booting) {
+            if let Some(number) = self.serving().filter(|serving| serving.watched.is_some()).map(|it| it.number) {
+                return self.generations[new].wait_for_watch(number, decision);
+            }
             return self.begin_canary(self.generations[new].number, decision);
         }
         self.generations[new].canary = None;
@@ -76,7 +79,7 @@ impl State {
                     let whole = matches!(generation.template, Template::Loaded { .. })
                         && generation.failed.is_none()
                         && generation.plan.listeners.iter().all(|listener| listeners.contains(listener));
-                    let kept = keep && whole && !unproven;
+                    let kept = keep && whole && !unproven && self.failed_reload.is_none();
                     generation.enter(if kept { Stage::Kept } else { Stage::Draining }, decision.now);
                 }
                 Stage::Kept if unproven => {}

@@ -1,8 +1,10 @@
 //! After the switch a generation is watched for a while (`--watch`). If the figures speak against it, the one before it is the site again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{FailedReload, State};
+use super::{FailedReload, QueuedReload, State};
 use crate::{
     exit::{Exit, Failure},
     master::{
@@ -12,6 +14,9 @@ use crate::{
         verdict::Against,
     },
 };
+
+/// By then a generation that is found worse is found so again.
+const NEXT_LOOK: Duration = Duration::from_secs(2);
 
 /// A generation that is judged now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +47,30 @@ impl State {
             return;
         }
         if self.canary().is_some() {
-            self.take_back(&failure, decision);
-        } else if self.free() {
-            self.go_back(number, failure, decision);
+            return self.take_back(&failure, decision);
         }
+        self.put_off_boot(decision);
+        if self.free() {
+            self.go_back(number, failure, decision);
+        } else if let Some(serving) = self.staged(Stage::Serving) {
+            // An upgrade is tried. The next look will say the same.
+            serving.watched = serving.watched.max(Some(decision.now + NEXT_LOOK));
+        }
+    }
+
+    /// Clients do not wait for what boots, which may take long: the site goes back first, and the reload begins anew.
+    fn put_off_boot(&mut self, decision: &mut Decision) {
+        let Some(booting) = self.staged(Stage::Booting) else { return };
+        let (number, rollout) = (booting.number, booting.rollout);
+        let (askers, waiting) = (std::mem::take(&mut booting.waiting), std::mem::take(&mut booting.judged));
+        let queued = self.reload.get_or_insert(QueuedReload { rollout, ..QueuedReload::default() });
+        queued.askers.splice(0..0, askers);
+        queued.waiting.splice(0..0, waiting);
+        self.discard(
+            number,
+            Failure::new(Exit::Refused, "the site goes back first; then the reload begins anew"),
+            decision,
+        );
     }
 
     /// The site goes back, by itself, and once: what returns is not judged.

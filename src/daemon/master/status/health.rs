@@ -88,7 +88,7 @@ fn template(status: &Status, serving: &GenerationStatus) -> Option<String> {
     let then = match status.recovers_in {
         Some(pause) => format!("a new one is started in {pause:.1} s"),
         None if serving.template.is_some() => return None,
-        None => "`ostler reload` starts a new one, and `ostler promote` has a canary's do".to_owned(),
+        None => "`ostler reload` starts a new one; where there is a canary, `ostler promote` has its template fork the others".to_owned(),
     };
     Some(format!("the template is lost, so that no worker can be replaced; {then}"))
 }

@@ -111,7 +111,7 @@ fn what_the_old_generation_had_for_as_long_is_not_the_release_s() {
 
 #[test]
 fn few_requests_are_said_to_be_too_few() {
-    let expected = "27 requests besides those of its worst seconds, and 36,000 of generation 4: too few; there have to be 30 of each";
+    let expected = "too little traffic: 30 requests, of which 27 are left without the worst seconds, and 36,000 of generation 4; it takes 30 of each";
     let seldom: Vec<_> = (0..60).map(|second| second % 2).collect();
     let count = |_, requests| failing(requests, 0);
     assert_eq!(reason(switched(&hour(3), &history(60, 1, 0, &seldom, count))), expected);
@@ -126,9 +126,16 @@ fn few_requests_are_said_to_be_too_few() {
 }
 
 #[test]
-fn crashes_count_among_requests_that_nobody_answered() {
-    let new = history(60, 1, 0, &[4, 0, 0, 4, 0, 0, 0, 0, 4], |_, crashes| Figures { crashes, ..Figures::default() });
-    assert_eq!(reason(switched(&hour(0), &new)), "crashes: 12 of 12 (100 %) against 0 of 36,000 (0 %) of generation 4");
+fn crashes_are_judged_without_any_request() {
+    let crashing = |_, crashes| Figures { crashes, ..Figures::default() };
+    let new = history(60, 1, 0, &[4, 0, 0, 4, 0, 0, 0, 0, 4], crashing);
+    let expected = "crashes: 12 in 9 requests and seconds against 0 in 39,600 of generation 4";
+    assert_eq!(reason(switched(&hour(0), &new)), expected);
+    let idle = |seconds| history(seconds, 1, 0, &[0; 15], crashing);
+    let verdict = judge(&idle(15), &history(15, 1, 0, &[3; 15], crashing), Against::SameTime, TIMEOUT);
+    assert_eq!(reason(verdict), "crashes: 45 in 15 requests and seconds against 0 in 15 of generation 4");
+    let alike = history(15, 1, 0, &[3; 15], crashing);
+    assert!(matches!(judge(&alike, &alike, Against::SameTime, TIMEOUT), Verdict::TooLittle(_)));
 }
 
 #[test]
@@ -175,8 +182,8 @@ fn what_was_not_judged_is_said_with_the_reason() {
     };
     let slow = history(HOUR, 10, 100, &[0; 360], long);
     said(&slow, &new(60), "; p99 was not judged: that of generation 4 is too long to be told from a longer one");
-    let one = Shortage { new: 1, old: 1 };
-    assert!(one.sentence(Number(4)).starts_with("1 request besides "));
+    let one = Shortage { new: 1, judged: 0, old: 1 };
+    assert!(one.sentence(Number(4)).starts_with("too little traffic: 1 request, "));
     assert_eq!(Unjudged::not_worse(None, Number(4), 1), "no worse than generation 4 in 1 request");
 }
 
