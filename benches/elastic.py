@@ -9,6 +9,7 @@ of version 1 or 2: without them that part says what is missing.
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ LEAST, MOST = 4, 16
 CLIENTS = 16
 APPS = Path(__file__).resolve().parent / "apps"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-LIMIT, EACH = 512 << 20, 60 << 20
+LIMIT = 512 << 20
 
 
 def measure_all(rounds=5, program=RELEASE / "ostler"):
@@ -36,6 +37,23 @@ def measure_all(rounds=5, program=RELEASE / "ostler"):
         "down": down(program),
         "memory": in_a_group(program),
     }
+
+
+def rows(report):
+    """The table: a header and its rows."""
+    lines = [
+        [f"{what}, --workers {workers}", f"{statistics.median(times):.0f}", f"{max(times):.0f}"]
+        for what, steps in report.items()
+        if what.startswith("step")
+        for workers, times in steps.items()
+    ]
+    down, memory = report["down"], report["memory"]
+    told = f"{down['requests']} requests, {down['lost']} lost, {down['connections closed']} kept connections closed"
+    lines.append([f"the way down from {down['from']} workers to {down['to']}", told])
+    if isinstance(memory, dict):
+        memory = f"{memory['workers']} workers of 60 MB, {memory['killed for want of memory']} killed, {memory['requests failed']} requests failed"
+    lines.append(["in 512 MB", memory])
+    return ["slowest of 16 (1 s in the application), ms", "median", "longest"], lines
 
 
 # A step --------------------------------------------------------------------------------------------------------------

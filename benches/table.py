@@ -4,6 +4,7 @@ import operator
 import statistics
 
 import drain
+import elastic
 import fairness
 import growth
 import instructions
@@ -64,6 +65,8 @@ def text(report):
         parts.append(grid(start.TITLE, *start_rows(report)))
     if "many" in report:
         parts.append(grid(start.MANY_TITLE, *many_rows(report)))
+    if "elastic" in report:
+        parts.append(grid(elastic.TITLE, *elastic.rows(report["elastic"])))
     parts += [grid(f"{growth.TITLE}, in µs: {title}", *rows) for title, rows in growth_rows(report)]
     return "\n\n".join(parts)
 

@@ -173,13 +173,22 @@ fn ten_thousand_idle_connections_cost_little_and_survive_a_reload() {
 
 #[test]
 fn an_idle_site_sleeps() {
-    let site = Rig::new("corners.py").workers(2).start();
+    // Also where the number of workers follows the load, after the last that was not needed has gone.
+    let elastic =
+        Rig::new("corners.py").without_workers().option("--workers", "2..4").option("--shrink-after", "1").start();
+    assert_eq!(elastic.control(&["scale", "+1"]).code, 0);
+    elastic.drained(1);
+    sleeps(&elastic);
+    sleeps(&Rig::new("corners.py").workers(2).start());
+}
+
+fn sleeps(site: &Site) {
     let mut quiet = site.connect();
     quiet.get("/hello");
     assert!(quiet.is_quiet(Duration::from_secs(3)), "the work after the start and after the request is over");
-    let before = wake_ups(&site);
+    let before = wake_ups(site);
     assert!(quiet.is_quiet(Duration::from_secs(3)));
-    let after = wake_ups(&site);
+    let after = wake_ups(site);
     assert_eq!(before, after, "context switches by thread");
 }
 

@@ -137,9 +137,9 @@ impl Elastic {
         let needed = self.needed.iter().rev().find(is_needed).map_or(self.since, |(at, _)| *at);
         let quiet = needed.max(self.since) + self.shrink_after;
         let last = self.shrunk.map_or(now, |shrunk| shrunk + BETWEEN_STEPS);
-        // What has to end first, such as a reload, may last.
         let due = quiet.max(last);
-        Some(if due > now { due } else { now + BETWEEN_STEPS })
+        // What has to end first, such as the watch of a release, may last.
+        Some(if due > now { due } else { now + self.shrink_after.max(BETWEEN_STEPS) })
     }
 
     fn grow(&mut self, figures: &Figures, now: Moment) -> Decision {

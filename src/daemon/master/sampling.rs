@@ -39,6 +39,8 @@ struct System {
     /// Shares of the last 10 s.
     memory_pressure: f64,
     cpu_pressure: f64,
+    /// How many processors the site may use, by affinity and the quotas of control groups.
+    processors: u16,
 }
 
 /// The figures, and who waits for better ones.
@@ -138,9 +140,9 @@ impl Sampling {
         self.system.memory_pressure
     }
 
-    /// For what share of the last 10 s somebody waited for a processor.
-    pub fn pressure_of_processors(&self) -> f64 {
-        self.system.cpu_pressure
+    /// How many processors the site may use, if that is known, and for what share of the last 10 s somebody waited for one.
+    pub fn processors(&self) -> Option<(u16, f64)> {
+        (self.system.processors > 0).then_some((self.system.processors, self.system.cpu_pressure))
     }
 
     /// The memory of a process, if it is known.
@@ -168,7 +170,14 @@ impl Sampling {
 impl System {
     fn read() -> System {
         let pressure = |resource| limits::pressure(resource).unwrap_or_default();
-        System { left: limits::memory_left(), memory_pressure: pressure("memory"), cpu_pressure: pressure("cpu") }
+        let processors =
+            std::thread::available_parallelism().map_or(0, |count| count.get().min(u16::MAX.into()) as u16);
+        System {
+            left: limits::memory_left(),
+            memory_pressure: pressure("memory"),
+            cpu_pressure: pressure("cpu"),
+            processors,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use slog::{info, warn};
 
 use super::{
     Master,
-    elastic::{Decision, Elastic, Figures, Processors, Room},
+    elastic::{Decision, Elastic, Figures, Processors, Room, WAITING},
     event::Event,
     generation::{Generation, Stage},
     perform::Performer,
@@ -38,8 +38,10 @@ pub struct Sizing {
     rule: Option<Elastic>,
     /// When to look next; none while nobody is at work and nothing is to be taken back.
     pub next: Option<Moment>,
-    /// The CPU time of the workers at the last look at which none was idle.
+    /// The CPU time of the workers a while ago, as long as none is idle, and which share of
+    /// its time each has computed from then to now.
     used: Option<(Moment, BTreeMap<i32, Duration>)>,
+    each: Option<f64>,
     complained: Option<Moment>,
     /// The workers that have answered a request, and since when that is known.
     answered: BTreeMap<i32, Moment>,
@@ -70,7 +72,7 @@ impl Master<'_> {
         let sizing = &mut self.sizing;
         if !sizing.rule.as_ref().is_some_and(|rule| rule.is_for(generation, range)) {
             sizing.rule = Some(Elastic::new(generation, range, shrink_after, now));
-            (sizing.next, sizing.used) = (Some(now + SOON), None);
+            sizing.next = Some(now + SOON);
         }
         // It may have slept until a worker is needless.
         if is_at_work && sizing.next.is_none_or(|next| next > now + BETWEEN_LOOKS) {
@@ -116,13 +118,12 @@ impl Master<'_> {
                 }
                 seen.figures.reading = sampling.is_reading();
                 seen.figures.room = self.sizing.room(&self.state, &self.performer);
-                let used: BTreeMap<_, _> =
-                    seen.pids.iter().filter_map(|&pid| Some((pid, clock::cpu_time(pid)?))).collect();
-                let before = self.sizing.used.replace((now, used));
-                let pressure = self.performer.sampling.pressure_of_processors();
-                seen.figures.processors = before.and_then(|before| self.sizing.processors(&before, pressure));
+                self.sizing.look_at_use(&seen.pids, now);
+                let (each, there) = (self.sizing.each, self.performer.sampling.processors());
+                let use_of = |each| there.map(|(count, pressure)| Processors { count, each, pressure });
+                seen.figures.processors = each.and_then(use_of);
             }
-            false => self.sizing.used = None,
+            false => (self.sizing.used, self.sizing.each) = (None, None),
         }
         let decision = self.sizing.rule.as_mut().map_or(Decision::Stay, |rule| rule.look(&seen.figures, now));
         (decision, seen)
@@ -130,15 +131,19 @@ impl Master<'_> {
 }
 
 impl Sizing {
-    /// How the workers have used the processors between two looks.
-    fn processors(&self, before: &(Moment, BTreeMap<i32, Duration>), pressure: f64) -> Option<Processors> {
-        let (now, used) = self.used.as_ref()?;
-        let elapsed = (*now - before.0).as_secs_f64();
-        let both = used.iter().filter_map(|(pid, used)| Some(used.saturating_sub(*before.1.get(pid)?)));
-        let shares: Vec<f64> = both.map(|used| used.as_secs_f64() / elapsed.max(0.001)).collect();
-        let each = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
-        let count = std::thread::available_parallelism().map_or(1, |count| count.get().min(u16::MAX.into()) as u16);
-        (!shares.is_empty()).then_some(Processors { count, each, pressure })
+    /// Which share of its time each worker computes. Over less time than requests have to wait, nothing could be said.
+    fn look_at_use(&mut self, pids: &[i32], now: Moment) {
+        let used = || pids.iter().filter_map(|&pid| Some((pid, clock::cpu_time(pid)?))).collect();
+        let (since, before) = self.used.get_or_insert_with(|| (now, used()));
+        let elapsed = now - *since;
+        if elapsed < WAITING {
+            return;
+        }
+        let used: BTreeMap<i32, Duration> = used();
+        let both = used.iter().filter_map(|(pid, used)| Some(used.saturating_sub(*before.get(pid)?)));
+        let shares: Vec<f64> = both.map(|used| used.as_secs_f64() / elapsed.as_secs_f64()).collect();
+        self.each = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
+        self.used = Some((now, used));
     }
 
     /// What memory is left for more workers of the generation that serves, and of one that is to follow it.
@@ -197,7 +202,8 @@ impl Seen {
                 seen.figures.waiting = seen.figures.waiting.saturating_add(queued as usize);
                 seen.pids.extend(worker.pid);
                 seen.answered.extend(worker.pid.filter(|_| slot.requests.load(Relaxed) > 0));
-                if slot.state() == Doing::Idle {
+                // One that a signal has stopped takes nothing.
+                if slot.state() == Doing::Idle && worker.stopped.is_none() {
                     seen.figures.idle += 1;
                     let is_spare = serves && worker.serves() && calls == 0 && queued == 0;
                     seen.spare = seen.spare.max(is_spare.then_some(worker.slot));

@@ -56,8 +56,9 @@ const CLUSTER: Fate = Absent(
 const HOOK: Fate = Absent(
     "it ran something at a moment of uWSGI's life; ExecStartPre=, ExecStartPost= and ExecReload= of the unit do that, or the application when it is imported",
 );
-const CHEAPER: Fate =
-    Absent("it changed the number of workers by load; ostler keeps all of them, and `ostler scale` changes the number");
+const CHEAPER: Fate = Absent(
+    "it changed the number of workers by load; two numbers do that here, the fewest and the most: workers = \"4..16\"",
+);
 const GREEN: Fate =
     Absent("it ran many requests in one thread; ostler has threads: say threads = 32, without monkey patching");
 const SANDBOX: Fate = Absent(

@@ -203,7 +203,7 @@ const CASES: &[Case] = &[
             "Celery or RQ",
             "a unit of systemd of its own",
             "ExecStartPre=",
-            "`ostler scale` changes",
+            "workers = \"4..16\"",
             "`ostler status --json`",
             "say `ostler reload` (or HUP)",
         ],
