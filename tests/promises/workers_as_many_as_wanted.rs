@@ -85,6 +85,31 @@ fn more_come_when_requests_wait_and_no_worker_is_idle() {
 }
 
 #[test]
+fn those_that_compute_are_no_more_than_the_processors() {
+    let processors = thread::available_parallelism().expect("the system knows").get();
+    let source = "
+import os
+def app(environ, start_response):
+    while not os.path.exists('over'): pass
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'done']
+";
+    let range = format!("1..{}", processors + 2);
+    let rig = Rig::with_source(source).without_workers().option("--workers", &range).option("--timeout", "0");
+    let site = rig.start();
+    let mut clients: Vec<Client> = (0..processors + 4).map(|_| site.connect()).collect();
+    for client in &mut clients {
+        client.ask("/");
+    }
+    let reason = site.log("not scaled");
+    assert!(reason.key("reason").is_some_and(|why| why.contains(" processor")), "{reason:?}");
+    let wanted = status(&site)["generations"][0]["wanted"].as_u64().expect("a number") as usize;
+    assert!((1..=processors).contains(&wanted), "{wanted} workers on {processors} processors");
+    site.folder().write("over", "");
+    assert!(clients.iter_mut().all(|client| client.answer().text() == "done"));
+}
+
+#[test]
 fn they_go_when_they_have_not_been_needed_and_never_one_in_a_call() {
     let site = rig("1..4", "1").start();
     let gate = Gate::new();

@@ -1,7 +1,7 @@
 //! The memory and the CPU time of templates and workers, as `ostler status` shows it. Reading /proc/PID/smaps_rollup takes a while for a large process, and
 //! may wait for as long as that process wants (its memory map is locked): a child of the master reads, once in some seconds at most.
 
-use std::{collections::BTreeMap, fs, io, time::Duration};
+use std::{collections::BTreeMap, fs, io, path::PathBuf, time::Duration};
 
 use ostler_wire::limits::{self, MemoryLeft};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(5);
 /// So long an answer waits for fresh ones.
 const WORTH_WAITING: Duration = Duration::from_millis(250);
+/// Of more threads of a worker it is not asked what they do.
+const THREADS_LOOKED_AT: usize = 32;
 /// When reading is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -190,6 +192,18 @@ pub fn cpu_time(pid: i32) -> Option<u64> {
     let ticks = ticks.sum::<Result<u64, _>>().ok()?;
     let each = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
     Some(ticks * 1_000_000 / each as u64)
+}
+
+/// For how long the threads of a process have computed, or have waited for a processor that was not free; of many, only the first are looked at.
+/// Never waits.
+pub fn computing(pid: i32) -> Option<Duration> {
+    // Documentation/scheduler/sched-stats.rst: the first two numbers, in nanoseconds.
+    let of = |path: PathBuf| {
+        let text = fs::read_to_string(path.join("schedstat")).ok()?;
+        text.split(' ').take(2).map(|number| number.parse::<u64>().ok()).sum::<Option<u64>>()
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().take(THREADS_LOOKED_AT);
+    Some(Duration::from_nanos(threads.filter_map(|thread| of(thread.path())).fold(0, u64::saturating_add)))
 }
 
 impl Memory {

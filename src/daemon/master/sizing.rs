@@ -12,13 +12,13 @@ use super::{
     event::Event,
     generation::{Generation, Stage},
     perform::Performer,
-    sampling::Memory,
+    sampling::{self, Memory},
     slots::WorkerStage,
     state::State,
 };
 use crate::{
     exit::words,
-    sys::{clock, clock::Moment, diag},
+    sys::{clock::Moment, diag},
 };
 
 /// From one look to the next, while anybody is at work.
@@ -29,6 +29,8 @@ const SOON: Duration = Duration::from_millis(10);
 const FRESH: Duration = Duration::from_millis(500);
 /// What a worker is taken to need as long as none has answered a request: only then is it known.
 const UNKNOWN: u64 = 256 << 20;
+/// All of them have calls, so that what some do is what all do.
+const WORKERS_LOOKED_AT: usize = 8;
 /// What keeps a site from growing is told only so often.
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -38,8 +40,7 @@ pub struct Sizing {
     rule: Option<Elastic>,
     /// When to look next; none while nobody is at work and nothing is to be taken back.
     pub next: Option<Moment>,
-    /// The CPU time of the workers a while ago, as long as none is idle, and which share of
-    /// its time each has computed from then to now.
+    /// For how long some workers had computed a while ago, as long as none is idle, and for which share of its time each has from then to now.
     used: Option<(Moment, BTreeMap<i32, Duration>)>,
     each: Option<f64>,
     complained: Option<Moment>,
@@ -131,9 +132,11 @@ impl Master<'_> {
 }
 
 impl Sizing {
-    /// Which share of its time each worker computes. Over less time than requests have to wait, nothing could be said.
+    /// For which share of its time each worker computes, or would if a processor were free. Over less time than requests have to wait, nothing
+    /// could be said.
     fn look_at_use(&mut self, pids: &[i32], now: Moment) {
-        let used = || pids.iter().filter_map(|&pid| Some((pid, clock::cpu_time(pid)?))).collect();
+        let some = || pids.iter().take(WORKERS_LOOKED_AT);
+        let used = || some().filter_map(|&pid| Some((pid, sampling::computing(pid)?))).collect();
         let (since, before) = self.used.get_or_insert_with(|| (now, used()));
         let elapsed = now - *since;
         if elapsed < WAITING {

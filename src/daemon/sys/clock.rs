@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use nix::{time::ClockId, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
 /// A moment of CLOCK_MONOTONIC in milliseconds: the scoreboard's clock, and still true after an upgrade.
@@ -17,12 +16,6 @@ impl Moment {
     pub fn now() -> Moment {
         Moment(ostler_wire::scoreboard::now())
     }
-}
-
-/// How much time a process has computed so far, all of its threads together; none if there is no such process.
-pub fn cpu_time(pid: i32) -> Option<Duration> {
-    let time = ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).ok()?.now().ok()?;
-    Some(Duration::new(time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?))
 }
 
 impl Add<Duration> for Moment {

@@ -16,7 +16,7 @@ const RESERVE: u64 = 16;
 pub struct Processors {
     /// How many the site may use.
     pub count: u16,
-    /// How much of its time a worker has computed, on average: at most about 1 with Python's lock.
+    /// For how much of its time a worker has computed or waited for a processor, on average: at most about 1 with Python's lock.
     pub each: f64,
     /// The share of time in which somebody waited for a processor.
     pub pressure: f64,
@@ -53,7 +53,8 @@ impl Processors {
         let most = ((there * FULL / self.each) as u16).max(self.count);
         let others = if shared { " while others wait for them" } else { "" };
         let s = if self.count == 1 { "" } else { "s" };
-        Some((most, format!("{wanted} workers use {used:.1} of {} processor{s}{others}", self.count)))
+        let workers = if wanted == 1 { "the worker needs".into() } else { format!("{wanted} workers need") };
+        Some((most, format!("{workers} {used:.1} of {} processor{s}{others}", self.count)))
     }
 }
 

@@ -125,7 +125,7 @@ fn workers_that_compute_are_no_more_than_the_processors() {
     let mut site = Site::new();
     site.figures.processors = Some(Processors { count: 2, each: 0.49, pressure: 0.0 });
     site.look(4, 9);
-    let why = "4 workers use 2.0 of 2 processors";
+    let why = "4 workers need 2.0 of 2 processors";
     assert_eq!(site.look(4, 9), Decision::Held(why.into()));
 }
 
