@@ -203,6 +203,8 @@ impl Site {
         let now = self.now;
         self.ensure(more > 0 && figures.waiting > 0 && figures.idle == 0, "more workers, and nobody waits");
         self.ensure(since.is_some_and(|since| now - since >= WAITING), "more workers after one look");
+        let before = self.grown.last().is_none_or(|(before, _)| now - *before >= WAITING);
+        self.ensure(before, "more workers before the last could show what they are good for");
         let all = self.workers.len() + usize::from(more);
         let missing = figures.waiting.div_ceil(self.threads.into());
         self.ensure(figures.coming + usize::from(more) <= missing, "more workers than wait");
