@@ -75,6 +75,8 @@ fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
         ("threading.Thread(target=threading.Event().wait, name='flush-queue', daemon=True).start()", "flush-queue"),
         ("cache.append(__import__('socket').create_server(('127.0.0.1', 0)))", "socket listening at 127.0.0.1"),
         ("cache.append(open('left-open.txt', 'w'))", "left-open.txt"),
+        // It ends with its parent.
+        ("cache.append(__import__('subprocess').Popen(['cat'], stdin=-1))", "child process"),
     ] {
         let first = format!(
             "once = []\nclass Had(list):\n  def __getitem__(self, at):\n    if not once:\n      once.append(1); {once}\n    return 0\nhad = Had([0])"
@@ -86,6 +88,30 @@ fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
         site.drained(1);
         assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
         assert_eq!(site.control(&["status"]).code, 0);
+    }
+}
+
+#[test]
+fn threads_of_the_server_are_no_obstacle_and_hooks_of_gunicorn_run_in_each_worker() {
+    for python in Python::every() {
+        let hooks = "
+import builtins, os
+builtins.forked = []
+def post_fork(server, worker):
+    builtins.forked.append(worker.pid == os.getpid())
+def worker_exit(server, worker):
+    print('exits', worker.pid, flush=True)
+";
+        let site = site("pass").python(python).option("--threads", "4").file("gunicorn.conf.py", hooks);
+        let source = std::fs::read_to_string(site.folder().join("app.py")).expect("the rig has written it");
+        let shown = source.replace("had[0])[1]", "(threading.current_thread(), had[0] > 0, forked))[1][1:]");
+        let site = site.file("app.py", &shown).start();
+        warm(&site);
+        reforked(&site);
+        assert_eq!(site.control(&["recycle"]).code, 0);
+        // The one that became the template had been forked, too.
+        assert_eq!(site.get("/").text(), "(True, [True, True])", "{}", python.version);
+        site.output("exits");
     }
 }
 

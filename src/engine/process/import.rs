@@ -103,9 +103,17 @@ pub fn import(
 
 /// What forked processes would share, apart from these descriptors.
 pub fn left_behind(py: Python<'_>, before: Vec<RawFd>) -> Vec<String> {
-    // The application may have replaced modules that leftovers.py uses.
-    let found = LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method1("leftovers", (before,)));
-    let found = found.and_then(|found| phrases(&found));
+    found(LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method1("leftovers", (before,))))
+}
+
+/// The children that the application has.
+pub fn children_left(py: Python<'_>) -> Vec<String> {
+    found(LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method0("children")))
+}
+
+/// The application may have replaced modules that leftovers.py uses.
+fn found(phrases_found: PyResult<Bound<'_, PyAny>>) -> Vec<String> {
+    let found = phrases_found.and_then(|found| phrases(&found));
     found.unwrap_or_else(|error| vec![fit_sentence(&format!("what could not be told: {error}"))])
 }
 
