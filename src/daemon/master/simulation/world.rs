@@ -455,6 +455,8 @@ impl World {
     }
 
     pub fn upgrade(&mut self, step: &Action) -> Event {
+        // Their channels are not handed on.
+        self.ensure(self.beside.is_empty(), "an upgrade begins while a template is about to change");
         let failed = |why: &str| Event::UpgradeFailed(why.into());
         if matches!(step, Action::TryUpgrade) {
             if self.goes_wrong(15) {
