@@ -72,7 +72,7 @@ class Settings(TypedDict, total=False):
     max_age: str | int | float
     """Replace a worker after this time; 0 for never."""
     refork: str | int | float
-    """Share what a worker has loaded after this many requests; auto: 1000."""
+    """Share what a worker has loaded after this many requests; auto: 1000, or half of --max-requests."""
     max_queue_time: str | int | float
     """Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never."""
     keep_alive: str | int | float

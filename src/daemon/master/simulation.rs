@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ostler_wire::{FromTemplate, FromWorker, scoreboard::Slot};
+use ostler_wire::{FromTemplate, FromWorker, Recycle, scoreboard::Slot};
 
 use self::{chance::Chance, load::Load};
 use super::{
@@ -104,6 +104,8 @@ struct Line {
     forked_by: i32,
     /// It has said that it is.
     ready: bool,
+    /// Its state is not to be trusted.
+    untrusted: bool,
     /// It makes no progress.
     silent: bool,
     /// A signal has stopped it.
@@ -305,6 +307,7 @@ impl World {
                 let Some(line) = line else { return false };
                 line.open = false;
                 line.dismissed = true;
+                line.untrusted = true;
                 if let Some(pid) = line.pid {
                     self.end(pid, 10, Ending::Status(0));
                 }
@@ -316,6 +319,7 @@ impl World {
                 };
                 line.deaf |= matches!(says, FromWorker::AcceptsNoMore);
                 line.ready |= matches!(says, FromWorker::Ready);
+                line.untrusted |= matches!(says, FromWorker::Replace(Recycle::Timeout | Recycle::Panic));
                 true
             }
             Event::WorkerClosed { generation, slot } => {

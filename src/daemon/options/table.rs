@@ -194,7 +194,7 @@ pub static SETTINGS: &[Setting] = &[
         .preset("0")
         .more("Measured over several samples. The replacement is ready first, and one worker is replaced at a time."),
     one(PROCESSES, "max-age", "TIME", "Replace a worker after this time; 0 for never").preset("0"),
-    one(PROCESSES, "refork", "auto|off|REQUESTS", "Share what a worker has loaded after this many requests; auto: 1000")
+    one(PROCESSES, "refork", "auto|off|REQUESTS", "Share what a worker has loaded after this many requests; auto: 1000, or half of --max-requests")
         .preset("auto")
         .more(
             "That worker hands its connections over, becomes the template, and the others are replaced one at a time by forks of it, once and \

@@ -81,8 +81,8 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         options.found("spool-directory", env::temp_dir().to_string_lossy());
     }
     let threads = threads(options)?;
-    let shares = options.choice("preload")? != "off" && !options.switch("reload")?;
     let any = || parse::count(0..=u64::MAX);
+    let max_requests = options.value("max-requests", any())?;
     Ok(wire::WorkerSettings {
         threads,
         timeout: options.value("timeout", parse::duration)?,
@@ -94,11 +94,11 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         min_rate: options.value("min-rate", parse::size)?,
         connections: options.value("worker-connections", parse::count(0..=u32::MAX.into()))?,
         max_queue_time: options.value("max-queue-time", parse::duration)?,
-        max_requests: options.value("max-requests", any())?,
+        max_requests,
         max_requests_jitter: options.value("max-requests-jitter", any())?,
         max_memory: options.value("max-memory", parse::size)?,
         max_age: options.value("max-age", parse::duration)?,
-        refork: if shares { options.value("refork", refork)? } else { 0 },
+        refork: refork(options, max_requests)?,
         graceful_timeout: options.value("graceful-timeout", parse::duration)?,
         limit_request_line: options.value("limit-request-line", parse::small_size)?,
         limit_request_fields: options.value("limit-request-fields", parse::count(0..=32768))?,
@@ -194,12 +194,16 @@ fn reload(options: &Options, chdir: &Path) -> Result<Option<wire::FilesWatched>,
     Ok(options.switch("reload")?.then_some(wire::FilesWatched { poll, extra, shows_failure: false }))
 }
 
-fn refork(text: &str) -> Result<u32, String> {
-    match text {
+/// After how many requests a worker is warm; zero for never. A worker that `--max-requests` replaces is so before that.
+fn refork(options: &Options, max_requests: u64) -> Result<u32, Failure> {
+    let requests = options.value("refork", |text| match text {
+        "auto" if max_requests > 0 => Ok(wire::WARM.min(u32::try_from(max_requests / 2).unwrap_or(u32::MAX))),
         "auto" => Ok(wire::WARM),
         "off" => Ok(0),
         _ => parse::count(1..=u32::MAX.into())(text).map_err(|_| "expected auto, off or a number of requests".into()),
-    }
+    })?;
+    let shares = options.choice("preload")? != "off" && !options.switch("reload")?;
+    Ok(if shares { requests } else { 0 })
 }
 
 /// What users of green workers want is that many requests can wait at a time: each has a thread.

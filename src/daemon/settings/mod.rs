@@ -344,6 +344,9 @@ impl Settings {
         if worker.max_requests == 0 && worker.max_requests_jitter > 0 {
             return refuse("max-requests-jitter", "it is added to --max-requests, which is off");
         }
+        if worker.max_requests > 0 && u64::from(worker.refork) >= worker.max_requests {
+            return refuse("refork", "--max-requests replaces a worker before it has answered as many");
+        }
         let logging = &self.boot.logging;
         let elsewhere =
             logging.form == wire::LogForm::Journald || logging.syslog.as_ref().is_some_and(|syslog| syslog.only);

@@ -203,6 +203,7 @@ fn settings_that_exclude_each_other_are_refused() {
     for (arguments, parts) in [
         (&["--slow-request=30"] as &[&str], ["--slow-request", "--timeout"]),
         (&["--max-requests-jitter=5"], ["--max-requests-jitter", "--max-requests,"]),
+        (&["--refork=50", "--max-requests=50"], ["--refork", "--max-requests replaces"]),
         (&["--watch=60", "--no-keep-previous"], ["--watch", "--no-keep-previous keeps none"]),
         (&["--watch=9"], ["--watch", "at least 15 s"]),
         (&["--workers=1", "--canary=25%"], ["--canary", "leaves no worker of the old generation"]),

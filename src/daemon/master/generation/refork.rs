@@ -171,6 +171,15 @@ impl Generation {
         }
     }
 
+    /// The state of a worker is not to be trusted.
+    pub(super) fn distrust_candidate(&mut self, slot: u16, why: &str, decision: &mut Decision) {
+        match self.refork.step {
+            Step::Chosen { slot: chosen } if chosen == slot => self.refork.step = Step::None,
+            Step::Prepares { slot: chosen, .. } if chosen == slot => self.give_up_candidate(why, decision),
+            _ => {}
+        }
+    }
+
     fn give_up_candidate(&mut self, why: &str, decision: &mut Decision) {
         (self.refork.step, self.refork.given_up) = (Step::None, true);
         decision.act(Action::GiveUpCandidate(self.number));

@@ -46,9 +46,13 @@ impl Generation {
     /// A worker wants to be replaced. One whose state is not to be trusted does not wait for its turn.
     pub fn replace(&mut self, slot: u16, why: Recycle, decision: &mut Decision) {
         let number = self.number;
+        let untrusted = matches!(why, Recycle::Timeout | Recycle::Panic);
+        if untrusted {
+            self.distrust_candidate(slot, &Why::Asked(why).to_string(), decision);
+        }
         let Some(worker) = self.slots.at(slot).filter(|worker| !worker.leaving) else { return };
         worker.asked = Some(Why::Asked(why));
-        if matches!(why, Recycle::Timeout | Recycle::Panic) {
+        if untrusted {
             worker.leaving = true;
             decision.note(Note::Replacing(worker.name(number), Why::Asked(why)));
         }
@@ -110,6 +114,7 @@ impl Generation {
     /// as every worker does whose master is gone.
     pub fn distrust(&mut self, slot: u16, why: &str, decision: &mut Decision) {
         let (number, within) = (self.number, self.plan.graceful_timeout + MARGIN);
+        self.distrust_candidate(slot, why, decision);
         let Some(worker) = self.slots.at(slot) else { return };
         decision.note(Note::WorkerDistrusted(worker.name(number), why.to_owned()));
         if worker.ready.is_none() {

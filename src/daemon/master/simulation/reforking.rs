@@ -65,6 +65,8 @@ impl World {
         let Some(candidate) = self.beside.remove(&generation) else {
             self.fail("there is no worker to be the template")
         };
+        let untrusted = self.lines.values().any(|line| line.pid == Some(candidate.0) && line.untrusted);
+        self.ensure(!untrusted, "a worker becomes the template that is not to be trusted");
         let former = self.templates.insert(generation, candidate);
         self.beside.extend(former.map(|former| (generation, former)));
         if let Some(process) = self.processes.get_mut(&candidate.0) {
