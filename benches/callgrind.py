@@ -5,6 +5,7 @@ number of requests; what lies between is steady.
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import subprocess
@@ -18,6 +19,11 @@ from measure import SERVER_CORE
 from servers import RELEASE, TARGET
 
 ENGINE = "libostler_engine.so"
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+LIBC.ptrace.restype = ctypes.c_long
+# sys/ptrace.h and linux/wait.h
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 # What ostler takes for the interpreter: it says who it is itself, and has its templates counted. The master is not: it holds processes by
 # pidfd_open(2), which valgrind knows from 3.21 on.
 INTERPRETER = """#!/bin/sh
@@ -38,7 +44,7 @@ class Counted:
         processes = defaultdict(list)
         for path in sorted(self.folder.glob(f"*.{self.dumps}-*")):
             processes[path.stem].append(path)
-        found = [of_requests([profile(path.read_text()) for path in paths]) for paths in processes.values()]
+        found = [sum((profile(path.read_text()) for path in paths), Counter()) for paths in processes.values()]
         return max(found, key=lambda costs: sum(costs.values()))
 
     def dump(self):
@@ -60,25 +66,29 @@ def counting(name, command, port):
         # With seeds of their own, Python's dictionaries would take another number of steps each time.
         environment = {"PYTHONPATH": str(TARGET.parent / "benches" / "apps"), "VALGRIND_OPTS": options, "PYTHONHASHSEED": "0"}
         with processes.running(command, port, TARGET / "bench" / f"{name}.log", environment=environment) as process:
-            keep_quiet(process, "ostler-standby")
             yield Counted(process, Path(folder))
 
 
-def of_requests(threads):
-    """The costs of a process's threads. Of the last one, which is ostler's stand-by and looks at the clock, only what the others do, too: it has
-    done that in their place."""
-    *threads, standby = threads if len(threads) > 1 else [*threads, Counter()]
-    costs = sum(threads, Counter())
-    return costs + Counter({function: cost for function, cost in standby.items() if function in costs})
+@contextlib.contextmanager
+def stopped(process, name):
+    """Stops the threads of this name with ptrace(2), which stops a thread alone. Under valgrind all takes fifty times as long, and ostler's
+    stand-by would take the loop over from calls that are short elsewhere."""
+    tasks = [task for pid, _ in processes.tree(process.pid) for task in Path(f"/proc/{pid}/task").iterdir()]
+    threads = [int(task.name) for task in tasks if (task / "comm").read_text().startswith(name)]
+    for thread in threads:
+        ptrace(PTRACE_SEIZE, thread)
+        ptrace(PTRACE_INTERRUPT, thread)
+        os.waitid(os.P_PID, thread, os.WSTOPPED | WALL)
+    try:
+        yield
+    finally:
+        for thread in threads:
+            ptrace(PTRACE_DETACH, thread)
 
 
-def keep_quiet(process, name):
-    """Has the threads of this name run only when nothing else wants their core. Under valgrind all takes fifty times as long, and the stand-by
-    would take the loop over from calls that are short elsewhere."""
-    for pid, _ in processes.tree(process.pid):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            if (task / "comm").read_text().startswith(name):
-                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+def ptrace(request, thread):
+    if LIBC.ptrace(request, thread, None, None):
+        raise OSError(ctypes.get_errno(), "ptrace")
 
 
 @contextlib.contextmanager
