@@ -237,6 +237,8 @@ def serving(program, application, workers, inside=None):
     site = Site(program, port)
     command = [str(program), "--bind", f"127.0.0.1:{port}", "--workers", workers, "--shrink-after", "1", "--control", str(site.control), application]
     environment = {"PYTHONPATH": str(APPS)}
+    # Workers that come at the same time boot on all processors.
+    command = ["taskset", "--cpu-list", f"0-{os.cpu_count() - 1}", *command]
     with processes.running(inside.command(command) if inside else command, port, site.output, 0, environment):
         yield site
     site.control.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     exit::words,
-    sys::{clock::Moment, diag},
+    sys::{clock::Moment, descriptors, diag},
 };
 
 /// From one look to the next, while anybody is at work.
@@ -31,6 +31,8 @@ const FRESH: Duration = Duration::from_millis(500);
 const UNKNOWN: u64 = 256 << 20;
 /// All of them have calls, so that what some do is what all do.
 const WORKERS_LOOKED_AT: usize = 8;
+/// A request that moves from worker to worker has more bytes than this, with what is told of its connection.
+const SMALLEST: usize = 64;
 /// What keeps a site from growing is told only so often.
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,8 @@ pub struct Sizing {
     used: Option<(Moment, BTreeMap<i32, Duration>)>,
     each: Option<f64>,
     complained: Option<Moment>,
+    /// [`given_and_not_taken`], when no request was on its way from worker to worker.
+    at_rest: i64,
     /// The workers that have answered a request, and since when that is known.
     answered: BTreeMap<i32, Moment>,
     /// What the largest worker of any generation that had answered one had to itself, and what it had when it had most.
@@ -103,15 +107,16 @@ impl Master<'_> {
 
     fn look_at_load(&mut self, now: Moment) -> (Decision, Seen) {
         let mut seen = Seen::of(&self.state, &self.performer);
-        let Some(rule) = &self.sizing.rule else { return (Decision::Stay, seen) };
+        let Some(most) = self.sizing.rule.as_ref().map(|rule| rule.range().most) else { return (Decision::Stay, seen) };
         let before = std::mem::take(&mut self.sizing.answered);
         let since = |pid: &i32| (*pid, before.get(pid).copied().unwrap_or(now));
         self.sizing.answered = seen.answered.iter().map(since).collect();
+        let moving = self.sizing.moving(&self.state, &self.performer);
         if seen.figures.idle == 0 {
-            seen.figures.waiting += accept_queues(&self.performer);
+            seen.figures.waiting += accept_queues(&self.performer) + moving;
         }
         let is_full = seen.figures.idle == 0 && seen.figures.waiting > 0;
-        match is_full && seen.figures.wanted < rule.range().most {
+        match is_full && seen.figures.wanted < most {
             true => {
                 let Performer { sampling, log, .. } = &mut self.performer;
                 if let Err(error) = sampling.refresh_older(FRESH, self.state.pids(), now) {
@@ -147,6 +152,18 @@ impl Sizing {
         let shares: Vec<f64> = both.map(|used| used.as_secs_f64() / elapsed.as_secs_f64()).collect();
         self.each = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
         self.used = Some((now, used));
+    }
+
+    /// How many requests busy workers have given away that no other has taken yet. The kernel tells how many bytes they are, and the workers how
+    /// many they have given and taken: since when none was on its way.
+    fn moving(&mut self, state: &State, performer: &Performer) -> usize {
+        let (bytes, balance) =
+            (descriptors::unread(performer.exchange.take.as_fd()), given_and_not_taken(state, performer));
+        if bytes == 0 {
+            self.at_rest = balance;
+            return 0;
+        }
+        usize::try_from(balance.wrapping_sub(self.at_rest)).unwrap_or(0).clamp(1, bytes.div_ceil(SMALLEST))
     }
 
     /// What memory is left for more workers of the generation that serves, and of one that is to follow it.
@@ -221,4 +238,12 @@ impl Seen {
 fn accept_queues(performer: &Performer) -> usize {
     let queues = performer.listeners.iter().filter_map(|bound| diag::queue(bound.socket.as_fd()));
     queues.map(|(waiting, _)| waiting as usize).sum()
+}
+
+/// How many connections the workers have given away more than they have taken, those that are gone left out.
+fn given_and_not_taken(state: &State, performer: &Performer) -> i64 {
+    let boards =
+        state.generations().iter().filter_map(|one| Some((one, &performer.teams.get(&one.number)?.scoreboard)));
+    let slots = boards.flat_map(|(one, board)| one.slots.iter().map(|worker| board.slot(worker.slot)));
+    slots.map(|slot| slot.given.load(Relaxed).wrapping_sub(slot.taken.load(Relaxed)) as i64).fold(0, i64::wrapping_add)
 }

@@ -163,6 +163,14 @@ pub fn restore_listener(socket: BorrowedFd, room: Option<u32>) {
     }
 }
 
+/// How many bytes have come at a socket and were not read yet: of all packets, at one of those of unix(7).
+pub fn unread(socket: BorrowedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one c_int, to which the pointer leads; the descriptor is borrowed, so it is open.
+    let told = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &mut bytes) };
+    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Operations on it fail rather than wait.
 pub fn nonblocking(descriptor: BorrowedFd) -> io::Result<()> {
     set_nonblocking(descriptor, true)
