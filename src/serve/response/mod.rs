@@ -187,10 +187,6 @@ impl Response<'_> {
             ResponseFraming::Chunked | ResponseFraming::Close => (length, Progress::Ended),
         };
         let buffer = self.start(head, framing);
-        if send > 0 {
-            // The head waits for the file, so that the client is woken once for both.
-            self.out.outbox_behind();
-        }
         let sent = self.out.transmit(&[&buffer], None);
         self.out.buffer = buffer;
         self.out.broken = sent.is_ok() && ended == Progress::Cut;

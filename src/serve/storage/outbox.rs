@@ -208,7 +208,6 @@ impl Content {
     /// Sends one piece. Returns how much the kernel took: 0 when nothing is left, `None` when it takes nothing now.
     fn send(&mut self, to: &Transport) -> io::Result<Option<usize>> {
         let sent = match self.spool.front() {
-            Front::Memory(head) if self.file.is_some() => to.send_before_more(head)?,
             Front::Memory(bytes) => to.send(bytes)?,
             Front::File(file, mut offset, left) => match to.send_file(file, &mut offset, left)? {
                 // Another process has shortened the file.

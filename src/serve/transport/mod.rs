@@ -26,9 +26,6 @@ use nix::{
 /// The most bytes that one turn of the loop reads from a connection, or sends to it.
 pub(crate) const TURN: usize = 256 * 1024;
 
-/// How everything is sent.
-const NOW: MsgFlags = MsgFlags::MSG_NOSIGNAL.union(MsgFlags::MSG_DONTWAIT);
-
 /// A client's socket. The loop and the call of its request share it; it closes when both have dropped it.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -74,13 +71,7 @@ impl Transport {
 
     /// Sends a prefix of `bytes`.
     pub fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        unless_blocked(socket::send(self.socket.as_raw_fd(), bytes, NOW))
-    }
-
-    /// Sends a prefix of `bytes`, behind which more is sent at once: the kernel waits for that.
-    pub fn send_before_more(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        // nix does not know MSG_MORE.
-        let flags = NOW | MsgFlags::from_bits_retain(libc::MSG_MORE);
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         unless_blocked(socket::send(self.socket.as_raw_fd(), bytes, flags))
     }
 
@@ -90,7 +81,8 @@ impl Transport {
             return self.send(one);
         }
         let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], NOW, None))
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], flags, None))
     }
 
     /// Sends a prefix of a file's part, at most what one turn allows; moves `offset`. `Some(0)` where the file is shorter than that.
