@@ -53,6 +53,8 @@ fn new_workers_have_what_a_worker_has_loaded_and_no_client_notices() {
                 }
             });
         }
+        // No request is cut for it.
+        assert_eq!(site.log("worker draining").key("within"), Some("86400s"));
         reforked(&site);
         over.store(true, SeqCst);
     });
@@ -74,7 +76,9 @@ fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
     for (once, name) in [
         ("threading.Thread(target=threading.Event().wait, name='flush-queue', daemon=True).start()", "flush-queue"),
         ("cache.append(__import__('socket').create_server(('127.0.0.1', 0)))", "socket listening at 127.0.0.1"),
-        ("cache.append(open('left-open.txt', 'w'))", "left-open.txt"),
+        ("cache.append(open('left-open.txt', 'w'))", "file open for writing: "),
+        // Its position, and its locks, would be those of all workers.
+        ("cache.append(open('app.py'))", "open file: "),
         // It ends with its parent.
         ("cache.append(__import__('subprocess').Popen(['cat'], stdin=-1))", "child process"),
     ] {
@@ -88,6 +92,21 @@ fn what_must_not_be_shared_is_named_and_all_stays_as_it_is() {
         site.drained(1);
         assert_eq!(site.control(&["recycle"]).output, "generation 1 serves with 2 workers");
         assert_eq!(site.control(&["status"]).code, 0);
+    }
+}
+
+#[test]
+fn workers_make_no_uuid_twice() {
+    for python in Python::every() {
+        // Where libuuid makes them, all of a thread have the same clock sequence: that of the template.
+        let source = page_that_shows("[uuid.uuid1().clock_seq for _ in range(20)]", "import uuid");
+        let rig = Rig::with_source(&source).python(python).workers(2).option("--threads", "1");
+        let site = rig.option("--refork", &WARM.to_string()).start();
+        warm(&site);
+        reforked(&site);
+        let text = site.get("/").text().to_owned();
+        let of = text.trim_matches(['[', ']']).split(", ").collect::<std::collections::BTreeSet<_>>();
+        assert!(of.len() > 10, "{text}");
     }
 }
 

@@ -217,6 +217,9 @@ impl Generation {
     fn due(&self, worker: &Worker) -> Option<(Moment, Late)> {
         let within = |since: Moment| (!self.plan.patience.is_zero()).then(|| since + self.plan.patience);
         let ready = |late: Option<Moment>| late.filter(|_| worker.stage == WorkerStage::Ready).and_then(within);
+        // One that drains may do so for long.
+        let clients = matches!(worker.stage, WorkerStage::Ready | WorkerStage::Draining);
+        let stopped = worker.stopped.filter(|_| clients).and_then(within);
         let forking = self.template_stopped.filter(|_| worker.stage == WorkerStage::Forking);
         let late = match worker.stage {
             WorkerStage::Forking | WorkerStage::Booting => Late::Boot,
@@ -225,7 +228,7 @@ impl Generation {
         };
         [
             worker.deadline.map(|due| (due, late)),
-            ready(worker.stopped).map(|due| (due, Late::Stopped)),
+            stopped.map(|due| (due, Late::Stopped)),
             ready(worker.silent).map(|due| (due, Late::Turn)),
             forking.and_then(|since| within(since.max(worker.since))).map(|due| (due, Late::Boot)),
         ]

@@ -460,7 +460,7 @@ impl World {
         let now = self.accepting();
         if dismissed && (forks || !self.canary_left) {
             self.ensure(
-                now >= wanted.into(),
+                now >= accepting.min(wanted.into()),
                 &format!("{now} workers accept of {wanted} wanted, and {accepting} did before"),
             );
         }

@@ -1,9 +1,11 @@
 """What requests have left in the thread that called the application, and the next request there would find: its context (contextvars), and its
-values in objects of threading.local. Where that thread's process becomes a template, they are forgotten: other threads have ended with theirs."""
+values in objects of threading.local. Where that thread's process becomes a template, they are forgotten: other threads have ended with theirs.
+So is what libuuid has, by which its forks would make the same uuid1() as each other."""
 
 import _thread
 import contextvars
 import gc
+import sys
 import weakref
 
 
@@ -29,7 +31,16 @@ def forget(thread):
             del thread["thread.local.%#x" % id(local)]
         else:
             del threads[key]
+    do_without_libuuid(sys.modules.get("uuid"))
     return context.copy()
+
+
+def do_without_libuuid(uuid):
+    """libuuid keeps its clock in the thread, for ever. What uuid does where there is no libuuid takes its random bits from `random`."""
+    generate = getattr(uuid, "_generate_time_safe", None)
+    if generate and hasattr(uuid, "_node"):
+        uuid._node = uuid.UUID(bytes=generate()[0]).node
+        uuid._generate_time_safe = None
 
 
 def held():

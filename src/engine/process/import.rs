@@ -92,7 +92,7 @@ pub fn import(
         fork::trial().map_err(|error| broken("fork", &error))?;
         // What the application has printed may have made the way to a syslog.
         before.extend(inherited.template_log().way_to_syslog());
-        unsafe_to_fork = left_behind(py, before);
+        unsafe_to_fork = left_behind(py, before, false);
     }
     if unsafe_to_fork.is_empty() || boot.check_only {
         return Ok(Import { application, failed, unsafe_to_fork, took });
@@ -101,9 +101,9 @@ pub fn import(
     Err(broken("execute itself again", &origin.execute(&executable, &state)))
 }
 
-/// What forked processes would share, apart from these descriptors.
-pub fn left_behind(py: Python<'_>, before: Vec<RawFd>) -> Vec<String> {
-    found(LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method1("leftovers", (before,))))
+/// What forked processes would share, apart from these descriptors; with files that are only `read`.
+pub fn left_behind(py: Python<'_>, before: Vec<RawFd>, read: bool) -> Vec<String> {
+    found(LEFTOVERS.import(py).and_then(|leftovers| leftovers.call_method1("leftovers", (before, read))))
 }
 
 /// The children that the application has.

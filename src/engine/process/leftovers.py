@@ -20,12 +20,13 @@ def descriptors():
     return found
 
 
-def leftovers(before):
-    """One phrase for each thing found; beyond MOST_PHRASES, their number. `before` is what descriptors() gave before the import."""
+def leftovers(before, read=False):
+    """One phrase for each thing found; beyond MOST_PHRASES, their number. `before` is what descriptors() gave before the import. `read`: files
+    that are only read count, too: who has opened one at a request expects its position and its locks to be those of one process."""
     phrases = [*threads()]
     for descriptor in sorted({*descriptors()} - {*before}):
         try:
-            phrase = describe(descriptor)
+            phrase = describe(descriptor, read)
         except OSError as error:
             phrase = f"descriptor {descriptor} ({error.strerror})"
         if phrase and phrase not in phrases:
@@ -65,7 +66,7 @@ def threads():
                 continue
 
 
-def describe(descriptor):
+def describe(descriptor, read):
     status = os.fstat(descriptor)
     link = os.readlink(f"/proc/self/fd/{descriptor}")
     if stat.S_ISSOCK(status.st_mode):
@@ -77,6 +78,8 @@ def describe(descriptor):
     writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     if writable and stat.S_ISREG(status.st_mode):
         return f"file open for writing: {link}"
+    if read and stat.S_ISREG(status.st_mode):
+        return f"open file: {link}"
     return None
 
 

@@ -121,7 +121,7 @@ fn left_behind(py: Python<'_>, channel: &Channel, before: &KnownDescriptors) -> 
     forget(py).map_err(|error| import::unexpected(py, &error))?;
     fork::trial().map_err(|error| broken("fork", &error))?;
     let ours = [channel.as_fd().as_raw_fd()].into_iter().chain(stacks::descriptor()).chain(streams::way_to_syslog());
-    let mut found = import::left_behind(py, before.left().chain(ours).collect());
+    let mut found = import::left_behind(py, before.left().chain(ours).collect(), true);
     found.extend(import::children_left(py));
     Ok(found)
 }

@@ -7,10 +7,12 @@ use ostler_wire::meters::MoveReason;
 use super::{Decision, Generation, MARGIN, Stage, Template, late};
 use crate::master::{
     event::{Action, Number, Stop},
-    notes::{Late, Note},
+    notes::{Late, Note, Why},
     slots::{Worker, WorkerStage},
 };
 
+/// How long a worker may take to drain that nobody has asked to go: no request is cut for it, unless `--timeout` does.
+const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
 /// How long a worker may take to end at once.
 const PROMPTLY: Duration = Duration::from_secs(2);
 
@@ -126,6 +128,7 @@ impl Generation {
         let Some(mut excess) = serving.checked_sub(usize::from(self.wanted)) else { return };
         let (number, within) = (self.number, self.plan.graceful_timeout);
         for worker in self.slots.iter_mut().filter(|worker| worker.stage == WorkerStage::Ready) {
+            let within = if worker.asked == Some(Why::Refork) { within.max(UNHURRIED) } else { within };
             if worker.leaving && self.refork.chose(worker) {
                 self.refork.order(worker, number, within, decision);
             } else if worker.leaving {
