@@ -1,6 +1,9 @@
 //! The server's own answers: small, without version or path, in HTML or JSON as the client prefers (RFC 9110 §12.5.1).
 
-use crate::{ResponseHead, syntax::trim};
+use crate::{
+    ResponseHead,
+    syntax::{thousandths, trim},
+};
 
 /// An answer of the server's own: a value until it is sent like any other response.
 #[derive(Debug, Default)]
@@ -39,8 +42,10 @@ fn phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
@@ -73,21 +78,6 @@ fn quality(accept: &[u8], kind: &[u8], subtype: &[u8]) -> u16 {
         Some((specific, weight.map_or(Some(1000), thousandths)?))
     });
     ranges.max().map_or(0, |(_, quality)| quality)
-}
-
-/// `0.5` and the like, up to three decimals (RFC 9110 §12.4.2).
-fn thousandths(text: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match text {
-        [whole @ (b'0' | b'1')] => (*whole, &[][..]),
-        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (*whole, decimals),
-        _ => return None,
-    };
-    let mut value = u16::from(whole - b'0');
-    for place in 0..3 {
-        let digit = *decimals.get(place).unwrap_or(&b'0');
-        value = value * 10 + digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
-    }
-    (value <= 1000).then_some(value)
 }
 
 #[cfg(test)]

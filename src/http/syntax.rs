@@ -188,6 +188,21 @@ pub fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
+/// `0.5` and the like, up to three decimals (RFC 9110 §12.4.2).
+pub fn thousandths(text: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match text {
+        [whole @ (b'0' | b'1')] => (*whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (*whole, decimals),
+        _ => return None,
+    };
+    let mut value = u16::from(whole - b'0');
+    for place in 0..3 {
+        let digit = *decimals.get(place).unwrap_or(&b'0');
+        value = value * 10 + digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+    }
+    (value <= 1000).then_some(value)
+}
+
 /// The value of a hexadecimal digit. From a table: digits and letters are mixed, and the processor would often mispredict branches on them.
 #[inline]
 pub fn hexadecimal(byte: u8) -> Option<u8> {

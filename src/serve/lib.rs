@@ -88,6 +88,7 @@ mod calls;
 mod connection;
 mod event_loop;
 mod exchange;
+mod files;
 mod intake;
 mod life;
 mod log_limits;

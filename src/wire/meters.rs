@@ -92,6 +92,8 @@ pub struct Meters {
     pub spooled: AtomicU64,
     /// Answers that the application has begun, and not finished.
     pub broken: AtomicU64,
+    /// Requests that were answered with static files.
+    pub files: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Meters>() <= ROOM && ROOM.is_multiple_of(align_of::<Meters>()));
@@ -118,6 +120,12 @@ impl Meters {
         self.count_class(status, method);
         let place = OWN.iter().position(|own| own.parse() == Ok(status)).unwrap_or(OWN.len() - 1);
         grow(&self.own[place], 1);
+    }
+
+    /// Counts a request that was answered with a static file.
+    pub fn count_file(&self, status: u16, method: &[u8]) {
+        self.count_class(status, method);
+        grow(&self.files, 1);
     }
 
     /// The place of the status among all of them.
@@ -151,10 +159,11 @@ impl Meters {
             idle,
             spooled,
             broken,
+            files,
         } = self;
         let histograms = [duration, queue].into_iter().flat_map(Histogram::counters);
         let labelled = [&logged[..], statuses, requests, own, given, taken, lines_lost].into_iter().flatten();
-        for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled, broken]) {
+        for counter in histograms.chain(labelled).chain([accepted, received, sent, idle, spooled, broken, files]) {
             if counter.load(Relaxed) > 0 {
                 counter.store(0, Relaxed);
             }

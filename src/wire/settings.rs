@@ -376,6 +376,9 @@ pub struct WorkerSettings {
     pub generation_header: String,
     /// `--no-sendfile` was not given.
     pub sendfile: bool,
+    /// `--static` and what goes with it.
+    #[serde(default)]
+    pub static_files: StaticFiles,
     /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
     pub strict_application: bool,
 }
@@ -418,9 +421,41 @@ impl Default for WorkerSettings {
             server_header: "ostler".into(),
             generation_header: String::new(),
             sendfile: true,
+            static_files: StaticFiles::default(),
             strict_application: false,
         }
     }
+}
+
+/// Which files are served without the application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticFiles {
+    /// `--static`, the longest prefix first.
+    pub roots: Vec<StaticRoot>,
+    /// `--static-links`: links may lead out of the roots.
+    pub links: bool,
+    /// `--static-index`: a folder is answered with its `index.html`.
+    pub index: bool,
+    /// `--static-only`: what is not there is 404, and not the application's.
+    pub only: bool,
+    /// `--static-max-age`: how long clients may use a file without asking again; zero for not at all.
+    pub max_age: Duration,
+}
+
+/// The options' defaults: no files.
+impl Default for StaticFiles {
+    fn default() -> StaticFiles {
+        StaticFiles { roots: Vec::new(), links: false, index: false, only: false, max_age: Duration::from_secs(60) }
+    }
+}
+
+/// A folder whose files are served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoot {
+    /// Where it is in paths of requests, decoded, without a final slash; empty for all of them.
+    pub prefix: String,
+    /// Absolute, and without links: that of this release.
+    pub directory: PathBuf,
 }
 
 /// What to do with a field whose name holds an underscore (or another character that CGI would confuse).

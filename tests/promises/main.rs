@@ -16,6 +16,9 @@ mod a_reload_is_a_transaction;
 mod a_warm_worker_is_shared;
 mod an_import_is_shared_where_that_is_safe;
 
+// Files are served without the application.
+mod static_files_are_served;
+
 // No client notices.
 mod a_drain_has_a_bound;
 mod drains_cost_nothing;

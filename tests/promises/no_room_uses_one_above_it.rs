@@ -10,7 +10,7 @@ use ostler_tests::repository;
 /// The rooms of each crate, from below.
 const CRATES: [(&str, &[&str]); 3] = [
     ("src/daemon", &["sys", "options", "settings", "migrate", "resources", "master", "cli"]),
-    ("src/http", &["refusal", "syntax", "target", "head", "answer", "proxy", "h1", "uwsgi"]),
+    ("src/http", &["refusal", "syntax", "target", "head", "answer", "representation", "proxy", "h1", "uwsgi"]),
     (
         "src/serve",
         &[
@@ -21,6 +21,7 @@ const CRATES: [(&str, &[&str]); 3] = [
             "storage",
             "shared",
             "request",
+            "files",
             "response",
             "connection",
             "exchange",

@@ -135,6 +135,16 @@ class Settings(TypedDict, total=False):
     """The field of responses that tells the generation, such as X-Ostler-Generation; empty for none."""
     sendfile: bool
     """Do not let the kernel send the files of wsgi.file_wrapper."""
+    static: Mapping[str, str]
+    """Answer requests below this path with the files of this directory; may be repeated."""
+    static_links: bool
+    """Follow links out of the directories of --static, as after `collectstatic --link`."""
+    static_index: bool
+    """Answer with index.html where the path of a directory of --static is asked for."""
+    static_only: bool
+    """Answer 404 where --static has no such file, instead of asking the application."""
+    static_max_age: str | int | float
+    """How long clients may keep a file of --static without asking again; 0 for not at all."""
     strict_application: bool
     """Hold the application to the letter of PEP 3333, for development."""
     error_logfile: str | int | float

@@ -88,6 +88,14 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("not warmed up", "The page of --warm-up raised an exception; the workers are forked nevertheless."),
     ("not preloaded", "With --preload=auto: what the import left behind that processes must not share."),
     ("worker ready", "It can answer."),
+    (
+        "file not served",
+        "A file below a directory of --static cannot be opened, and why: a link that leads out of it, or permissions. It counts as missing.",
+    ),
+    (
+        "no static files",
+        "A worker could not open a directory of --static, and why. The application gets the requests for its files.",
+    ),
     ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
     (
         "canary waits",

@@ -319,6 +319,23 @@ pub static SETTINGS: &[Setting] = &[
         ),
     switch(RESPONSES, "sendfile", "on", "Do not let the kernel send the files of wsgi.file_wrapper")
         .foreign("SENDFILE"),
+    pairs(RESPONSES, "static", "/URL=DIRECTORY", "Answer requests below this path with the files of this directory; may be repeated")
+        .more(
+            "As in /static=public. Python is not asked: the worker's loop sends the file, with ETag, Last-Modified, conditions and ranges, and \
+             app.js.br, .zst or .gz beside app.js where the client takes that and it is no older. The longest path counts. GET and HEAD only; \
+             where there is no such file, the application answers. The path is the one that clients send: with --root-path, it begins with \
+             that. Links are followed, but not out of the directory. A link in the directory's own path is followed anew by each reload. \
+             In OSTLER_STATIC one stands on each line; in the file it may be a table: static = { \"/static\" = \"public\" }. docs/static.md tells more.",
+        ),
+    switch(RESPONSES, "static-links", "off", "Follow links out of the directories of --static, as after `collectstatic --link`"),
+    switch(RESPONSES, "static-index", "off", "Answer with index.html where the path of a directory of --static is asked for"),
+    switch(RESPONSES, "static-only", "off", "Answer 404 where --static has no such file, instead of asking the application"),
+    one(RESPONSES, "static-max-age", "TIME", "How long clients may keep a file of --static without asking again; 0 for not at all")
+        .preset("60")
+        .more(
+            "It stands in Cache-Control. A name that holds a hash of its file, as Django's ManifestStaticFilesStorage makes it \
+             (app.6b517d0d5813.css), may be kept for a year whatever this says.",
+        ),
     switch(RESPONSES, "strict-application", "off", "Hold the application to the letter of PEP 3333, for development").more(
         "Without it the server takes what leaves the response right: fields as any iterable of pairs, a status without a \
          phrase, blocks that are bytes-like, and hop-by-hop fields such as Connection, which it leaves out and names once \

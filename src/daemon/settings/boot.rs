@@ -7,7 +7,7 @@ use ostler_wire::{
     access_format::{AccessFormat, Unreadable, json},
 };
 
-use super::{directory, log_level, name, parse, path, program::python_logs};
+use super::{directory, log_level, name, parse, path, program::python_logs, static_files};
 use crate::{
     exit::Failure,
     options::{Options, WorkerClass, nearest, worker_class},
@@ -131,6 +131,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         server_header: options.value("server-header", header_value)?,
         generation_header: options.value("generation-header", generation_header)?,
         sendfile: options.switch("sendfile")?,
+        static_files: static_files::static_files(options, chdir)?,
         strict_application: options.switch("strict-application")?,
     })
 }

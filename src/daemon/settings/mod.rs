@@ -37,6 +37,7 @@ mod python;
 mod rollout;
 mod room;
 mod smoke;
+mod static_files;
 mod statsd;
 #[cfg(test)]
 mod tests;
@@ -346,6 +347,10 @@ impl Settings {
         }
         if worker.max_requests > 0 && u64::from(worker.refork) >= worker.max_requests {
             return refuse("refork", "--max-requests replaces a worker before it has answered as many");
+        }
+        if let Some(root) = static_files::out_of_reach(worker) {
+            let why = format!("clients ask below --root-path. Say {}{}=…", worker.root_path, root.prefix);
+            return Err(options.failure("static", &format!("{}=…", root.prefix), &why));
         }
         let logging = &self.boot.logging;
         let elsewhere =

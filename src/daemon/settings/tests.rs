@@ -48,6 +48,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "preload" => ("off", &[]),
         "warm-up" => ("/first", &[]),
         "smoke" => ("/health=200 ok", &[]),
+        "static" => ("/static=sub", &[]),
         "watch" => ("60", &[]),
         "canary" => ("25%", &["--workers=4"]),
         "header-map" => ("refuse", &[]),

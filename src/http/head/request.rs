@@ -108,6 +108,12 @@ impl RequestHead {
         self.first(bytes, |known| known.eq_ignore_ascii_case(name))
     }
 
+    /// The values of all fields of a name, in the order of the wire; names compare without case.
+    pub fn values<'a>(&'a self, bytes: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let same = self.fields.iter().filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name));
+        same.map(|field| field.value.of(bytes))
+    }
+
     fn first<'a>(&self, bytes: &'a [u8], is_it: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
         self.fields.iter().find(|field| is_it(field.name.of(bytes))).map(|field| field.value.of(bytes))
     }

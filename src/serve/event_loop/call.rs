@@ -11,8 +11,12 @@ use crate::{
 };
 
 impl Loop {
-    /// Queues a complete request for a Python thread.
+    /// Queues a complete request for a Python thread, unless a static file answers it.
     pub(super) fn request_ready(&mut self, token: Token, mut work: Box<Work>) {
+        if self.files.is_some() {
+            let Some(other) = self.answer_with_file(token, work) else { return };
+            work = other;
+        }
         work.ready = self.clock.now;
         work.waited = !self.thread_free() || !self.queue.is_empty();
         let Some(connection) = self.connection(token) else { return };

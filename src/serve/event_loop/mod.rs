@@ -11,7 +11,7 @@
 //! | a head or a body comes | `read` |
 //! | a request waits, and is called | `call` |
 //! | a call has ended: its connection goes on | `finish`, `write` |
-//! | the loop answers instead of the application | `answer` |
+//! | the loop answers instead of the application | `answer`, `file` |
 //! | a request is logged | `record` |
 //! | what is counted goes to the meters | `tally` |
 //! | a deadline expires | `late` |
@@ -23,6 +23,7 @@ mod answer;
 mod call;
 pub(crate) mod crew;
 mod cut;
+mod file;
 mod finish;
 mod late;
 mod life;
@@ -57,6 +58,7 @@ use crate::{
     calls::{Calls, group::Group, held::Held, queue::Queue},
     connection::{Connection, Interest, Phase, connections::Connections, pool::Pool, work::Work},
     exchange::{self, Exchange, handover::Handover},
+    files::Files,
     intake::{Intake, idle::Idle, make_places, most_connections, spread::Spread},
     life::{Life, LoopEnd, recycle::Recycling},
     log_limits::ClientLines,
@@ -137,6 +139,8 @@ pub(crate) struct Loop {
     terminated: OwnedFd,
     attention: Option<OwnedFd>,
     access_log: AccessLog,
+    /// None without `--static`.
+    files: Option<Box<Files>>,
     tally: Tally,
     /// Limits the log lines about single clients.
     client_lines: ClientLines,
@@ -194,6 +198,7 @@ impl Loop {
             terminated: setup.terminated,
             attention: setup.attention,
             access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
+            files: Files::open(&worker.static_files, &shared.log),
             tally: Tally::default(),
             client_lines: ClientLines::default(),
             lost_told: clock.now,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A body up to this size is copied behind its head, so that one send(2) is enough.
-const COPIED: usize = 16 * 1024;
+pub(crate) const COPIED: usize = 16 * 1024;
 /// A block that comes this soon after bytes were sent waits for the next ones, so that one send(2) takes several. PEP 3333 asks that no block
 /// waits for the application to make the next: if that takes longer, the stand-by sends what waits, at its tick.
 const PACE: Duration = Duration::from_micros(50);

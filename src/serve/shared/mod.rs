@@ -162,6 +162,15 @@ impl Shared {
         }
     }
 
+    /// Counts a request that was answered with a static file, or with that it has none: the status and the bytes of the body.
+    pub fn count_file(&self, status: u16, method: &[u8], body: u64) {
+        let slot = self.slot();
+        slot.sent.store(slot.sent.load(Relaxed).wrapping_add(body), Relaxed);
+        if let Some(meters) = self.meters() {
+            meters.count_file(status, method);
+        }
+    }
+
     /// Counts one of them that the application has broken off. An answer of 5xx counts as an error already.
     pub fn count_broken(&self, status: u16) {
         if let Some(meters) = self.meters().filter(|_| status < 500) {

@@ -28,6 +28,12 @@ pub static METRICS: &[Metric] = &[
         "Those of them for which the application was not called, because the server answered itself, by status: refused requests (4xx), and those for which it had no room or no time (503).",
     ),
     counter(
+        "ostler_static_answers_total",
+        Unit::None,
+        MetricSource::Meter { field: "files", read: |meters| &meters.files },
+        "Those of them that were answered with a file of --static, or with that the client has it already; with --static-only, also with that there is none.",
+    ),
+    counter(
         "ostler_request_errors_total",
         Unit::None,
         slot("errors", |slot| slot.errors.load(Relaxed)),

@@ -35,7 +35,7 @@ pub fn nearest_option(key: &str) -> Option<&'static str> {
 }
 
 const TLS: Fate = Absent("it spoke TLS; ostler does not. nginx, or another proxy, does that in front of it.");
-const STATIC: Fate = Absent("it served files; ostler does not. In nginx: location /static/ { alias /srv/static/; }");
+const STATIC: Fate = Absent("it chose how files are served; docs/static.md says how they are here");
 const ROUTE: Fate = Absent("it routed or rewrote requests; nginx does that with location, rewrite, return and map");
 const HEADER: Fate = Absent("it changed fields of responses; nginx does that with add_header and proxy_hide_header");
 const TIMER: Fate = Absent("it started work by the clock; a systemd timer, or cron, does that outside of the site");
@@ -218,10 +218,18 @@ const FATES: &[(&[&str], Fate)] = &[
     ),
     (
         &["check-static*", "static-check"],
-        Absent("it served files that exist; ostler does not. In nginx: root /srv/public; try_files $uri @site;"),
+        Absent(
+            "it served files that exist; --static /=DIRECTORY looks there first, too. In nginx: root /srv/public; try_files $uri @site;",
+        ),
     ),
-    (&["static-expires*"], Absent("it set the age of static files; in nginx: expires 7d;")),
-    (&["static-gzip*"], Absent("it served compressed files; in nginx: gzip_static on;")),
+    (
+        &["static-expires*"],
+        Absent("it set the age of static files; --static-max-age does here, for all of them; in nginx: expires 7d;"),
+    ),
+    (
+        &["static-gzip*"],
+        Absent("it served compressed files; --static does so whenever they are there; in nginx: gzip_static on;"),
+    ),
     (&["static-*", "mime*", "honour-range"], STATIC),
     (&["http-auto-gzip"], Absent("it compressed responses; in nginx: gzip on;")),
     (

@@ -614,5 +614,9 @@ fn static_files(given: &Given) -> String {
     } else {
         ""
     };
-    format!("{}: ostler serves no static files.{whole} In nginx:\n    {block}", told(given))
+    let here = match given.key.as_str() {
+        "static-map" => format!("--static {path}={directory} does that here."),
+        _ => "--static maps a path to a directory, and nothing else, here.".into(),
+    };
+    format!("{}: {here}{whole} In nginx:\n    {block}", told(given))
 }

@@ -1,0 +1,95 @@
+//! `--static` and what goes with it.
+
+use std::{cmp::Reverse, path::Path};
+
+use ostler_wire::{StaticFiles, StaticRoot, WorkerSettings};
+
+use super::parse;
+use crate::{
+    exit::{Failure, words},
+    options::Options,
+};
+
+/// What workers serve without the application.
+pub fn static_files(options: &Options, chdir: &Path) -> Result<StaticFiles, Failure> {
+    let mut roots = options.list("static", |text| root(chdir, text))?;
+    roots.sort_by_key(|root| Reverse(root.prefix.len()));
+    let twice = roots.iter().enumerate().find(|(place, root)| roots[..*place].iter().any(|r| r.prefix == root.prefix));
+    if let Some((_, root)) = twice {
+        return Err(options.failure("static", &format!("{}/", root.prefix), "this path is named twice"));
+    }
+    Ok(StaticFiles {
+        roots,
+        links: options.switch("static-links")?,
+        index: options.switch("static-index")?,
+        only: options.switch("static-only")?,
+        max_age: options.value("static-max-age", parse::duration)?,
+    })
+}
+
+/// A root that no request can reach, because it is not below `--root-path`.
+pub fn out_of_reach(worker: &WorkerSettings) -> Option<&StaticRoot> {
+    let is_below = |root: &StaticRoot| match root.prefix.strip_prefix(&worker.root_path) {
+        Some(rest) => rest.is_empty() || rest.starts_with('/'),
+        None => worker.root_path.starts_with(&format!("{}/", root.prefix)),
+    };
+    worker.static_files.roots.iter().find(|root| !is_below(root))
+}
+
+/// The directory is the one that the path leads to now: a worker that is replaced later serves the files of its own release.
+fn root(chdir: &Path, text: &str) -> Result<StaticRoot, String> {
+    let expected = || "expected a path that begins with /, = and a directory, as in /static=public".to_string();
+    let (prefix, directory) =
+        parse::line(text)?.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).ok_or_else(expected)?;
+    let prefix = prefix.trim_end_matches('/');
+    if !text.starts_with('/')
+        || directory.is_empty()
+        || prefix.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."))
+    {
+        return Err(expected());
+    }
+    let found = chdir.join(&directory).canonicalize().map_err(|error| format!("{directory}: {}", words(&error)))?;
+    match found.is_dir() {
+        true => Ok(StaticRoot { prefix: prefix.into(), directory: found }),
+        false => Err(format!("{directory} is not a directory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::fixture::Folder;
+
+    #[test]
+    fn a_root_is_a_path_and_a_directory() {
+        let folder = Folder::new();
+        let here = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(here.join("public=1")).unwrap();
+        std::os::unix::fs::symlink("public=1", here.join("current")).unwrap();
+        let directory = here.join("public=1");
+        for (text, prefix) in [("/static=public=1", "/static"), ("/static/=current", "/static"), ("/=current", "")] {
+            let expected = StaticRoot { prefix: prefix.into(), directory: directory.clone() };
+            assert_eq!(root(&here, text), Ok(expected), "{text}");
+        }
+        for text in ["", "/static", "static=current", "/static=", "=current", "/a//b=current", "/a/../b=current"] {
+            assert!(root(&here, text).unwrap_err().starts_with("expected a path"), "{text}");
+        }
+        assert_eq!(root(&here, "/a=gone").unwrap_err(), "gone: no such file or directory");
+    }
+
+    #[test]
+    fn a_root_that_nobody_can_ask_for_is_found() {
+        let worker = |prefix: &str| {
+            let roots = vec![StaticRoot { prefix: prefix.into(), directory: PathBuf::new() }];
+            let static_files = StaticFiles { roots, ..StaticFiles::default() };
+            WorkerSettings { root_path: "/shop".into(), static_files, ..WorkerSettings::default() }
+        };
+        for (prefix, reachable) in
+            [("/shop/static", true), ("/shop", true), ("", true), ("/static", false), ("/shopper", false)]
+        {
+            assert_eq!(out_of_reach(&worker(prefix)).is_none(), reachable, "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What names of files tell: where a path leads below a root, and whether a name holds a hash of what is in the file.
+
+use crate::target::decode_path;
+
+/// The way below a root that the path of a parsed head names: segments with single slashes between them; empty for the root itself. A slash
+/// at the end stays. `prefix` has no slash at its end and is compared decoded, at whole segments, as [`super::super::target::is_below`] does.
+///
+/// None if the path is not below the prefix, or if its way could be read in two ways or leads anywhere but down: an encoded slash, an empty
+/// segment, `.`, `..`, NUL.
+pub fn way_below(prefix: &[u8], path: &[u8], decoded: &mut Vec<u8>) -> Option<()> {
+    decoded.clear();
+    decode_path(path, decoded);
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
+    let below = decoded.strip_prefix(prefix)?.strip_prefix(b"/")?;
+    if slashes(decoded) != slashes(path) || below.contains(&0) {
+        return None;
+    }
+    let segments = below.strip_suffix(b"/").unwrap_or(below);
+    let is_odd = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
+    if !below.is_empty() && segments.split(|&byte| byte == b'/').any(is_odd) {
+        return None;
+    }
+    let start = decoded.len() - below.len();
+    decoded.drain(..start);
+    Some(())
+}
+
+/// Whether a name holds a hash, so that its file never changes: `app.6b517d0d5813.css`, as Django's ManifestStaticFilesStorage names files
+/// and WhiteNoise knows them.
+pub fn is_hashed(name: &[u8]) -> bool {
+    let is_hash = |part: &[u8]| part.len() == 12 && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = name.split(|&byte| byte == b'.').peekable();
+    let begins = parts.next().is_some_and(|first| !first.is_empty());
+    // What follows the hash is the extension.
+    begins
+        && std::iter::from_fn(|| parts.next().map(|part| (part, parts.peek().is_some())))
+            .any(|(part, more)| more && is_hash(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn way(prefix: &str, path: &str) -> Option<String> {
+        let mut decoded = Vec::new();
+        way_below(prefix.as_bytes(), path.as_bytes(), &mut decoded)?;
+        Some(String::from_utf8_lossy(&decoded).into_owned())
+    }
+
+    #[test]
+    fn a_path_leads_down_or_nowhere() {
+        for (prefix, path, expected) in [
+            ("/static", "/static/app.css", Some("app.css")),
+            ("/static", "/static/a/b%20c", Some("a/b c")),
+            ("/static", "/%73tatic/a", Some("a")),
+            ("/static", "/static/", Some("")),
+            ("/static", "/static/a/", Some("a/")),
+            ("/static", "/static/..a/.b", Some("..a/.b")),
+            ("/static", "/static/a\\..\\b", Some("a\\..\\b")),
+            ("/static", "/static/%252e%252e/a", Some("%2e%2e/a")),
+            ("", "/", Some("")),
+            ("", "/a", Some("a")),
+            ("/static", "/static", None),
+            ("/static", "/staticx", None),
+            ("/static", "/Static/a", None),
+            ("/static", "*", None),
+            ("/static", "/static//a", None),
+            ("/static", "//static/a", None),
+            ("/static", "/static/a//", None),
+            ("/static", "/static/../a", None),
+            ("/static", "/static/a/..", None),
+            ("/static", "/static/a/../", None),
+            ("/static", "/static/./a", None),
+            ("/static", "/static/%2e%2E/a", None),
+            ("/static", "/static/%2e", None),
+            ("/static", "/static/a%2fb", None),
+            ("/static", "/static%2Fa", None),
+            ("/static", "/static/..%2fa", None),
+            ("", "//", None),
+            ("", "/..", None),
+        ] {
+            assert_eq!(way(prefix, path).as_deref(), expected, "{prefix} {path}");
+        }
+        assert_eq!(way("/static", "/static/a%00b"), None, "h1 refuses it, and so does this");
+    }
+
+    #[test]
+    fn no_way_holds_a_step_that_does_not_lead_down() {
+        let pieces =
+            ["/", "..", ".", "%2e", "%2E", "%2f", "%5c", "\\", "a", "%00", "%25", "%252e", "//", "/static", "%c0%ae"];
+        let mut random = Random(17);
+        for _ in 0..100_000 {
+            let path: String = (0..1 + random.below(8)).map(|_| pieces[random.below(pieces.len())]).collect();
+            if let Some(way) = way("/static", &format!("/static/{path}")) {
+                assert!(!way.starts_with('/') && !way.contains('\0'), "{path}");
+                assert!(way.split('/').all(|segment| segment != ".." && segment != "."), "{path} is {way}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hash_is_twelve_digits_before_the_extension() {
+        for name in ["app.6b517d0d5813.css", "a.b.0123456789ab.js.map", "a.0123456789ab.js"] {
+            assert!(is_hashed(name.as_bytes()), "{name}");
+        }
+        for name in
+            ["app.css", "app.6b517d0d5813", ".6b517d0d5813.css", "app.6B517D0D5813.css", "app.6b517d0d581.css", ""]
+        {
+            assert!(!is_hashed(name.as_bytes()), "{name}");
+        }
+    }
+}
