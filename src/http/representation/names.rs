@@ -3,7 +3,7 @@
 use crate::target::decode_path;
 
 /// The way below a root that the path of a parsed head names: segments with single slashes between them; empty for the root itself. A slash
-/// at the end stays. `prefix` has no slash at its end and is compared decoded, at whole segments, as [`super::super::target::is_below`] does.
+/// at the end stays. `prefix` has no slash at its end and is compared decoded, at whole segments, as [`crate::target::is_below`] does.
 ///
 /// None if the path is not below the prefix, or if its way could be read in two ways or leads anywhere but down: an encoded slash, an empty
 /// segment, `.`, `..`, NUL.
@@ -29,12 +29,11 @@ pub fn way_below(prefix: &[u8], path: &[u8], decoded: &mut Vec<u8>) -> Option<()
 /// and WhiteNoise knows them.
 pub fn is_hashed(name: &[u8]) -> bool {
     let is_hash = |part: &[u8]| part.len() == 12 && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut parts = name.split(|&byte| byte == b'.').peekable();
-    let begins = parts.next().is_some_and(|first| !first.is_empty());
-    // What follows the hash is the extension.
-    begins
-        && std::iter::from_fn(|| parts.next().map(|part| (part, parts.peek().is_some())))
-            .any(|(part, more)| more && is_hash(part))
+    let parts: Vec<&[u8]> = name.split(|&byte| byte == b'.').collect();
+    match parts[..] {
+        [first, ref between @ .., _extension] => !first.is_empty() && between.iter().any(|part| is_hash(part)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -91,10 +91,8 @@ impl Loop {
 /// The response knows the length of its body, so that none can be wrong.
 fn send(mut response: Response, answer: FileAnswer) {
     match answer {
-        FileAnswer::Error(status, fields) => {
-            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            response.error(status, &fields);
-        }
+        FileAnswer::Failed => response.error(412, &[]),
+        FileAnswer::Unsatisfiable(range) => response.error(416, &[("Content-Range", &range)]),
         FileAnswer::Bytes(head, file, range) => {
             let length = range.end - range.start;
             let short = (length <= COPIED as u64 && response.request.method.of(response.bytes) == b"GET")
