@@ -379,6 +379,9 @@ pub struct WorkerSettings {
     /// `--static` and what goes with it.
     #[serde(default)]
     pub static_files: StaticFiles,
+    /// `--sendfile-root`
+    #[serde(default)]
+    pub sendfile_roots: SendfileRoots,
     /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
     pub strict_application: bool,
 }
@@ -422,6 +425,7 @@ impl Default for WorkerSettings {
             generation_header: String::new(),
             sendfile: true,
             static_files: StaticFiles::default(),
+            sendfile_roots: SendfileRoots::default(),
             strict_application: false,
         }
     }
@@ -447,6 +451,15 @@ impl Default for StaticFiles {
     fn default() -> StaticFiles {
         StaticFiles { roots: Vec::new(), links: false, index: false, only: false, max_age: Duration::from_secs(60) }
     }
+}
+
+/// Which files the application may name to have them sent, the longest prefix first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendfileRoots {
+    /// By paths of the file system, in X-Sendfile: each directory as it was typed, made absolute, and as it is without links.
+    pub paths: Vec<StaticRoot>,
+    /// By paths of URLs, in X-Accel-Redirect.
+    pub urls: Vec<StaticRoot>,
 }
 
 /// A folder whose files are served.

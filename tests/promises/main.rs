@@ -17,6 +17,7 @@ mod a_warm_worker_is_shared;
 mod an_import_is_shared_where_that_is_safe;
 
 // Files are served without the application.
+mod named_files_are_sent;
 mod static_files_are_served;
 
 // No client notices.

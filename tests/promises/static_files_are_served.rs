@@ -252,15 +252,14 @@ fn a_release_has_its_own_files_and_one_without_them_is_refused() {
         symlink(to, &new).unwrap();
         fs::rename(&new, site.folder().join("current")).unwrap();
     };
-    let mut client = site.connect();
     point("2");
-    assert_eq!(client.get("/static/a").text(), "one", "until the reload");
+    assert_eq!(site.get("/static/a").text(), "one", "until the reload");
     site.control(&["reload", "--wait"]).says(0, &[]);
-    assert_eq!(client.get("/static/a").text(), "two");
+    assert_eq!(site.get("/static/a").text(), "two");
     point("3");
     site.control(&["reload", "--wait"])
         .says(2, &["--static: \"/static=current/public\": current/public: no such file or directory"]);
-    assert_eq!(client.get("/static/a").text(), "two");
+    assert_eq!(site.get("/static/a").text(), "two");
 }
 
 #[test]

@@ -137,6 +137,8 @@ class Settings(TypedDict, total=False):
     """Do not let the kernel send the files of wsgi.file_wrapper."""
     static: Mapping[str, str]
     """Answer requests below this path with the files of this directory; may be repeated."""
+    sendfile_root: str | Sequence[str]
+    """Send files below this directory where the application names them; may be repeated."""
     static_links: bool
     """Follow links out of the directories of --static, as after `collectstatic --link`."""
     static_index: bool

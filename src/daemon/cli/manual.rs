@@ -90,11 +90,11 @@ pub const PHRASES: &[(&str, &str)] = &[
     ("worker ready", "It can answer."),
     (
         "file not served",
-        "A file below a directory of --static cannot be opened, and why: a link that leads out of it, or permissions. It counts as missing.",
+        "A file below a directory of --static cannot be opened, and why: a link that leads out of it, or permissions. It counts as missing. Or the application has named a file (X-Sendfile, X-Accel-Redirect) that is not below --sendfile-root, or not there.",
     ),
     (
         "no static files",
-        "A worker could not open a directory of --static, and why. The application gets the requests for its files.",
+        "A worker could not open a directory of --static, and why. The application gets the requests for its files; if it is one of --sendfile-root, they are 404.",
     ),
     ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
     (

@@ -327,6 +327,11 @@ pub static SETTINGS: &[Setting] = &[
              that. Links are followed, but not out of the directory. A link in the directory's own path is followed anew by each reload. \
              In OSTLER_STATIC one stands on each line; in the file it may be a table: static = { \"/static\" = \"public\" }. docs/static.md tells more.",
         ),
+    lines(RESPONSES, "sendfile-root", "[/URL=]DIRECTORY", "Send files below this directory where the application names them; may be repeated").more(
+        "In X-Sendfile by its path, DIRECTORY/report.pdf, and with a URL also in X-Accel-Redirect, /URL/report.pdf. The file takes the place of the body, with \
+         ETag, conditions and ranges as for --static; the other fields are the application's, and these two never reach the client. What is not \
+         below one of these directories is 404, and the log says so. Without this option both fields are passed on, as a proxy in front may want them.",
+    ),
     switch(RESPONSES, "static-links", "off", "Follow links out of the directories of --static, as after `collectstatic --link`"),
     switch(RESPONSES, "static-index", "off", "Answer with index.html where the path of a directory of --static is asked for"),
     switch(RESPONSES, "static-only", "off", "Answer 404 where --static has no such file, instead of asking the application"),

@@ -132,6 +132,7 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         generation_header: options.value("generation-header", generation_header)?,
         sendfile: options.switch("sendfile")?,
         static_files: static_files::static_files(options, chdir)?,
+        sendfile_roots: static_files::sendfile_roots(options, chdir)?,
         strict_application: options.switch("strict-application")?,
     })
 }

@@ -1,8 +1,11 @@
 //! `--static` and what goes with it.
 
-use std::{cmp::Reverse, path::Path};
+use std::{
+    cmp::Reverse,
+    path::{Path, PathBuf},
+};
 
-use ostler_wire::{StaticFiles, StaticRoot, WorkerSettings};
+use ostler_wire::{SendfileRoots, StaticFiles, StaticRoot, WorkerSettings};
 
 use super::parse;
 use crate::{
@@ -25,6 +28,33 @@ pub fn static_files(options: &Options, chdir: &Path) -> Result<StaticFiles, Fail
         only: options.switch("static-only")?,
         max_age: options.value("static-max-age", parse::duration)?,
     })
+}
+
+/// Which files the application may name. The directory of a file is known by its name and by what that leads to.
+pub fn sendfile_roots(options: &Options, chdir: &Path) -> Result<SendfileRoots, Failure> {
+    let mut roots = SendfileRoots::default();
+    for (url, typed, directory) in options.list("sendfile-root", |text| sendfile_root(chdir, text))? {
+        let named =
+            |prefix: String| StaticRoot { prefix: prefix.trim_end_matches('/').into(), directory: directory.clone() };
+        roots.urls.extend(url.map(named));
+        let real = directory.to_string_lossy().into_owned();
+        roots.paths.extend((typed != real).then_some(typed).into_iter().chain([real]).map(named));
+    }
+    roots.urls.sort_by_key(|root| Reverse(root.prefix.len()));
+    roots.paths.sort_by_key(|root| Reverse(root.prefix.len()));
+    Ok(roots)
+}
+
+/// The URL, the directory as it was typed, and what that leads to.
+fn sendfile_root(chdir: &Path, text: &str) -> Result<(Option<String>, String, PathBuf), String> {
+    let (url, typed) = match text.split_once('=') {
+        Some((url, typed)) => (Some(url), typed),
+        None => (None, text),
+    };
+    // A URL is as of --static; a directory alone is any path.
+    let root = root(chdir, &format!("{}={typed}", url.unwrap_or("/")))?;
+    let typed = chdir.join(typed).to_string_lossy().into_owned();
+    Ok((url.map(|_| root.prefix), typed, root.directory))
 }
 
 /// A root that no request can reach, because it is not below `--root-path`.
@@ -57,8 +87,6 @@ fn root(chdir: &Path, text: &str) -> Result<StaticRoot, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::fixture::Folder;
 

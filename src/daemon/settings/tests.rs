@@ -49,6 +49,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "warm-up" => ("/first", &[]),
         "smoke" => ("/health=200 ok", &[]),
         "static" => ("/static=sub", &[]),
+        "sendfile-root" => ("/files=sub", &[]),
         "watch" => ("60", &[]),
         "canary" => ("25%", &["--workers=4"]),
         "header-map" => ("refuse", &[]),

@@ -32,6 +32,7 @@ pub struct ResponseHead {
     pub(crate) has_date: bool,
     pub(crate) has_server: bool,
     pub(crate) has_request_id: bool,
+    names_file: bool,
 }
 
 impl ResponseHead {
@@ -62,6 +63,8 @@ impl ResponseHead {
         match name.len() {
             4 if is_name(name, b"date") => self.has_date = true,
             6 if is_name(name, b"server") => self.has_server = true,
+            10 if is_name(name, b"x-sendfile") => self.names_file = true,
+            16 if is_name(name, b"x-accel-redirect") => self.names_file = true,
             12 if matches!(name[0], b'x' | b'X') && is_name(name, b"x-request-id") => self.has_request_id = true,
             14 if is_name(name, b"content-length") => return self.length_field(name, value),
             _ => {}
@@ -100,6 +103,12 @@ impl ResponseHead {
     /// The status code; 0 before `begin`.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Whether it names a file that is to be sent instead of the body, by X-Sendfile or X-Accel-Redirect.
+    #[inline]
+    pub fn names_file(&self) -> bool {
+        self.names_file
     }
 
     /// The application's Content-Length.

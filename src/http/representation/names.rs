@@ -2,27 +2,30 @@
 
 use crate::target::decode_path;
 
-/// The way below a root that the path of a parsed head names: segments with single slashes between them; empty for the root itself. A slash
-/// at the end stays. `prefix` has no slash at its end and is compared decoded, at whole segments, as [`crate::target::is_below`] does.
-///
-/// None if the path is not below the prefix, or if its way could be read in two ways or leads anywhere but down: an encoded slash, an empty
-/// segment, `.`, `..`, NUL.
+/// The way below a root that the path of a parsed head names, decoded once, as [`below`] has it. None as there, and if a slash is encoded:
+/// the path could be read in two ways.
 pub fn way_below(prefix: &[u8], path: &[u8], decoded: &mut Vec<u8>) -> Option<()> {
     decoded.clear();
     decode_path(path, decoded);
     let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
-    let below = decoded.strip_prefix(prefix)?.strip_prefix(b"/")?;
-    if slashes(decoded) != slashes(path) || below.contains(&0) {
+    let length = below(prefix, decoded)?.len();
+    if slashes(decoded) != slashes(path) {
         return None;
     }
-    let segments = below.strip_suffix(b"/").unwrap_or(below);
-    let is_odd = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
-    if !below.is_empty() && segments.split(|&byte| byte == b'/').any(is_odd) {
-        return None;
-    }
-    let start = decoded.len() - below.len();
-    decoded.drain(..start);
+    decoded.drain(..decoded.len() - length);
     Some(())
+}
+
+/// What follows a prefix and a slash: segments with single slashes between them; nothing for the root itself. A slash at the end stays. The
+/// prefix has no slash at its end.
+///
+/// None if the path is not below it, or if the way leads anywhere but down: an empty segment, `.`, `..`, NUL.
+pub fn below<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let below = path.strip_prefix(prefix)?.strip_prefix(b"/")?;
+    let segments = below.strip_suffix(b"/").unwrap_or(below);
+    let is_odd = |segment: &[u8]| matches!(segment, b"" | b"." | b"..") || segment.contains(&0);
+    let is_root = below.is_empty();
+    (is_root || !segments.split(|&byte| byte == b'/').any(is_odd)).then_some(below)
 }
 
 /// Whether a name holds a hash, so that its file never changes: `app.6b517d0d5813.css`, as Django's ManifestStaticFilesStorage names files

@@ -34,63 +34,83 @@ impl Files {
     /// The answer for a file: whole, a part, or that the client has it.
     pub fn answer(&mut self, found: Found, request: &RequestHead, bytes: &[u8]) -> FileAnswer<'_> {
         let etag = found.etag();
-        let validators = Validators { etag: etag.as_bytes(), modified: found.modified.as_secs() };
-        let verdict = evaluate(request, bytes, validators);
-        // Only a GET may ask for a part (RFC 9110 §14.2).
-        let may_part = request.method.of(bytes) == b"GET" && range_counts(request, bytes, validators);
-        let wanted = if may_part { part(request, bytes, found.length) } else { Part::Whole };
-        let (status, range) = match (verdict, wanted) {
-            (Verdict::Failed, _) => return FileAnswer::Failed,
-            (Verdict::NotModified, _) => ("304 Not Modified", 0..0),
-            (Verdict::Send, Part::Whole) => ("200 OK", 0..found.length),
-            (Verdict::Send, Part::Bytes(range)) => ("206 Partial Content", range),
-            (Verdict::Send, Part::Unsatisfiable) => {
-                return FileAnswer::Unsatisfiable(format!("bytes */{}", found.length));
-            }
+        let (status, range) = match found.wanted(&etag, request, bytes) {
+            Wanted::Bytes(status, range) => (status, range),
+            Wanted::Failed => return FileAnswer::Failed,
+            Wanted::Unsatisfiable => return FileAnswer::Unsatisfiable(format!("bytes */{}", found.length)),
         };
-        self.head.begin(status.as_bytes()).expect("a status that is written in the source");
-        self.describe(&found, &etag);
-        if verdict == Verdict::Send {
-            self.describe_body(&found, &range);
+        begin(&mut self.head, status);
+        found.validate(&mut self.head, &etag);
+        field(&mut self.head, "Cache-Control", &cache_control(self.max_age, found.hashed));
+        if found.media.compresses {
+            field(&mut self.head, "Vary", "Accept-Encoding");
+        }
+        if status != NOT_MODIFIED {
+            field(&mut self.head, "Content-Type", found.media.name);
+            if let Some(coding) = found.coding {
+                field(&mut self.head, "Content-Encoding", coding.name);
+            }
+            found.measure(&mut self.head, &range);
         }
         FileAnswer::Bytes(&self.head, found.file, range)
     }
-
-    /// What a client is told that has the file already, too (RFC 9110 §15.4.5).
-    fn describe(&mut self, found: &Found, etag: &str) {
-        self.field("ETag", etag);
-        self.field("Last-Modified", &httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + found.modified));
-        self.field("Cache-Control", &cache_control(self.max_age, found.hashed));
-        if found.media.compresses {
-            self.field("Vary", "Accept-Encoding");
-        }
-    }
-
-    fn describe_body(&mut self, found: &Found, range: &Range<u64>) {
-        let (length, whole) = (range.end - range.start, found.length);
-        self.field("Content-Type", found.media.name);
-        if let Some(coding) = found.coding {
-            self.field("Content-Encoding", coding.name);
-        }
-        self.field("Accept-Ranges", "bytes");
-        self.field("Content-Length", &length.to_string());
-        if self.head.status() == 206 {
-            self.field("Content-Range", &format!("bytes {}-{}/{whole}", range.start, range.end - 1));
-        }
-    }
-
-    fn field(&mut self, name: &str, value: &str) {
-        self.head.field(name.as_bytes(), value.as_bytes()).expect("a field of plain ASCII");
-    }
 }
 
+/// What a request wants of a file.
+pub(super) enum Wanted {
+    /// These bytes, with this status; none with [`NOT_MODIFIED`].
+    Bytes(&'static str, Range<u64>),
+    Failed,
+    Unsatisfiable,
+}
+
+pub(super) const NOT_MODIFIED: &str = "304 Not Modified";
+
 impl Found {
+    pub(super) fn wanted(&self, etag: &str, request: &RequestHead, bytes: &[u8]) -> Wanted {
+        let validators = Validators { etag: etag.as_bytes(), modified: self.modified.as_secs() };
+        let verdict = evaluate(request, bytes, validators);
+        // Only a GET may ask for a part (RFC 9110 §14.2).
+        let may_part = request.method.of(bytes) == b"GET" && range_counts(request, bytes, validators);
+        let wanted = if may_part { part(request, bytes, self.length) } else { Part::Whole };
+        match (verdict, wanted) {
+            (Verdict::Failed, _) => Wanted::Failed,
+            (Verdict::NotModified, _) => Wanted::Bytes(NOT_MODIFIED, 0..0),
+            (Verdict::Send, Part::Whole) => Wanted::Bytes("200 OK", 0..self.length),
+            (Verdict::Send, Part::Bytes(range)) => Wanted::Bytes("206 Partial Content", range),
+            (Verdict::Send, Part::Unsatisfiable) => Wanted::Unsatisfiable,
+        }
+    }
+
+    /// What tells this state of the file from others; a client that has the file already is told, too (RFC 9110 §15.4.5).
+    pub(super) fn validate(&self, head: &mut ResponseHead, etag: &str) {
+        field(head, "ETag", etag);
+        field(head, "Last-Modified", &httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + self.modified));
+    }
+
+    /// Which bytes of the file the body is.
+    pub(super) fn measure(&self, head: &mut ResponseHead, range: &Range<u64>) {
+        field(head, "Accept-Ranges", "bytes");
+        field(head, "Content-Length", &(range.end - range.start).to_string());
+        if head.status() == 206 {
+            field(head, "Content-Range", &format!("bytes {}-{}/{}", range.start, range.end - 1, self.length));
+        }
+    }
+
     /// Another one after each change: of the time to the nanosecond, the size, and the coding.
-    fn etag(&self) -> String {
+    pub(super) fn etag(&self) -> String {
         let (seconds, nanoseconds) = (self.modified.as_secs(), self.modified.subsec_nanos());
         let (dash, coding) = self.coding.map_or(("", ""), |coding| ("-", coding.name));
         format!("\"{seconds:x}{nanoseconds:08x}-{:x}{dash}{coding}\"", self.length)
     }
+}
+
+pub(super) fn begin(head: &mut ResponseHead, status: &str) {
+    head.begin(status.as_bytes()).expect("a status that is written in the source");
+}
+
+fn field(head: &mut ResponseHead, name: &str, value: &str) {
+    head.field(name.as_bytes(), value.as_bytes()).expect("a field of plain ASCII");
 }
 
 fn cache_control(max_age: Duration, hashed: bool) -> String {

@@ -4,6 +4,7 @@
 
 mod answer;
 mod directory;
+mod named;
 
 use std::{
     fs::{File, Metadata},
@@ -19,19 +20,21 @@ use ostler_http::{
         names::{is_hashed, way_below},
     },
 };
-use ostler_wire::StaticFiles;
+use ostler_wire::{StaticFiles, StaticRoot};
 use slog::{Logger, error};
 
-pub(crate) use self::answer::FileAnswer;
 use self::directory::Directory;
+pub(crate) use self::{
+    answer::FileAnswer,
+    named::{NamedAnswer, NamedFiles},
+};
 
 /// The file that stands for its folder with `--static-index`.
 const INDEX: &[u8] = b"index.html";
 
 /// The folders whose files are served, and how.
 pub(crate) struct Files {
-    /// The longest prefix first.
-    roots: Vec<(String, Option<Directory>)>,
+    roots: Roots,
     index: bool,
     /// `--static-only`
     pub only: bool,
@@ -41,6 +44,9 @@ pub(crate) struct Files {
     /// Of the answer that was made last.
     head: ResponseHead,
 }
+
+/// Open folders, each with what the paths of its files begin with: the longest first.
+type Roots = Vec<(String, Option<Directory>)>;
 
 /// What there is for a path.
 #[derive(Debug)]
@@ -73,17 +79,9 @@ pub(crate) struct Found {
 impl Files {
     /// Opens the roots; none without `--static`. A folder that has gone since the settings were read has no files.
     pub fn open(settings: &StaticFiles, log: &Logger) -> Option<Box<Files>> {
-        let open = |root: &ostler_wire::StaticRoot| {
-            let opened = Directory::open(&root.directory, settings.links);
-            let opened = opened.inspect_err(|error| {
-                error!(log, "no static files"; "path" => root.directory.display(), "url" => format!("{}/", root.prefix),
-                    "reason" => %error);
-            });
-            (root.prefix.clone(), opened.ok())
-        };
-        let StaticFiles { ref roots, index, only, max_age, .. } = *settings;
+        let StaticFiles { ref roots, links, index, only, max_age } = *settings;
         (!roots.is_empty()).then(|| {
-            let roots = roots.iter().map(open).collect();
+            let roots = open_roots(roots, links, log);
             Box::new(Files { roots, index, only, max_age, way: Vec::new(), head: ResponseHead::default() })
         })
     }
@@ -113,16 +111,33 @@ impl Files {
                 }
             }
             Ok(_) => Lookup::Missing,
-            // A socket cannot be opened (ENXIO).
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG | Errno::EINVAL | Errno::ENXIO) => Lookup::Missing,
-            Err(Errno::EMFILE | Errno::ENFILE) => Lookup::Full,
-            Err(errno) => Lookup::Failed(errno),
+            Err(errno) => without_file(errno),
         }
     }
 
     /// The way below its root that was looked up last, for the log.
     pub fn way(&self) -> String {
         String::from_utf8_lossy(&self.way).into_owned()
+    }
+}
+
+fn open_roots(roots: &[StaticRoot], links: bool, log: &Logger) -> Roots {
+    let open = |root: &StaticRoot| {
+        let opened = Directory::open(&root.directory, links).inspect_err(|error| {
+            error!(log, "no static files"; "path" => root.directory.display(), "url" => format!("{}/", root.prefix),
+                "reason" => %error);
+        });
+        (root.prefix.clone(), opened.ok())
+    };
+    roots.iter().map(open).collect()
+}
+
+fn without_file(errno: Errno) -> Lookup {
+    match errno {
+        // A socket cannot be opened (ENXIO).
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG | Errno::EINVAL | Errno::ENXIO => Lookup::Missing,
+        Errno::EMFILE | Errno::ENFILE => Lookup::Full,
+        errno => Lookup::Failed(errno),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The response during a call: sent directly, or put into an [`Outbox`] where the client is slow.
 
 pub(crate) mod access_log;
+mod named_file;
 
 use std::{
     os::fd::OwnedFd,
@@ -131,6 +132,10 @@ impl Response<'_> {
         keep: &mut dyn FnMut() -> Option<Kept>,
         wait: Waiting,
     ) -> Result<(), BodyLength> {
+        if self.is_replaced(head) {
+            self.named_file(head);
+            return Ok(());
+        }
         let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
         let given = body.len() as u64;
         let (body, ended) = match framing {
@@ -158,6 +163,10 @@ impl Response<'_> {
 
     /// Sends the head and the first block of a body whose length is not known, or known only from the head's Content-Length.
     pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
+        if self.is_replaced(head) {
+            // It is sent when the application has come to its end, in place of all blocks.
+            return Ok(());
+        }
         let framing = head.framing(self.request, self.head_request(), None);
         let left = match framing {
             ResponseFraming::Length(length) => Some(length),
@@ -179,6 +188,10 @@ impl Response<'_> {
 
     /// Sends the head and `length` bytes of a file from `offset`; the loop does it, after the call, by sendfile(2). Ends the response.
     pub fn file(&mut self, head: &ResponseHead, file: OwnedFd, offset: u64, length: u64) -> Result<(), BodyLength> {
+        if self.is_replaced(head) {
+            self.named_file(head);
+            return Ok(());
+        }
         let framing = head.framing(self.request, self.head_request(), Some(length));
         let (send, ended) = match framing {
             ResponseFraming::Bodiless => (0, Progress::Ended),

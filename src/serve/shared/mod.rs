@@ -30,6 +30,7 @@ use self::{
     notes::{CallNote, Notes},
 };
 use crate::{
+    files::NamedFiles,
     poll::timers::Token,
     storage::{outbox::Outbox, store::Store},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// For each of them.
     pub call_times: Vec<CallTime>,
     pub store: Arc<Store>,
+    /// None without `--sendfile-root`.
+    pub named_files: Option<NamedFiles>,
     /// For each listener: the forwarding fields that its trusted peers are believed in.
     pub believed: Vec<Believed>,
     /// Names of response fields that the access log wants.
@@ -78,7 +81,9 @@ impl Shared {
             "" => Vec::new(),
             name => format!("{name}: {}\r\n", boot.generation).into_bytes(),
         };
+        let named_files = NamedFiles::open(&worker.sendfile_roots, &log);
         Ok(Shared {
+            named_files,
             believed,
             boot,
             slot,

@@ -1,0 +1,42 @@
+//! A file in place of the body, where the application names one (X-Sendfile, X-Accel-Redirect).
+
+use ostler_http::ResponseHead;
+use slog::info;
+
+use super::Response;
+use crate::files::{NamedAnswer, NamedFiles};
+
+impl Response<'_> {
+    /// Whether a file is to be sent in place of the body that comes with this head.
+    #[inline]
+    pub(super) fn is_replaced(&self, head: &ResponseHead) -> bool {
+        head.names_file() && self.out.shared.named_files.is_some()
+    }
+
+    /// Sends the file that the head names, as if the application had: the page for 404 if it may not be sent.
+    #[cold]
+    pub(super) fn named_file(&mut self, head: &ResponseHead) {
+        let shared = self.out.shared.clone();
+        let Some(files) = &shared.named_files else { return };
+        match files.answer(head, self.request, self.bytes) {
+            // The length in its head is the file's.
+            NamedAnswer::Bytes(head, file, range) => {
+                _ = self.file(&head, file.into(), range.start, range.end - range.start)
+            }
+            NamedAnswer::Failed => self.error(412, &[]),
+            NamedAnswer::Unsatisfiable(range) => self.error(416, &[("Content-Range", &range)]),
+            NamedAnswer::Missing(why) => {
+                self.tell_missing(files, head, &why);
+                self.error(404, &[]);
+            }
+        }
+    }
+
+    fn tell_missing(&self, files: &NamedFiles, head: &ResponseHead, why: &str) {
+        if files.may_log() {
+            let named = head.value(b"x-sendfile").or_else(|| head.value(b"x-accel-redirect")).unwrap_or_default();
+            info!(self.out.shared.log, "file not served"; "path" => String::from_utf8_lossy(named).into_owned(), "reason" => why,
+                "request" => self.request_line(), "request_id" => self.id);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A file that the application names by X-Sendfile or X-Accel-Redirect is sent in place of the body, and nothing outside of
+//! `--sendfile-root` ever is.
+
+use std::{fs, os::unix::fs::symlink};
+
+use ostler_tests::{Answer, Client, Rig};
+
+/// Says what the request's body asks for: a field in each line; and returns its body in the way that the path names.
+const SOURCE: &str = "
+import io
+def app(environ, start_response):
+    fields = [tuple(line.split(': ', 1)) for line in environ['wsgi.input'].read().decode('latin-1').splitlines()]
+    status = environ['QUERY_STRING'].replace('+', ' ') or '200 OK'
+    fields.append(('Set-Cookie', 'a=b'))
+    if environ['PATH_INFO'] == '/iterator':
+        def blocks():
+            start_response(status, fields)
+            yield b'not'
+            yield b'this'
+        return blocks()
+    write = start_response(status, fields)
+    match environ['PATH_INFO']:
+        case '/write':
+            write(b'not')
+            return [b'this']
+        case '/file':
+            return environ['wsgi.file_wrapper'](io.BytesIO(b'not this'))
+        case '/nothing':
+            return []
+    return [b'not this']
+";
+
+fn site() -> Rig {
+    Rig::with_source(SOURCE)
+        .option("--sendfile-root", "/private=media")
+        .option("--sendfile-root", "plain")
+        .file("media/report.txt", "0123456789")
+        .file("media/a b.txt", "blank")
+        .file("media/a%20b.txt", "percent")
+        .file("plain/p.txt", "plain")
+        .file("secret", "secret")
+}
+
+fn ask(client: &mut Client, target: &str, more: &str, said: &str) -> Answer {
+    let length = said.len();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{more}\r\n{said}");
+    client.send(head).answer()
+}
+
+/// As [`ask`], by GET.
+fn get(client: &mut Client, target: &str, more: &str, said: &str) -> Answer {
+    let length = said.len();
+    let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{more}\r\n{said}");
+    client.send(head).answer()
+}
+
+#[test]
+fn the_file_takes_the_place_of_the_body_however_that_is_given() {
+    let site = site().start();
+    let media = site.folder().join("media").display().to_string();
+    let mut client = site.connect();
+    for target in ["/", "/iterator", "/write", "/file", "/nothing"] {
+        for named in [format!("X-Sendfile: {media}/report.txt"), "x-accel-redirect: /private/report.txt?a=b".into()] {
+            let said = format!("{named}\nContent-Type: text/x-report\nContent-Length: 8\nETag: \"own\"");
+            let answer = ask(&mut client, target, "", &said);
+            assert_eq!((answer.status, answer.text()), (200, "0123456789"), "{target} {named}");
+            assert_eq!(answer.field("Content-Type"), Some("text/x-report"));
+            assert_eq!(answer.field("Set-Cookie"), Some("a=b"));
+            assert_eq!((answer.field("X-Sendfile"), answer.field("X-Accel-Redirect")), (None, None));
+            assert!(answer.field("ETag").is_some_and(|etag| etag != "\"own\""));
+        }
+    }
+    let bare = ask(&mut client, "/", "", &format!("X-Sendfile: {media}/a%20b.txt"));
+    assert_eq!((bare.text(), bare.field("Content-Type")), ("percent", Some("text/plain; charset=utf-8")));
+    assert_eq!(ask(&mut client, "/", "", "X-Accel-Redirect: /private/a%20b.txt").text(), "blank");
+    let plain = site.folder().join("plain/p.txt").display().to_string();
+    assert_eq!(ask(&mut client, "/", "", &format!("X-Sendfile: {plain}")).text(), "plain");
+    let gone = ask(&mut client, "/?410+Gone", "", &format!("X-Sendfile: {plain}"));
+    assert_eq!((gone.status, gone.text()), (410, "plain"));
+}
+
+#[test]
+fn ranges_and_conditions_are_those_of_files() {
+    let site = site().start();
+    let said = "X-Accel-Redirect: /private/report.txt\nContent-Type: text/x-report";
+    let mut client = site.connect();
+    let part = get(&mut client, "/", "Range: bytes=2-4\r\n", said);
+    assert_eq!((part.status, part.text(), part.field("Content-Range")), (206, "234", Some("bytes 2-4/10")));
+    assert_eq!(part.field("Set-Cookie"), Some("a=b"));
+    let known = format!("If-None-Match: {}\r\n", part.field("ETag").unwrap());
+    let same = get(&mut client, "/", &known, said);
+    assert_eq!((same.status, same.field("Set-Cookie"), same.field("Content-Type")), (304, Some("a=b"), None));
+    let behind = get(&mut client, "/", "Range: bytes=10-\r\n", said);
+    assert_eq!((behind.status, behind.field("Content-Range")), (416, Some("bytes */10")));
+    let head = format!("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+    let head = client.send(head).answer_to_head();
+    assert_eq!((head.status, head.field("Content-Length")), (200, Some("10")));
+}
+
+#[test]
+fn what_is_outside_is_404_and_said_in_the_log() {
+    let site = site().start();
+    symlink("../secret", site.folder().join("media/link")).unwrap();
+    let folder = site.folder().path().display().to_string();
+    let mut client = site.connect();
+    for named in [
+        "X-Sendfile: /etc/passwd".to_string(),
+        format!("X-Sendfile: {folder}/secret"),
+        format!("X-Sendfile: {folder}/media/../secret"),
+        format!("X-Sendfile: {folder}/media/link"),
+        format!("X-Sendfile: {folder}/media"),
+        format!("X-Sendfile: {folder}/media/none"),
+        "X-Sendfile: media/report.txt".into(),
+        "X-Sendfile: ".into(),
+        "X-Accel-Redirect: /private/../secret".into(),
+        "X-Accel-Redirect: /private/%2e%2e/secret".into(),
+        "X-Accel-Redirect: /plain/p.txt".into(),
+        "X-Accel-Redirect: /private".into(),
+    ] {
+        let answer = ask(&mut client, "/", "", &named);
+        assert_eq!((answer.status, answer.field("X-Sendfile")), (404, None), "{named}");
+        assert!(!answer.text().contains("secret"), "{named}");
+    }
+    let line = site.log("file not served");
+    assert_eq!((line.key("path"), line.key("request")), (Some("/etc/passwd"), Some("POST /")));
+    assert_eq!(line.key("reason"), Some("it is below no directory of --sendfile-root"));
+}
+
+#[test]
+fn without_the_option_a_proxy_gets_the_fields_and_large_files_are_whole() {
+    let site = Rig::with_source(SOURCE).start();
+    let answer = ask(&mut site.connect(), "/", "", "X-Accel-Redirect: /private/report.txt");
+    assert_eq!((answer.text(), answer.field("X-Accel-Redirect")), ("not this", Some("/private/report.txt")));
+    let site = self::site().start();
+    let content: Vec<u8> = (0..5 << 20).map(|at: usize| (at % 251) as u8).collect();
+    fs::write(site.folder().join("media/large"), &content).unwrap();
+    let mut client = site.connect();
+    for _ in 0..2 {
+        assert!(ask(&mut client, "/", "", "X-Accel-Redirect: /private/large").body == content);
+    }
+}
+
+#[test]
+fn a_directory_that_is_missing_is_refused() {
+    let rig = Rig::with_source(SOURCE).option("--sendfile-root", "/private=none");
+    rig.refuse().says(2, &["--sendfile-root: \"/private=none\": none: no such file or directory"]);
+}
