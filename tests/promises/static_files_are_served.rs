@@ -7,6 +7,9 @@ use std::{
 };
 
 use ostler_tests::{Answer, Client, Gate, Python, Rig, Signal, Site};
+use serde_json::{Value, json};
+
+use crate::the_uwsgi_protocol_is_spoken::packet;
 
 const SOURCE: &str = "
 def app(environ, start_response):
@@ -63,6 +66,41 @@ fn a_file_is_an_answer_like_any_other() {
     let line = format!("GET /static/app.css 200 7 {}", answer.field("X-Request-ID").unwrap());
     assert_eq!(log.lines().next(), Some(line.as_str()));
     assert_eq!(log.lines().nth(1).map(|line| line.starts_with("HEAD /static/app.css 200 0 ")), Some(true), "{log}");
+}
+
+#[test]
+fn every_kind_of_listener_serves_files() {
+    let unix = site();
+    let socket = format!("unix:{}", unix.folder().join("site.sock").display());
+    assert_eq!(unix.bind(&socket).start().get("/static/app.css").text(), "body {}");
+    let asked = [
+        ("REQUEST_METHOD", "GET"),
+        ("REQUEST_URI", "/static/app.css?v=2"),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("HTTP_HOST", "a"),
+        ("HTTP_RANGE", "bytes=0-3"),
+    ];
+    let site = site().bind("uwsgi://127.0.0.1:0").start();
+    let answer = site.connect().send(packet(&asked)).answer();
+    assert_eq!((answer.status, answer.text()), (206, "body"));
+}
+
+#[test]
+fn they_are_counted_apart_from_what_the_application_answers() {
+    let site = site().start();
+    let mut client = site.connect();
+    for target in ["/static/app.css", "/static/app.css", "/", "/static/none"] {
+        assert_eq!(client.get(target).status, 200);
+    }
+    let told = serde_json::from_str::<Value>(&site.control(&["status", "--json"]).output).unwrap();
+    let metrics = &told["metrics"];
+    assert_eq!(
+        (&metrics["ostler_static_answers_total"], &metrics["ostler_request_errors_total"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(metrics["ostler_request_duration_seconds_count"], 2, "{metrics}");
+    assert_eq!(metrics["ostler_requests_refused_total"], 0);
+    assert_eq!(metrics["ostler_response_body_bytes_total"], 7 + 7 + 11 + 11);
 }
 
 #[test]

@@ -108,6 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_named_by_the_directory_as_it_was_typed_and_as_it_is() {
+        let folder = Folder::new();
+        let here = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(here.join("media")).unwrap();
+        std::os::unix::fs::symlink("media", here.join("current")).unwrap();
+        let (media, current) = (here.join("media"), here.join("current").display().to_string());
+        let named = |text: &str| sendfile_root(&here, text).unwrap();
+        assert_eq!(named("/private/=current"), (Some("/private".into()), current.clone(), media.clone()));
+        assert_eq!(named("current"), (None, current.clone(), media.clone()));
+        assert_eq!(named(&current), (None, current.clone(), media));
+        for text in ["", "/private=", "private=current"] {
+            assert!(sendfile_root(&here, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_root_that_nobody_can_ask_for_is_found() {
         let worker = |prefix: &str| {
             let roots = vec![StaticRoot { prefix: prefix.into(), directory: PathBuf::new() }];
