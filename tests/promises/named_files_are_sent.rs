@@ -98,6 +98,27 @@ fn ranges_and_conditions_are_those_of_files() {
 }
 
 #[test]
+fn a_part_that_the_application_has_computed_is_computed_anew() {
+    let site = site().file("media/empty.txt", "").start();
+    let mut client = site.connect();
+    // As Flask says it.
+    let said = "Content-Range: bytes 2-4/10\nX-Accel-Redirect: /private/report.txt";
+    let part = get(&mut client, "/?206+PARTIAL+CONTENT", "Range: bytes=2-4\r\n", said);
+    assert_eq!((part.status, part.text(), part.field("Content-Range")), (206, "234", Some("bytes 2-4/10")));
+    let whole = get(&mut client, "/?416+X", "", said);
+    assert_eq!((whole.status, whole.text(), whole.field("Content-Range")), (200, "0123456789", None));
+    let empty = get(&mut client, "/?206+X", "", "X-Accel-Redirect: /private/empty.txt");
+    assert_eq!((empty.status, empty.text()), (200, ""));
+}
+
+#[test]
+fn what_a_method_has_done_is_not_taken_back_by_a_condition() {
+    let site = site().start();
+    let answer = ask(&mut site.connect(), "/", "If-None-Match: *\r\n", "X-Accel-Redirect: /private/report.txt");
+    assert_eq!((answer.status, answer.text()), (200, "0123456789"));
+}
+
+#[test]
 fn what_is_outside_is_404_and_said_in_the_log() {
     let site = site().start();
     symlink("../secret", site.folder().join("media/link")).unwrap();

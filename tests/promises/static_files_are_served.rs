@@ -155,11 +155,17 @@ fn with_static_only_it_is_404_and_indexes_and_links_are_followed_where_that_is_s
     assert_eq!(client.get("/static/none").status, 404);
     assert_eq!(client.get("/static/empty").status, 404);
     assert_eq!(client.get("/static/").status, 404);
+    for odd in ["/static/..%2f", "/static//a.txt", "/static/docs/..", "/static"] {
+        assert_eq!(client.get(odd).status, 404, "{odd}");
+    }
+    assert_eq!(client.get("/staticx").text(), "application");
     assert_eq!(client.get("/").text(), "application");
     let docs = client.get("/static/docs/");
     assert_eq!((docs.text(), docs.field("Content-Type")), ("<p>docs", Some("text/html; charset=utf-8")));
     let moved = client.get("/static/docs?a=b");
     assert_eq!((moved.status, moved.field("Location")), (301, Some("./docs/?a=b")));
+    site.folder().write("public/index.html", "<p>index");
+    assert_eq!(client.get("/static").field("Location"), Some("./static/"));
     assert_eq!(client.get("/static/a.txt").text(), "linked");
 }
 
@@ -307,6 +313,7 @@ fn mistakes_are_told_in_a_sentence() {
         (&["--static", "/static=app.py"], "app.py is not a directory"),
         (&["--static", "static=."], "expected a path that begins with /, = and a directory, as in /static=public"),
         (&["--static", "/a=.", "--static", "/a/=."], "this path is named twice"),
+        (&["--sendfile-root", "/a=.", "--sendfile-root", "/a/=.."], "this path is named twice"),
         (&["--static", "/a=.", "--root-path", "/shop"], "clients ask below --root-path. Say /shop/a=…"),
     ] {
         let mut rig = Rig::with_source(SOURCE);

@@ -16,11 +16,8 @@ use crate::{
 /// What workers serve without the application.
 pub fn static_files(options: &Options, chdir: &Path) -> Result<StaticFiles, Failure> {
     let mut roots = options.list("static", |text| root(chdir, text))?;
+    refuse_twice("static", &roots, options)?;
     roots.sort_by_key(|root| Reverse(root.prefix.len()));
-    let twice = roots.iter().enumerate().find(|(place, root)| roots[..*place].iter().any(|r| r.prefix == root.prefix));
-    if let Some((_, root)) = twice {
-        return Err(options.failure("static", &format!("{}/", root.prefix), "this path is named twice"));
-    }
     Ok(StaticFiles {
         roots,
         links: options.switch("static-links")?,
@@ -40,9 +37,18 @@ pub fn sendfile_roots(options: &Options, chdir: &Path) -> Result<SendfileRoots, 
         let real = directory.to_string_lossy().into_owned();
         roots.paths.extend((typed != real).then_some(typed).into_iter().chain([real]).map(named));
     }
+    refuse_twice("sendfile-root", &roots.urls, options)?;
     roots.urls.sort_by_key(|root| Reverse(root.prefix.len()));
     roots.paths.sort_by_key(|root| Reverse(root.prefix.len()));
     Ok(roots)
+}
+
+fn refuse_twice(name: &'static str, roots: &[StaticRoot], options: &Options) -> Result<(), Failure> {
+    let twice = |place: usize, root: &StaticRoot| roots[..place].iter().any(|other| other.prefix == root.prefix);
+    match roots.iter().enumerate().find(|(place, root)| twice(*place, root)) {
+        Some((_, root)) => Err(options.failure(name, &format!("{}/", root.prefix), "this path is named twice")),
+        None => Ok(()),
+    }
 }
 
 /// The URL, the directory as it was typed, and what that leads to.

@@ -85,7 +85,9 @@ impl Found {
     /// What tells this state of the file from others; a client that has the file already is told, too (RFC 9110 §15.4.5).
     pub(super) fn validate(&self, head: &mut ResponseHead, etag: &str) {
         field(head, "ETag", etag);
-        field(head, "Last-Modified", &httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + self.modified));
+        // It may not be later than Date (RFC 9110 §8.8.2.1).
+        let modified = (SystemTime::UNIX_EPOCH + self.modified).min(SystemTime::now());
+        field(head, "Last-Modified", &httpdate::fmt_http_date(modified));
     }
 
     /// Which bytes of the file the body is.

@@ -91,7 +91,7 @@ impl Files {
         let path = head.path.of(bytes);
         let way = &mut self.way;
         let root = self.roots.iter().find(|(prefix, _)| way_below(prefix.as_bytes(), path, way).is_some());
-        let Some((_, directory)) = root else { return Lookup::Elsewhere };
+        let Some((_, directory)) = root else { return self.without_way(path) };
         let Some(directory) = directory else { return Lookup::Missing };
         if way.is_empty() || way.ends_with(b"/") {
             if !self.index {
@@ -113,6 +113,19 @@ impl Files {
             Ok(_) => Lookup::Missing,
             Err(errno) => without_file(errno),
         }
+    }
+
+    /// A path that leads to no file may be one below a root nevertheless, or the root itself without its slash.
+    fn without_way(&self, path: &[u8]) -> Lookup {
+        let rest = |(prefix, _): &(String, _)| {
+            let rest = path.strip_prefix(prefix.as_bytes())?;
+            (rest.is_empty() || rest.starts_with(b"/")).then_some(rest.is_empty())
+        };
+        let Some((is_root, root)) = self.roots.iter().find_map(|root| Some((rest(root)?, root))) else {
+            return Lookup::Elsewhere;
+        };
+        let has_index = |directory| open(directory, INDEX).is_ok_and(|(_, about)| about.is_file());
+        if is_root && self.index && root.1.as_ref().is_some_and(has_index) { Lookup::Folder } else { Lookup::Missing }
     }
 
     /// The way below its root that was looked up last, for the log.

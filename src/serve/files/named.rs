@@ -69,7 +69,11 @@ impl NamedFiles {
         };
         let etag = found.etag();
         let whole = Wanted::Bytes("", 0..found.length);
-        let wanted = if said.status() == 200 { found.wanted(&etag, request, bytes) } else { whole };
+        // An application may have computed a part by itself, as Flask does: which part it is, is told anew of the file.
+        let is_part = matches!(said.status(), 206 | 416);
+        let safe = matches!(request.method.of(bytes), b"GET" | b"HEAD");
+        let wanted =
+            if safe && (said.status() == 200 || is_part) { found.wanted(&etag, request, bytes) } else { whole };
         let (status, range) = match wanted {
             Wanted::Bytes(status, range) => (status, range),
             Wanted::Failed => return NamedAnswer::Failed,
@@ -77,11 +81,12 @@ impl NamedFiles {
         };
         let mut head = ResponseHead::default();
         match status {
-            "" | "200 OK" => {
+            "" | "200 OK" if !is_part => {
                 let line = [said.status().to_string().as_bytes(), b" ", said.phrase()].concat();
                 // It was taken from the application.
                 let _ = head.begin(&line);
             }
+            "" => begin(&mut head, "200 OK"),
             other => begin(&mut head, other),
         }
         carry(said, &mut head, status == NOT_MODIFIED);
