@@ -50,7 +50,7 @@ fn age(lines: &[String]) -> f64 {
 #[test]
 fn rates_hung_requests_and_events_are_seen_and_keys_obeyed() {
     let gate = Gate::new();
-    let mut site = Rig::with_source(&source(&gate)).workers(2).start();
+    let mut site = Rig::with_source(&source(&gate)).workers(2).option("--refork", "off").start();
     let mut top = top(&site, (80, 24));
     top.shows("a quiet site", |lines| rate(lines) == 0.0 && holds(lines, "generation serving: g1, workers 2"));
 
