@@ -168,8 +168,8 @@ def a_reload_of_broken_code_fails_with_the_reason(machine):
         reload = machine.run("systemctl", "reload", "ostler", check=False)
     assert reload.returncode != 0, reload
     assert not lost(load.outcome), load.outcome
-    text = status_text(machine)
-    assert text.startswith("serving generation 1, 2 workers; generation 2 was discarded: ") and "on purpose" in text, text
+    # The load may have made a worker the template meanwhile, which replaces the others one by one.
+    says(machine, "serving generation 1, 2 workers; generation 2 was discarded: could not import page: KeyError: 'on purpose'")
     assert "KeyError: 'on purpose'" in machine.journal("--unit=ostler")
     assert machine.show("ostler", "ActiveState") == "active"
 
@@ -184,7 +184,7 @@ def a_unit_of_type_notify_reload_reloads_as_well(machine):
     site(machine, text="two")
     with machine.load(TCP) as load:
         machine.run("systemctl", "reload", "ostler")
-        assert status_text(machine).startswith("serving generation 2, 2 workers"), status_text(machine)
+        wait_for("generation 2 with both workers", lambda: status_text(machine).startswith("serving generation 2, 2 workers"))
     assert not lost(load.outcome), load.outcome
     site(machine, before="raise KeyError('on purpose')\n")
     # The reason why this is not the unit's type: systemd takes it for a success.
