@@ -12,6 +12,7 @@ mod a_canary_serves_beside_the_old_generation;
 mod a_canary_that_fails_is_taken_back;
 mod a_generation_keeps_its_code;
 mod a_release_is_tested_before_it_serves;
+mod a_reload_at_work_is_warm;
 mod a_reload_is_a_transaction;
 mod a_warm_worker_is_shared;
 mod an_import_is_shared_where_that_is_safe;

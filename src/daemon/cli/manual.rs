@@ -170,7 +170,14 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("signal ignored", "WINCH without --daemon: it is obeyed only with it."),
     ("generation gone", "All of its processes have ended."),
-    ("worker replaced", "A worker reached a limit, or --refork has it replaced; its successor is ready."),
+    (
+        "worker replaced",
+        "A worker reached a limit, --refork has it replaced, or its connections are to move to a worker that warms; its successor is ready.",
+    ),
+    (
+        "worker warms",
+        "A reload while the site is at work: the first new worker answers some requests, and becomes the template of the others.",
+    ),
     (
         "template reforked",
         "A worker that had served became the template, and has forked a worker that is ready: what it had loaded is shared. The other workers follow.",

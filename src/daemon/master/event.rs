@@ -434,6 +434,9 @@ pub struct Plan {
     /// `--refork`: after how many requests a worker is warm; zero for never.
     #[serde(default)]
     pub refork: u32,
+    /// The site is at work, so that the first worker warms itself with its requests, and the others are forked from it.
+    #[serde(default)]
+    pub warms: bool,
     /// What it listens on.
     pub listeners: Vec<ListenerId>,
     /// The engine may be of another version than the master.

@@ -28,6 +28,7 @@ mod orders;
 pub mod refork;
 mod smoke;
 mod template;
+pub mod warming;
 mod workers;
 
 pub use backoff::Backoff;
@@ -35,6 +36,7 @@ pub use canary::{Canary, CanaryStep, replaced};
 pub use refork::Refork;
 pub use smoke::Smoke;
 pub use template::Template;
+pub use warming::Warming;
 
 /// How long a worker may take beyond `--graceful-timeout`, in which it logs its stragglers and leaves by itself.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -74,6 +76,9 @@ pub struct Generation {
     /// How far it is with a template that was a worker.
     #[serde(default)]
     pub refork: Refork,
+    /// How far it is with becoming warm before it takes over.
+    #[serde(default)]
+    pub warming: Warming,
     /// Its workers.
     pub slots: Slots,
     /// How many workers there should be.
@@ -161,6 +166,7 @@ impl Generation {
             template_stopped: None,
             told_template_stopped: None,
             refork: Refork::default(),
+            warming: Warming::Over,
             slots: Slots::default(),
             wanted: 0,
             range: None,
@@ -179,9 +185,9 @@ impl Generation {
         }
     }
 
-    /// Its next stage begins. Only the site is watched.
+    /// Its next stage begins. Only the site is watched, and only what boots warms itself.
     pub fn enter(&mut self, stage: Stage, now: Moment) {
-        (self.stage, self.since, self.watched) = (stage, now, None);
+        (self.stage, self.since, self.watched, self.warming) = (stage, now, None, Warming::Over);
     }
 
     /// The site goes back to it; without being asked, if there is a reload that has `failed`.
@@ -211,6 +217,7 @@ impl Generation {
         self.wanted = plan.range.map_or(plan.workers, |range| range.nearest(before));
         self.slots = Slots::new(plan.slots);
         self.plan = plan;
+        self.plan_warming();
     }
 
     /// When patience with a worker ends, and with what it is late then.
@@ -303,5 +310,6 @@ impl Generation {
             .chain(self.canary_deadline())
             .chain(self.watched)
             .chain(self.refork.deadlines())
+            .chain(self.warming_deadline())
     }
 }

@@ -142,6 +142,8 @@ pub enum Note {
         /// How often that has happened.
         times: u32,
     },
+    /// The first worker of a generation that boots answers requests, to become warm.
+    Warming(WorkerName),
     /// It came to nothing: why.
     NotReforked(Number, String),
     /// The number of workers changes, or between which numbers it does.
@@ -201,6 +203,8 @@ pub enum Why {
     Operator,
     /// `--refork`: it is to become the template, or has the one before.
     Refork,
+    /// Its connections are to move to a worker of a generation that boots, and becomes warm.
+    Warming,
 }
 
 impl fmt::Display for Why {
@@ -214,6 +218,7 @@ impl fmt::Display for Why {
             Why::Asked(Recycle::Panic) => "panic",
             Why::Operator => "recycle",
             Why::Refork => "refork",
+            Why::Warming => "warming",
         })
     }
 }
@@ -357,6 +362,9 @@ pub fn write(log: &Logger, note: &Note, scoreboard: Option<&Scoreboard>, hint: &
         }
         Note::Reforked { generation, pid, times } => {
             info!(log, "template reforked"; "generation" => generation.0, "pid" => pid, "times" => times);
+        }
+        Note::Warming(worker) => {
+            info!(log, "worker warms"; "generation" => worker.generation.0, "slot" => worker.slot, "pid" => pid(worker));
         }
         Note::NotReforked(generation, why) => {
             warn!(log, "not reforked"; "generation" => generation.0, "reason" => why, "then" => "the template stays as it is");

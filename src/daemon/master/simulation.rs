@@ -41,7 +41,7 @@ const KILLED: Ending = Ending::Signal(libc::SIGKILL);
 #[test]
 fn every_history_keeps_its_promises_and_settles() {
     play(0..HISTORIES, false);
-    let reforked = [&reforking::REFORKED, &reforking::FELL_BACK].map(|count| count.load(Relaxed));
+    let reforked = [&reforking::REFORKED, &reforking::FELL_BACK, &reforking::WARMED].map(|count| count.load(Relaxed));
     assert!(reforked.iter().all(|count| *count > HISTORIES / 2_000), "{reforked:?} are few");
 }
 
@@ -371,11 +371,12 @@ impl World {
             let mut upgrade = None;
             let (mut dismissed, mut scaled) = (false, false);
             let load = Load::of(&event, &self.state);
+            let boots = self.state.generations().iter().find(|one| one.stage == Stage::Booting).map(|one| one.number);
             for action in self.state.handle(event, self.now) {
                 if let Some(told) = &mut self.told {
                     told.push(format!("{:>10}     → {action:?}", ""));
                 }
-                dismissed |= self.dismisses(&action);
+                dismissed |= self.dismisses(&action, boots);
                 scaled |= matches!(action, Action::Note(Note::Scaled { .. }));
                 match action {
                     Action::TryUpgrade | Action::Execute => upgrade = Some(action),
@@ -424,19 +425,30 @@ impl World {
         }
     }
 
-    /// How many accept, as far as the master can know.
+    /// How many accept, as far as the master can know, without the one by which a generation that boots becomes warm.
     fn accepting(&self) -> usize {
-        self.lines.values().filter(|line| line.admitted && !line.dismissed).count()
+        let accepts = |line: &Line| line.admitted && !line.dismissed;
+        self.lines.iter().filter(|((number, _), line)| accepts(line) && !self.boots(*number)).count()
     }
 
-    /// Whether this takes a worker away that could have gone on.
-    fn dismisses(&self, action: &Action) -> bool {
-        let goes_on = |line: &Line| line.admitted && !line.dismissed && line.open && !line.silent && !line.halted;
+    pub fn boots(&self, number: Number) -> bool {
+        self.state.generations().iter().any(|one| one.number == number && one.stage == Stage::Booting)
+    }
+
+    /// Whether this takes a worker away that could have gone on, other than of the generation that `boots`.
+    fn dismisses(&self, action: &Action, boots: Option<Number>) -> bool {
+        let goes_on = |number: &Number, line: &Line| {
+            Some(*number) != boots && line.admitted && !line.dismissed && line.open && !line.silent && !line.halted
+        };
         match action {
             Action::Drain { generation, slot, .. }
             | Action::Refork { generation, slot, .. }
-            | Action::Quit { generation, slot } => self.lines.get(&(*generation, *slot)).is_some_and(goes_on),
-            Action::Kill(pid) => self.lines.values().any(|line| line.pid == Some(*pid) && goes_on(line)),
+            | Action::Quit { generation, slot } => {
+                self.lines.get(&(*generation, *slot)).is_some_and(|line| goes_on(generation, line))
+            }
+            Action::Kill(pid) => {
+                self.lines.iter().any(|((number, _), line)| line.pid == Some(*pid) && goes_on(number, line))
+            }
             _ => false,
         }
     }
@@ -469,10 +481,13 @@ impl World {
             self.ensure(serving.wanted > 0, "a canary serves alone");
             self.ensure(canary.wanted > 0, "a canary has no worker");
         }
-        let accept = self.lines.iter().filter(|(_, line)| line.admitted && !line.dismissed);
-        for &(number, slot) in accept.map(|(worker, _)| worker) {
-            let boots = generations.iter().any(|g| g.number == number && g.stage == Stage::Booting);
-            self.ensure(!boots, &format!("worker {number}.{slot} accepts too early"));
+        if let Some(booting) = generations.iter().find(|generation| generation.stage == Stage::Booting) {
+            let number = booting.number;
+            let early = self.lines.iter().filter(|((of, _), line)| *of == number && line.admitted && !line.dismissed);
+            let early = early.count();
+            let tested = self.smoked.get(&number).copied().unwrap_or_default()
+                == self.smoke_tests.get(&number).copied().unwrap_or_default();
+            self.ensure(early == 0 || early == 1 && booting.plan.warms && tested, "a worker accepts too early");
         }
     }
 

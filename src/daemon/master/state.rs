@@ -30,6 +30,7 @@ mod standing;
 mod stopping;
 mod switching;
 mod upgrading;
+mod warming;
 mod watching;
 
 use commands::refuse;
@@ -291,6 +292,7 @@ impl State {
         if let Some((number, failure)) = booting.and_then(|g| Some((g.number, g.overdue(decision)?))) {
             self.discard(number, failure, decision);
         }
+        self.warm(decision);
         self.refork(decision);
         for generation in &mut self.generations {
             generation.supervise(decision);

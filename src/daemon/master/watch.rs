@@ -28,7 +28,11 @@ const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(60);
 pub struct Watch {
     /// When to look next; none while all sleep.
     pub next: Option<Moment>,
-    turns: BTreeMap<(Number, u16), u32>,
+    /// Of each worker the turns of its loop, and the requests that it has answered.
+    turns: BTreeMap<(Number, u16), (u32, u64)>,
+    looked: Option<Moment>,
+    /// How many requests a second all workers have answered between the last two looks.
+    pub rate: f64,
     /// The workers that have said that they are at work since the last sleep began.
     woken_by: BTreeSet<(Number, u16)>,
     /// Since when clients have waited while all workers were busy, at each look.
@@ -47,7 +51,15 @@ struct Crowd {
 impl Watch {
     /// One that looks at once: the workers may be those of an earlier executable.
     pub fn new(now: Moment) -> Watch {
-        Watch { next: Some(now), turns: BTreeMap::new(), woken_by: BTreeSet::new(), crowded: None, complained: None }
+        Watch {
+            next: Some(now),
+            turns: BTreeMap::new(),
+            looked: None,
+            rate: 0.0,
+            woken_by: BTreeSet::new(),
+            crowded: None,
+            complained: None,
+        }
     }
 
     /// A worker says that it is at work. Whether it was to say so: once for each sleep of ours.
@@ -59,27 +71,32 @@ impl Watch {
     /// Looks, and says what has changed since the last look.
     pub fn look(&mut self, state: &State, performer: &Performer, now: Moment) -> Vec<Event> {
         let (mut events, mut turns, mut crowd, mut quiet) = (Vec::new(), BTreeMap::new(), Crowd::default(), true);
+        let mut answered = 0;
         for generation in state.generations() {
             let number = generation.number;
             let Some(team) = performer.teams.get(&number) else { continue };
             for worker in generation.slots.iter().filter(|worker| worker.stage == slots::WorkerStage::Ready) {
                 let slot = team.scoreboard.slot(worker.slot);
-                let (doing, turn) = (slot.state(), slot.turns.load(Relaxed));
+                let (doing, turn, requests) = (slot.state(), slot.turns.load(Relaxed), slot.requests.load(Relaxed));
                 let at_rest = matches!(doing, Doing::Idle | Doing::Booting);
-                let turned = self.turns.get(&(number, worker.slot)) != Some(&turn);
+                let before = self.turns.get(&(number, worker.slot));
+                let turned = before.is_none_or(|(before, _)| *before != turn);
+                answered += before.map_or(0, |(_, before)| requests.saturating_sub(*before));
                 // An engine of an earlier release counts no turns.
                 let alive = at_rest || turned || turn == 0;
                 if alive == worker.silent.is_some() {
                     events.push(Event::Pulse { generation: number, slot: worker.slot, alive });
                 }
                 quiet &= at_rest && !turned;
-                turns.insert((number, worker.slot), turn);
+                turns.insert((number, worker.slot), (turn, requests));
                 crowd.workers += 1;
                 crowd.idle += usize::from(doing == Doing::Idle);
                 crowd.queued = crowd.queued.saturating_add(slot.queued.load(Relaxed));
             }
         }
         self.turns = turns;
+        let since = self.looked.replace(now).map_or(BETWEEN_LOOKS, |looked| now - looked);
+        self.rate = answered as f64 / since.max(BETWEEN_LOOKS / 2).as_secs_f64();
         quiet &= !self.look_at_queues(performer, &crowd, now);
         self.next = (!quiet).then(|| now + BETWEEN_LOOKS);
         if quiet {

@@ -199,7 +199,7 @@ pub static SETTINGS: &[Setting] = &[
         .more(
             "That worker hands its connections over, becomes the template, and the others are replaced one at a time by forks of it, once and \
              again after ten times as many requests. Where it holds what must not be shared (a thread, a socket, a file open for writing), the \
-             log names that, and all stays as it is. Not done by --preload=off, --reload and a single worker, nor while anything else is under way.",
+             log names that, and all stays as it is. A reload of a site at work does it after ten requests, before the new generation takes over. Not done by --preload=off, --reload and a single worker, nor while anything else is under way.",
         ),
     one(PROCESSES, "max-queue-time", "TIME", "Answer 503 to a request that waited longer for a thread (on TCP, the listener's queue included); 0 for never")
         .preset("0"),

@@ -88,6 +88,7 @@ impl Generation {
     pub fn plan_canary(&mut self, workers: u16) {
         self.canary = Some(Canary { workers, full: self.wanted, given: 0, step: CanaryStep::Booting, worse: false });
         self.wanted = workers;
+        self.need_not_warm();
     }
 
     /// It is complete, and the one that it is to be compared with is watched itself. Said once.

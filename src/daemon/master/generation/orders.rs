@@ -93,7 +93,7 @@ impl Generation {
             return;
         }
         let missing = usize::from(self.wanted).saturating_sub(self.slots.count(Worker::counts));
-        for _ in 0..self.refork.bound(missing) {
+        for _ in 0..self.forkable(missing) {
             let Some(slot) = self.slots.take(decision.now, decision.now + self.plan.boot_timeout) else { break };
             decision.act(Action::Fork { generation: self.number, slot });
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ostler_wire::FromTemplate;
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Generation, MARGIN, Stage, Template, orders::kill, template::PROMPTLY};
+use super::{Decision, Generation, MARGIN, Stage, Template, Warming, orders::kill, template::PROMPTLY};
 use crate::{
     master::{
         event::{Action, Number, Plan},
@@ -36,6 +36,9 @@ pub struct Refork {
     pub times: u32,
     /// It came to nothing, and is not tried again.
     given_up: bool,
+    /// The first time comes early, where a generation boots beside a site at work, and does not count.
+    #[serde(default)]
+    pub(super) early: bool,
     step: Step,
     /// Templates that are not needed any more, until they have ended.
     leaving: Vec<Template>,
@@ -66,6 +69,15 @@ impl Refork {
         worker.stage = WorkerStage::Draining;
         worker.deadline = Some(decision.now + within + MARGIN + PREPARES);
         self.step = Step::Prepares { slot, pid: worker.pid.unwrap_or_default(), ready: false };
+    }
+
+    fn most(&self) -> u32 {
+        MOST + u32::from(self.early)
+    }
+
+    /// Whether a worker was chosen.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.step != Step::None
     }
 
     /// How many of those that are missing are to be forked now: of a template on trial one, once.
@@ -104,7 +116,8 @@ impl Generation {
     /// Chooses a worker, if one is warm and all is quiet.
     pub fn begin_refork(&mut self) {
         let refork = &self.refork;
-        let wanted = self.plan.refork > 0 && refork.times < MOST && !refork.given_up && refork.step == Step::None;
+        let wanted =
+            self.plan.refork > 0 && refork.times < refork.most() && !refork.given_up && refork.step == Step::None;
         let quiet = self.may_refork()
             && self.watched.is_none()
             && self.waiting.is_empty()
@@ -123,7 +136,7 @@ impl Generation {
     /// Whether what has begun may go on.
     fn may_refork(&self) -> bool {
         let on_trial = matches!(self.refork.step, Step::Trial { .. });
-        self.stage == Stage::Serving
+        (self.stage == Stage::Serving || matches!(self.warming, Warming::Prepares { .. }))
             && self.wanted > 1
             && (on_trial || matches!(self.template, Template::Loaded { .. }))
     }
@@ -226,8 +239,9 @@ impl Generation {
     /// The worker is the template from now on, on trial: one of the others is replaced by its first fork.
     fn succeed(&mut self, slot: u16, pid: i32, former: i32, decision: &mut Decision) {
         let again = self.refork.times + 1;
-        let warm = if again < MOST { self.plan.refork.saturating_mul(FURTHER.saturating_pow(again)) } else { 0 };
-        let plan = Plan { workers: self.wanted, refork: warm, ..self.plan.clone() };
+        let further = FURTHER.saturating_pow(again - u32::from(self.refork.early));
+        let warm = if again < self.refork.most() { self.plan.refork.saturating_mul(further) } else { 0 };
+        let plan = Plan { workers: self.wanted, refork: warm, warms: false, ..self.plan.clone() };
         self.slots.remove(slot);
         decision.act(Action::Release { generation: self.number, slot });
         decision.act(Action::Succeed { generation: self.number, plan });

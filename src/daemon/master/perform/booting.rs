@@ -14,6 +14,7 @@ use crate::{
     master::{
         event::{Event, Number, Plan},
         events::ROUTINE,
+        generation::warming,
         hooks::Hooks,
         spawn,
         team::{Crashes, Team},
@@ -196,9 +197,20 @@ impl Performer<'_> {
             ready_after_watch: settings.ready_after_watch,
             keep_previous: settings.keep_previous,
             refork: settings.boot.worker.refork,
+            warms: self.warms(settings),
             listeners,
             new_version: settings.new_version,
         })
+    }
+
+    /// Whether the first worker would have the requests soon that make it warm, and what it has loaded could be shared. Its connections
+    /// have to move to the generation that serves.
+    fn warms(&self, settings: &Settings) -> bool {
+        let boot = &settings.boot;
+        let shares = boot.worker.refork > 0 && boot.preload != wire::Preload::Off && boot.warm_up.is_none();
+        let share = self.watch.rate / f64::from(settings.workers.get() + 1);
+        let soon = share * warming::TRICKLE.as_secs_f64() >= f64::from(warming::REQUESTS);
+        shares && soon && !self.teams.is_empty() && self.served_exchange == self.exchange.version
     }
 
     fn boot_of(&self, generation: Number, plan: &Plan, settings: &Settings, logs: &Logs) -> wire::Boot {
@@ -206,7 +218,10 @@ impl Performer<'_> {
         let listener = |bound: &Bound| Listener { trust: settings.trust.clone(), ..bound.told.clone() };
         let shows_failure = self.teams.is_empty();
         wire::Boot {
-            worker: wire::WorkerSettings { refork: plan.refork, ..settings.boot.worker.clone() },
+            worker: wire::WorkerSettings {
+                refork: if plan.warms { plan.refork.min(warming::REQUESTS) } else { plan.refork },
+                ..settings.boot.worker.clone()
+            },
             reload: settings.boot.reload.clone().map(|watched| wire::FilesWatched { shows_failure, ..watched }),
             generation: generation.0,
             slots: plan.slots,

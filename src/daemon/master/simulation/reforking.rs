@@ -17,6 +17,8 @@ use crate::sys::process::Ending;
 /// How often a worker has become the template for good, and how often the one before it was the template again, in all histories.
 pub static REFORKED: AtomicU64 = AtomicU64::new(0);
 pub static FELL_BACK: AtomicU64 = AtomicU64::new(0);
+/// How often a worker has become the template for good before its generation took over.
+pub static WARMED: AtomicU64 = AtomicU64::new(0);
 
 impl World {
     /// It drains as others do. Then it is ready to be the template, or says why it cannot be.
@@ -84,7 +86,8 @@ impl World {
         });
         let alive = self.processes.get(&former).is_some_and(|process| process.alive);
         self.ensure(proven || !open || !alive, "the old template ends, and the new one is not proven");
-        REFORKED.fetch_add(1, Relaxed);
+        let count = if self.boots(generation) { &WARMED } else { &REFORKED };
+        count.fetch_add(1, Relaxed);
         if alive {
             self.end(former, 5, Ending::Status(0));
         }
@@ -93,6 +96,8 @@ impl World {
     pub fn fall_back(&mut self, generation: Number) {
         let Some(former) = self.beside.remove(&generation) else { self.fail("there is no template to fall back to") };
         let refused = self.templates.insert(generation, former).map(|(refused, _)| refused);
+        // What it forks yet has a channel that is closed, and ends.
+        self.pending.retain(|one| Some(one.by) != refused || !matches!(one.what, Happening::Fork(..)));
         let goes_on = refused.and_then(|pid| self.processes.get(&pid)).is_some_and(|process| !process.killed);
         self.ensure(!goes_on, "a template that was refused lives on");
         FELL_BACK.fetch_add(1, Relaxed);

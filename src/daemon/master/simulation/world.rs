@@ -166,6 +166,7 @@ impl World {
         }
         let workers = 1 + self.chance.below(3) as u16;
         let most = workers + self.chance.below(3).saturating_sub(1) as u16;
+        let refork = if self.chance.percent(70) { 100 } else { 0 };
         let plan = Plan {
             application: "site".into(),
             workers,
@@ -183,7 +184,8 @@ impl World {
             watch: Duration::from_secs(self.chance.below(40)),
             ready_after_watch: false,
             keep_previous: self.chance.percent(70),
-            refork: if self.chance.percent(70) { 100 } else { 0 },
+            refork,
+            warms: refork > 0 && self.chance.percent(50),
             listeners: vec![ListenerId(self.chance.percent(10).into())],
             new_version: false,
         };

@@ -118,9 +118,10 @@ impl State {
         }
     }
 
-    /// While there is a canary, the workers of both generations take turns.
+    /// While there is a canary, or a worker becomes warm, the workers of both generations take turns.
     pub(super) fn have_turns_taken(&mut self, decision: &mut Decision) {
-        let turns = self.canary().is_some_and(|canary| !canary.leaves());
+        let turns = self.canary().is_some_and(|canary| !canary.leaves())
+            || self.generations.iter().any(|generation| generation.trickles());
         for generation in &mut self.generations {
             let number = generation.number;
             let other = |worker: &&mut Worker| worker.admitted && worker.serves() && worker.turns != turns;

@@ -24,6 +24,9 @@ impl State {
                 if let Template::Loading { pid, .. } = generation.template {
                     generation.template = Template::Loaded { pid };
                     generation.step = (!loaded.preloaded).then_some(BootStep::Import);
+                    if !loaded.preloaded {
+                        generation.need_not_warm();
+                    }
                     decision.note(Note::Loaded(number, loaded));
                 }
             }
