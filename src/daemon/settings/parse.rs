@@ -51,7 +51,8 @@ where
     T: TryFrom<u64>,
 {
     move |text| {
-        let number = text.parse::<u64>().ok().filter(|number| bounds.contains(number));
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<u64>().ok().filter(|number| digits && bounds.contains(number));
         number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match (*bounds.start(), *bounds.end()) {
             (least, u64::MAX) => format!("expected a whole number, at least {least}"),
             (least, most) => format!("expected a whole number from {least} to {most}"),
