@@ -94,12 +94,11 @@ def ptrace(request, thread):
 @contextlib.contextmanager
 def before_the_server():
     """Has this process run whenever it can, and the server only when this one waits: what is sent at once then arrives at once, and the server
-    has as much to do each time. Without the right to that, counts vary by a few hundredths."""
+    has as much to do each time. PermissionError without the right to that: counts would vary by a few hundredths."""
     cores, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
     os.sched_setaffinity(0, {SERVER_CORE})
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         yield
     finally:
         os.sched_setscheduler(0, policy, os.sched_param(0))
