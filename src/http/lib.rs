@@ -18,7 +18,7 @@
 //! | `uwsgi/` | requests of the uwsgi protocol, which become the text that `h1/` reads |
 //! | `target` | the target of a request and the hosts in it |
 //! | `proxy/` | what proxies in front say of the client, and which of it is believed |
-//! | `representation/` | which representation of a file a request wants, and which part of it |
+//! | `representation/` | which representation a request wants, in which coding, and which part of it |
 //! | `answer`, `refusal` | the server's own answers, and why a request gets one |
 //! | `syntax` | character classes and lines, on which all of it is built |
 //!

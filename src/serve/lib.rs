@@ -85,6 +85,7 @@ use std::{io, sync::Arc};
 
 mod application;
 mod calls;
+mod compression;
 mod connection;
 mod event_loop;
 mod exchange;

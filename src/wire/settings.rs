@@ -382,6 +382,9 @@ pub struct WorkerSettings {
     /// `--sendfile-root`
     #[serde(default)]
     pub sendfile_roots: SendfileRoots,
+    /// `--compress` and what goes with it.
+    #[serde(default)]
+    pub compression: Option<CompressionSettings>,
     /// `--strict-application`: what PEP 3333 forbids an application is an error even where the response comes out right.
     pub strict_application: bool,
 }
@@ -426,6 +429,7 @@ impl Default for WorkerSettings {
             sendfile: true,
             static_files: StaticFiles::default(),
             sendfile_roots: SendfileRoots::default(),
+            compression: None,
             strict_application: false,
         }
     }
@@ -469,6 +473,15 @@ pub struct StaticRoot {
     pub prefix: String,
     /// Absolute, and without links: that of this release.
     pub directory: PathBuf,
+}
+
+/// Which answers of the application are compressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressionSettings {
+    /// `--compress-types`, in small letters; each may hold one `*`.
+    pub types: Vec<String>,
+    /// `--compress-min-size`, in bytes.
+    pub least: u64,
 }
 
 /// What to do with a field whose name holds an underscore (or another character that CGI would confuse).

@@ -17,6 +17,9 @@ mod a_reload_is_a_transaction;
 mod a_warm_worker_is_shared;
 mod an_import_is_shared_where_that_is_safe;
 
+// Answers become shorter, and stay the same.
+mod answers_are_compressed;
+
 // Files are served without the application.
 mod named_files_are_sent;
 mod static_files_are_served;

@@ -20,6 +20,7 @@ const CRATES: [(&str, &[&str]); 3] = [
             "poll",
             "storage",
             "files",
+            "compression",
             "shared",
             "request",
             "response",

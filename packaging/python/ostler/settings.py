@@ -147,6 +147,12 @@ class Settings(TypedDict, total=False):
     """Answer 404 where --static has no such file, instead of asking the application."""
     static_max_age: str | int | float
     """How long clients may keep a file of --static without asking again; 0 for not at all."""
+    compress: bool
+    """Compress answers of the application for clients that take zstd or gzip."""
+    compress_types: str | int | Sequence[str | int]
+    """The types that --compress is for, separated by commas; `*` stands for any text in one."""
+    compress_min_size: str | int | float
+    """Answers that are shorter than this are not compressed."""
     strict_application: bool
     """Hold the application to the letter of PEP 3333, for development."""
     error_logfile: str | int | float

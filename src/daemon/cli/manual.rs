@@ -96,6 +96,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "no static files",
         "A worker could not open a directory of --static, and why. The application gets the requests for its files; if it is one of --sendfile-root, they are 404.",
     ),
+    (
+        "answers are compressed",
+        "With --compress: whom its length tells what a page holds (BREACH), and what to do about it.",
+    ),
     ("smoke tests passed", "The new workers have answered each request of --smoke as they should: how many."),
     (
         "canary waits",

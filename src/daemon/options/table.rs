@@ -18,6 +18,10 @@ const LOGS: usize = 6;
 const METRICS: usize = 7;
 const NAMES: usize = 8;
 
+/// What is worth compressing, of what applications answer with.
+const COMPRESSED_TYPES: &str = "text/*,application/json,application/*+json,application/javascript,application/xml,application/*+xml,\
+                                application/yaml,application/wasm,image/svg+xml,font/ttf,font/otf";
+
 /// Every setting.
 pub static SETTINGS: &[Setting] = &[
     one(BASICS, "app", "APP", "What to serve: module, module:attribute, module:factory() or path/to/file.py")
@@ -341,6 +345,17 @@ pub static SETTINGS: &[Setting] = &[
             "It stands in Cache-Control. A name that holds a hash of its file, as Django's ManifestStaticFilesStorage makes it \
              (app.6b517d0d5813.css), may be kept for a year whatever this says.",
         ),
+    switch(RESPONSES, "compress", "off", "Compress answers of the application for clients that take zstd or gzip").more(
+        "BREACH: who can have a victim's browser ask for a page that holds both a secret (a token against cross-site requests, a mail address) \
+         and text from the request, and sees how long the answers are, can guess the secret, over https, too. Django masks its tokens; whatever \
+         else is secret in such a page is sent uncompressed where the application says Cache-Control: no-transform. Compressed is what is given in \
+         one piece and is of --compress-types: no stream, no part (206), no file, nothing that is coded, signed or hashed already (Content-Encoding, \
+         Content-MD5, Digest), and nothing above 16 MiB. ETags become weak, and Vary names Accept-Encoding. docs/compression.md tells more.",
+    ),
+    many(RESPONSES, "compress-types", "TYPES", "The types that --compress is for, separated by commas; `*` stands for any text in one")
+        .preset(COMPRESSED_TYPES)
+        .more("What is compressed in itself, such as images and archives, is left as it is whatever this says."),
+    one(RESPONSES, "compress-min-size", "SIZE", "Answers that are shorter than this are not compressed").preset("1k"),
     switch(RESPONSES, "strict-application", "off", "Hold the application to the letter of PEP 3333, for development").more(
         "Without it the server takes what leaves the response right: fields as any iterable of pairs, a status without a \
          phrase, blocks that are bytes-like, and hop-by-hop fields such as Connection, which it leaves out and names once \

@@ -133,8 +133,17 @@ fn worker(options: &mut Options, chdir: &Path) -> Result<wire::WorkerSettings, F
         sendfile: options.switch("sendfile")?,
         static_files: static_files::static_files(options, chdir)?,
         sendfile_roots: static_files::sendfile_roots(options, chdir)?,
+        compression: compression(options)?,
         strict_application: options.switch("strict-application")?,
     })
+}
+
+fn compression(options: &Options) -> Result<Option<wire::CompressionSettings>, Failure> {
+    let settings = wire::CompressionSettings {
+        types: options.list("compress-types", parse::media_range)?,
+        least: options.value("compress-min-size", parse::size)?,
+    };
+    Ok(options.switch("compress")?.then_some(settings))
 }
 
 /// Refuses what Python, where it writes the access log, would not obey.

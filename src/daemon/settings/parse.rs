@@ -39,6 +39,18 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64).ok_or_else(expected)
 }
 
+/// A media type in small letters, without parameters; one `*` in it stands for any text.
+pub fn media_range(text: &str) -> Result<String, String> {
+    let small = text.to_ascii_lowercase();
+    let is_token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&byte))
+    };
+    match small.split_once('/') {
+        Some((main, sub)) if is_token(main) && is_token(sub) && small.matches('*').count() < 2 => Ok(small),
+        _ => Err("expected a type, such as text/html, text/* or application/*+json".into()),
+    }
+}
+
 /// A size that fits into 32 bits.
 pub fn small_size(text: &str) -> Result<u32, String> {
     let size = size(text)?;
@@ -184,6 +196,18 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(small_size("2G").is_err());
+    }
+
+    #[test]
+    fn media_ranges() {
+        for (text, expected) in
+            [("Text/HTML", "text/html"), ("text/*", "text/*"), ("application/*+json", "application/*+json")]
+        {
+            assert_eq!(media_range(text).as_deref(), Ok(expected));
+        }
+        for text in ["", "html", "text/", "/html", "*/*", "text/html;q=1", "text/a/b", "text/a b"] {
+            assert!(media_range(text).is_err(), "{text}");
+        }
     }
 
     #[test]

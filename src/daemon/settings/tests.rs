@@ -50,6 +50,8 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "smoke" => ("/health=200 ok", &[]),
         "static" => ("/static=sub", &[]),
         "sendfile-root" => ("/files=sub", &[]),
+        "compress-types" => ("text/html", &["--compress"]),
+        "compress-min-size" => ("1", &["--compress"]),
         "watch" => ("60", &[]),
         "canary" => ("25%", &["--workers=4"]),
         "header-map" => ("refuse", &[]),

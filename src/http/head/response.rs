@@ -118,8 +118,12 @@ impl ResponseHead {
 
     /// The phrase behind the status; may be empty.
     pub fn phrase(&self) -> &[u8] {
-        // `200 OK` and CRLF.
-        self.lines.get(4..self.fields_start.saturating_sub(2)).unwrap_or_default()
+        self.status_line().get(4..).unwrap_or_default()
+    }
+
+    /// What stands before the fields: `200 OK`, as [`ResponseHead::begin`] takes it.
+    pub fn status_line(&self) -> &[u8] {
+        self.lines.get(..self.fields_start.saturating_sub(2)).unwrap_or_default()
     }
 
     /// The fields as (name, value), in the order given.

@@ -5,7 +5,7 @@ use crate::{
     syntax::{thousandths, trim},
 };
 
-/// A coding in which a file may lie beside itself.
+/// A coding in which a representation may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coding {
     /// As in Content-Encoding.
@@ -14,18 +14,25 @@ pub struct Coding {
     pub suffix: &'static str,
 }
 
-/// Those that there are; where a client wants two equally, the first counts: it is mostly the smallest.
-static CODINGS: [Coding; 3] = [
-    Coding { name: "br", suffix: ".br" },
-    Coding { name: "zstd", suffix: ".zst" },
-    Coding { name: "gzip", suffix: ".gz" },
-];
+const BROTLI: Coding = Coding { name: "br", suffix: ".br" };
+const ZSTD: Coding = Coding { name: "zstd", suffix: ".zst" };
+const GZIP: Coding = Coding { name: "gzip", suffix: ".gz" };
 
-/// The codings that a request takes, the one that it wants most first. Those that it wants less than the file as it is are left out.
-pub fn accepted(head: &RequestHead, bytes: &[u8]) -> impl Iterator<Item = &'static Coding> {
+/// Those in which a file may lie beside itself; where a client wants two equally, the first counts: it is mostly the smallest.
+pub static STORED: [Coding; 3] = [BROTLI, ZSTD, GZIP];
+/// Those that can be made while a client waits; the first is the quickest.
+pub static MADE: [Coding; 2] = [ZSTD, GZIP];
+
+/// Which of these codings a request takes, the one that it wants most first. Those that it wants less than the representation as it is
+/// are left out.
+pub fn accepted<const N: usize>(
+    head: &RequestHead,
+    bytes: &[u8],
+    codings: &'static [Coding; N],
+) -> impl Iterator<Item = &'static Coding> {
     let plain = quality(head, bytes, b"identity").unwrap_or(0);
-    let mut wanted = [(0, None); CODINGS.len()];
-    for (place, coding) in wanted.iter_mut().zip(&CODINGS) {
+    let mut wanted = [(0, None); N];
+    for (place, coding) in wanted.iter_mut().zip(codings) {
         let quality = quality(head, bytes, coding.name.as_bytes()).unwrap_or(0);
         *place = (quality, (quality > 0 && quality >= plain).then_some(coding));
     }
@@ -73,7 +80,7 @@ mod tests {
         let limits = Limits { line: 0, fields: 0, field: 0, head: 1 << 16 };
         let mut head = RequestHead::default();
         RequestReader::default().read(&mut head, bytes.as_bytes(), &limits).expect("it is a request");
-        accepted(&head, bytes.as_bytes()).map(|coding| coding.name).collect::<Vec<_>>().join(" ")
+        accepted(&head, bytes.as_bytes(), &STORED).map(|coding| coding.name).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub fn media_type(name: &[u8]) -> MediaType {
     }
 }
 
+/// Whether files of this type, written without parameters, are compressed in themselves.
+pub fn is_compressed(media: &[u8]) -> bool {
+    COMPRESSED.iter().any(|(_, name)| name.as_bytes().eq_ignore_ascii_case(media))
+}
+
 const UNKNOWN: MediaType = MediaType { name: "application/octet-stream", compresses: true };
 
 /// Types that compression makes smaller.

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use ostler_http::{
     RequestHead, ResponseHead,
     representation::{
-        encodings::{Coding, accepted},
+        encodings::{Coding, STORED, accepted},
         media_types::{MediaType, media_type},
         names::{is_hashed, way_below},
     },
@@ -176,7 +176,7 @@ fn choose(
         Found { file, length: about.len(), modified, media, coding, hashed }
     };
     let end = way.len();
-    for coding in accepted(head, bytes).filter(|_| media.compresses) {
+    for coding in accepted(head, bytes, &STORED).filter(|_| media.compresses) {
         way.extend_from_slice(coding.suffix.as_bytes());
         let beside = open(directory, way);
         way.truncate(end);

@@ -82,9 +82,8 @@ impl NamedFiles {
         let mut head = ResponseHead::default();
         match status {
             "" | "200 OK" if !is_part => {
-                let line = [said.status().to_string().as_bytes(), b" ", said.phrase()].concat();
                 // It was taken from the application.
-                let _ = head.begin(&line);
+                let _ = head.begin(said.status_line());
             }
             "" => begin(&mut head, "200 OK"),
             other => begin(&mut head, other),

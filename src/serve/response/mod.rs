@@ -1,6 +1,7 @@
 //! The response during a call, as the application makes it: its head, its blocks, its end.
 
 pub(crate) mod access_log;
+mod compressed;
 mod named_file;
 mod outgoing;
 
@@ -83,6 +84,11 @@ impl Response<'_> {
             self.named_file(head);
             return Ok(());
         }
+        let changed = self.compressed(head, body, &mut *wait);
+        let head = changed.as_ref().map_or(head, |(head, _)| head);
+        let coded = changed.as_ref().and_then(|(_, coded)| coded.as_deref());
+        let mut none = || None;
+        let (body, keep) = coded.map_or((body, keep), |coded| (coded, &mut none));
         let framing = head.framing(self.request, self.head_request(), Some(body.len() as u64));
         let given = body.len() as u64;
         let (body, ended) = match framing {
@@ -108,12 +114,16 @@ impl Response<'_> {
         }
     }
 
-    /// Sends the head and the first block of a body whose length is not known, or known only from the head's Content-Length.
+    /// Sends the head and the first block of a body whose length is not known, or known only from the head's Content-Length. If the block is as
+    /// long as that says, it is the whole body.
     pub fn begin(&mut self, head: &ResponseHead, block: &[u8], wait: Waiting) -> Result<(), Gone> {
         if self.is_replaced(head) {
             // It is sent when the application has come to its end, in place of all blocks.
             return Ok(());
         }
+        let changed = head.content_length().and_then(|_| self.compressed(head, block, &mut *wait));
+        let head = changed.as_ref().map_or(head, |(head, _)| head);
+        let block = changed.as_ref().and_then(|(_, coded)| coded.as_deref()).unwrap_or(block);
         let framing = head.framing(self.request, self.head_request(), None);
         let left = match framing {
             ResponseFraming::Length(length) => Some(length),

@@ -30,6 +30,7 @@ use self::{
     notes::{CallNote, Notes},
 };
 use crate::{
+    compression::Compression,
     files::NamedFiles,
     poll::timers::Token,
     storage::{outbox::Outbox, store::Store},
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     /// For each of them.
     pub call_times: Vec<CallTime>,
     pub store: Arc<Store>,
+    /// None without `--compress`.
+    pub compression: Option<Compression>,
     /// None without `--sendfile-root`.
     pub named_files: Option<NamedFiles>,
     /// For each listener: the forwarding fields that its trusted peers are believed in.
@@ -83,6 +86,7 @@ impl Shared {
         };
         let named_files = NamedFiles::open(&worker.sendfile_roots, &log);
         Ok(Shared {
+            compression: worker.compression.as_ref().map(Compression::new),
             named_files,
             believed,
             boot,

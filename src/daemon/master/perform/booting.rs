@@ -29,6 +29,8 @@ use crate::{
     sys::{clock::Moment, errand::Errand},
 };
 
+/// What to know of `--compress`.
+const COMPRESSED: &str = "the length of a page that holds both a secret and text from the request tells of the secret (BREACH); see --compress";
 /// How long it may take to look at the settings and all that they name: longer than an interpreter may take to say who it is.
 const READING: Duration = Duration::from_secs(40);
 /// What a worker may take beyond `--timeout` before it counts as one that makes no progress.
@@ -161,6 +163,9 @@ impl Performer<'_> {
             info!(self.log, #ROUTINE, "listening"; "address" => &bound.told.name);
         }
         settings.understood.iter().for_each(|told| info!(self.log, #ROUTINE, "{told}"));
+        if settings.boot.worker.compression.is_some() {
+            info!(self.log, #ROUTINE, "answers are compressed"; "hint" => COMPRESSED);
+        }
         for why in settings.passed_over() {
             warn!(self.log, "passed socket not used"; "reason" => why);
         }

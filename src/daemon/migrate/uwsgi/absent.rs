@@ -231,7 +231,7 @@ const FATES: &[(&[&str], Fate)] = &[
         Absent("it served compressed files; --static does so whenever they are there; in nginx: gzip_static on;"),
     ),
     (&["static-*", "mime*", "honour-range"], STATIC),
-    (&["http-auto-gzip"], Absent("it compressed responses; in nginx: gzip on;")),
+    (&["http-auto-gzip"], Absent("it compressed responses; --compress does here, and in nginx: gzip on;")),
     (
         &["error-page*"],
         Absent("it showed pages for errors; in nginx: proxy_intercept_errors on; error_page 500 /500.html;"),
