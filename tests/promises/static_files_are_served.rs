@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     time::{Duration, SystemTime},
 };
 
-use ostler_tests::{Answer, Client, Gate, Python, Rig, Signal, Site};
+use ostler_tests::{Answer, Client, Gate, Python, Rig, Signal, Site, built};
 use serde_json::{Value, json};
 
 use crate::the_uwsgi_protocol_is_spoken::packet;
@@ -155,7 +155,7 @@ fn with_static_only_it_is_404_and_indexes_and_links_are_followed_where_that_is_s
     assert_eq!(client.get("/static/none").status, 404);
     assert_eq!(client.get("/static/empty").status, 404);
     assert_eq!(client.get("/static/").status, 404);
-    for odd in ["/static/..%2f", "/static//a.txt", "/static/docs/..", "/static"] {
+    for odd in ["/static/..%2f", "/static//a.txt", "/static/docs/..", "/static", "/%73tatic//a.txt", "/stati%63"] {
         assert_eq!(client.get(odd).status, 404, "{odd}");
     }
     assert_eq!(client.get("/staticx").text(), "application");
@@ -166,6 +166,7 @@ fn with_static_only_it_is_404_and_indexes_and_links_are_followed_where_that_is_s
     assert_eq!((moved.status, moved.field("Location")), (301, Some("./docs/?a=b")));
     site.folder().write("public/index.html", "<p>index");
     assert_eq!(client.get("/static").field("Location"), Some("./static/"));
+    assert_eq!(client.get("/%73tatic").field("Location"), Some("./%73tatic/"));
     assert_eq!(client.get("/static/a.txt").text(), "linked");
 }
 
@@ -281,6 +282,35 @@ fn neither_a_busy_application_nor_a_slow_client_holds_files_up() {
     assert_eq!(slow.answer().body.len() as u64, size);
     visitor.let_go("");
     assert_eq!(busy.answer().text(), "application");
+}
+
+/// Runs the daemon where openat2(2) is answered with the status that is the first argument, as sandboxes answer it that do not know it.
+const SANDBOX: &str = r#"#!/usr/bin/env python3
+import ctypes, os, struct, sys
+OPENAT2, ALLOW, ERRNO = 437, 0x7fff0000, 0x00050000
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, OPENAT2), (6, 0, 0, ERRNO | int(os.environ['ANSWER'])), (6, 0, 0, ALLOW)]
+filters = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in code))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(code), ctypes.addressof(filters)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+os.execv(os.environ['DAEMON'], sys.argv)
+"#;
+
+#[test]
+fn a_sandbox_without_openat2_follows_no_links() {
+    for errno in ["1", "13", "38"] {
+        let rig = site().file("public/a/b", "inside").file("secret", "secret");
+        let sandbox = rig.folder().write("sandbox", SANDBOX);
+        fs::set_permissions(&sandbox, fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = built("ostler").display().to_string();
+        let site = rig.executable(sandbox).env("ANSWER", errno).env("DAEMON", &daemon).start();
+        symlink("a", site.folder().join("public/link")).unwrap();
+        symlink("../secret", site.folder().join("public/out")).unwrap();
+        let mut client = site.connect();
+        let texts =
+            ["a/b", "link/b", "out", "../secret"].map(|way| client.get(&format!("/static/{way}")).text().to_owned());
+        assert_eq!(texts, ["inside", "application", "application", "application"], "{errno}");
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@ impl Directory {
         let bounds = if links { ResolveFlag::empty() } else { ResolveFlag::RESOLVE_BENEATH };
         let bounds = bounds | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let walk = match openat2(&descriptor, ".", how(OFlag::O_PATH, bounds)) {
-            Err(Errno::ENOSYS | Errno::EPERM) if links => Walk::Anywhere,
-            Err(Errno::ENOSYS | Errno::EPERM) => Walk::Steps,
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) if links => Walk::Anywhere,
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Walk::Steps,
             _ => Walk::Kernel(bounds),
         };
         Ok(Directory { descriptor, walk })

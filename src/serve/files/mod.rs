@@ -19,6 +19,7 @@ use ostler_http::{
         media_types::{MediaType, media_type},
         names::{is_hashed, way_below},
     },
+    target::decode_path,
 };
 use ostler_wire::{StaticFiles, StaticRoot};
 use slog::{Logger, error};
@@ -91,7 +92,11 @@ impl Files {
         let path = head.path.of(bytes);
         let way = &mut self.way;
         let root = self.roots.iter().find(|(prefix, _)| way_below(prefix.as_bytes(), path, way).is_some());
-        let Some((_, directory)) = root else { return self.without_way(path) };
+        let Some((_, directory)) = root else {
+            way.clear();
+            decode_path(path, way);
+            return self.without_way();
+        };
         let Some(directory) = directory else { return Lookup::Missing };
         if way.is_empty() || way.ends_with(b"/") {
             if !self.index {
@@ -115,10 +120,10 @@ impl Files {
         }
     }
 
-    /// A path that leads to no file may be one below a root nevertheless, or the root itself without its slash.
-    fn without_way(&self, path: &[u8]) -> Lookup {
+    /// A path that leads to no file may be one below a root nevertheless, or the root itself without its slash. It is in [`Files::way`].
+    fn without_way(&self) -> Lookup {
         let rest = |(prefix, _): &(String, _)| {
-            let rest = path.strip_prefix(prefix.as_bytes())?;
+            let rest = self.way.strip_prefix(prefix.as_bytes())?;
             (rest.is_empty() || rest.starts_with(b"/")).then_some(rest.is_empty())
         };
         let Some((is_root, root)) = self.roots.iter().find_map(|root| Some((rest(root)?, root))) else {
