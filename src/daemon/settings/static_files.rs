@@ -54,8 +54,9 @@ fn refuse_twice(name: &'static str, roots: &[StaticRoot], options: &Options) -> 
 /// The URL, the directory as it was typed, and what that leads to.
 fn sendfile_root(chdir: &Path, text: &str) -> Result<(Option<String>, String, PathBuf), String> {
     let (url, typed) = match text.split_once('=') {
-        Some((url, typed)) => (Some(url), typed),
-        None => (None, text),
+        // The directory's own name may hold a `=`.
+        Some((url, typed)) if !chdir.join(text).is_dir() => (Some(url), typed),
+        _ => (None, text),
     };
     // A URL is as of --static; a directory alone is any path.
     let root = root(chdir, &format!("{}={typed}", url.unwrap_or("/")))?;
@@ -124,6 +125,12 @@ mod tests {
         assert_eq!(named("/private/=current"), (Some("/private".into()), current.clone(), media.clone()));
         assert_eq!(named("current"), (None, current.clone(), media.clone()));
         assert_eq!(named(&current), (None, current.clone(), media));
+        std::fs::create_dir(here.join("media=1")).unwrap();
+        let media = here.join("media=1");
+        let typed = media.display().to_string();
+        assert_eq!(named("media=1"), (None, typed.clone(), media.clone()));
+        assert_eq!(named(&typed), (None, typed.clone(), media.clone()));
+        assert_eq!(named(&format!("/private={typed}")), (Some("/private".into()), typed, media));
         for text in ["", "/private=", "private=current"] {
             assert!(sendfile_root(&here, text).is_err(), "{text}");
         }
