@@ -119,6 +119,90 @@ fn what_a_method_has_done_is_not_taken_back_by_a_condition() {
 }
 
 #[test]
+fn what_is_not_sent_takes_nothing_but_the_file_with_it() {
+    let site = site().start();
+    let mut client = site.connect();
+    let more = "Content-Type: text/csv\nContent-Disposition: attachment\nCache-Control: max-age=9, public\nETag: \"own\"\n\
+                Access-Control-Allow-Origin: *\nContent-Security-Policy: sandbox\nVary: Cookie";
+    let known = format!("X-Accel-Redirect: /private/report.txt\n{more}");
+    let gone = format!("X-Accel-Redirect: /private/none.txt\n{more}");
+    for (status, fields, said) in
+        [(412, "If-Match: \"x\"\r\n", &known), (416, "Range: bytes=10-\r\n", &known), (404, "", &gone)]
+    {
+        let answer = get(&mut client, "/", fields, said);
+        assert_eq!(answer.status, status);
+        for (name, value) in [
+            ("Set-Cookie", Some("a=b")),
+            ("Access-Control-Allow-Origin", Some("*")),
+            ("Content-Security-Policy", Some("sandbox")),
+            ("Vary", Some("Cookie")),
+            ("Cache-Control", Some("no-store")),
+            ("Content-Type", Some("text/html; charset=utf-8")),
+            ("Content-Disposition", None),
+            ("ETag", None),
+            ("X-Accel-Redirect", None),
+        ] {
+            assert_eq!(answer.field(name), value, "{name} {status}");
+        }
+    }
+}
+
+#[test]
+fn the_application_is_not_run_for_a_body_that_nobody_gets() {
+    let source = "
+class Blocks:
+    def __init__(self, block):
+        self.block, self.asked, self.closed = block, 0, False
+    def __iter__(self):
+        return self
+    def __next__(self):
+        self.asked += 1
+        return self.block
+    def close(self):
+        self.closed = True
+blocks = []
+def app(environ, start_response):
+    path = environ['PATH_INFO']
+    if path == '/told':
+        start_response('200 OK', [])
+        return [repr([(each.asked, each.closed) for each in blocks]).encode()]
+    named = [('X-Accel-Redirect', '/private/report.txt')]
+    if path == '/generator':
+        def generate():
+            try:
+                start_response('200 OK', named)
+                while True:
+                    yield b'not this'
+            finally:
+                blocks.append(Blocks(b''))
+                blocks[-1].close()
+        return generate()
+    start_response('200 OK', named)
+    blocks.append(Blocks(b'not this' if path == '/endless' else b''))
+    return blocks[-1]
+";
+    let rig =
+        Rig::with_source(source).option("--sendfile-root", "/private=media").file("media/report.txt", "0123456789");
+    let site = rig.start();
+    let mut client = site.connect();
+    for target in ["/endless", "/empty", "/generator"] {
+        assert_eq!(client.get(target).text(), "0123456789", "{target}");
+    }
+    assert_eq!(client.get("/told").text(), "[(0, True), (0, True), (0, True)]");
+}
+
+#[test]
+fn a_directory_s_name_may_hold_the_sign_that_ends_a_path() {
+    let rig = Rig::with_source(SOURCE).file("media=1/report.txt", "0123456789");
+    let place = rig.folder().join("media=1").display().to_string();
+    let site = rig.option("--sendfile-root", &place).option("--sendfile-root", "/private=media=1").start();
+    let mut client = site.connect();
+    for named in [format!("X-Sendfile: {place}/report.txt"), "X-Accel-Redirect: /private/report.txt".into()] {
+        assert_eq!(ask(&mut client, "/", "", &named).text(), "0123456789", "{named}");
+    }
+}
+
+#[test]
 fn what_is_outside_is_404_and_said_in_the_log() {
     let site = site().start();
     symlink("../secret", site.folder().join("media/link")).unwrap();

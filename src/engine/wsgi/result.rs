@@ -81,6 +81,9 @@ pub fn deliver(kinds: &Kinds, reply: &Bound<'_, WsgiResponse>, result: &Bound<'_
         check_started(reply)?;
         return Ok(held(reply)?.file(file, offset, length)??);
     }
+    if held(reply)?.is_replaced() {
+        return end(reply);
+    }
     // If `len()` raises, the length is unknown.
     let single = !is_generator(kinds, result) && matches!(length(result), Ok(Some(1)));
     iterate(reply, result, single)
@@ -119,19 +122,23 @@ fn iterate(reply: &Bound<'_, WsgiResponse>, result: &Bound<'_, PyAny>, single: b
     let mut looked = None;
     while let Some(block) = blocks.next().transpose()? {
         if !send(reply, &block)? {
+            if held(reply)?.is_replaced() {
+                // A file is sent, whatever would still come.
+                break;
+            }
             look(reply, &mut looked)?;
         }
     }
     end(reply)
 }
 
-/// Sends a block. Returns whether it held anything.
+/// Sends a block. Returns whether any of it has gone out: it may be empty, or a file takes the place of the body.
 fn send(reply: &Bound<'_, WsgiResponse>, block: &Bound<'_, PyAny>) -> Result<bool, Fault> {
     check_started(reply)?;
     let mut reply = held(reply)?;
     let block = reply.block_of(block, "the application must yield")?;
     reply.send(block.py(), block.as_bytes())?;
-    Ok(!block.as_bytes().is_empty())
+    Ok(!block.as_bytes().is_empty() && reply.begun())
 }
 
 fn look(reply: &Bound<'_, WsgiResponse>, looked: &mut Option<Instant>) -> Result<(), Fault> {

@@ -188,6 +188,11 @@ impl WsgiResponse {
         self.head.begun()
     }
 
+    /// Whether a file is to be sent in place of the body, because the head names it.
+    pub fn is_replaced(&mut self) -> bool {
+        self.parts().is_ok_and(|(response, head, _)| response.is_replaced(head))
+    }
+
     /// Whether the head has gone out.
     pub fn begun(&mut self) -> bool {
         self.response().is_ok_and(|response| response.begun())

@@ -27,7 +27,7 @@ use slog::{Logger, error};
 use self::directory::Directory;
 pub(crate) use self::{
     answer::FileAnswer,
-    named::{NamedAnswer, NamedFiles},
+    named::{NamedAnswer, NamedFiles, carry_to_page},
 };
 
 /// The file that stands for its folder with `--static-index`.

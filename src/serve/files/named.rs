@@ -143,12 +143,34 @@ fn missing(why: &str) -> NamedAnswer {
     NamedAnswer::Missing(why.into())
 }
 
-/// Copies the application's fields, but those that name the file and those that are told of the file itself.
+/// Fields that name the file, and those that are told of the file itself.
+const OF_THE_FILE: [&[u8]; 7] =
+    [SENDFILE, REDIRECT, b"content-length", b"etag", b"last-modified", b"accept-ranges", b"content-range"];
+
+/// Copies the application's fields, but those of the file.
 fn carry(said: &ResponseHead, head: &mut ResponseHead, is_bodiless: bool) {
-    let own: &[&[u8]] =
-        &[SENDFILE, REDIRECT, b"content-length", b"etag", b"last-modified", b"accept-ranges", b"content-range"];
     let of_body: &[&[u8]] = if is_bodiless { &[b"content-type", b"content-encoding"] } else { &[] };
-    let is_left_out = |name: &[u8]| own.iter().chain(of_body).any(|own| own.eq_ignore_ascii_case(name));
+    copy(said, head, |name| is_one_of(&OF_THE_FILE, name) || is_one_of(of_body, name));
+}
+
+/// Copies to a page that stands for a file that is not sent what the application says apart from that file: cookies, what other sites and
+/// scripts may do. How long the file may be kept does not hold for the page, which nobody is to keep.
+pub(crate) fn carry_to_page(said: &ResponseHead, page: &mut ResponseHead) {
+    let policies: [&[u8]; 2] = [b"content-security-policy", b"content-security-policy-report-only"];
+    let freshness: [&[u8]; 3] = [b"cache-control", b"expires", b"age"];
+    let is_of_content = |name: &[u8]| {
+        let begins = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"));
+        begins && !is_one_of(&policies, name)
+    };
+    copy(said, page, |name| is_one_of(&OF_THE_FILE, name) || is_one_of(&freshness, name) || is_of_content(name));
+    let _ = page.field(b"Cache-Control", b"no-store");
+}
+
+fn is_one_of(names: &[&[u8]], name: &[u8]) -> bool {
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+fn copy(said: &ResponseHead, head: &mut ResponseHead, is_left_out: impl Fn(&[u8]) -> bool) {
     for (name, value) in said.fields().filter(|(name, _)| !is_left_out(name)) {
         // They were taken from the application.
         let _ = head.field(name, value);

@@ -1,15 +1,15 @@
 //! A file in place of the body, where the application names one (X-Sendfile, X-Accel-Redirect).
 
-use ostler_http::ResponseHead;
+use ostler_http::{ResponseHead, error_answer};
 use slog::info;
 
 use super::Response;
-use crate::files::{NamedAnswer, NamedFiles};
+use crate::files::{NamedAnswer, NamedFiles, carry_to_page};
 
 impl Response<'_> {
     /// Whether a file is to be sent in place of the body that comes with this head.
     #[inline]
-    pub(super) fn is_replaced(&self, head: &ResponseHead) -> bool {
+    pub fn is_replaced(&self, head: &ResponseHead) -> bool {
         head.names_file() && self.out.shared.named_files.is_some()
     }
 
@@ -23,13 +23,20 @@ impl Response<'_> {
             NamedAnswer::Bytes(head, file, range) => {
                 _ = self.file(&head, file.into(), range.start, range.end - range.start)
             }
-            NamedAnswer::Failed => self.error(412, &[]),
-            NamedAnswer::Unsatisfiable(range) => self.error(416, &[("Content-Range", &range)]),
+            NamedAnswer::Failed => self.without_file(head, 412, &[]),
+            NamedAnswer::Unsatisfiable(range) => self.without_file(head, 416, &[("Content-Range", &range)]),
             NamedAnswer::Missing(why) => {
                 self.tell_missing(files, head, &why);
-                self.error(404, &[]);
+                self.without_file(head, 404, &[]);
             }
         }
+    }
+
+    /// The page for an error, with what the application says to the client beside its file.
+    fn without_file(&mut self, said: &ResponseHead, status: u16, fields: &[(&str, &str)]) {
+        let mut answer = error_answer(status, self.request.value(self.bytes, b"accept"), fields);
+        carry_to_page(said, &mut answer.head);
+        self.answer(&answer);
     }
 
     fn tell_missing(&self, files: &NamedFiles, head: &ResponseHead, why: &str) {
