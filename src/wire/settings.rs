@@ -1,5 +1,7 @@
 //! The settings that travel from the master to templates and workers.
 
+mod tls;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,6 +15,7 @@ use crate::{
     OwnRequest, VERSION,
     access_format::{self, AccessFilter, AccessFormat},
 };
+pub use tls::{Certificate, ClientCertificate, TicketKeys, Tls};
 
 /// What a template needs to know. Paths are absolute and resolved at this boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,9 @@ pub struct Boot {
     /// What gunicorn's configuration tells template and workers, where that is in force.
     #[serde(default)]
     pub gunicorn: Option<Gunicorn>,
+    /// What listeners that speak TLS need.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// What every worker obeys.
     pub worker: WorkerSettings,
 }
@@ -79,6 +85,7 @@ impl Default for Boot {
             logging: Logging::default(),
             reload: None,
             gunicorn: None,
+            tls: None,
             worker: WorkerSettings::default(),
         }
     }
