@@ -1,0 +1,167 @@
+//! A connection's handshake, by rustls. When it is over, rustls's state is dropped, and [`Records`] go on with its secrets.
+
+pub(crate) mod acceptor;
+mod certificates;
+mod tickets;
+mod witness;
+
+use std::sync::Arc;
+
+use rustls::{
+    ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeKind,
+    server::UnbufferedServerConnection,
+    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
+};
+use zeroize::Zeroizing;
+
+use self::witness::Witness;
+use crate::{
+    Facts, Records,
+    facts::LONGEST_CERTIFICATE,
+    suite::{Suite, Version},
+};
+
+/// A handshake under way. It takes the client's bytes and says what to answer.
+pub struct Handshake {
+    tls: Box<UnbufferedServerConnection>,
+    witness: Arc<Witness>,
+    /// What rustls was given and has not done with.
+    given: Vec<u8>,
+    /// What it was not given yet. It gets one record at a time: what follows the client's last message is for [`Records`].
+    waiting: Vec<u8>,
+}
+
+/// A connection whose handshake is over.
+#[derive(Debug)]
+pub struct Established {
+    /// Opens and seals what follows.
+    pub records: Records,
+    /// What the handshake has told.
+    pub facts: Facts,
+    /// Bytes that came behind the handshake: records that were not opened yet.
+    pub behind: Vec<u8>,
+}
+
+/// Why there is no connection; for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+impl Handshake {
+    fn new(tls: UnbufferedServerConnection, witness: Arc<Witness>) -> Handshake {
+        Handshake { tls: Box::new(tls), witness, given: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// Takes bytes of the client's, and appends what is to be sent to it, also where it fails. `Ok(Ok(_))` when it is over, and itself
+    /// while more must come.
+    pub fn take(mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Result<Established, Handshake>, Failure> {
+        self.waiting.extend_from_slice(bytes);
+        while let Some(length) = next_record(&self.waiting) {
+            self.given.extend(self.waiting.drain(..length));
+            match self.advance(out) {
+                Ok(false) => {}
+                Ok(true) => return self.establish().map(Ok),
+                Err(error) => {
+                    self.tell_failure(out);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Err(self))
+    }
+
+    /// Has rustls go on with what it was given. Returns whether the handshake is over.
+    fn advance(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        loop {
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.given);
+            let step = match state {
+                Ok(ConnectionState::EncodeTlsData(encoder)) => encode(encoder, out).map(|()| None),
+                Ok(ConnectionState::TransmitTlsData(sent)) => {
+                    sent.done();
+                    Ok(None)
+                }
+                Ok(ConnectionState::BlockedHandshake) => Ok(Some(false)),
+                Ok(ConnectionState::WriteTraffic(_)) => Ok(Some(true)),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    Err(Error::General("the client has closed".to_owned()))
+                }
+                // No record of data is given to it, and there is no early data.
+                Ok(_) => Err(Error::HandshakeNotComplete),
+                Err(error) => Err(error),
+            };
+            self.given.drain(..discard);
+            if let Some(over) = step? {
+                return Ok(over);
+            }
+        }
+    }
+
+    /// Appends the alert that rustls has for the client. (Asked without having one, it would read on behind the fault, and panic.)
+    fn tell_failure(&mut self, out: &mut Vec<u8>) {
+        while self.tls.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(encoder)) = self.tls.process_tls_records(&mut self.given).state
+            && encode(encoder, out).is_ok()
+        {}
+    }
+
+    fn establish(self) -> Result<Established, Failure> {
+        let Handshake { tls, witness, waiting, .. } = self;
+        let suite = tls.negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite().into()));
+        let suite = suite.ok_or_else(|| Failure("a cipher suite without records".to_owned()))?;
+        let client_certificate = tls.peer_certificates().and_then(|chain| chain.first()).map(|own| own.to_vec());
+        if client_certificate.as_ref().is_some_and(|own| own.len() > LONGEST_CERTIFICATE) {
+            return Err(Failure("the client's certificate is too large".to_owned()));
+        }
+        let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+        let facts = Facts { suite: suite.number, server_name: witness.server_name(), resumed, client_certificate };
+        let (extracted, _) = tls.dangerous_into_kernel_connection()?;
+        let records = records(suite, &extracted, &witness);
+        let records = records.ok_or_else(|| Failure("secrets that do not fit the cipher suite".to_owned()))?;
+        Ok(Established { records, facts, behind: waiting })
+    }
+}
+
+/// How many of the bytes to give to rustls next: a whole record, or what cannot become one.
+fn next_record(bytes: &[u8]) -> Option<usize> {
+    const LONGEST: usize = crate::PLAINTEXT + 2048 + 5;
+    match (bytes.first()?, Records::length(bytes)) {
+        (20..=23, None) => None,
+        (20..=23, Some(length)) if length <= LONGEST => (length <= bytes.len()).then_some(length),
+        _ => Some(bytes.len()),
+    }
+}
+
+fn encode<Data>(mut encoder: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let begin = out.len();
+    let length = match encoder.encode(&mut []) {
+        Ok(length) => length,
+        Err(EncodeError::InsufficientSize(size)) => size.required_size,
+        Err(EncodeError::AlreadyEncoded) => 0,
+    };
+    out.resize(begin + length, 0);
+    encoder.encode(&mut out[begin..]).map(|_| ()).map_err(|error| Error::General(error.to_string()))
+}
+
+/// TLS 1.3: the witness has seen the traffic secrets, from which KeyUpdate makes the next ones. TLS 1.2: key and IV.
+fn records(suite: &'static Suite, extracted: &ExtractedSecrets, witness: &Witness) -> Option<Records> {
+    let [receiving, sending] = match suite.version {
+        Version::Tls13 => witness.traffic_secrets()?,
+        Version::Tls12 => [key_and_iv(&extracted.rx.1)?, key_and_iv(&extracted.tx.1)?],
+    };
+    Records::new(suite, (&receiving, extracted.rx.0), (&sending, extracted.tx.0))
+}
+
+fn key_and_iv(secrets: &ConnectionTrafficSecrets) -> Option<Zeroizing<Vec<u8>>> {
+    let (key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+        _ => return None,
+    };
+    Some(Zeroizing::new([key.as_ref(), iv.as_ref()].concat()))
+}
