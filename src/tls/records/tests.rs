@@ -133,7 +133,7 @@ fn keys_change_before_they_are_used_up() {
         let before = MOST - 3;
         (server.sending.sequence, client.receiving.sequence) = (before, before);
         for round in 0..10u8 {
-            let records = sealed(&mut moved_in_place(&mut server), &[&[round]]);
+            let records = sealed(moved_in_place(&mut server), &[&[round]]);
             assert_eq!(opened(&mut client, records), Ok(vec![round]));
         }
         // Two more with the old keys and the KeyUpdate, eight with the new ones.

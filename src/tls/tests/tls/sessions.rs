@@ -17,7 +17,7 @@ fn tickets_are_good_for_all_workers_until_their_key_is_gone() {
     let worker = |keys: &TicketKeys| Acceptor::new(&tls, keeper.clone(), Some(keys)).unwrap();
     for tls12 in [false, true] {
         let config = client_config(&authority, &Wishes { tls12, ..Wishes::default() });
-        let mut resumes = |acceptor: &Acceptor| {
+        let resumes = |acceptor: &Acceptor| {
             let mut client = Client::new(&config, "site.example");
             let mut server = client.connect(acceptor, usize::MAX).unwrap();
             server.exchange(&mut client);
