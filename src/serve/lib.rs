@@ -63,6 +63,7 @@
 //!     terminated: terminated.into(),
 //!     attention: None,
 //!     access_log: None,
+//!     signer: None,
 //!     scoreboard: Arc::new(Scoreboard::new(1, 1)?),
 //!     log: log::logger(log::Process::Worker(1, 0), slog::Level::Warning, &Default::default()),
 //! };

@@ -2,10 +2,15 @@
 //!
 //! A connection begins with a [`Handshake`], which an [`Acceptor`] makes. It ends in [`Established`], and rustls knows nothing of the
 //! connection any more: [`Records`] go on, whose state is a few hundred bytes.
+//!
+//! No process that runs Python has a private key: [`keeper`] is what the process does that has them, and how workers ask it to sign;
+//! [`certificates`] reads and checks the files.
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 mod facts;
 mod handshake;
+pub mod keeper;
 mod records;
 mod suite;
 
@@ -15,8 +20,8 @@ pub use facts::Facts;
 pub use handshake::{Established, Failure, Handshake, acceptor::Acceptor};
 pub use records::{Fault, Opened, PLAINTEXT, Records};
 
-/// Signs with keys that this process does not have.
+/// Signs for handshakes with keys that are elsewhere.
 pub trait Sign: Send + Sync {
-    /// Signs a message with this key ([`ostler_wire::Certificate::key`]) and this scheme (RFC 8446, 4.2.3).
+    /// The signature of what a handshake has to be signed. `key` is [`ostler_wire::Certificate::key`], and `scheme` one of its schemes.
     fn sign(&self, key: u64, scheme: u16, message: &[u8]) -> io::Result<Vec<u8>>;
 }

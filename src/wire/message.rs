@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     channel::{fit, fit_sentence},
     meters::MoveReason,
-    settings::Boot,
+    settings::{Boot, TicketKeys, Tls},
 };
 
 /// From the master to a template.
@@ -16,7 +16,7 @@ pub enum ToTemplate {
     /// The first message; to a worker that is to be the template, that it is. Its descriptors, in this order: the scoreboard, the exchange's sending end, the
     /// exchange's receiving end, the access log if [`Boot::access_log`], then one for each [`Boot::listeners`].
     Boot(Box<Boot>),
-    /// Fork a worker for this slot. Its descriptor: the worker's channel.
+    /// Fork a worker for this slot. Its descriptors: the worker's channel and, with [`Boot::tls`], its socket to the key keeper.
     Fork {
         /// The slot of the scoreboard that the worker writes.
         slot: u16,
@@ -27,6 +27,10 @@ pub enum ToTemplate {
     /// What is shared was made anew, because an application has broken it. Its descriptors: the exchange's two ends and the listeners, in
     /// the order of [`ToTemplate::Boot`]. For workers forked from now on.
     Inherit,
+    /// Certificates were renewed. For workers forked from now on.
+    Certificates(Box<Tls>),
+    /// The keys of session tickets have changed. For workers forked from now on.
+    TicketKeys(TicketKeys),
     /// End. Workers that it forked are not its children any more and live on.
     Quit,
     /// The first message to an interpreter that becomes no template, but calls the hooks of gunicorn's master: the settings to begin with,
@@ -238,6 +242,11 @@ pub enum ToWorker {
     Show(Box<FailedCode>),
     /// As [`ToTemplate::Inherit`], with the same descriptors.
     Inherit,
+    /// These certificates hold for connections from now on. Its descriptor: the worker's socket to the key keeper that has their keys, in
+    /// place of the one before.
+    Certificates(Box<Tls>),
+    /// The keys of session tickets from now on.
+    TicketKeys(TicketKeys),
     /// The loop has made no turn for a while. Its answer is the next turn, which the scoreboard counts.
     Nudge,
 }

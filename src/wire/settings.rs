@@ -60,6 +60,9 @@ pub struct Boot {
     /// What listeners that speak TLS need.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// What their session tickets are made with.
+    #[serde(default)]
+    pub ticket_keys: Option<TicketKeys>,
     /// What every worker obeys.
     pub worker: WorkerSettings,
 }
@@ -86,6 +89,7 @@ impl Default for Boot {
             reload: None,
             gunicorn: None,
             tls: None,
+            ticket_keys: None,
             worker: WorkerSettings::default(),
         }
     }
@@ -205,7 +209,7 @@ pub enum ProgramSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// What it is bound to, as told to people: `http://127.0.0.1:8000` or `unix:/run/site.sock`; of another protocol than HTTP, it
-    /// begins with that: `uwsgi://127.0.0.1:8000`, `uwsgi://unix:/run/site.sock`.
+    /// begins with that: `https://127.0.0.1:8443`, `uwsgi://127.0.0.1:8000`, `uwsgi://unix:/run/site.sock`.
     pub name: String,
     /// What `SERVER_NAME` says where the Host field does not matter: the host, or the socket's path.
     pub host: String,
@@ -230,6 +234,7 @@ impl Listener {
     pub fn speaking(self, protocol: Protocol) -> Listener {
         let name = match protocol {
             Protocol::Http => self.name,
+            Protocol::Https => format!("{HTTPS}{}", self.name.trim_start_matches("http://")),
             Protocol::Uwsgi => format!("{UWSGI}{}", self.name.trim_start_matches("http://")),
         };
         Listener { name, protocol, ..self }
@@ -243,17 +248,25 @@ pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1 (RFC 9112), in the clear.
     #[default]
     Http,
+    /// The same within TLS.
+    Https,
     /// The uwsgi protocol, as nginx's `uwsgi_pass` speaks it.
     Uwsgi,
 }
 
 /// What the name of a listener for the uwsgi protocol begins with.
 const UWSGI: &str = "uwsgi://";
+/// The same of one for HTTP within TLS.
+const HTTPS: &str = "https://";
 
 impl Protocol {
     /// That of the listener with this name.
     pub fn of(listener: &str) -> Protocol {
-        if listener.starts_with(UWSGI) { Protocol::Uwsgi } else { Protocol::Http }
+        match listener {
+            name if name.starts_with(UWSGI) => Protocol::Uwsgi,
+            name if name.starts_with(HTTPS) => Protocol::Https,
+            _ => Protocol::Http,
+        }
     }
 }
 

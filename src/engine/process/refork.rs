@@ -97,7 +97,7 @@ fn boot(channel: &Channel, log: &Logger) -> Option<(Boot, Vec<OwnedFd>)> {
                 }
             }
             // What is shared comes with the settings.
-            Ok(Some((ToTemplate::Inherit, _))) => {}
+            Ok(Some((ToTemplate::Inherit | ToTemplate::Certificates(_) | ToTemplate::TicketKeys(_), _))) => {}
             Ok(_) => return None,
             Err(error) => {
                 error!(log, "master not understood"; "reason" => error.to_string());

@@ -167,7 +167,8 @@ impl Template {
         loop {
             match py.detach(|| self.channel.receive()) {
                 Ok(Some((ToTemplate::Fork { slot }, descriptors))) => {
-                    let Some(channel) = descriptors.into_iter().next() else {
+                    let mut descriptors = descriptors.into_iter();
+                    let (Some(channel), keeper) = (descriptors.next(), descriptors.next()) else {
                         self.tell(FromTemplate::ForkFailed { slot, error: "its channel is missing".into() });
                         continue;
                     };
@@ -177,7 +178,7 @@ impl Template {
                             // A worker must not hold the template's channel: the master would take it for the template.
                             let Template { channel: templates, inherited, application, title, log } = self;
                             drop((templates, log));
-                            worker::run(py, inherited, application, title, slot, channel.into())
+                            worker::run(py, inherited, application, title, slot, channel.into(), keeper)
                         }
                         Ok(Side::Template(pid)) => self.tell(FromTemplate::Forked { slot, pid: pid.as_raw() }),
                         Err(error) => self.tell(FromTemplate::ForkFailed { slot, error: limits::explain(&error) }),
@@ -185,6 +186,8 @@ impl Template {
                 }
                 Ok(Some((ToTemplate::Reopen, descriptors))) => self.reopen(descriptors),
                 Ok(Some((ToTemplate::Inherit, descriptors))) => self.inherited.renew(descriptors),
+                Ok(Some((ToTemplate::Certificates(tls), _))) => self.inherited.boot.tls = Some(*tls),
+                Ok(Some((ToTemplate::TicketKeys(keys), _))) => self.inherited.boot.ticket_keys = Some(keys),
                 Ok(Some((ToTemplate::Quit, _)) | None) => fork::exit(0),
                 Ok(Some((ToTemplate::Boot(_) | ToTemplate::Hooks(_) | ToTemplate::Hook(_), _))) => {
                     error!(self.log, "told to boot twice")

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
 use ostler_serve::{LoopEnd, Membership, Setup};
+use ostler_tls::keeper::Keeper;
 use ostler_wire::{
     BootFailure, Channel, FromWorker,
     log::{self, Process},
@@ -43,6 +44,7 @@ pub fn run(
     mut title: Option<Title>,
     slot: u16,
     channel: Channel,
+    keeper: Option<OwnedFd>,
 ) -> ! {
     if application.is_none() {
         // What an import leaves behind that is not to be shared, it would leave behind again.
@@ -65,7 +67,7 @@ pub fn run(
         Ok(site) => Box::new(site),
         Err(failure) => give_up(&channel, failure, &log),
     };
-    match serve(py, inherited, slot, channel, &site, &log) {
+    match serve(py, inherited, slot, (channel, keeper), &site, &log) {
         Ok((ending, becomes)) => {
             if let (LoopEnd::Drained { .. }, Some(channel), Some(before)) = (ending, becomes, before) {
                 refork::succeed(py, channel, &before, &mut site, title, &log);
@@ -140,7 +142,7 @@ fn serve(
     py: Python<'_>,
     inherited: Inherited,
     slot: u16,
-    channel: Channel,
+    (channel, keeper): (Channel, Option<OwnedFd>),
     site: &Site,
     log: &Logger,
 ) -> io::Result<(LoopEnd, Option<Channel>)> {
@@ -168,6 +170,7 @@ fn serve(
         listeners: inherited.listeners,
         attention: None,
         access_log,
+        signer: keeper.map(|socket| Arc::new(Keeper::new(socket)) as _),
         scoreboard: inherited.scoreboard,
         terminated,
         log: log.clone(),

@@ -89,6 +89,7 @@ pub fn serve(py: Python<'_>, plan: Plan) -> PyResult<()> {
         terminated: descriptors::copy(plan.ends)?,
         attention: plan.signals.map(descriptors::copy).transpose()?,
         access_log: None,
+        signer: None,
         scoreboard: Arc::new(Scoreboard::new(1, plan.threads)?),
         log: log.clone(),
         boot: boot.clone(),

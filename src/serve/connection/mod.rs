@@ -207,8 +207,8 @@ impl Opening {
     fn of(shared: &Shared, listener: u16, address: Option<SocketAddr>) -> Opening {
         match shared.boot.listeners[usize::from(listener)].protocol {
             Protocol::Uwsgi => Opening::Uwsgi,
-            Protocol::Http if proxy_expected(shared.trust(listener), address) => Opening::ProxyHeader,
-            Protocol::Http => Opening::Head,
+            Protocol::Http | Protocol::Https if proxy_expected(shared.trust(listener), address) => Opening::ProxyHeader,
+            Protocol::Http | Protocol::Https => Opening::Head,
         }
     }
 
@@ -217,8 +217,8 @@ impl Opening {
     pub fn moved(self, listener: &str, proxy_expected: bool) -> Opening {
         match Protocol::of(listener) {
             Protocol::Uwsgi => Opening::Uwsgi,
-            Protocol::Http if proxy_expected => self,
-            Protocol::Http => Opening::Head,
+            Protocol::Http | Protocol::Https if proxy_expected => self,
+            Protocol::Http | Protocol::Https => Opening::Head,
         }
     }
 }

@@ -79,6 +79,8 @@ impl Loop {
             // The master only waits for a turn of the loop, and this is one.
             Ok(Some((ToWorker::Nudge, _))) => {}
             Ok(Some((ToWorker::Inherit, descriptors))) => self.inherit(descriptors),
+            Ok(Some((ToWorker::Certificates(tls), descriptors))) => self.certificates(*tls, descriptors),
+            Ok(Some((ToWorker::TicketKeys(keys), _))) => self.ticket_keys(keys),
             Ok(Some((ToWorker::Reopen, descriptors))) => {
                 let mut descriptors = descriptors.into_iter();
                 if let Some(error_log) = descriptors.next()

@@ -15,12 +15,13 @@
 //! | a request is logged | `record` |
 //! | what is counted goes to the meters | `tally` |
 //! | a deadline expires | `late` |
-//! | the master says something | `messages` |
+//! | the master says something | `messages`, `certificates` |
 //! | the worker serves, drains, ends | `life`, `cut` |
 
 mod accept;
 mod answer;
 mod call;
+mod certificates;
 pub(crate) mod crew;
 mod cut;
 mod file;
@@ -47,7 +48,8 @@ use std::{
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::h1::Limits;
-use ostler_wire::{Channel, FailedCode, FromWorker, log::syslog::Sender, scoreboard::WorkerState};
+use ostler_tls::Sign;
+use ostler_wire::{Channel, FailedCode, FromWorker, TicketKeys, Tls, log::syslog::Sender, scoreboard::WorkerState};
 use slog::{debug, error};
 
 use self::{
@@ -139,6 +141,10 @@ pub(crate) struct Loop {
     terminated: OwnedFd,
     attention: Option<OwnedFd>,
     access_log: AccessLog,
+    /// What handshakes are made with, where TLS is spoken.
+    tls: Option<Tls>,
+    signer: Option<Arc<dyn Sign>>,
+    ticket_keys: Option<TicketKeys>,
     /// None without `--static`.
     files: Option<Box<Files>>,
     tally: Tally,
@@ -197,6 +203,9 @@ impl Loop {
             becomes,
             terminated: setup.terminated,
             attention: setup.attention,
+            tls: shared.boot.tls.clone(),
+            ticket_keys: shared.boot.ticket_keys.clone(),
+            signer: setup.signer,
             access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
             files: Files::open(&worker.static_files, &shared.log),
             tally: Tally::default(),

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use ostler_tls::Sign;
 use ostler_wire::{Boot, Channel, scoreboard::Scoreboard};
 
 /// What a worker starts with: its share of what the template was given, and the descriptors that it inherited. A server that lives in
@@ -25,6 +26,8 @@ pub struct Setup {
     pub attention: Option<OwnedFd>,
     /// Opened for appending.
     pub access_log: Option<OwnedFd>,
+    /// Signs with the keys of [`Boot::tls`].
+    pub signer: Option<Arc<dyn Sign>>,
     /// Of the generation.
     pub scoreboard: Arc<Scoreboard>,
     /// The worker's own.

@@ -106,6 +106,7 @@ impl Site {
                 terminated
             },
             access_log: Some(self.access_log.try_clone().unwrap().into()),
+            signer: None,
             scoreboard: self.board.clone(),
             log: slog::Logger::root(slog::Discard, slog::o!()),
         };
