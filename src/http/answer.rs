@@ -17,12 +17,24 @@ pub struct Answer {
 /// The page for an error, in JSON or HTML as the request's Accept prefers. `fields` go into its head.
 #[cold]
 pub fn error_answer(status: u16, accept: Option<&[u8]>, fields: &[(&str, &str)]) -> Answer {
+    explained_answer(status, accept, "", fields)
+}
+
+/// The same with a sentence for its reader, which needs no escapes.
+#[cold]
+pub fn explained_answer(status: u16, accept: Option<&[u8]>, sentence: &str, fields: &[(&str, &str)]) -> Answer {
     let phrase = phrase(status);
+    let explained = |before: &str, behind: &str| match sentence {
+        "" => String::new(),
+        sentence => format!("{before}{sentence}{behind}"),
+    };
     let (kind, body) = if prefers_json(accept.unwrap_or_default()) {
-        ("application/json", format!("{{\"status\": {status}, \"error\": \"{phrase}\"}}\n"))
+        let explanation = explained(", \"explanation\": \"", "\"");
+        ("application/json", format!("{{\"status\": {status}, \"error\": \"{phrase}\"{explanation}}}\n"))
     } else {
-        let title = format!("{status} {phrase}");
-        let page = format!("<!doctype html>\n<html lang=\"en\"><title>{title}</title><h1>{title}</h1></html>\n");
+        let (title, explanation) = (format!("{status} {phrase}"), explained("<p>", "</p>"));
+        let page =
+            format!("<!doctype html>\n<html lang=\"en\"><title>{title}</title><h1>{title}</h1>{explanation}</html>\n");
         ("text/html; charset=utf-8", page)
     };
     let mut head = ResponseHead::default();
@@ -96,6 +108,10 @@ mod tests {
         let json = error_answer(400, Some(b"application/json"), &[]);
         assert_eq!(json.head.value(b"content-type"), Some(&b"application/json"[..]));
         assert_eq!(json.body, b"{\"status\": 400, \"error\": \"Bad Request\"}\n");
+        let body = |accept: &[u8]| explained_answer(400, Some(accept), "Say please.", &[]).body;
+        assert!(body(b"").ends_with(b"</h1><p>Say please.</p></html>\n"));
+        let explained = "{\"status\": 400, \"error\": \"Bad Request\", \"explanation\": \"Say please.\"}\n";
+        assert_eq!(body(b"application/json"), explained.as_bytes());
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod syntax;
 pub mod target;
 pub mod uwsgi;
 
-pub use answer::{Answer, error_answer};
+pub use answer::{Answer, error_answer, explained_answer};
 pub use head::{
     request::{Field, Framing, RequestHead, Span, Version},
     response::{Misuse, ResponseHead},

@@ -78,16 +78,24 @@ pub fn load(files: &Files, read: Read, now: SystemTime) -> Result<(Kept, Keys), 
     if let Some(path) = &files.client_authorities {
         kept.client_authorities = authorities(path, read)?;
     }
-    let size = kept.certificates.iter().map(|certificate| certificate.chain.len()).sum::<usize>() + kept.client_authorities.len();
+    let size = kept.certificates.iter().map(|certificate| certificate.chain.len()).sum::<usize>()
+        + kept.client_authorities.len();
     if size > MOST {
-        return Err(format!("the certificates and their authorities take {} KiB, and {} are the most", size >> 10, MOST >> 10));
+        return Err(format!(
+            "the certificates and their authorities take {} KiB, and {} are the most",
+            size >> 10,
+            MOST >> 10
+        ));
     }
     Ok((kept, keys))
 }
 
 fn one(pair: &Pair, read: Read, now: SystemTime, kept: &mut Kept, keys: &mut Keys) -> Result<(), String> {
     let (certificate, key) = (pair.certificate.display(), pair.key.display());
-    let chain = pem::certificates(&pair.certificate, &read(&pair.certificate).map_err(|why| unread(&pair.certificate, &why))?.text)?;
+    let chain = pem::certificates(
+        &pair.certificate,
+        &read(&pair.certificate).map_err(|why| unread(&pair.certificate, &why))?.text,
+    )?;
     let content = read(&pair.key).map_err(|why| unread(&pair.key, &why))?;
     if content.is_public {
         kept.warnings.push(format!("everybody can read the key {key}. `chmod o= {key}` mends that."));
@@ -118,13 +126,20 @@ fn unread(path: &Path, why: &str) -> String {
 
 fn signing_key(path: &Path, text: &[u8]) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, String> {
     let der: PrivateKeyDer = pem::key(path, text)?;
-    let unusable = |_| format!("the key {} cannot be used. Keys are RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519.", path.display());
+    let unusable = |_| {
+        format!(
+            "the key {} cannot be used. Keys are RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519.",
+            path.display()
+        )
+    };
     rustls::crypto::ring::sign::any_supported_type(&der).map_err(unusable)
 }
 
 /// The key is another's: whether it is that of a certificate further below is what people want to know.
 fn unlike(pair: &Pair, chain: &[CertificateDer<'static>], certified: &CertifiedKey) -> String {
-    let fits = |one: &CertificateDer<'static>| CertifiedKey::new(vec![one.clone()], certified.key.clone()).keys_match().is_ok();
+    let fits = |one: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![one.clone()], certified.key.clone()).keys_match().is_ok()
+    };
     match chain.iter().skip(1).position(fits) {
         Some(place) => format!(
             "{} has the site's own certificate as number {}. It has to be the first, followed by those that have signed it.",
@@ -136,7 +151,8 @@ fn unlike(pair: &Pair, chain: &[CertificateDer<'static>], certified: &CertifiedK
 }
 
 fn parsed(der: &CertificateDer, what: &dyn std::fmt::Display) -> Result<x509_cert::Certificate, String> {
-    x509_cert::Certificate::from_der(der).map_err(|error| format!("{what} holds a certificate that cannot be read: {error}"))
+    x509_cert::Certificate::from_der(der)
+        .map_err(|error| format!("{what} holds a certificate that cannot be read: {error}"))
 }
 
 /// The host names that it is for, lower case. The name of its subject counts where there is no list of names, as of old.
@@ -148,7 +164,11 @@ fn names(certificate: &x509_cert::Certificate) -> Vec<String> {
             let common = x509_cert::der::oid::db::rfc4519::COMMON_NAME;
             let subject = certificate.tbs_certificate().subject();
             let found = subject.iter().find(|part| part.oid == common).map(|part| part.value.value().to_vec());
-            found.and_then(|name| String::from_utf8(name).ok()).map(|name| name.to_ascii_lowercase()).into_iter().collect()
+            found
+                .and_then(|name| String::from_utf8(name).ok())
+                .map(|name| name.to_ascii_lowercase())
+                .into_iter()
+                .collect()
         }
     }
 }
@@ -180,17 +200,23 @@ fn in_time(certificate: &x509_cert::Certificate, now: SystemTime) -> Result<u64,
 /// What is wrong with the certificates behind the first. Clients have to find their way through any order (RFC 8446, 4.4.2), and not all do.
 fn wrong_order(chain: &[CertificateDer], what: &dyn std::fmt::Display, now: SystemTime) -> Result<Vec<String>, String> {
     let all = chain.iter().map(|der| parsed(der, what)).collect::<Result<Vec<_>, _>>()?;
-    let follows = |pair: &[x509_cert::Certificate]| pair[0].tbs_certificate().issuer() == pair[1].tbs_certificate().subject();
+    let follows =
+        |pair: &[x509_cert::Certificate]| pair[0].tbs_certificate().issuer() == pair[1].tbs_certificate().subject();
     let mut found = Vec::new();
     if let Some(place) = all.windows(2).position(|pair| !follows(pair)) {
-        found.push(format!("certificate {} of {what} has not signed the one before it; some clients may not trust the site", place + 2));
+        found.push(format!(
+            "certificate {} of {what} has not signed the one before it; some clients may not trust the site",
+            place + 2
+        ));
     }
     for (place, certificate) in all.iter().enumerate().skip(1) {
         found.extend(in_time(certificate, now).err().map(|why| format!("certificate {} of {what} {why}", place + 1)));
     }
     let alone = all.len() == 1 && all[0].tbs_certificate().issuer() != all[0].tbs_certificate().subject();
     if alone {
-        found.push(format!("{what} holds the site's certificate without those that have signed it; some clients may not trust the site"));
+        found.push(format!(
+            "{what} holds the site's certificate without those that have signed it; some clients may not trust the site"
+        ));
     }
     Ok(found)
 }
@@ -202,12 +228,17 @@ fn authorities(path: &Path, read: Read) -> Result<String, String> {
     for (place, one) in chain.iter().enumerate() {
         let unusable = |error| format!("certificate {} of {} can be no authority: {error}", place + 1, path.display());
         store.add(one.clone()).map_err(unusable)?;
-        let is_authority = parsed(one, &path.display())?.tbs_certificate().get_extension::<x509_cert::ext::pkix::BasicConstraints>();
-        if let Ok(Some((_, constraints))) = is_authority && !constraints.ca {
-            return Err(format!("certificate {} of {} is that of a site or a client, and of no authority", place + 1, path.display()));
+        let is_authority =
+            parsed(one, &path.display())?.tbs_certificate().get_extension::<x509_cert::ext::pkix::BasicConstraints>();
+        if let Ok(Some((_, constraints))) = is_authority
+            && !constraints.ca
+        {
+            return Err(format!(
+                "certificate {} of {} is that of a site or a client, and of no authority",
+                place + 1,
+                path.display()
+            ));
         }
     }
     Ok(pem::text(&chain))
 }
-
-

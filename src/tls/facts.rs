@@ -2,6 +2,14 @@
 
 use crate::suite::{Suite, Version};
 
+use x509_cert::{
+    Certificate,
+    der::{
+        Decode,
+        pem::{self, LineEnding},
+    },
+};
+
 /// The longest certificate of a client's that is kept and moves with its connection.
 pub(crate) const LONGEST_CERTIFICATE: usize = 8 * 1024;
 
@@ -18,6 +26,19 @@ pub struct Facts {
     pub client_certificate: Option<Vec<u8>>,
 }
 
+/// What a client's certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// All of it.
+    pub pem: String,
+    /// Whose it is (RFC 4514).
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// Its number, in hexadecimal digits.
+    pub serial: String,
+}
+
 impl Facts {
     /// As OpenSSL calls it.
     pub fn protocol(&self) -> &'static str {
@@ -31,6 +52,20 @@ impl Facts {
     /// The cipher suite as OpenSSL calls it.
     pub fn cipher(&self) -> &'static str {
         Suite::of(self.suite).map_or("", |suite| suite.name)
+    }
+
+    /// What the client's certificate says, if it has shown one.
+    pub fn shown(&self) -> Option<Shown> {
+        let der = self.client_certificate.as_ref()?;
+        let certificate = Certificate::from_der(der).ok()?;
+        let own = certificate.tbs_certificate();
+        let serial = own.serial_number().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+        Some(Shown {
+            pem: pem::encode_string("CERTIFICATE", LineEnding::LF, der).ok()?,
+            subject: own.subject().to_string(),
+            issuer: own.issuer().to_string(),
+            serial,
+        })
     }
 
     /// Appends them to what moves with the connection, without the suite, which the records know.

@@ -16,7 +16,7 @@ mod suite;
 
 use std::io;
 
-pub use facts::Facts;
+pub use facts::{Facts, Shown};
 pub use handshake::{Established, Failure, Handshake, acceptor::Acceptor};
 pub use records::{Fault, Opened, PLAINTEXT, Records};
 

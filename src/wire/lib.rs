@@ -52,7 +52,7 @@ pub fn stacks_signal() -> i32 {
 
 /// The version of the packets on the exchange. Generations that write different ones have different exchanges: a connection
 /// never reaches a worker that cannot read where it stands.
-pub const EXCHANGE_VERSION: u16 = 1;
+pub const EXCHANGE_VERSION: u16 = 2;
 
 /// The descriptor at which a template finds its channel to the master.
 pub const CHANNEL_FD: i32 = 3;

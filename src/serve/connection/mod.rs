@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     /// The client has sent FIN.
     pub half_closed: bool,
     pub opening: Opening,
+    /// Its bytes travel within TLS.
+    tls: bool,
     /// It moves when its turn comes (see `exchange::handover`).
     pub leaving: bool,
     /// It waits for a request, and is counted as such.
@@ -86,6 +88,7 @@ impl Connection {
             readable: true,
             half_closed: false,
             opening: Opening::of(shared, listener, address),
+            tls: shared.boot.listeners[usize::from(listener)].protocol == Protocol::Https,
             leaving: false,
             idle: false,
             requests: 0,
@@ -108,7 +111,7 @@ impl Connection {
         }
         let Some((length, addresses)) = proxy_protocol::parse(bytes)? else { return Ok(false) };
         bytes.drain(..length);
-        self.opening = Opening::Head;
+        self.opening = if self.tls { Opening::Handshake } else { Opening::Head };
         self.address = addresses.map(|(source, _)| source).or(self.address);
         self.peer = None;
         Ok(true)
@@ -134,7 +137,10 @@ impl Connection {
 
     /// The client at the other end.
     pub fn peer(&mut self, shared: &Shared) -> &Peer {
-        self.peer.get_or_insert_with(|| Peer::new(self.address, self.listener, shared.trust(self.listener)))
+        self.peer.get_or_insert_with(|| {
+            let peer = Peer::new(self.address, self.listener, shared.trust(self.listener));
+            self.transport.facts().into_iter().fold(peer, Peer::within_tls)
+        })
     }
 
     /// Watches its socket. Epoll reports earlier events, too.
@@ -163,6 +169,24 @@ impl Connection {
         }
     }
 
+    /// Makes it one that came to this listener of another worker, which knows whether its PROXY header has come. It speaks as it did there,
+    /// even if its listener is gone.
+    pub fn become_moved(&mut self, listener: &str, proxy_expected: bool) {
+        let protocol = Protocol::of(listener);
+        self.tls = protocol == Protocol::Https;
+        self.opening = match protocol {
+            Protocol::Uwsgi => Opening::Uwsgi,
+            Protocol::Http | Protocol::Https if proxy_expected => self.opening,
+            Protocol::Https if !self.transport.is_tls() => Opening::Handshake,
+            Protocol::Http | Protocol::Https => Opening::Head,
+        };
+    }
+
+    /// Bytes were read, as many as there was room for or not.
+    pub fn has_read(&mut self, full: bool) {
+        self.readable = full || self.half_closed || self.transport.has_more();
+    }
+
     /// Takes note of what epoll has reported.
     pub fn reported(&mut self, flags: EpollFlags) {
         let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
@@ -182,7 +206,7 @@ impl Connection {
 
     /// Whether nothing of its next request was read.
     pub fn idles(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.partial.is_none()
+        matches!(self.phase, Phase::Head) && self.partial.is_none() && !self.transport.shakes_hands()
     }
 
     /// Since when it has waited for its next request; `None` if it has no deadline to tell that from.
@@ -198,6 +222,8 @@ pub(crate) enum Opening {
     Head,
     /// A PROXY header, which must come first.
     ProxyHeader,
+    /// TLS's handshake.
+    Handshake,
     /// A request of the uwsgi protocol.
     Uwsgi,
 }
@@ -208,17 +234,8 @@ impl Opening {
         match shared.boot.listeners[usize::from(listener)].protocol {
             Protocol::Uwsgi => Opening::Uwsgi,
             Protocol::Http | Protocol::Https if proxy_expected(shared.trust(listener), address) => Opening::ProxyHeader,
-            Protocol::Http | Protocol::Https => Opening::Head,
-        }
-    }
-
-    /// For one that comes from another worker, which knows whether its PROXY header has come. It speaks as it did there, even if its
-    /// listener is gone.
-    pub fn moved(self, listener: &str, proxy_expected: bool) -> Opening {
-        match Protocol::of(listener) {
-            Protocol::Uwsgi => Opening::Uwsgi,
-            Protocol::Http | Protocol::Https if proxy_expected => self,
-            Protocol::Http | Protocol::Https => Opening::Head,
+            Protocol::Https => Opening::Handshake,
+            Protocol::Http => Opening::Head,
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::{
     poll::{clock::took, timers::Token},
 };
 
+/// For people whose client has left out TLS.
+const WANTS_HTTPS: &str = "This port speaks TLS alone: use https:// in the address.";
+
 impl Loop {
     /// Answers a request that the application must not see, and closes its connection.
     pub(super) fn refuse(&mut self, token: Token, mut work: Box<Work>, refusal: Refusal) {
@@ -27,7 +30,10 @@ impl Loop {
         work.outgoing.date = self.clock.date;
         work.outgoing.keep_alive = false;
         work.started = self.clock.now;
-        work.response().error(refusal.status, &[]);
+        match work.outgoing.transport().lacks_tls() {
+            true => work.response().explained(refusal.status, WANTS_HTTPS),
+            false => work.response().error(refusal.status, &[]),
+        }
         let Some(connection) = self.connection(token) else { return self.pool.keep(work) };
         // More of the refused request may come: it is read and discarded.
         connection.readable = true;
@@ -74,7 +80,11 @@ impl Loop {
         }
         if let Some(connection) = self.connection(token) {
             // Nothing more is sent, whether the answer is complete or not.
-            connection.transport.finish_sending();
+            if answers {
+                connection.transport.finish_sending();
+            } else {
+                connection.transport.cut_sending();
+            }
         }
         answers
     }

@@ -1,12 +1,18 @@
 //! Certificates and the keys of session tickets change while connections go on.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use ostler_tls::keeper::Keeper;
-use ostler_wire::{TicketKeys, Tls};
-use slog::error;
+use ostler_tls::{Acceptor, Sign, keeper::Keeper};
+use ostler_wire::{Boot, TicketKeys, Tls};
+use slog::{error, info};
 
 use super::Loop;
+
+/// What handshakes are made with, if there are certificates and somebody who signs.
+pub(super) fn acceptor(boot: &Boot, signer: Option<Arc<dyn Sign>>) -> io::Result<Option<Arc<Acceptor>>> {
+    let (Some(tls), Some(signer)) = (&boot.tls, signer) else { return Ok(None) };
+    Acceptor::new(tls, signer, boot.ticket_keys.as_ref()).map(|acceptor| Some(Arc::new(acceptor)))
+}
 
 impl Loop {
     /// For the handshakes that begin from now on.
@@ -14,12 +20,20 @@ impl Loop {
         let Some(socket) = descriptors.into_iter().next() else {
             return error!(self.shared.log, "no way to the key keeper came with new certificates");
         };
-        self.signer = Some(Arc::new(Keeper::new(socket)));
-        self.tls = Some(tls);
+        match Acceptor::new(&tls, Arc::new(Keeper::new(socket)), self.ticket_keys.as_ref()) {
+            Ok(acceptor) => {
+                self.acceptor = Some(Arc::new(acceptor));
+                info!(self.shared.log, "certificates renewed");
+            }
+            Err(error) => error!(self.shared.log, "certificates kept"; "error" => %error),
+        }
     }
 
     /// For the tickets that are made from now on.
     pub(super) fn ticket_keys(&mut self, keys: TicketKeys) {
+        if let Some(acceptor) = &self.acceptor {
+            acceptor.change_ticket_keys(&keys);
+        }
         self.ticket_keys = Some(keys);
     }
 }

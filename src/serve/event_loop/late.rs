@@ -25,7 +25,7 @@ impl Loop {
                     self.refuse(token, work, LATE_HEAD);
                 }
                 // No request has begun, so there is nothing to answer.
-                None => self.close(token),
+                None => self.ended(token),
             },
             Phase::Body(..) => {
                 if let Phase::Body(work, reader) = std::mem::replace(&mut connection.phase, Phase::Head) {

@@ -8,6 +8,7 @@
 //! | a thread enters the loop, leads, waits | `crew`, `threads`, `wait` |
 //! | a connection is accepted, or ends | `accept` |
 //! | a connection moves to another worker, or comes from one | `moves` |
+//! | TLS begins, or is broken off | `handshake` |
 //! | a head or a body comes | `read` |
 //! | a request waits, and is called | `call` |
 //! | a call has ended: its connection goes on | `finish`, `write` |
@@ -26,6 +27,7 @@ pub(crate) mod crew;
 mod cut;
 mod file;
 mod finish;
+mod handshake;
 mod late;
 mod life;
 mod messages;
@@ -48,8 +50,8 @@ use std::{
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ostler_http::h1::Limits;
-use ostler_tls::Sign;
-use ostler_wire::{Channel, FailedCode, FromWorker, TicketKeys, Tls, log::syslog::Sender, scoreboard::WorkerState};
+use ostler_tls::Acceptor;
+use ostler_wire::{Channel, FailedCode, FromWorker, TicketKeys, log::syslog::Sender, scoreboard::WorkerState};
 use slog::{debug, error};
 
 use self::{
@@ -142,8 +144,7 @@ pub(crate) struct Loop {
     attention: Option<OwnedFd>,
     access_log: AccessLog,
     /// What handshakes are made with, where TLS is spoken.
-    tls: Option<Tls>,
-    signer: Option<Arc<dyn Sign>>,
+    acceptor: Option<Arc<Acceptor>>,
     ticket_keys: Option<TicketKeys>,
     /// None without `--static`.
     files: Option<Box<Files>>,
@@ -203,9 +204,8 @@ impl Loop {
             becomes,
             terminated: setup.terminated,
             attention: setup.attention,
-            tls: shared.boot.tls.clone(),
             ticket_keys: shared.boot.ticket_keys.clone(),
-            signer: setup.signer,
+            acceptor: certificates::acceptor(&shared.boot, setup.signer)?,
             access_log: AccessLog::new(&shared, setup.access_log, syslog, clock.since_1970(), setup.log.clone()),
             files: Files::open(&worker.static_files, &shared.log),
             tally: Tally::default(),

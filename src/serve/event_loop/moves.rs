@@ -167,13 +167,15 @@ impl Loop {
         }
         let Some(connection) = self.connections.get(token) else { return };
         connection.requests = 1;
-        connection.opening = connection.opening.moved(&moved.listener, moved.proxy_expected);
-        if moved.bytes.is_empty() {
+        connection.become_moved(&moved.listener, moved.proxy_expected);
+        if moved.bytes.is_empty() && !connection.transport.has_more() {
             // Epoll reports bytes that have come meanwhile, as soon as the socket is watched.
             connection.readable = false;
             return self.wait_for_request(token);
         }
-        connection.keep(&moved.bytes);
+        if !moved.bytes.is_empty() {
+            connection.keep(&moved.bytes);
+        }
         if connection.transport.peer() == PeerState::Gone {
             return self.close(token);
         }

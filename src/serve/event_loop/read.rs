@@ -8,7 +8,7 @@ use ostler_http::{
 };
 use slog::debug;
 
-use super::Loop;
+use super::{Loop, handshake::WITHOUT_TLS};
 use crate::{
     connection::{Interest, Opening, Partial, Phase, work::Work},
     moment::Moment,
@@ -34,6 +34,9 @@ impl Loop {
         if self.better_elsewhere() && self.give(token) {
             return;
         }
+        if !self.shake_hands(token) {
+            return;
+        }
         let Some(connection) = self.connection(token) else { return };
         let Some(partial) = connection.partial.take() else { return self.read_fresh_head(token) };
         self.read_more_head(token, partial);
@@ -49,7 +52,7 @@ impl Loop {
             Ok(Some(length @ 1..)) => {
                 self.tally.received += length as u64;
                 self.tally.idle -= u64::from(std::mem::take(&mut connection.idle));
-                connection.readable = length == incoming.bytes.len() || connection.half_closed;
+                connection.has_read(length == incoming.bytes.len());
                 incoming.filled = length;
                 if connection.opening != Opening::Head {
                     let partial = Partial { bytes: incoming.bytes[..length].to_vec(), ..Partial::default() };
@@ -62,9 +65,13 @@ impl Loop {
                 self.pool.keep(work);
                 return self.wait_for_request(token);
             }
-            Ok(Some(0)) | Err(_) => {
+            Ok(Some(0)) => {
                 self.pool.keep(work);
-                return self.close(token);
+                return self.ended(token);
+            }
+            Err(_) => {
+                self.pool.keep(work);
+                return self.broken(token);
             }
         }
         let readable = connection.readable;
@@ -97,6 +104,12 @@ impl Loop {
                 complete => break Some(complete),
             }
             let Some(connection) = self.connection(token) else { break None };
+            if connection.opening == Opening::Handshake {
+                // What follows the PROXY header is TLS.
+                connection.partial = Some(partial);
+                self.scratch = scratch;
+                return self.read_head(token);
+            }
             let length = match connection.transport.receive(&mut scratch) {
                 Ok(Some(length @ 1..)) => length,
                 Ok(None) => {
@@ -104,9 +117,13 @@ impl Loop {
                     break None;
                 }
                 Ok(Some(0)) if !b"\r\n".starts_with(&partial.bytes) => break Some(Err(CUT_HEAD)),
-                Ok(Some(0)) | Err(_) => {
+                Ok(Some(0)) => {
                     self.scratch = scratch;
-                    return self.close(token);
+                    return self.ended(token);
+                }
+                Err(_) => {
+                    self.scratch = scratch;
+                    return self.broken(token);
                 }
             };
             self.tally.received += length as u64;
@@ -132,6 +149,9 @@ impl Loop {
                 return Ok(if complete { Parse::Complete } else { Parse::Partial });
             }
             if !connection.take_proxy_header(&mut partial.bytes)? {
+                return Ok(Parse::Partial);
+            }
+            if connection.opening == Opening::Handshake {
                 return Ok(Parse::Partial);
             }
         }
@@ -187,9 +207,13 @@ impl Loop {
         }
         work.incoming.identify(&self.shared);
         let Some(connection) = self.connection(token) else { return };
+        if connection.transport.lacks_tls() {
+            return self.refuse(token, work, WITHOUT_TLS);
+        }
         let incoming = &mut work.incoming;
         work.outgoing.half_closed = connection.half_closed;
-        work.outgoing.keep_alive = keep && incoming.head.keep_alive && !connection.half_closed;
+        let more = !connection.half_closed && !connection.transport.is_worn();
+        work.outgoing.keep_alive = keep && incoming.head.keep_alive && more;
         incoming.consumed = incoming.head.length;
         match BodyReader::new(incoming.head.framing, self.clock.now, &self.shared.boot.worker) {
             Ok(None) => self.request_ready(token, work),
@@ -218,7 +242,7 @@ impl Loop {
         if incoming.head.expects_continue && incoming.filled == incoming.consumed {
             // 25 bytes always fit an idle connection's send buffer.
             incoming.whole = false;
-            if connection.transport.send(CONTINUE).is_err() {
+            if connection.transport.send_few(CONTINUE).is_err() {
                 self.record_dropped(work, self.clock.now);
                 return self.close(token);
             }
@@ -296,7 +320,7 @@ impl Loop {
             work.incoming.arrival.body = reader.received;
             match fed {
                 Ok((consumed, true)) => {
-                    connection.readable = length == most || connection.half_closed;
+                    connection.has_read(length == most);
                     if consumed < length {
                         connection.keep(&scratch[consumed..length]);
                     }

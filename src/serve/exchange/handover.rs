@@ -152,6 +152,7 @@ impl Handover {
             }
         };
         if self.lane == LaneState::Free {
+            tokens.iter().filter_map(|token| connections.peek(*token)).for_each(|given| given.transport.surrender());
             count_given(tokens.len(), self.why, shared);
             return Some(tokens);
         }
@@ -231,8 +232,8 @@ impl Connection {
     fn may_move(&self) -> bool {
         matches!(self.phase, Phase::Head)
             && !self.half_closed
-            && self.bytes().len() <= LARGEST
-            && self.transport.state().is_some()
+            && self.bytes().len() + self.transport.held() <= LARGEST
+            && self.transport.can_move()
     }
 
     fn bytes(&self) -> &[u8] {
@@ -240,7 +241,7 @@ impl Connection {
     }
 
     fn pack(&self, why: MoveReason, packet: &mut Packet) -> bool {
-        let Some(state) = self.transport.state() else { return false };
+        let state = self.transport.state();
         packet.add(self.listener, &state, self.address, self.opening == Opening::ProxyHeader, why, self.bytes())
     }
 }
@@ -254,6 +255,7 @@ pub(crate) fn give_waiting(connection: &Connection, exchange: &Exchange, why: Mo
     count_send(shared);
     match exchange.waiting.give(&packet, &[connection.transport.descriptor()]) {
         Ok(GiveOutcome::Yes) => {
+            connection.transport.surrender();
             count_given(1, why, shared);
             true
         }

@@ -19,6 +19,7 @@ use std::{
 
 use nix::sys::socket::MsgFlags;
 use ostler_wire::{EXCHANGE_VERSION as VERSION, channel, meters::MoveReason};
+use zeroize::Zeroizing;
 
 use crate::transport::{Transport, TransportState};
 
@@ -133,14 +134,16 @@ impl Lane {
 /// A packet that is being built.
 #[derive(Default)]
 pub(crate) struct Packet {
-    bytes: Vec<u8>,
+    /// Keys may be among them.
+    bytes: Zeroizing<Vec<u8>>,
     pub connections: usize,
 }
 
 impl Packet {
     /// Names all listeners that its connections may come from.
     pub fn new<'l>(listeners: impl ExactSizeIterator<Item = &'l str>) -> Packet {
-        let mut bytes = VERSION.to_le_bytes().to_vec();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+        bytes.extend(VERSION.to_le_bytes());
         // The number of connections is filled in later.
         bytes.extend(0u16.to_le_bytes());
         bytes.extend((listeners.len() as u16).to_le_bytes());
@@ -154,14 +157,15 @@ impl Packet {
     pub fn add(
         &mut self,
         listener: u16,
-        state: &TransportState,
+        state: &[u8],
         address: Option<SocketAddr>,
         proxy_expected: bool,
         why: MoveReason,
         read: &[u8],
     ) -> bool {
-        let mut record = listener.to_le_bytes().to_vec();
-        state.write(&mut record);
+        let mut record = Zeroizing::new(Vec::with_capacity(state.len() + read.len() + 128));
+        record.extend(listener.to_le_bytes());
+        record.extend_from_slice(state);
         let proxy = if proxy_expected { PROXY_EXPECTED } else { 0 };
         record.push(proxy | ((why as u8) << 1));
         part(&mut record, address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
@@ -169,10 +173,20 @@ impl Packet {
         if self.connections == MOST || self.bytes.len() + record.len() + size_of::<u32>() > PACKET {
             return false;
         }
+        self.make_room(record.len() + size_of::<u32>());
         part(&mut self.bytes, &record);
         self.connections += 1;
         self.bytes[2..4].copy_from_slice(&(self.connections as u16).to_le_bytes());
         true
+    }
+
+    /// A vector that grows by itself leaves its bytes behind in freed memory.
+    fn make_room(&mut self, more: usize) {
+        if self.bytes.capacity() - self.bytes.len() < more {
+            let mut larger = Zeroizing::new(Vec::with_capacity((2 * self.bytes.len() + more).min(PACKET)));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
+        }
     }
 }
 
@@ -258,7 +272,7 @@ mod tests {
     fn packet(connections: &[&[u8]]) -> Packet {
         let mut packet = Packet::new(["http://a", "http://b"].into_iter());
         connections.iter().for_each(|read| {
-            assert!(packet.add(1, &TransportState::Plain, "[::1]:80".parse().ok(), true, MoveReason::Scale, read))
+            assert!(packet.add(1, &[0], "[::1]:80".parse().ok(), true, MoveReason::Scale, read))
         });
         packet
     }
@@ -293,10 +307,10 @@ mod tests {
     #[test]
     fn a_packet_has_limits() {
         let mut packet = packet(&[&[b'x'; LARGEST]]);
-        assert!(!packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, &[b'y'; 16 * 1024]));
+        assert!(!packet.add(0, &[0], None, false, MoveReason::Busy, &[b'y'; 16 * 1024]));
         assert!(
-            (1..MOST).all(|_| packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, b""))
-                && !packet.add(0, &TransportState::Plain, None, false, MoveReason::Busy, b"")
+            (1..MOST).all(|_| packet.add(0, &[0], None, false, MoveReason::Busy, b""))
+                && !packet.add(0, &[0], None, false, MoveReason::Busy, b"")
         );
         let exchange = exchange();
         assert_eq!(give(&exchange.idle, &packet), GiveOutcome::Yes);

@@ -357,7 +357,7 @@ impl LiveReader {
     fn receive(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.continue_first) && self.input.is_empty() {
             // 25 bytes always fit an idle connection's send buffer.
-            self.transport.send(CONTINUE)?;
+            self.transport.send_few(CONTINUE)?;
         }
         // All of it was read, except the beginning of a chunk's head.
         self.input.drain(..std::mem::take(&mut self.start));

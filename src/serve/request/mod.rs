@@ -5,3 +5,4 @@ pub(crate) mod identity;
 pub(crate) mod incoming;
 pub(crate) mod peer;
 pub(crate) mod rate;
+mod tls_variables;

@@ -9,7 +9,10 @@ use ostler_http::{
     proxy::forwarded::Origin,
     uwsgi::{Gateway, Remote},
 };
+use ostler_tls::Facts;
 use ostler_wire::{Peers, Trust};
+
+use super::tls_variables::tls_variables;
 
 /// The client, and the address that it used (PEP 3333's REMOTE_ADDR, SERVER_NAME, wsgi.url_scheme …).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub struct Client {
     pub address: String,
     /// `REMOTE_PORT`
     pub port: Option<u16>,
-    /// Whether the client came by https, as a trusted proxy says.
+    /// Whether the client came by https: within TLS, or as a trusted proxy says.
     pub https: bool,
     /// The index of the listener in [`ostler_wire::Boot::listeners`]; gives SERVER_NAME and SERVER_PORT where nothing below does.
     pub listener: u16,
@@ -28,7 +31,8 @@ pub struct Client {
     pub server_port: Option<u16>,
     /// Goes before PATH_INFO's prefix check: `SCRIPT_NAME` as a trusted proxy says, without a final slash.
     pub prefix: Option<String>,
-    /// What else is in its environ, as a web server says that speaks the uwsgi protocol; replaces what is there.
+    /// What else is in its environ, as its connection's TLS shows, or a web server says that speaks the uwsgi protocol; replaces what is
+    /// there.
     pub variables: Vec<(String, Vec<u8>)>,
 }
 
@@ -51,6 +55,14 @@ impl Peer {
             ..Client::default()
         };
         Peer { client: Arc::new(client), trusted: contains(&trust.forwarded_allow, ip) }
+    }
+
+    /// The same, where its connection is within TLS.
+    pub fn within_tls(mut self, facts: Facts) -> Peer {
+        let client = Arc::make_mut(&mut self.client);
+        client.https = true;
+        client.variables = tls_variables(&facts);
+        self
     }
 
     /// The client of a smoke test. It sends no fields about forwarding.

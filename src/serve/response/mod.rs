@@ -8,7 +8,7 @@ mod outgoing;
 use std::os::fd::OwnedFd;
 
 use ostler_http::{
-    Answer, RequestHead, ResponseHead, Version, error_answer,
+    Answer, RequestHead, ResponseHead, Version, error_answer, explained_answer,
     h1::{Additions, LAST_CHUNK, ResponseFraming, chunk_start},
 };
 use ostler_wire::RequestId;
@@ -244,6 +244,13 @@ impl Response<'_> {
     pub(crate) fn error(&mut self, status: u16, fields: &[(&str, &str)]) {
         let accept = self.request.value(self.bytes, b"accept");
         self.answer(&error_answer(status, accept, fields));
+    }
+
+    /// The same with a sentence for its reader.
+    #[cold]
+    pub(crate) fn explained(&mut self, status: u16, sentence: &str) {
+        let accept = self.request.value(self.bytes, b"accept");
+        self.answer(&explained_answer(status, accept, sentence, &[]));
     }
 
     /// Sends an answer of the server's own.

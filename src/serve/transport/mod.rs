@@ -1,13 +1,16 @@
 //! A client's connection as bytes. All reads, writes, questions and closes of a client's socket go through [`Transport`], so that
-//! no caller needs to know how the bytes travel. Today they travel as they are; an encrypted transport (TLS) belongs here.
+//! no caller needs to know how the bytes travel: as they are, or within TLS (`tls`).
 //!
 //! Nothing here blocks, except [`Transport::wait`]: `None` means that the call would have blocked.
 
 pub(crate) mod listener;
+mod state;
+mod tls;
 
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +25,11 @@ use nix::{
         socket::{self, MsgFlags, Shutdown, sockopt},
     },
 };
+use ostler_tls::{Acceptor, Facts};
+use zeroize::Zeroizing;
+
+use self::tls::Tls;
+pub(crate) use self::{state::TransportState, tls::Shaken};
 
 /// The most bytes that one turn of the loop reads from a connection, or sends to it.
 pub(crate) const TURN: usize = 256 * 1024;
@@ -30,6 +38,8 @@ pub(crate) const TURN: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: OwnedFd,
+    /// None where bytes travel as they are. The loop and a call may both use it, one at a time.
+    tls: OnceLock<Box<Mutex<Tls>>>,
 }
 
 /// Whether the peer is still there, as far as its socket tells.
@@ -44,22 +54,87 @@ pub(crate) enum PeerState {
 impl Transport {
     /// Bytes travel as they are.
     pub fn plain(socket: OwnedFd) -> Transport {
-        Transport { socket }
+        Transport { socket, tls: OnceLock::new() }
     }
 
-    /// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end.
+    /// From now on bytes travel within TLS, beginning with these, which have come already: with a handshake.
+    pub fn begin_tls(&self, acceptor: Arc<Acceptor>, behind: Vec<u8>) {
+        // It is begun once: where it was before, this one is dropped.
+        let _ = self.tls.set(Box::new(Mutex::new(Tls::new(acceptor, behind))));
+    }
+
+    /// Whether TLS has begun.
+    pub fn is_tls(&self) -> bool {
+        self.tls.get().is_some()
+    }
+
+    /// Goes on with the handshake; `scratch` is room for what is received.
+    pub fn shake_hands(&self, scratch: &mut [u8]) -> io::Result<Shaken> {
+        self.tls().map_or(Ok(Shaken::Over), |mut tls| tls.shake(&self.socket, scratch))
+    }
+
+    /// Whether a handshake has begun and is not over.
+    pub fn shakes_hands(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.shakes())
+    }
+
+    /// Whether something waits to be sent that no caller knows of.
+    pub fn is_blocked(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.is_blocked())
+    }
+
+    /// Whether its client speaks without TLS where it should not.
+    pub fn lacks_tls(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.is_lacking())
+    }
+
+    /// Why the connection has ended, for the log, if it is TLS's fault.
+    pub fn fault(&self) -> Option<String> {
+        self.tls().and_then(|tls| tls.fault())
+    }
+
+    /// Whether the next response is to be the last.
+    pub fn is_worn(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.is_worn())
+    }
+
+    /// What the handshake has told, once it is over.
+    pub fn facts(&self) -> Option<Facts> {
+        self.tls().and_then(|tls| tls.facts().cloned())
+    }
+
+    fn tls(&self) -> Option<MutexGuard<'_, Tls>> {
+        Some(self.tls.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Receives what is there, up to the buffer's length; `Some(0)` at the peer's end. If it does not fill the buffer, no more is there,
+    /// unless [`Transport::has_more`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        unless_blocked(socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
+        match self.tls() {
+            Some(mut tls) => tls.receive(&self.socket, buffer),
+            None => receive(&self.socket, buffer),
+        }
+    }
+
+    /// Whether there is more to receive of which the kernel knows nothing.
+    pub fn has_more(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.has_more())
     }
 
     /// Whether there are bytes to receive.
     pub fn has_bytes(&self) -> bool {
+        if self.has_more() {
+            return true;
+        }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
         matches!(socket::recv(self.socket.as_raw_fd(), &mut [0], flags), Ok(1..))
     }
 
     /// Waits until there are bytes to receive, or the peer has closed. Returns whether that happened within the bound (none: no limit).
     pub fn wait(&self, bound: Option<Duration>) -> io::Result<bool> {
+        if self.has_more() {
+            return Ok(true);
+        }
         let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let wait = bound.map_or(PollTimeout::NONE, |bound| PollTimeout::try_from(bound).unwrap_or(PollTimeout::MAX));
         match poll(&mut descriptors, wait) {
@@ -69,26 +144,40 @@ impl Transport {
         }
     }
 
-    /// Sends a prefix of `bytes`.
+    /// Sends a prefix of `bytes`. Where that is `None`, or less, the next call must begin with the rest: TLS has sealed some of it.
     pub fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        unless_blocked(socket::send(self.socket.as_raw_fd(), bytes, flags))
+        self.send_parts(&[bytes])
     }
 
     /// Sends a prefix of the parts, in their order.
     pub fn send_parts(&self, parts: &[&[u8]]) -> io::Result<Option<usize>> {
-        if let [one] = parts {
-            return self.send(one);
+        if let Some(mut tls) = self.tls() {
+            return tls.send(&self.socket, parts);
         }
-        let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], flags, None))
+        match parts {
+            [one] => send(&self.socket, one),
+            parts => {
+                let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+                unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], SEND, None))
+            }
+        }
+    }
+
+    /// Sends a few bytes as a whole. A client that does not take them now is given up.
+    pub fn send_few(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.send(bytes)? {
+            Some(sent) if sent == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Sends a prefix of a file's part, at most what one turn allows; moves `offset`. `Some(0)` where the file is shorter than that.
     pub fn send_file(&self, file: BorrowedFd, offset: &mut u64, length: u64) -> io::Result<Option<usize>> {
-        let mut position = *offset as i64;
         let count = length.min(TURN as u64) as usize;
+        if let Some(mut tls) = self.tls() {
+            return tls.send_file(&self.socket, file, offset, count);
+        }
+        let mut position = *offset as i64;
         let sent = unless_blocked(sendfile64(&self.socket, file, Some(&mut position), count))?;
         *offset = position as u64;
         Ok(sent)
@@ -123,8 +212,21 @@ impl Transport {
         (state, bytes, bytes.saturating_sub(segment))
     }
 
-    /// Sends FIN; what the peer still sends can be read.
+    /// Says that everything was sent, where TLS has words for it.
+    pub fn say_goodbye(&self) {
+        if let Some(mut tls) = self.tls() {
+            tls.say_goodbye(&self.socket);
+        }
+    }
+
+    /// Says it, and sends FIN; what the peer still sends can be read.
     pub fn finish_sending(&self) {
+        self.say_goodbye();
+        self.cut_sending();
+    }
+
+    /// Sends FIN. Within TLS that alone tells the peer that something is missing.
+    pub fn cut_sending(&self) {
         // An error means that the peer has reset the connection, which the next read reports.
         let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Write);
     }
@@ -155,43 +257,46 @@ impl Transport {
         self.socket.as_fd()
     }
 
-    /// The state that moves beside the descriptor; `None` while the connection cannot move.
-    pub fn state(&self) -> Option<TransportState> {
-        Some(TransportState::Plain)
+    /// Whether it can move now.
+    pub fn can_move(&self) -> bool {
+        self.tls().is_none_or(|tls| tls.can_move())
+    }
+
+    /// The state that moves beside the descriptor.
+    pub fn state(&self) -> Zeroizing<Vec<u8>> {
+        state::write(self.tls().as_deref())
+    }
+
+    /// How many bytes of it were received and not taken yet.
+    pub fn held(&self) -> usize {
+        self.tls().map_or(0, |tls| tls.held())
+    }
+
+    /// It has moved: this process forgets its keys.
+    pub fn surrender(&self) {
+        if let Some(mut tls) = self.tls() {
+            tls.surrender();
+        }
     }
 
     /// Makes the transport of a connection that has moved here.
     pub fn resume(socket: OwnedFd, state: TransportState) -> Transport {
-        match state {
-            TransportState::Plain => Transport::plain(socket),
+        let transport = Transport::plain(socket);
+        if let TransportState::Tls(tls) = state {
+            let _ = transport.tls.set(Box::new(Mutex::new(tls)));
         }
+        transport
     }
 }
 
-/// The state that moves with a transport beside its descriptor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TransportState {
-    /// None: bytes travel as they are.
-    Plain,
+const SEND: MsgFlags = MsgFlags::MSG_NOSIGNAL.union(MsgFlags::MSG_DONTWAIT);
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    unless_blocked(socket::recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT))
 }
 
-impl TransportState {
-    const PLAIN: u8 = 0;
-
-    /// Appends it to a packet: its kind, then that kind's data.
-    pub fn write(&self, packet: &mut Vec<u8>) {
-        match self {
-            TransportState::Plain => packet.push(Self::PLAIN),
-        }
-    }
-
-    /// Reads it from the beginning of `packet`, and advances `packet` past it; `None` for a kind that this program does not know.
-    pub fn read(packet: &mut &[u8]) -> Option<TransportState> {
-        match packet.split_off_first()? {
-            &Self::PLAIN => Some(TransportState::Plain),
-            _ => None,
-        }
-    }
+fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    unless_blocked(socket::send(socket.as_raw_fd(), bytes, SEND))
 }
 
 // tcp(7), TCP_INFO.

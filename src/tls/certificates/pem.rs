@@ -10,7 +10,11 @@ pub fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'stat
     let found: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(format!("{} holds no certificate in the form of PEM (-----BEGIN CERTIFICATE-----){}", path.display(), binary(text))),
+        Ok(_) => Err(format!(
+            "{} holds no certificate in the form of PEM (-----BEGIN CERTIFICATE-----){}",
+            path.display(),
+            binary(text)
+        )),
         Err(error) => Err(format!("{} is no good PEM: {error}", path.display())),
     }
 }

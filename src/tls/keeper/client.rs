@@ -52,7 +52,9 @@ impl Way {
             self.wait(until)?;
             let Some((answer, _)) = self.channel.packet()? else { return Err(ErrorKind::UnexpectedEof.into()) };
             match answer.split_at_checked(NUMBER) {
-                Some((asked, [])) if asked == number => return Err(io::Error::other("the key keeper does not sign this")),
+                Some((asked, [])) if asked == number => {
+                    return Err(io::Error::other("the key keeper does not sign this"));
+                }
                 Some((asked, signature)) if asked == number => return Ok(signature.to_vec()),
                 // An answer that came too late.
                 _ => {}

@@ -210,29 +210,20 @@ impl Records {
 
     // Sending --------------------------------------------------------------------------------------------------------
 
-    /// Appends records with a prefix of the parts, of at most `most` bytes. Returns how many bytes they hold. Where others have to come,
-    /// the keys are changed first.
-    pub fn seal(&mut self, parts: &[&[u8]], most: usize, out: &mut Vec<u8>) -> Result<usize, Fault> {
-        let left = parts.iter().map(|part| part.len()).sum::<usize>().min(most);
-        let records = left.div_ceil(PLAINTEXT);
-        out.reserve(left + records * self.sending.overhead() + 64);
-        let (mut parts, mut current, mut sealed) = (parts.iter(), &[][..], 0);
-        while sealed < left {
+    /// Appends records with the data of the parts behind the first `skip` bytes, at most `most` of it. Returns how much data they hold.
+    /// Where others have to come, the keys are changed first.
+    pub fn seal(&mut self, parts: &[&[u8]], skip: usize, most: usize, out: &mut Vec<u8>) -> Result<usize, Fault> {
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let length = all.saturating_sub(skip).min(most);
+        let records = length.div_ceil(PLAINTEXT);
+        out.reserve(length + records * self.sending.overhead() + self.sending.overhead() + KEY_UPDATE.len() + 1);
+        let mut parts = Parts { rest: parts, at: skip };
+        let mut sealed = 0;
+        while sealed < length {
             self.change_keys(out)?;
-            let mut room = (left - sealed).min(PLAINTEXT);
-            sealed += room;
-            self.sending.seal(DATA, out, |out| {
-                while room > 0 {
-                    if current.is_empty() {
-                        let Some(next) = parts.next() else { return };
-                        current = next;
-                    }
-                    let (piece, rest) = current.split_at(current.len().min(room));
-                    out.extend_from_slice(piece);
-                    room -= piece.len();
-                    current = rest;
-                }
-            })?;
+            let next = (length - sealed).min(PLAINTEXT);
+            self.sending.seal(DATA, out, |out| parts.copy(next, out))?;
+            sealed += next;
         }
         Ok(sealed)
     }
@@ -273,6 +264,33 @@ impl Records {
     pub fn wipe(&mut self) {
         self.receiving.wipe();
         self.sending.wipe();
+    }
+}
+
+/// Data in parts, and how much of the first ones was taken.
+struct Parts<'p> {
+    rest: &'p [&'p [u8]],
+    at: usize,
+}
+
+impl Parts<'_> {
+    /// Appends the next `length` bytes.
+    fn copy(&mut self, mut length: usize, out: &mut Vec<u8>) {
+        while let [first, rest @ ..] = self.rest {
+            match first.get(self.at..).filter(|left| !left.is_empty()) {
+                None => {
+                    self.at -= first.len();
+                    self.rest = rest;
+                }
+                Some(_) if length == 0 => return,
+                Some(left) => {
+                    let piece = &left[..left.len().min(length)];
+                    out.extend_from_slice(piece);
+                    self.at += piece.len();
+                    length -= piece.len();
+                }
+            }
+        }
     }
 }
 

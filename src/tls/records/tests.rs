@@ -13,7 +13,7 @@ const ALL: [u16; 9] = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xcca9, 0xc02f, 0
 fn sealed(from: &mut Records, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    assert_eq!(from.seal(parts, usize::MAX, &mut out), Ok(length));
+    assert_eq!(from.seal(parts, 0, usize::MAX, &mut out), Ok(length));
     out
 }
 
@@ -52,8 +52,8 @@ fn what_is_sealed_is_opened_whatever_the_parts() {
             assert_eq!(opened(&mut server, records), Ok(parts.concat()), "{suite:x}");
         }
         let mut out = Vec::new();
-        assert_eq!(server.seal(&[b"abc", &long], PLAINTEXT + 5, &mut out), Ok(PLAINTEXT + 5));
-        assert_eq!(opened(&mut client, out).unwrap(), [&b"abc"[..], &long[..PLAINTEXT + 2]].concat());
+        assert_eq!(server.seal(&[b"abc", b"de", &long], 4, PLAINTEXT + 5, &mut out), Ok(PLAINTEXT + 5));
+        assert_eq!(opened(&mut client, out).unwrap(), [&b"e"[..], &long[..PLAINTEXT + 4]].concat());
     }
 }
 
@@ -145,7 +145,7 @@ fn keys_change_before_they_are_used_up() {
     sealed(&mut server, &[b"data"]);
     assert!(server.is_worn());
     server.sending.sequence = MOST - 1;
-    assert_eq!(server.seal(&[b"data"], 4, &mut Vec::new()).unwrap_err().alert, None);
+    assert_eq!(server.seal(&[b"data"], 0, 4, &mut Vec::new()).unwrap_err().alert, None);
 }
 
 const MOST: u64 = 1 << 24;

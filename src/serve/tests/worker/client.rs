@@ -6,9 +6,9 @@ use std::{
 };
 
 /// A client that sends exactly the bytes that it is given.
-pub struct Client(pub TcpStream);
+pub struct Client<S = TcpStream>(pub S);
 
-impl Client {
+impl<S: Read + Write> Client<S> {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.0.write_all(bytes.as_ref()).unwrap();
         self

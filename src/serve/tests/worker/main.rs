@@ -12,6 +12,7 @@ mod script;
 mod site;
 mod slow_clients;
 mod threads;
+mod tls;
 
 fn hello() -> (u16, Vec<u8>) {
     (200, b"hello".to_vec())

@@ -13,9 +13,10 @@ use std::{
 };
 
 use ostler_serve::{LoopEnd, Membership, Setup};
+use ostler_tls::Sign;
 use ostler_wire::{
-    Boot, Channel, FromWorker, Listener, Peers, Preload, ToWorker, Trust, WorkerSettings, meters::MoveReason,
-    scoreboard::Scoreboard,
+    Boot, Channel, FromWorker, Listener, Peers, Preload, Protocol, TicketKeys, Tls, ToWorker, Trust, WorkerSettings,
+    meters::MoveReason, scoreboard::Scoreboard,
 };
 
 use crate::{
@@ -62,10 +63,19 @@ pub struct Site {
     settings: WorkerSettings,
     exchange: (OwnedFd, OwnedFd),
     access_log: std::fs::File,
+    /// With these certificates the listener speaks TLS.
+    tls: Option<Certified>,
 }
+
+/// Certificates, and who signs with their keys.
+pub type Certified = (Tls, Arc<dyn Sign>);
 
 impl Site {
     pub fn start(workers: usize, settings: WorkerSettings) -> Site {
+        Site::start_with(workers, settings, None)
+    }
+
+    pub fn start_with(workers: usize, settings: WorkerSettings, tls: Option<Certified>) -> Site {
         let (give, take) = Channel::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut site = Site {
@@ -77,6 +87,7 @@ impl Site {
             settings,
             exchange: (give.into(), take.into()),
             access_log: nix::sys::memfd::memfd_create("access log", nix::sys::memfd::MFdFlags::empty()).unwrap().into(),
+            tls,
         };
         for _ in 0..workers {
             site.add_worker();
@@ -106,7 +117,7 @@ impl Site {
                 terminated
             },
             access_log: Some(self.access_log.try_clone().unwrap().into()),
-            signer: None,
+            signer: self.tls.as_ref().map(|(_, signer)| signer.clone()),
             scoreboard: self.board.clone(),
             log: slog::Logger::root(slog::Discard, slog::o!()),
         };
@@ -120,14 +131,15 @@ impl Site {
 
     fn boot(&self) -> Boot {
         let name = format!("http://{}", self.address);
+        let protocol = if self.tls.is_some() { Protocol::Https } else { Protocol::Http };
+        let listener = Listener::http(name, "127.0.0.1", Some(self.address.port())).speaking(protocol);
         Boot {
             application: "script".into(),
             preload: Preload::Off,
             slots: self.board.slots(),
-            listeners: vec![Listener {
-                trust: nobody(),
-                ..Listener::http(name, "127.0.0.1", Some(self.address.port()))
-            }],
+            listeners: vec![Listener { trust: nobody(), ..listener }],
+            tls: self.tls.as_ref().map(|(tls, _)| tls.clone()),
+            ticket_keys: self.tls.as_ref().map(|_| TicketKeys { previous: [1; 32], current: [2; 32], next: [3; 32] }),
             worker: self.settings.clone(),
             ..Boot::default()
         }

@@ -219,7 +219,7 @@ impl Server {
     /// Sends this to the client.
     pub fn say(&mut self, client: &mut Client, bytes: &[u8]) {
         let mut out = Vec::new();
-        self.established.records.seal(&[bytes], usize::MAX, &mut out).unwrap();
+        self.established.records.seal(&[bytes], 0, usize::MAX, &mut out).unwrap();
         client.input(&out).unwrap();
         assert!(std::mem::take(&mut client.heard) == bytes);
     }
