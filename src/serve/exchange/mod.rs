@@ -271,9 +271,9 @@ mod tests {
 
     fn packet(connections: &[&[u8]]) -> Packet {
         let mut packet = Packet::new(["http://a", "http://b"].into_iter());
-        connections.iter().for_each(|read| {
-            assert!(packet.add(1, &[0], "[::1]:80".parse().ok(), true, MoveReason::Scale, read))
-        });
+        connections
+            .iter()
+            .for_each(|read| assert!(packet.add(1, &[0], "[::1]:80".parse().ok(), true, MoveReason::Scale, read)));
         packet
     }
 
