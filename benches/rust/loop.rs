@@ -66,6 +66,7 @@ fn main() -> io::Result<()> {
         terminated,
         attention: None,
         access_log: format.map(|_| File::options().append(true).open("/dev/null")).transpose()?.map(Into::into),
+        signer: None,
         scoreboard: Arc::new(Scoreboard::new(1, 1)?),
         log: log::logger(log::Process::Worker(1, 0), slog::Level::Info, &Default::default()),
     };

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_only_gunicorn_has_is_explained() {
-        for word in ["--certfile=x", "--spew", "--keyfile=x", "--dirty-app=x"] {
+        for word in ["--spew", "--ssl-context=x", "--dirty-app=x"] {
             let flag = word.split('=').next().unwrap();
             assert!(refusal(&format!("{word} x")).starts_with(&format!("ostler has no {flag}: ")), "{word}");
         }

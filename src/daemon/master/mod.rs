@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use self::{
     event::{Event, Number},
     judging::Judging,
+    keepers::KeeperId,
     perform::{Performer, Reread, UpgradeStep},
     sizing::Sizing,
     state::State,
@@ -42,6 +43,7 @@ mod events;
 mod generation;
 mod hooks;
 mod judging;
+mod keepers;
 mod mending;
 mod metrics;
 mod notes;
@@ -141,6 +143,7 @@ enum Source {
     /// The one that is kept, or is to be.
     Beside(Number),
     Worker(Number, u16),
+    Keeper(KeeperId),
     Control,
     Asker(Asker),
     /// The address of `--metrics`.
@@ -157,6 +160,7 @@ impl Source {
             Source::Signals => "signals",
             Source::Template(_) | Source::Beside(_) => "a template's message",
             Source::Worker(..) => "a worker's message",
+            Source::Keeper(_) => "a key keeper's message",
             Source::Control => "a control connection",
             Source::Asker(_) => "a command",
             Source::Page | Source::Visitor(_) => "somebody at the metrics",
@@ -199,6 +203,7 @@ impl<'a> Master<'a> {
                     Source::Template(generation) => self.hear_template(generation, ONE_TURN),
                     Source::Beside(generation) => self.hear_beside(generation, ONE_TURN),
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
+                    Source::Keeper(keeper) => self.hear_keeper(keeper),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
                     Source::Page => self.performer.page.iter_mut().for_each(|page| page.accept(Moment::now())),
@@ -212,6 +217,7 @@ impl<'a> Master<'a> {
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
+            self.performer.end_late_keepers(Moment::now());
             self.performer.doctor.expire(Moment::now());
             self.performer.page.iter_mut().for_each(|page| page.expire(Moment::now()));
             self.performer.close_stacks_requests(Moment::now());
@@ -240,6 +246,10 @@ impl<'a> Master<'a> {
             polled.extend(team.beside.as_ref().map(polled_line));
             sources.extend(team.workers.keys().map(|&slot| Source::Worker(number, slot)));
             polled.extend(team.workers.values().map(polled_line));
+        }
+        for (id, entry) in self.performer.keepers.living().filter(|(_, entry)| !entry.closed) {
+            sources.push(Source::Keeper(id));
+            polled.push(polled_line(entry.keeper.line()));
         }
         let control = &self.performer.control;
         sources.extend(control.open.as_ref().map(|_| Source::Control));
@@ -287,6 +297,7 @@ impl<'a> Master<'a> {
             stacks,
             lost,
             self.performer.watch.next,
+            self.performer.keepers.deadline(),
             self.judging.deadline(),
             self.sizing.next,
             self.performer.mends_at(now),
@@ -401,7 +412,7 @@ impl<'a> Master<'a> {
             self.performer.children.remove(&pid);
             self.performer.tell_hooks(pid);
             let exit = self.performer.oom_kills.judge(exit);
-            match self.performer.errand_ended(pid) {
+            match self.performer.errand_ended(pid, exit) {
                 None => self.handle(Event::Exited { pid, exit }),
                 Some(event) => event.into_iter().for_each(|event| self.handle(event)),
             }
@@ -446,6 +457,11 @@ impl<'a> Master<'a> {
             let Some(event) = self.performer.hear_beside(generation) else { return };
             self.handle(event);
         }
+    }
+
+    fn hear_keeper(&mut self, keeper: KeeperId) {
+        let event = self.performer.hear_keeper(keeper);
+        event.into_iter().for_each(|event| self.handle(event));
     }
 
     fn hear_worker(&mut self, generation: Number, slot: u16, most: usize) {

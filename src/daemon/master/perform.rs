@@ -11,6 +11,7 @@ use super::{
     events::{Events, ROUTINE},
     generation::Backoff,
     hooks::Hooks,
+    keepers::Keepers,
     oom::OomKills,
     pages::{History, Pages},
     sampling::Sampling,
@@ -42,6 +43,7 @@ const SILENCE: Duration = Duration::from_millis(1250);
 mod booting;
 mod counting;
 mod hearing;
+mod keeping;
 mod reforking;
 mod smoke;
 mod stacks;
@@ -116,6 +118,8 @@ pub struct Performer<'a> {
     pub silence: Option<Duration>,
     /// Calls the hooks of gunicorn's master.
     pub hooks: Option<Hooks>,
+    /// Who has the private keys.
+    pub keepers: Keepers,
     /// The process that waits for the first generation (`--daemon`).
     pub announce: Option<Announce>,
     /// What `ps` shows of the master, if that is not its command line.
@@ -212,6 +216,7 @@ impl<'a> Performer<'a> {
             stopped_listeners: Vec::new(),
             silence: None,
             hooks: None,
+            keepers: Keepers::default(),
             announce: None,
             title: None,
             standard,
@@ -375,6 +380,7 @@ impl<'a> Performer<'a> {
     fn forget(&mut self, generation: Number) {
         drop(self.reading.take_if(|(number, _)| *number == generation));
         drop(self.smoke.take_if(|smoke| smoke.generation == generation));
+        drop(self.keepers.booting.take_if(|(number, ..)| *number == generation));
         self.teams.remove(&generation);
         self.totals.forget(generation);
         self.close_unused();
@@ -386,6 +392,7 @@ impl<'a> Performer<'a> {
         for id in self.listeners.keep(self.notify.serves(), used) {
             self.notify.give_up(id);
         }
+        self.keepers.keep(|id| teams.values().any(|team| team.keeper == Some(id)));
     }
 
     /// systemd has a copy of each socket that we have bound, so that clients wait rather than being refused if we crash or restart.
@@ -400,6 +407,7 @@ impl<'a> Performer<'a> {
         if let Some(hooks) = self.hooks.take() {
             hooks.exit(&self.log);
         }
+        self.end_keepers();
         self.end_strays();
         self.close_unused();
         self.pid_file = None;

@@ -11,7 +11,7 @@ use ostler_wire::{Channel, EXCHANGE_VERSION, ToWorker, channel, scoreboard::Scor
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    master::verdict::figures::Figures,
+    master::{keepers::KeeperId, verdict::figures::Figures},
     resources::{line::Line, listen::ListenerId, logs::Logs},
     settings::Settings,
     sys::descriptors,
@@ -43,6 +43,8 @@ pub struct Team {
     pub exchange: u16,
     /// What its workers show of newer code ([`ToWorker::Show`]).
     pub failed_code: Option<ToWorker>,
+    /// Who has the keys of its certificates.
+    pub keeper: Option<KeeperId>,
 }
 
 impl Team {

@@ -194,7 +194,7 @@ mod tests {
     fn an_unknown_key_gets_the_nearest_one_or_the_reason() {
         assert_eq!(refusal("wrokers = 3"), "line 1: there is no setting wrokers; the nearest is workers");
         assert_eq!(refusal("quux = 3"), "line 1: there is no setting quux. `ostler settings` shows them all.");
-        assert!(refusal("certfile = \"x\"").starts_with("line 1: ostler has no certfile: it does not speak TLS"));
+        assert!(refusal("ssl_context = \"x\"").starts_with("line 1: ostler has no ssl_context: it has no SSLContext"));
         assert_eq!(refusal("config = \"x\""), "line 1: a settings file cannot name another one");
         assert_eq!(
             refusal("access_logfile = \"a\"\naccesslog = \"b\""),

@@ -112,14 +112,14 @@ pub fn worker_class(word: &str) -> Result<WorkerClass, String> {
     }
 }
 
-const TLS: Fate = Fate::Refused("it does not speak TLS. Put a proxy before it.");
 const ASGI: Fate = Fate::Needless("it is about ASGI, and ostler serves WSGI");
 const HTTP2: Fate = Fate::Needless("it is about HTTP/2, which gunicorn does not speak unless http_protocols says so");
 const STRICT: Fate = Fate::Refused("requests are read as RFC 9112 has them, strictly");
 const DIRTY: Fate = Fate::Refused("it has no dirty arbiters. A task queue such as Celery does such work.");
 const HOOK: Fate =
     Fate::Refused("an upgrade executes the new program in the same process, and runs no Python before it");
-const NOT_SSL: Fate = Fate::Needless("gunicorn ignores it, too, or it changes nothing without TLS");
+const SSL_CONTEXT: Fate =
+    Fate::Refused("it has no SSLContext, because no process with Python has the key. --cert-reqs, --ca-certs and --ciphers say what it would.");
 
 /// All of them.
 pub const FOREIGN: &[Foreign] = &[
@@ -170,15 +170,10 @@ pub const FOREIGN: &[Foreign] = &[
     // Logs.
     key("logconfig-dict", Fate::InWorkers),
     // TLS.
-    value("keyfile", TLS),
-    value("certfile", TLS),
-    value("ca-certs", TLS),
-    value("cert-reqs", TLS),
-    value("ciphers", TLS),
-    value("ssl-version", NOT_SSL),
-    flag("suppress-ragged-eofs", NOT_SSL),
-    flag("do-handshake-on-connect", NOT_SSL),
-    key("ssl-context", TLS),
+    value("ssl-version", Fate::Needless("TLS 1.3 and 1.2 are spoken, and gunicorn ignores it, too; --ciphers can leave TLS 1.2 out")),
+    flag("suppress-ragged-eofs", Fate::Needless("a connection that ends without close_notify is a client's that has left")),
+    flag("do-handshake-on-connect", Fate::Needless("a handshake holds nobody, whenever it comes")),
+    key("ssl-context", SSL_CONTEXT),
     // Hooks.
     key("on-starting", Fate::MasterHook),
     key("on-reload", Fate::MasterHook),

@@ -5,18 +5,20 @@ use ostler_wire::access_format;
 use super::{Kind, Preset, Setting};
 
 /// The headings of the help.
-pub const GROUPS: [&str; 9] =
-    ["Basics", "Processes", "Requests", "Limits", "Proxies", "Responses", "Logs", "Metrics", "Names, files and users"];
+pub const GROUPS: [&str; 10] = [
+    "Basics", "Processes", "Requests", "Limits", "TLS", "Proxies", "Responses", "Logs", "Metrics", "Names, files and users",
+];
 
 const BASICS: usize = 0;
 const PROCESSES: usize = 1;
 const REQUESTS: usize = 2;
 const LIMITS: usize = 3;
-const PROXIES: usize = 4;
-const RESPONSES: usize = 5;
-const LOGS: usize = 6;
-const METRICS: usize = 7;
-const NAMES: usize = 8;
+const TLS: usize = 4;
+const PROXIES: usize = 5;
+const RESPONSES: usize = 6;
+const LOGS: usize = 7;
+const METRICS: usize = 8;
+const NAMES: usize = 9;
 
 /// What is worth compressing, of what applications answer with.
 const COMPRESSED_TYPES: &str = "text/*,application/json,application/*+json,application/javascript,application/xml,application/*+xml,\
@@ -61,7 +63,8 @@ pub static SETTINGS: &[Setting] = &[
         .foreign("PORT")
         .common()
         .more(
-            "May be repeated. `uwsgi://` before an address: the uwsgi protocol is spoken there, as by nginx's uwsgi_pass; `http://`: HTTP. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
+            "May be repeated. `uwsgi://` before an address: the uwsgi protocol is spoken there, as by nginx's uwsgi_pass; `http://`: HTTP; `https://`: \
+             HTTP within TLS, which is what an address of TCP speaks without a word in front where there is a --certfile. A host without a port means port 8000; `:port` means every address of IPv6 and IPv4, and so does \
              [::]:port unless 0.0.0.0:port is named, too. `unix:@name` is a socket without a file. With PORT in the environment and no \
              address given, it is 0.0.0.0:$PORT; with sockets passed by systemd and no address given, it is those. `systemd` names \
              all of these, systemd:NAME those with that FileDescriptorName=, and without one the start fails.",
@@ -263,6 +266,35 @@ pub static SETTINGS: &[Setting] = &[
          that has idled longest between two requests is closed for a new one.",
     ),
     one(LIMITS, "backlog", "COUNT", "The most connections that may wait to be accepted").preset("2048"),
+    lines(TLS, "certfile", "FILE", "The site's certificate and those that have signed it, as PEM; may be repeated").more(
+        "The site's own stands first, as in a fullchain.pem. Of several, clients have the one that is for the name they ask for, or else the first. \
+         Key and certificate are checked before anybody is served by them, and the files are watched: renewed ones are used without a reload, \
+         and ones that do not fit leave the old ones in use, which the log says. docs/tls.md tells more. In OSTLER_CERTFILE and \
+         OSTLER_KEYFILE each stands on a line of its own.",
+    ),
+    lines(TLS, "keyfile", "FILE", "The key of each --certfile, in the same order; without it, keys stand in the certificates' files").more(
+        "PEM of PKCS#8, PKCS#1 or SEC1, not encrypted. No process that runs Python reads it: the key keeper does, a process of its own that \
+         signs for the workers. It reads as the user that starts ostler, and then becomes --user's or nobody.",
+    ),
+    one(TLS, "ca-certs", "FILE", "Who signs the certificates of clients, as PEM"),
+    one(TLS, "cert-reqs", "WORD", "Whether clients show a certificate: none, optional or required; 0, 1 and 2 mean the same")
+        .preset("none")
+        .more(
+            "With --ca-certs, by whose authorities they are checked: one that is no good ends the handshake. What it says is in environ as mod_ssl \
+             has it, SSL_CLIENT_S_DN and so on. Then there are no session tickets.",
+        ),
+    one(TLS, "ciphers", "LIST", "The cipher suites by OpenSSL's or IANA's names, best first, separated by colons")
+        .found("all of them: AES-GCM and ChaCha20-Poly1305, with ECDHE in TLS 1.2")
+        .more(
+            "A list without suites of TLS 1.3 leaves those as they are, as with OpenSSL; one with nothing else means that TLS 1.2 is not spoken. \
+             Groups such as HIGH are not known: there is no weak one.",
+        ),
+    switch(TLS, "redirect-https", "off", "Answer what comes to http:// addresses of TCP with a redirect to https://")
+        .more("301 for GET and HEAD, 308 for what has a body, to the same host and path. The application is not asked."),
+    one(TLS, "redirect-port", "PORT", "The port that --redirect-https names").found("that of the first https:// address"),
+    one(TLS, "hsts", "TIME", "Have browsers come by https:// for so long: Strict-Transport-Security; 0 for not at all")
+        .preset("0")
+        .more("As in 365d. Sent with what goes out by TLS, unless the application sends its own. Browsers keep to it whatever the site says later."),
     many(PROXIES, "forwarded-allow-ips", "PEERS", "Proxies whose --forwarded-fields are believed")
         .preset("127.0.0.1,::1,unix:")
         .foreign("FORWARDED_ALLOW_IPS")

@@ -1,6 +1,7 @@
 //! What the master owns outside of its processes: sockets, files, and the channels to other processes.
 
 pub mod control;
+pub mod keeper;
 pub mod line;
 pub mod listen;
 pub mod logs;

@@ -29,10 +29,11 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads an address that may begin with what is spoken there: `uwsgi://host:port`, `http://unix:path`, and `uwsgi:///path` for a Unix
+    /// Reads an address that may begin with what is spoken there: `https://host:port`, `uwsgi://host:port`, `http://unix:path`, and `uwsgi:///path` for a Unix
     /// socket.
     pub fn with_protocol(text: &str, base: &Path) -> Result<(Address, Option<Protocol>), String> {
-        let schemes = [("http://", Protocol::Http), ("uwsgi://", Protocol::Uwsgi)];
+        let schemes =
+            [("http://", Protocol::Http), ("https://", Protocol::Https), ("uwsgi://", Protocol::Uwsgi)];
         let found = schemes.into_iter().find_map(|(scheme, protocol)| Some((text.strip_prefix(scheme)?, protocol)));
         let Some((rest, protocol)) = found else { return Ok((Address::parse(text, base)?, None)) };
         let address = match rest.starts_with('/') {
@@ -195,6 +196,7 @@ mod tests {
         for (text, expected) in [
             (":80", (Address::Tcp(String::new(), 80), None)),
             ("http://:80", (Address::Tcp(String::new(), 80), Some(Protocol::Http))),
+            ("https://:443", (Address::Tcp(String::new(), 443), Some(Protocol::Https))),
             ("uwsgi://[::1]:3031", (Address::Tcp("::1".into(), 3031), Some(Protocol::Uwsgi))),
             ("uwsgi://unix:/run/a", (socket(), Some(Protocol::Uwsgi))),
             ("uwsgi://unix:///run/a", (socket(), Some(Protocol::Uwsgi))),
@@ -203,7 +205,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
-        for text in ["uwsgi://", "https://a:80", "fastcgi://a:80", "uwsgi://uwsgi://a:80", "UWSGI://a:80"] {
+        for text in ["uwsgi://", "https://", "fastcgi://a:80", "uwsgi://uwsgi://a:80", "UWSGI://a:80"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -39,6 +39,7 @@ mod room;
 mod smoke;
 mod static_files;
 mod statsd;
+mod tls;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -55,6 +56,7 @@ use python::Interpreter;
 pub use rollout::{Rollout, Share};
 pub use smoke::SmokeTest;
 pub use statsd::Statsd;
+pub use tls::TlsSettings;
 pub use workers::WorkerRange;
 
 /// Everything that the master obeys. Paths are absolute. Made afresh by each reload.
@@ -178,7 +180,10 @@ pub struct Settings {
     /// What the peers of each listener are believed.
     #[serde(default)]
     pub trust: wire::Trust,
-    /// What a template is told; `generation`, `slots` and `listeners` are filled in by the master.
+    /// What listeners that speak TLS do; none if there is no certificate.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+    /// What a template is told; `generation`, `slots`, `listeners` and `tls` are filled in by the master.
     pub boot: wire::Boot,
 }
 
@@ -223,7 +228,10 @@ impl Settings {
     ) -> Result<Settings, Failure> {
         let chdir = working_directory(invocation, options)?;
         let passed = Passed::read(invocation)?;
-        let (binds, protocols) = binds(&passed, options, &chdir)?.into_iter().unzip();
+        let tls = tls::tls(options, &chdir)?;
+        let binds = binds(&passed, options, &chdir, tls.is_some())?;
+        tls::refuse_binds(tls.as_ref(), &binds, options)?;
+        let (binds, protocols) = binds.into_iter().unzip();
         let range = workers(options)?;
         let workers = NonZeroU16::new(range.least).expect("at least 1 was asked for");
         let identity = identity::identity(options)?;
@@ -293,6 +301,7 @@ impl Settings {
             suspicious: options.suspicious.clone(),
             directory: chdir.metadata().ok().map(|found| (found.dev(), found.ino())),
             trust,
+            tls,
             boot,
         };
         settings.go_together(options)?;
@@ -406,14 +415,28 @@ fn working_directory(invocation: &Invocation, options: &mut Options) -> Result<P
     Ok(chdir)
 }
 
-fn binds(passed: &Passed, options: &mut Options, chdir: &Path) -> Result<Vec<(Address, Protocol)>, Failure> {
-    let usual = if options.choice("protocol")? == "uwsgi" { Protocol::Uwsgi } else { Protocol::Http };
+fn binds(
+    passed: &Passed,
+    options: &mut Options,
+    chdir: &Path,
+    has_certificate: bool,
+) -> Result<Vec<(Address, Protocol)>, Failure> {
+    let uwsgi = options.choice("protocol")? == "uwsgi";
+    let usual = |address: &Address| match (uwsgi, has_certificate) {
+        (true, _) => Protocol::Uwsgi,
+        (false, true) => tls::usual(address),
+        (false, false) => Protocol::Http,
+    };
     if !passed.sockets.is_empty() && (!options.is_given("bind") || from_platform(options)) {
-        return Ok(vec![(Address::Passed(None), usual)]);
+        let passed = Address::Passed(None);
+        return Ok(vec![(passed.clone(), usual(&passed))]);
     }
     let with_protocol = |text: &str| Address::with_protocol(text, chdir);
-    let binds: Vec<(Address, Protocol)> =
-        options.list("bind", with_protocol)?.into_iter().map(|(at, said)| (at, said.unwrap_or(usual))).collect();
+    let spoken = |(address, said): (Address, Option<Protocol>)| {
+        let protocol = said.unwrap_or_else(|| usual(&address));
+        (address, protocol)
+    };
+    let binds: Vec<(Address, Protocol)> = options.list("bind", with_protocol)?.into_iter().map(spoken).collect();
     let before = |place: usize, address: &Address| binds[..place].iter().any(|(other, _)| other == address);
     let twice = binds.iter().map(|(address, _)| address).enumerate().find(|(place, address)| before(*place, address));
     match twice {

@@ -34,13 +34,17 @@ const CODE: &str = concat!(
 );
 
 /// gunicorn's keys that are settings of ostler. Its files hold variables of all names; only these are read.
-const KEYS: [&str; 60] = [
+const KEYS: [&str; 65] = [
     "access_log_format",
     "accesslog",
     "backlog",
     "bind",
+    "ca_certs",
     "capture_output",
+    "cert_reqs",
+    "certfile",
     "chdir",
+    "ciphers",
     "control_socket",
     "control_socket_mode",
     "daemon",
@@ -54,6 +58,7 @@ const KEYS: [&str; 60] = [
     "group",
     "header_map",
     "keepalive",
+    "keyfile",
     "limit_request_field_size",
     "limit_request_fields",
     "limit_request_line",

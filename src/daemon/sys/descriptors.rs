@@ -48,6 +48,21 @@ pub fn keep_from_children() {
     }
 }
 
+/// Closes all from this number on, in a child that uses none of them.
+pub fn close_from(first: RawFd) {
+    // SAFETY: takes numbers. This process never looks at what they were again.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9.
+    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<RawFd> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in open.into_iter().filter(|&number| number >= first) {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
+    }
+}
+
 /// Fills the place at which a template finds its channel, so that nothing else of the master ever comes to stand there.
 pub fn reserve_channel_place() -> io::Result<()> {
     let null = File::open("/dev/null")?;

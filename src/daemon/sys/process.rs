@@ -160,7 +160,7 @@ pub fn execute(
 
 /// Only root is told to become somebody else. What could be kept of root is given up, too: capabilities, which survive if the
 /// master was started so (capabilities(7), SECBIT_NO_SETUID_FIXUP), and the keys of root's session.
-fn become_somebody(user: Uid, group: Gid, groups: &[Gid], new_privileges: bool) -> io::Result<()> {
+pub(super) fn become_somebody(user: Uid, group: Gid, groups: &[Gid], new_privileges: bool) -> io::Result<()> {
     setgroups(groups)?;
     setgid(group)?;
     if user.is_root() {

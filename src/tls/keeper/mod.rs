@@ -39,6 +39,8 @@ pub struct Kept {
     pub expiries: Vec<Expiry>,
     /// What is unwise about the files, or could not be done for their safety; a sentence each.
     pub warnings: Vec<String>,
+    /// Why the memory with the keys may be written to a swap file, if it may.
+    pub unlocked: Option<String>,
 }
 
 /// What a master says to a keeper: the message carries a worker's socket.

@@ -16,6 +16,7 @@ use crate::{
         events::ROUTINE,
         generation::warming,
         hooks::Hooks,
+        keepers::KeeperId,
         spawn,
         team::{Crashes, Team},
         verdict::figures::Figures,
@@ -26,7 +27,7 @@ use crate::{
         logs::Logs,
     },
     settings::Settings,
-    sys::{clock::Moment, errand::Errand},
+    sys::{clock::Moment, errand::Errand, process::Ending},
 };
 
 /// What to know of `--compress`.
@@ -51,12 +52,12 @@ impl Performer<'_> {
     /// With the settings of another generation, with those that main has read, or with what there is to be read now: that may take its
     /// time, so that a child does it.
     pub(super) fn boot(&mut self, generation: Number, like: Option<Number>) -> Option<Event> {
-        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| team.settings.clone());
-        if let Some(settings) = in_force {
-            return Some(self.boot_with(generation, settings, Origin::InForce));
+        let in_force = like.and_then(|number| self.teams.get(&number)).map(|team| (team.settings.clone(), team.keeper));
+        if let Some((settings, keeper)) = in_force {
+            return Some(self.boot_with(generation, settings, Origin::InForce, keeper));
         }
         if let Some(settings) = self.first.take() {
-            return Some(self.boot_with(generation, settings, Origin::Read));
+            return self.boot_read(generation, settings);
         }
         match Errand::begin(READING, || self.read_settings()) {
             Ok(errand) => {
@@ -71,7 +72,10 @@ impl Performer<'_> {
     }
 
     /// A child has ended. What follows, if it was sent on an errand.
-    pub fn errand_ended(&mut self, pid: i32) -> Option<Option<Event>> {
+    pub fn errand_ended(&mut self, pid: i32, exit: Ending) -> Option<Option<Event>> {
+        if let Some(event) = self.keeper_ended(pid, exit) {
+            return Some(event);
+        }
         if self.sampling.ended(pid, Moment::now()) || self.doctor.ended(pid, &mut self.control) {
             return Some(None);
         }
@@ -87,10 +91,10 @@ impl Performer<'_> {
             let within = READING.as_secs();
             Err(Failure::new(Exit::System, format!("the settings could not be read within {within} s")))
         });
-        Some(Some(match read {
-            Ok(settings) => self.boot_with(generation, settings, Origin::Read),
-            Err(failure) => Event::Unbootable { generation, failure },
-        }))
+        Some(match read {
+            Ok(settings) => self.boot_read(generation, settings),
+            Err(failure) => Some(Event::Unbootable { generation, failure }),
+        })
     }
 
     /// Gives up an errand that has taken too long.
@@ -101,8 +105,14 @@ impl Performer<'_> {
         }
     }
 
-    pub(super) fn boot_with(&mut self, generation: Number, settings: Settings, origin: Origin) -> Event {
-        match self.try_boot(generation, settings, origin) {
+    pub(super) fn boot_with(
+        &mut self,
+        generation: Number,
+        settings: Settings,
+        origin: Origin,
+        keeper: Option<KeeperId>,
+    ) -> Event {
+        match self.try_boot(generation, settings, origin, keeper) {
             Ok((pid, plan)) => Event::Spawned { generation, pid, plan },
             Err(failure) => {
                 self.close_unused();
@@ -116,13 +126,14 @@ impl Performer<'_> {
         generation: Number,
         settings: Settings,
         origin: Origin,
+        keeper: Option<KeeperId>,
     ) -> Result<(i32, Plan), Failure> {
         let plan = self.plan(&settings)?;
         let logs = Logs::open(&settings, &self.standard)?;
         let scoreboard = Scoreboard::new(plan.slots, settings.boot.worker.threads)
             .map_err(|error| system("make a scoreboard", error))?;
         if origin == Origin::Read {
-            let boot = self.boot_of(generation, &plan, &settings, &logs);
+            let boot = self.boot_of(generation, &plan, &settings, &logs, None);
             self.hooks = Hooks::begin(self.hooks.take(), &settings, &logs, &boot, &self.log);
         }
         let (pid, held, line) = spawn::template(&settings, &logs)?;
@@ -140,6 +151,7 @@ impl Performer<'_> {
             before_canary: Figures::default(),
             exchange: self.exchange.version,
             failed_code: None,
+            keeper,
         };
         self.send_boot(generation, &plan, &mut team);
         self.teams.insert(generation, team);
@@ -218,7 +230,14 @@ impl Performer<'_> {
         shares && soon && !self.teams.is_empty() && self.served_exchange == self.exchange.version
     }
 
-    fn boot_of(&self, generation: Number, plan: &Plan, settings: &Settings, logs: &Logs) -> wire::Boot {
+    fn boot_of(
+        &self,
+        generation: Number,
+        plan: &Plan,
+        settings: &Settings,
+        logs: &Logs,
+        tls: Option<wire::Tls>,
+    ) -> wire::Boot {
         let bound = plan.listeners.iter().filter_map(|&id| self.listeners.at(id));
         let listener = |bound: &Bound| Listener { trust: settings.trust.clone(), ..bound.told.clone() };
         let shows_failure = self.teams.is_empty();
@@ -233,14 +252,16 @@ impl Performer<'_> {
             workers: plan.range.map_or(plan.workers, |range| range.most),
             access_log: logs.access().is_some(),
             listeners: bound.map(listener).collect(),
+            tls,
             ..settings.boot.clone()
         }
     }
 
     /// A template that is dead already will be noticed by its exit.
-    pub(super) fn send_boot(&self, generation: Number, plan: &Plan, team: &mut Team) {
+    pub(super) fn send_boot(&mut self, generation: Number, plan: &Plan, team: &mut Team) {
+        let tls = self.tls_of(team.keeper);
         let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
-        let boot = self.boot_of(generation, plan, &team.settings, &team.logs);
+        let boot = self.boot_of(generation, plan, &team.settings, &team.logs, tls);
         let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
         carried.extend(team.logs.access());
         carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));
@@ -270,6 +291,8 @@ impl Performer<'_> {
             hooks.forking(slot, &self.log);
         }
         let template = team.template.as_mut().ok_or_else(gone)?;
-        template.send(&ToTemplate::Fork { slot }, &[theirs.as_fd()])
+        let keys = team.keeper.map(|keeper| self.keepers.introduce(keeper)).transpose()?;
+        let carried: Vec<_> = [theirs.as_fd()].into_iter().chain(keys.iter().map(AsFd::as_fd)).collect();
+        template.send(&ToTemplate::Fork { slot }, &carried)
     }
 }

@@ -15,6 +15,7 @@ use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
+use ostler_tls::keeper::Kept;
 use ostler_wire::{Channel, Listener, Logging, scoreboard::Scoreboard};
 use serde::{Deserialize, Serialize};
 use slog::Level;
@@ -25,6 +26,7 @@ use crate::{
         event::Number,
         events::{Event, Events},
         judging::Judging,
+        keepers::{KeeperId, Keepers},
         perform::{Performer, Reread},
         state::State,
         team::{Crashes, Exchange, Team},
@@ -33,6 +35,7 @@ use crate::{
     },
     resources::{
         control::{Asker, Control, Conversation, Open},
+        keeper::{Keeper, Order},
         line::Line,
         listen::{Bound, ListenerId, Listeners},
         logs::{Logs, Standard},
@@ -81,6 +84,8 @@ pub struct SavedMaster {
     totals: Totals,
     #[serde(default)]
     events: Vec<Event>,
+    #[serde(default)]
+    keepers: Vec<SavedKeeper>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,6 +117,18 @@ struct SavedTeam {
     #[serde(default)]
     before_canary: Figures,
     exchange: u16,
+    #[serde(default)]
+    keeper: Option<KeeperId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedKeeper {
+    id: KeeperId,
+    pid: i32,
+    held: RawFd,
+    line: RawFd,
+    order: Order,
+    kept: Kept,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +179,7 @@ impl SavedMaster {
             last_reloads: performer.last_reloads.clone(),
             totals: performer.totals.clone(),
             events: performer.events.all(),
+            keepers: performer.keepers.living().filter_map(|(id, entry)| SavedKeeper::note(id, &entry.keeper)).collect(),
         }
     }
 
@@ -178,6 +196,7 @@ impl SavedMaster {
         all.extend(self.control.iter().map(|control| control.socket));
         all.extend(self.conversations.iter().map(|&(_, number)| number));
         all.extend(self.children.iter().map(|&(_, number)| number));
+        all.extend(self.keepers.iter().flat_map(|keeper| [keeper.held, keeper.line]));
         for team in &self.teams {
             all.extend(team.template);
             all.extend(team.workers.iter().map(|&(_, number)| number));
@@ -239,9 +258,14 @@ impl SavedMaster {
         let log = ostler_wire::log::logger(ostler_wire::log::Process::Master, Level::Info, &Logging::default());
         let events = Events::from(self.events);
         let log = events.along(log);
+        let mut keepers = Keepers::default();
+        for saved in self.keepers {
+            keepers.take(saved.id, saved.take()?);
+        }
         let performer = Performer {
             teams,
             children,
+            keepers,
             served_exchange: self.served_exchange,
             pid_file,
             control,
@@ -293,6 +317,7 @@ impl SavedTeam {
             timeouts: team.timeouts,
             before_canary: team.before_canary.clone(),
             exchange: team.exchange,
+            keeper: team.keeper,
         }
     }
 
@@ -320,8 +345,28 @@ impl SavedTeam {
             before_canary: self.before_canary,
             exchange: self.exchange,
             failed_code: None,
+            keeper: self.keeper,
         };
         Ok((self.generation, team))
+    }
+}
+
+impl SavedKeeper {
+    /// None of one that has not read its files yet: it ends.
+    fn note(id: KeeperId, keeper: &Keeper) -> Option<SavedKeeper> {
+        Some(SavedKeeper {
+            id,
+            pid: keeper.pid,
+            held: keeper.held().as_fd().as_raw_fd(),
+            line: keeper.line().as_fd().as_raw_fd(),
+            order: keeper.order.clone(),
+            kept: keeper.kept.clone()?,
+        })
+    }
+
+    fn take(self) -> io::Result<Keeper> {
+        let own = descriptors::reclaim;
+        Keeper::reclaimed(self.pid, own(self.held)?, own(self.line)?, self.order, self.kept)
     }
 }
 
