@@ -242,3 +242,6 @@ fn authorities(path: &Path, read: Read) -> Result<String, String> {
     }
     Ok(pem::text(&chain))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::{io, os::fd::AsFd, time::Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{FromTemplate, Loaded, Preload, ToTemplate, scoreboard::Scoreboard, stacks_signal};
+use ostler_wire::{FromTemplate, Loaded, Preload, Tls, ToTemplate, scoreboard::Scoreboard, stacks_signal};
 
 use super::{
     event::{Number, Plan},
@@ -19,6 +19,7 @@ use crate::{
     exit::{Exit, Failure, words},
     report,
     resources::{
+        keeper::{Keeper, Order, Word},
         line::{self, Line},
         logs::{Logs, Standard},
         pidfile::PidFile,
@@ -51,8 +52,32 @@ pub fn check(mut settings: Settings) -> Result<Exit, Failure> {
             "ostler: process {holder} holds the pid file {path}: a reload may follow, and a second start would be refused"
         );
     }
+    settings.boot.tls = tls(&settings)?;
     let loaded = boot(&settings)?;
     report::print(&format!("{}\n", describe(&settings, &loaded)))
+}
+
+/// What the certificates are. A key keeper that lives for as long as that takes reads and checks them.
+fn tls(settings: &Settings) -> Result<Option<Tls>, Failure> {
+    let system = |error: io::Error| Failure::new(Exit::System, format!("could not check: {}", words(&error)));
+    let Some(order) = Order::of(settings) else { return Ok(None) };
+    let mut keeper = Keeper::begin(order).map_err(system)?;
+    let patience = PollTimeout::try_from(keeper.deadline - Moment::now()).unwrap_or(PollTimeout::MAX);
+    let polled = poll(&mut [PollFd::new(keeper.line().as_fd(), PollFlags::POLLIN)], patience);
+    let word = polled.map(|_| keeper.hear()).map_err(|error| system(error.into()))?;
+    keeper.kill();
+    let ending = process::bury(keeper.pid);
+    match (word, keeper.kept.as_ref()) {
+        (Word::Keeps, Some(kept)) => {
+            kept.warnings.iter().for_each(|why| eprintln!("ostler: {}", report::safe(why)));
+            Ok(keeper.told())
+        }
+        (Word::Refused(why), _) => Err(Failure::usage(why)),
+        _ => {
+            let how = ending.map_or_else(String::new, |ending| format!(": {ending}"));
+            Err(Failure::new(Exit::System, format!("the certificates could not be read{how}")))
+        }
+    }
 }
 
 fn boot(settings: &Settings) -> Result<Loaded, Failure> {

@@ -118,8 +118,9 @@ const STRICT: Fate = Fate::Refused("requests are read as RFC 9112 has them, stri
 const DIRTY: Fate = Fate::Refused("it has no dirty arbiters. A task queue such as Celery does such work.");
 const HOOK: Fate =
     Fate::Refused("an upgrade executes the new program in the same process, and runs no Python before it");
-const SSL_CONTEXT: Fate =
-    Fate::Refused("it has no SSLContext, because no process with Python has the key. --cert-reqs, --ca-certs and --ciphers say what it would.");
+const SSL_CONTEXT: Fate = Fate::Refused(
+    "it has no SSLContext, because no process with Python has the key. --cert-reqs, --ca-certs and --ciphers say what it would.",
+);
 
 /// All of them.
 pub const FOREIGN: &[Foreign] = &[
@@ -170,8 +171,14 @@ pub const FOREIGN: &[Foreign] = &[
     // Logs.
     key("logconfig-dict", Fate::InWorkers),
     // TLS.
-    value("ssl-version", Fate::Needless("TLS 1.3 and 1.2 are spoken, and gunicorn ignores it, too; --ciphers can leave TLS 1.2 out")),
-    flag("suppress-ragged-eofs", Fate::Needless("a connection that ends without close_notify is a client's that has left")),
+    value(
+        "ssl-version",
+        Fate::Needless("TLS 1.3 and 1.2 are spoken, and gunicorn ignores it, too; --ciphers can leave TLS 1.2 out"),
+    ),
+    flag(
+        "suppress-ragged-eofs",
+        Fate::Needless("a connection that ends without close_notify is a client's that has left"),
+    ),
     flag("do-handshake-on-connect", Fate::Needless("a handshake holds nobody, whenever it comes")),
     key("ssl-context", SSL_CONTEXT),
     // Hooks.

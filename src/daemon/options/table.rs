@@ -6,7 +6,16 @@ use super::{Kind, Preset, Setting};
 
 /// The headings of the help.
 pub const GROUPS: [&str; 10] = [
-    "Basics", "Processes", "Requests", "Limits", "TLS", "Proxies", "Responses", "Logs", "Metrics", "Names, files and users",
+    "Basics",
+    "Processes",
+    "Requests",
+    "Limits",
+    "TLS",
+    "Proxies",
+    "Responses",
+    "Logs",
+    "Metrics",
+    "Names, files and users",
 ];
 
 const BASICS: usize = 0;

@@ -32,8 +32,7 @@ impl Address {
     /// Reads an address that may begin with what is spoken there: `https://host:port`, `uwsgi://host:port`, `http://unix:path`, and `uwsgi:///path` for a Unix
     /// socket.
     pub fn with_protocol(text: &str, base: &Path) -> Result<(Address, Option<Protocol>), String> {
-        let schemes =
-            [("http://", Protocol::Http), ("https://", Protocol::Https), ("uwsgi://", Protocol::Uwsgi)];
+        let schemes = [("http://", Protocol::Http), ("https://", Protocol::Https), ("uwsgi://", Protocol::Uwsgi)];
         let found = schemes.into_iter().find_map(|(scheme, protocol)| Some((text.strip_prefix(scheme)?, protocol)));
         let Some((rest, protocol)) = found else { return Ok((Address::parse(text, base)?, None)) };
         let address = match rest.starts_with('/') {

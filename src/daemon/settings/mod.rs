@@ -39,9 +39,9 @@ mod room;
 mod smoke;
 mod static_files;
 mod statsd;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod workers;
 
 pub use address::Address;

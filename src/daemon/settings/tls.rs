@@ -77,10 +77,18 @@ pub fn tls(options: &Options, chdir: &Path) -> Result<Option<TlsSettings>, Failu
     let client_certificate = options.value("cert-reqs", client_certificate)?;
     if client_certificate != ClientCertificate::None && files.client_authorities.is_none() {
         let text = options.given("cert-reqs").texts.concat();
-        return Err(options.failure("cert-reqs", &text, "nobody is named who may have signed them. Say --ca-certs FILE."));
+        return Err(options.failure(
+            "cert-reqs",
+            &text,
+            "nobody is named who may have signed them. Say --ca-certs FILE.",
+        ));
     }
     if files.client_authorities.is_some() && client_certificate == ClientCertificate::None {
-        return Err(options.failure("ca-certs", "", "clients are not asked for a certificate. Say --cert-reqs required."));
+        return Err(options.failure(
+            "ca-certs",
+            "",
+            "clients are not asked for a certificate. Say --cert-reqs required.",
+        ));
     }
     let suites = options.optional("ciphers", suites)?.unwrap_or_default();
     if !files.pairs.is_empty() {
@@ -150,7 +158,11 @@ pub fn usual(address: &Address) -> Protocol {
 }
 
 /// Refuses addresses that do not go with the certificates, or with their absence.
-pub fn refuse_binds(tls: Option<&TlsSettings>, binds: &[(Address, Protocol)], options: &Options) -> Result<(), Failure> {
+pub fn refuse_binds(
+    tls: Option<&TlsSettings>,
+    binds: &[(Address, Protocol)],
+    options: &Options,
+) -> Result<(), Failure> {
     let speaks = |protocol| move |bind: &&(Address, Protocol)| bind.1 == protocol;
     let https = binds.iter().find(speaks(Protocol::Https));
     match (tls, https) {

@@ -4,7 +4,7 @@
 use std::{io, os::fd::AsFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{ToTemplate, ToWorker, Tls};
+use ostler_wire::{Tls, ToTemplate, ToWorker};
 use slog::{debug, error, info, warn};
 
 use super::{Performer, booting::Origin, system};
@@ -79,8 +79,12 @@ impl Performer<'_> {
         }
         let lost = self.keepers.at(replaces?)?.lost;
         match lost {
-            true => error!(self.log, "key keeper not started"; "reason" => %failure, "then" => "it is tried again; no handshake comes to an end until then"),
-            false => error!(self.log, "certificates not renewed"; "reason" => %failure, "then" => "the ones before stay in use"),
+            true => {
+                error!(self.log, "key keeper not started"; "reason" => %failure, "then" => "it is tried again; no handshake comes to an end until then")
+            }
+            false => {
+                error!(self.log, "certificates not renewed"; "reason" => %failure, "then" => "the ones before stay in use")
+            }
         }
         None
     }
@@ -141,9 +145,10 @@ impl Performer<'_> {
                 let _ = template.send(&ToTemplate::Certificates(Box::new(tls.clone())), &[]);
             }
             for (slot, line) in &mut team.workers {
-                let told = self.keepers.introduce(now).and_then(|socket| {
-                    line.send(&ToWorker::Certificates(Box::new(tls.clone())), &[socket.as_fd()])
-                });
+                let told = self
+                    .keepers
+                    .introduce(now)
+                    .and_then(|socket| line.send(&ToWorker::Certificates(Box::new(tls.clone())), &[socket.as_fd()]));
                 if let Err(error) = told.map_err(|error: io::Error| words(&error)) {
                     warn!(self.log, "worker has no way to the keys"; "generation" => number.0, "slot" => slot, "reason" => error);
                 }

@@ -179,7 +179,11 @@ impl SavedMaster {
             last_reloads: performer.last_reloads.clone(),
             totals: performer.totals.clone(),
             events: performer.events.all(),
-            keepers: performer.keepers.living().filter_map(|(id, entry)| SavedKeeper::note(id, &entry.keeper)).collect(),
+            keepers: performer
+                .keepers
+                .living()
+                .filter_map(|(id, entry)| SavedKeeper::note(id, &entry.keeper))
+                .collect(),
         }
     }
 
