@@ -300,6 +300,13 @@ pub const PHRASES: &[(&str, &str)] = &[
         "A request that the application does not see: the status, why, the client and the request line.",
     ),
     (
+        "TLS broken off",
+        "A handshake came to no end, or a record of a client's could not be read: why, and the client. It was told by an alert. Said as often as \
+         `request refused`.",
+    ),
+    ("certificates renewed", "A worker shows these from now on; connections that are open keep what they have."),
+    ("certificates kept", "New ones could not be used by a worker, which shows those from before: why."),
+    (
         "request id replaced",
         "With --request-id, at the level debug: a trusted peer's X-Request-ID holds no id; which took its place.",
     ),
@@ -309,7 +316,7 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     (
         "more clients refused or cut",
-        "How many lines of these two kinds were left out: only the first of a second are written.",
+        "How many lines of these kinds were left out: only the first of a second are written.",
     ),
     (
         "metrics not sent",
