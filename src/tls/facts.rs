@@ -8,6 +8,7 @@ use x509_cert::{
         Decode,
         pem::{self, LineEnding},
     },
+    name::Name,
 };
 
 /// The longest certificate of a client's that is kept and moves with its connection.
@@ -31,7 +32,7 @@ pub struct Facts {
 pub struct Shown {
     /// All of it.
     pub pem: String,
-    /// Whose it is (RFC 4514).
+    /// Whose it is, as OpenSSL writes names by RFC 2253.
     pub subject: String,
     /// Who has signed it.
     pub issuer: String,
@@ -62,8 +63,8 @@ impl Facts {
         let serial = own.serial_number().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
         Some(Shown {
             pem: pem::encode_string("CERTIFICATE", LineEnding::LF, der).ok()?,
-            subject: own.subject().to_string(),
-            issuer: own.issuer().to_string(),
+            subject: written(own.subject()),
+            issuer: written(own.issuer()),
             serial,
         })
     }
@@ -93,5 +94,66 @@ impl Facts {
             resumed,
             client_certificate: (!certificate.is_empty()).then_some(certificate),
         })
+    }
+}
+
+/// What OpenSSL calls attributes that x509-cert calls otherwise (RFC 4519 leaves it open).
+const OPENSSL_NAMES: [(&str, &str); 5] = [
+    ("EMAIL", "emailAddress"),
+    ("GIVENNAME", "GN"),
+    ("SERIALNUMBER", "serialNumber"),
+    ("STREET", "street"),
+    ("TITLE", "title"),
+];
+
+/// The last part of a name comes first.
+fn written(name: &Name) -> String {
+    let attribute = |attribute: String| match attribute.split_once('=') {
+        Some((kind, value)) => {
+            let known = OPENSSL_NAMES.iter().find(|(theirs, _)| *theirs == kind);
+            format!("{}={value}", known.map_or(kind, |(_, name)| name))
+        }
+        None => attribute,
+    };
+    let mut parts: Vec<String> = name
+        .iter_rdn()
+        .map(|part| part.iter().map(|each| attribute(each.to_string())).collect::<Vec<_>>().join("+"))
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SerialNumber};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_described_as_openssl_does_it() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let email = DnType::CustomDnType(vec![1, 2, 840, 113549, 1, 9, 1]);
+        for (kind, value) in [
+            (DnType::CountryName, "CH"),
+            (DnType::OrganizationName, "Firma, Ltd."),
+            (DnType::CommonName, "Ädmin"),
+            (email, "a@b.ch"),
+        ] {
+            params.distinguished_name.push(kind, value);
+        }
+        params.serial_number = Some(SerialNumber::from(vec![0x0a, 0x1b, 0xff]));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let der = Some(certificate.der().to_vec());
+        let facts = Facts { suite: 0x1301, server_name: None, resumed: true, client_certificate: der };
+        let shown = facts.shown().expect("it can be read");
+        assert_eq!(shown.subject, "emailAddress=a@b.ch,CN=Ädmin,O=Firma\\, Ltd.,C=CH");
+        assert_eq!((&shown.issuer, &shown.serial[..]), (&shown.subject, "0A1BFF"));
+        assert_eq!(shown.pem.lines().next(), Some("-----BEGIN CERTIFICATE-----"));
+
+        let mut moved = Vec::new();
+        facts.export(&mut moved);
+        assert_eq!(Facts::import(0x1301, &mut &moved[..]), Some(facts));
+        assert!((0..moved.len()).all(|length| Facts::import(0x1301, &mut &moved[..length]).is_none()));
     }
 }
