@@ -36,7 +36,7 @@
 //! response.field(b"Content-Type", b"text/plain").unwrap();
 //! let mut out = Vec::new();
 //! let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-//! let additions = Additions { date, server: b"ostler", request_id: b"", more: b"" };
+//! let additions = Additions { date, server: b"ostler", request_id: b"", more: &[] };
 //! response.write(&mut out, ResponseFraming::Length(2), request.version, request.keep_alive, additions);
 //! out.extend(b"hi");
 //! assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"\r\n\r\nhi"));

@@ -69,6 +69,11 @@ pub(crate) struct Host<'a> {
     pub port: Option<u16>,
 }
 
+/// The name in a host as in a Host field, without its port; none if it is no host, or an empty one.
+pub fn host_name(bytes: &[u8]) -> Option<&[u8]> {
+    host(bytes).map(|host| host.name).filter(|name| !name.is_empty())
+}
+
 /// Reads `uri-host [ ":" port ]` (RFC 9110 §7.2). The port may be empty (RFC 3986 §3.2.3), and so may all of it: a
 /// client whose target has no authority sends an empty Host.
 pub(crate) fn host(bytes: &[u8]) -> Option<Host<'_>> {

@@ -394,6 +394,15 @@ pub struct WorkerSettings {
     /// `--generation-header`: the field that tells clients the generation; none when empty.
     #[serde(default)]
     pub generation_header: String,
+    /// `--redirect-https`: what comes in the clear to an address of TCP is sent to `https://`.
+    #[serde(default)]
+    pub redirect_https: bool,
+    /// `--redirect-port`; that of the first listener for TLS if it is not given.
+    #[serde(default)]
+    pub redirect_port: Option<u16>,
+    /// `--hsts`: for how long browsers are to come by `https://`; zero to say nothing.
+    #[serde(default)]
+    pub hsts: Duration,
     /// `--no-sendfile` was not given.
     pub sendfile: bool,
     /// `--static` and what goes with it.
@@ -446,6 +455,9 @@ impl Default for WorkerSettings {
             access_log_filter: AccessFilter::default(),
             server_header: "ostler".into(),
             generation_header: String::new(),
+            redirect_https: false,
+            redirect_port: None,
+            hsts: Duration::ZERO,
             sendfile: true,
             static_files: StaticFiles::default(),
             sendfile_roots: SendfileRoots::default(),

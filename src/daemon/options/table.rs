@@ -293,14 +293,14 @@ pub static SETTINGS: &[Setting] = &[
              has it, SSL_CLIENT_S_DN and so on. Then there are no session tickets.",
         ),
     one(TLS, "ciphers", "LIST", "The cipher suites by OpenSSL's or IANA's names, best first, separated by colons")
-        .found("all of them: AES-GCM and ChaCha20-Poly1305, with ECDHE in TLS 1.2")
         .more(
-            "A list without suites of TLS 1.3 leaves those as they are, as with OpenSSL; one with nothing else means that TLS 1.2 is not spoken. \
+            "Without it all that there are: AES-GCM and ChaCha20-Poly1305, in TLS 1.2 with ECDHE. A list without suites of TLS 1.3 leaves those as they are, as with OpenSSL; one with nothing else means that TLS 1.2 is not spoken. \
              Groups such as HIGH are not known: there is no weak one.",
         ),
     switch(TLS, "redirect-https", "off", "Answer what comes to http:// addresses of TCP with a redirect to https://")
         .more("301 for GET and HEAD, 308 for what has a body, to the same host and path. The application is not asked."),
-    one(TLS, "redirect-port", "PORT", "The port that --redirect-https names").found("that of the first https:// address"),
+    one(TLS, "redirect-port", "PORT", "The port that --redirect-https names, if not that of the first https:// address")
+        .more("Where clients reach the site by another port than it is bound to, as behind a container's ports."),
     one(TLS, "hsts", "TIME", "Have browsers come by https:// for so long: Strict-Transport-Security; 0 for not at all")
         .preset("0")
         .more("As in 365d. Sent with what goes out by TLS, unless the application sends its own. Browsers keep to it whatever the site says later."),

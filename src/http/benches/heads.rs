@@ -57,7 +57,7 @@ fn main() {
         response.field(black_box(b"Content-Type"), black_box(b"text/plain; charset=utf-8")).ok();
         response.field(black_box(b"Content-Length"), black_box(b"13")).ok();
         let framing = response.framing(&head, false, Some(13));
-        let added = Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: b"" };
+        let added = Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: &[] };
         response.write(&mut out, framing, head.version, true, added);
         black_box(&out);
     });

@@ -12,7 +12,7 @@ use ostler_http::{
 
 const LIMITS: Limits = Limits { line: 200, fields: 8, field: 300, head: 1000 };
 const ADDED: Additions =
-    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: b"" };
+    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: &[] };
 
 fuzz_target!(|input: &[u8]| {
     let mut request = RequestHead::default();

@@ -27,8 +27,8 @@ pub struct Additions<'a> {
     pub server: &'a [u8],
     /// For `X-Request-ID`; empty for none.
     pub request_id: &'a [u8],
-    /// More fields, each as `Name: value` with CRLF; empty for none.
-    pub more: &'a [u8],
+    /// More fields, each as `Name: value` with CRLF, or empty.
+    pub more: &'a [&'a [u8]],
 }
 
 impl ResponseHead {
@@ -76,7 +76,7 @@ impl ResponseHead {
         if !self.has_request_id && !request_id.is_empty() {
             append_line(out, b"X-Request-ID", request_id);
         }
-        out.extend_from_slice(more);
+        more.iter().for_each(|line| out.extend_from_slice(line));
         match framing {
             ResponseFraming::Length(length) if self.content_length().is_none() => {
                 append_line(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());

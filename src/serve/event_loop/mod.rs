@@ -12,7 +12,7 @@
 //! | a head or a body comes | `read` |
 //! | a request waits, and is called | `call` |
 //! | a call has ended: its connection goes on | `finish`, `write` |
-//! | the loop answers instead of the application | `answer`, `file` |
+//! | the loop answers instead of the application | `answer`, `file`, `redirect` |
 //! | a request is logged | `record` |
 //! | what is counted goes to the meters | `tally` |
 //! | a deadline expires | `late` |
@@ -34,6 +34,7 @@ mod messages;
 mod moves;
 mod read;
 mod record;
+mod redirect;
 pub(crate) mod setup;
 mod stacks;
 mod tally;

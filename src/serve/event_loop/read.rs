@@ -6,6 +6,7 @@ use ostler_http::{
     Refusal,
     h1::{CONTINUE, Parse, RequestReader},
 };
+use ostler_wire::Protocol;
 use slog::debug;
 
 use super::{Loop, handshake::WITHOUT_TLS};
@@ -214,7 +215,13 @@ impl Loop {
         work.outgoing.half_closed = connection.half_closed;
         let more = !connection.half_closed && !connection.transport.is_worn();
         work.outgoing.keep_alive = keep && incoming.head.keep_alive && more;
+        work.outgoing.secure = self.shared.boot.listeners[usize::from(incoming.client.listener)].protocol == Protocol::Https;
         incoming.consumed = incoming.head.length;
+        if self.shared.boot.worker.redirect_https {
+            let Some(other) = self.redirect(token, work) else { return };
+            work = other;
+        }
+        let incoming = &mut work.incoming;
         match BodyReader::new(incoming.head.framing, self.clock.now, &self.shared.boot.worker) {
             Ok(None) => self.request_ready(token, work),
             Ok(Some(reader)) => self.body_follows(token, work, Box::new(reader)),

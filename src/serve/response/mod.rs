@@ -306,11 +306,12 @@ impl Response<'_> {
         out.keep_alive &= framing != ResponseFraming::Close && out.can_keep_alive();
         let worker = &out.shared.boot.worker;
         let id = self.id.filter(|_| worker.request_id == RequestId::Response);
+        let more = [out.shared.generation_field(head), out.shared.hsts_field(head, out.secure)];
         let additions = Additions {
             date: &out.date,
             server: worker.server_header.as_bytes(),
             request_id: id.unwrap_or_default().as_bytes(),
-            more: out.shared.generation_field(head),
+            more: &more,
         };
         head.write(&mut buffer, framing, self.request.version, out.keep_alive, additions);
         for (noted, name) in out.noted.iter_mut().zip(&out.shared.logged_fields) {

@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     pub keep_alive: bool,
     /// The client has sent FIN with its request, which does not mean that it has left.
     pub half_closed: bool,
+    /// The client has come by TLS, to us and not to a proxy.
+    pub secure: bool,
     /// The request's body, if the application reads it from the connection.
     pub live: Option<LiveHandle>,
     pub date: [u8; 29],
@@ -83,6 +85,7 @@ impl Outgoing {
             progress: Progress::Nothing,
             keep_alive: true,
             half_closed: false,
+            secure: false,
             live: None,
             date: [b' '; 29],
             thread: None,

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub names: Option<Names>,
     /// What `--generation-header` adds to each response, a line; empty for nothing.
     generation_line: Vec<u8>,
+    /// What `--hsts` adds to what goes out by TLS.
+    hsts_line: Vec<u8>,
     /// No worker is left to take connections over: responses say `Connection: close` from now on.
     pub closing: AtomicBool,
     notes: Mutex<Notes>,
@@ -84,6 +86,10 @@ impl Shared {
             "" => Vec::new(),
             name => format!("{name}: {}\r\n", boot.generation).into_bytes(),
         };
+        let hsts_line = match worker.hsts.as_secs() {
+            0 => Vec::new(),
+            age => format!("Strict-Transport-Security: max-age={age}\r\n").into_bytes(),
+        };
         let named_files = NamedFiles::open(&worker.sendfile_roots, &log);
         Ok(Shared {
             compression: worker.compression.as_ref().map(Compression::new),
@@ -101,6 +107,7 @@ impl Shared {
             logged_environ: variables,
             names,
             generation_line,
+            hsts_line,
             closing: AtomicBool::new(false),
             notes: Mutex::default(),
             standby: OnceLock::new(),
@@ -112,6 +119,13 @@ impl Shared {
     pub fn generation_field(&self, head: &ResponseHead) -> &[u8] {
         let name = self.boot.worker.generation_header.as_bytes();
         if name.is_empty() || head.value(name).is_some() { &[] } else { &self.generation_line }
+    }
+
+    /// The line that `--hsts` adds to a response with this head by TLS: none if the application has given that field. In the clear it would
+    /// mean nothing (RFC 6797, 7.2).
+    pub fn hsts_field(&self, head: &ResponseHead, secure: bool) -> &[u8] {
+        let wanted = secure && !self.hsts_line.is_empty() && head.value(b"strict-transport-security").is_none();
+        if wanted { &self.hsts_line } else { &[] }
     }
 
     /// The worker's own slot of the scoreboard.

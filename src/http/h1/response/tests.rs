@@ -4,7 +4,7 @@ use super::*;
 use crate::h1::{Limits, Parse, RequestReader};
 
 const ADDED: Additions =
-    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: b"" };
+    Additions { date: b"Sun, 06 Nov 1994 08:49:37 GMT", server: b"ostler", request_id: b"", more: &[] };
 
 fn request(text: &str) -> RequestHead {
     let mut head = RequestHead::default();
@@ -50,7 +50,7 @@ fn a_whole_head() {
 #[test]
 fn more_fields_stand_before_the_framing_s() {
     let mut out = Vec::new();
-    let added = Additions { more: b"X-Ostler-Generation: 4\r\n", ..ADDED };
+    let added = Additions { more: &[b"X-Ostler-Generation: 4\r\n"], ..ADDED };
     head("200 OK", &[]).write(&mut out, ResponseFraming::Length(0), Version::Http11, true, added);
     let written = String::from_utf8(out).unwrap();
     assert!(written.ends_with("Server: ostler\r\nX-Ostler-Generation: 4\r\nContent-Length: 0\r\n\r\n"), "{written}");
