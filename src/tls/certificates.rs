@@ -47,12 +47,25 @@ pub struct Pair {
 }
 
 /// Until when a certificate holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Expiry {
     /// The first of its names.
     pub name: String,
-    /// Seconds since 1970.
+    /// When it has begun to hold, in seconds since 1970.
+    pub not_before: u64,
+    /// When it ends.
     pub not_after: u64,
+}
+
+/// How long before its end a certificate should have been renewed, in seconds.
+const RENEWED_BEFORE: u64 = 14 * 86_400;
+
+impl Expiry {
+    /// Whether it should have been renewed by now: two weeks before its end, or in the last third of a shorter life.
+    pub fn is_near(&self, now: u64) -> bool {
+        let life = self.not_after.saturating_sub(self.not_before);
+        now.saturating_add(RENEWED_BEFORE.min(life / 3)) > self.not_after
+    }
 }
 
 /// A file that was read.
@@ -103,7 +116,8 @@ fn one(pair: &Pair, read: Read, now: SystemTime, kept: &mut Kept, keys: &mut Key
     let own = parsed(&chain[0], &certificate)?;
     let names = names(&own);
     let shown = names.first().cloned().unwrap_or_else(|| certificate.to_string());
-    let not_after = in_time(&own, now).map_err(|why| format!("the certificate {certificate} for {shown} {why}"))?;
+    let (not_before, not_after) =
+        in_time(&own, now).map_err(|why| format!("the certificate {certificate} for {shown} {why}"))?;
     let secret = signing_key(&pair.key, &content.text)?;
     let certified = CertifiedKey::new(chain.clone(), secret.clone());
     certified.keys_match().map_err(|_| unlike(pair, &chain, &certified))?;
@@ -115,7 +129,7 @@ fn one(pair: &Pair, read: Read, now: SystemTime, kept: &mut Kept, keys: &mut Key
         key: keys::name(&*secret),
         schemes: keys::schemes(&*secret),
     });
-    kept.expiries.push(Expiry { name: shown, not_after });
+    kept.expiries.push(Expiry { name: shown, not_before, not_after });
     keys.add(secret);
     Ok(())
 }
@@ -184,8 +198,8 @@ fn host(name: &GeneralName) -> Option<String> {
     }
 }
 
-/// When it expires, if it holds now.
-fn in_time(certificate: &x509_cert::Certificate, now: SystemTime) -> Result<u64, String> {
+/// From when until when it holds, if it holds now.
+fn in_time(certificate: &x509_cert::Certificate, now: SystemTime) -> Result<(u64, u64), String> {
     let validity = certificate.tbs_certificate().validity();
     let day = |time: x509_cert::time::Time| time.to_date_time().to_string();
     if validity.not_after.to_system_time() < now {
@@ -194,7 +208,7 @@ fn in_time(certificate: &x509_cert::Certificate, now: SystemTime) -> Result<u64,
     if validity.not_before.to_system_time() > now {
         return Err(format!("holds only from {} on", day(validity.not_before)));
     }
-    Ok(validity.not_after.to_unix_duration().as_secs())
+    Ok((validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs()))
 }
 
 /// What is wrong with the certificates behind the first. Clients have to find their way through any order (RFC 8446, 4.4.2), and not all do.

@@ -13,6 +13,7 @@ mod handshake;
 pub mod keeper;
 mod records;
 mod suite;
+pub mod ticket_keys;
 
 use std::io;
 

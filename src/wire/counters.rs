@@ -154,6 +154,8 @@ pub enum Fact {
     ListenQueue,
     /// How many may.
     ListenQueueLimit,
+    /// When certificates end, by name, in microseconds since 1970.
+    CertificateExpiry,
 }
 
 /// The numbers of one worker: the kind, the field, and the value.

@@ -1,16 +1,22 @@
 //! The key keepers that there are: one for each set of files with which generations were booted, those that are to take the place of one,
 //! and those that are on their way out.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{event::Number, generation::Backoff};
 use crate::{
-    resources::keeper::{Keeper, Order},
+    resources::{
+        keeper::{Keeper, Order},
+        watched_files::WatchedFiles,
+    },
     settings::Settings,
     sys::{clock::Moment, pidfd::PidFd},
 };
+
+/// How often it is said which certificates end soon.
+pub const DAY: Duration = Duration::from_secs(86_400);
 
 /// A keeper, as generations name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +28,8 @@ pub struct Keepers {
     all: BTreeMap<KeeperId, Entry>,
     /// The settings that a generation is to boot with, while their keeper reads its files.
     pub booting: Option<(Number, Box<Settings>, KeeperId)>,
+    /// When it was last said which certificates end soon.
+    pub expiries_told: Moment,
     /// When another one is tried in place of one that was lost.
     pub mending: Backoff,
     /// Those that nobody uses any more, until they have ended.
@@ -43,7 +51,13 @@ pub struct Entry {
 
 impl Default for Keepers {
     fn default() -> Keepers {
-        Keepers { all: BTreeMap::new(), booting: None, mending: Backoff::NONE, leaving: BTreeMap::new() }
+        Keepers {
+            all: BTreeMap::new(),
+            booting: None,
+            expiries_told: Moment(0),
+            mending: Backoff::NONE,
+            leaving: BTreeMap::new(),
+        }
     }
 }
 
@@ -67,6 +81,32 @@ impl Keepers {
     /// The one of this name.
     pub fn at(&mut self, id: KeeperId) -> Option<&mut Entry> {
         self.all.get_mut(&id)
+    }
+
+    /// The same to look at.
+    pub fn get(&self, id: KeeperId) -> Option<&Keeper> {
+        self.all.get(&id).map(|entry| &entry.keeper)
+    }
+
+    /// What is watched of each.
+    pub fn files(&self) -> impl Iterator<Item = (KeeperId, &WatchedFiles)> {
+        self.living().filter_map(|(id, entry)| Some((id, entry.keeper.files.as_ref()?)))
+    }
+
+    /// Notes what the kernel tells of its files.
+    pub fn look_at_files(&mut self, id: KeeperId, now: Moment) {
+        let files = self.all.get_mut(&id).and_then(|entry| entry.keeper.files.as_mut());
+        files.into_iter().for_each(|files| files.look(now));
+    }
+
+    /// Those whose files have changed, and are at rest since. Others that read them already are done first.
+    pub fn changed(&mut self, now: Moment) -> Vec<KeeperId> {
+        let replaced: Vec<KeeperId> = self.all.values().filter_map(|entry| entry.replaces).collect();
+        let is_due = |(id, entry): (&KeeperId, &mut Entry)| {
+            let files = entry.keeper.files.as_mut().filter(|_| !replaced.contains(id))?;
+            files.due.take_if(|due| *due <= now).map(|_| *id)
+        };
+        self.all.iter_mut().filter(|(_, entry)| !entry.lost && entry.keeper.kept.is_some()).filter_map(is_due).collect()
     }
 
     /// The one of this process.
@@ -133,6 +173,9 @@ impl Keepers {
     pub fn deadline(&self) -> Option<Moment> {
         let reading = self.living().map(|(_, entry)| entry.keeper.deadline).min();
         let mending = (!self.lost().is_empty()).then_some(self.mending.until);
-        reading.into_iter().chain(mending).min().filter(|&due| due < Moment(u64::MAX))
+        let settled = self.living().filter(|(id, entry)| entry.keeper.kept.is_some() && !self.is_being_replaced(*id));
+        let changed = settled.filter_map(|(_, entry)| entry.keeper.files.as_ref()?.due).min();
+        let expiries = self.living().next().map(|_| self.expiries_told + DAY);
+        reading.into_iter().chain(mending).chain(changed).chain(expiries).min().filter(|&due| due < Moment(u64::MAX))
     }
 }

@@ -143,6 +143,10 @@ fn known(fact: Fact, status: &Status) -> Vec<(String, u64)> {
         Fact::LongestTurn => vec![(String::new(), (status.longest_turn.took * 1e6) as u64)],
         Fact::ListenQueue => queues(|queue| queue.waiting),
         Fact::ListenQueueLimit => queues(|queue| queue.room),
+        Fact::CertificateExpiry => {
+            let ends = status.certificates.iter().map(|one| (one.name.clone(), one.expires.saturating_mul(1_000_000)));
+            ends.collect()
+        }
     }
 }
 

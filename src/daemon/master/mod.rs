@@ -61,6 +61,7 @@ mod state;
 mod statsd;
 pub mod status;
 mod team;
+mod tickets;
 mod totals;
 mod turns;
 pub mod upgrade;
@@ -114,6 +115,7 @@ pub fn resume(saved: SavedMaster, reread: Reread) -> Result<Exit, Failure> {
     }
     master.performer.notify.resumed();
     master.handle(Event::Upgraded);
+    master.performer.renew_all();
     master.bury_children();
     Ok(master.turn())
 }
@@ -144,6 +146,8 @@ enum Source {
     Beside(Number),
     Worker(Number, u16),
     Keeper(KeeperId),
+    /// Its files have changed.
+    Files(KeeperId),
     Control,
     Asker(Asker),
     /// The address of `--metrics`.
@@ -161,6 +165,7 @@ impl Source {
             Source::Template(_) | Source::Beside(_) => "a template's message",
             Source::Worker(..) => "a worker's message",
             Source::Keeper(_) => "a key keeper's message",
+            Source::Files(_) => "certificates that have changed",
             Source::Control => "a control connection",
             Source::Asker(_) => "a command",
             Source::Page | Source::Visitor(_) => "somebody at the metrics",
@@ -204,6 +209,7 @@ impl<'a> Master<'a> {
                     Source::Beside(generation) => self.hear_beside(generation, ONE_TURN),
                     Source::Worker(generation, slot) => self.hear_worker(generation, slot, ONE_TURN),
                     Source::Keeper(keeper) => self.hear_keeper(keeper),
+                    Source::Files(keeper) => self.performer.keepers.look_at_files(keeper, Moment::now()),
                     Source::Control => self.take_connection(),
                     Source::Asker(asker) => self.hear_asker(asker),
                     Source::Page => self.performer.page.iter_mut().for_each(|page| page.accept(Moment::now())),
@@ -217,7 +223,7 @@ impl<'a> Master<'a> {
             }
             self.performer.turns.doing("what is due");
             self.performer.end_late_errand(Moment::now());
-            self.performer.end_late_keepers(Moment::now());
+            self.performer.look_after_keepers(Moment::now());
             self.performer.doctor.expire(Moment::now());
             self.performer.page.iter_mut().for_each(|page| page.expire(Moment::now()));
             self.performer.close_stacks_requests(Moment::now());
@@ -250,6 +256,10 @@ impl<'a> Master<'a> {
         for (id, entry) in self.performer.keepers.living().filter(|(_, entry)| !entry.closed) {
             sources.push(Source::Keeper(id));
             polled.push(polled_line(entry.keeper.line()));
+        }
+        for (id, files) in self.performer.keepers.files() {
+            sources.push(Source::Files(id));
+            polled.push(PollFd::new(files.as_fd(), PollFlags::POLLIN));
         }
         let control = &self.performer.control;
         sources.extend(control.open.as_ref().map(|_| Source::Control));
@@ -298,6 +308,7 @@ impl<'a> Master<'a> {
             lost,
             self.performer.watch.next,
             self.performer.keepers.deadline(),
+            self.performer.tickets.as_ref().map(|tickets| tickets.next),
             self.judging.deadline(),
             self.sizing.next,
             self.performer.mends_at(now),

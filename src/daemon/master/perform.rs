@@ -18,6 +18,7 @@ use super::{
     stacks_request::StacksRequest,
     statsd::Statsd,
     team::{Exchange, Team},
+    tickets::Tickets,
     totals::Totals,
     turns::Turns,
     watch::Watch,
@@ -120,6 +121,8 @@ pub struct Performer<'a> {
     pub hooks: Option<Hooks>,
     /// Who has the private keys.
     pub keepers: Keepers,
+    /// What session tickets are made with, once there is a keeper.
+    pub tickets: Option<Tickets>,
     /// The process that waits for the first generation (`--daemon`).
     pub announce: Option<Announce>,
     /// What `ps` shows of the master, if that is not its command line.
@@ -217,6 +220,7 @@ impl<'a> Performer<'a> {
             silence: None,
             hooks: None,
             keepers: Keepers::default(),
+            tickets: None,
             announce: None,
             title: None,
             standard,

@@ -1,7 +1,8 @@
 //! `ostler status`: what is there and what it does, gathered from the state machine, the scoreboards and /proc.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{collections::BTreeMap, os::fd::AsFd, time::SystemTime};
 
+use ostler_tls::certificates::Expiry;
 use ostler_wire::{counters, scoreboard};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +46,9 @@ pub struct Status {
     /// For how long clients have waited to be accepted while no worker was idle.
     #[serde(default)]
     pub crowded: Option<f64>,
+    /// The certificates that clients are shown, in the order of `--certfile`.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// In the order of their numbers.
     pub generations: Vec<GenerationStatus>,
     /// What is not as it should be, a sentence each; the worst first.
@@ -102,6 +106,19 @@ pub struct Queue {
     /// Whether the file of a Unix socket was removed or replaced: no client finds the queue.
     #[serde(default)]
     pub file_gone: bool,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The first of its names.
+    pub name: String,
+    /// When it ends, in seconds since 1970.
+    pub expires: u64,
+    /// In how many seconds; less than none if it has ended.
+    pub expires_in: f64,
+    /// It should have been renewed by now.
+    pub is_late: bool,
 }
 
 /// A reload of which nothing came.
@@ -237,6 +254,7 @@ impl Status {
             addresses: performer.listeners.iter().map(|bound| bound.told.name.clone()).collect(),
             queues: performer.listeners.iter().map(Queue::of).collect(),
             crowded: performer.watch.crowded.map(|since| (now - since).as_secs_f64()),
+            certificates: certificates(state, performer),
             generations: state.generations().iter().map(generation).collect(),
             problems: Vec::new(),
             awaits_verdict: state.awaits_verdict().map(|number| number.0),
@@ -419,4 +437,18 @@ fn stuck(worker: &Worker, now: Moment) -> Option<RequestStatus> {
     let silent = worker.silent.filter(|since| now - *since >= ANSWERS_WITHIN);
     let (what, since) = stopped.or(silent.map(|since| ("makes no progress", since)))?;
     Some(RequestStatus { line: what.into(), id: None, age: (now - since).as_secs_f64() })
+}
+
+/// Those of the generation that serves.
+fn certificates(state: &State, performer: &Performer) -> Vec<CertificateStatus> {
+    let team = state.serving().and_then(|generation| performer.teams.get(&generation.number));
+    let keeper = team.and_then(|team| team.keeper).and_then(|id| performer.keepers.get(id));
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let one = |expiry: &Expiry| CertificateStatus {
+        name: expiry.name.clone(),
+        expires: expiry.not_after,
+        expires_in: expiry.not_after as f64 - now.as_secs_f64(),
+        is_late: expiry.is_near(now.as_secs()),
+    };
+    keeper.and_then(|keeper| keeper.kept.as_ref()).iter().flat_map(|kept| &kept.expiries).map(one).collect()
 }

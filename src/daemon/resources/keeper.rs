@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::Path,
@@ -20,7 +20,10 @@ use ostler_wire::{Channel, Tls, title::Title};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::line::{Heard, Line};
+use super::{
+    line::{Heard, Line},
+    watched_files::WatchedFiles,
+};
 use crate::{
     exit::words,
     settings::{Settings, TlsSettings},
@@ -54,6 +57,8 @@ pub struct Keeper {
     pub kept: Option<Kept>,
     /// When it has to have done so.
     pub deadline: Moment,
+    /// Whether its files have changed since; none where that cannot be known.
+    pub files: Option<WatchedFiles>,
 }
 
 /// What a keeper's line brought.
@@ -80,14 +85,24 @@ impl Keeper {
     /// Starts one, which then reads the files.
     pub fn begin(order: Order) -> io::Result<Keeper> {
         let (line, theirs) = Line::pair()?;
-        let (pid, held) = custody::begin(OwnedFd::from(theirs), |channel| work(channel.into(), &order))?;
-        Ok(Keeper { pid, held, line, order, kept: None, deadline: Moment::now() + READING })
+        let files = WatchedFiles::new();
+        let lent: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
+        let (pid, held) = custody::begin(OwnedFd::from(theirs), &lent, |channel| work(channel.into(), &order, &files))?;
+        Ok(Keeper { pid, held, line, order, kept: None, deadline: Moment::now() + READING, files: files.ok() })
     }
 
     /// One that another executable has started in this process, by its process, its descriptors and what it has read.
     pub fn reclaimed(pid: i32, held: OwnedFd, line: OwnedFd, order: Order, kept: Kept) -> io::Result<Keeper> {
         let line = Line::from(Channel::from(line));
-        Ok(Keeper { pid, held: PidFd::kept(held)?, line, order, kept: Some(kept), deadline: Moment(u64::MAX) })
+        Ok(Keeper {
+            pid,
+            held: PidFd::kept(held)?,
+            line,
+            order,
+            kept: Some(kept),
+            deadline: Moment(u64::MAX),
+            files: None,
+        })
     }
 
     /// The next thing that it says.
@@ -96,6 +111,9 @@ impl Keeper {
         match self.line.hear::<Report>() {
             Heard::Nothing => Word::Nothing,
             Heard::Message(Report::Keeps(kept)) => {
+                if let (Ok(names), Some(files)) = (&kept.watched, &mut self.files) {
+                    files.know(names);
+                }
                 (self.kept, self.deadline) = (Some(kept), Moment(u64::MAX));
                 Word::Keeps
             }
@@ -138,15 +156,19 @@ impl Keeper {
 }
 
 /// All that the child does.
-fn work(channel: Channel, order: &Order) {
+fn work(channel: Channel, order: &Order, files: &nix::Result<WatchedFiles>) {
     if let Some(mut title) = Title::find() {
         let name = if order.name == "ostler" { String::new() } else { format!(" [{}]", order.name) };
         title.set((format!("ostler: key keeper{name}"), "ostler keys".into()));
     }
+    // Before they are read, so that no change is missed.
+    let watched = files.as_ref().map_err(|error| *error).and_then(|watched| watched.watch(&order.tls.files));
+    files.iter().for_each(|files| custody::give_back(files.as_fd()));
     let (mut kept, keys) = match load(&order.tls.files) {
         Ok(loaded) => loaded,
         Err(why) => return drop(channel.send(&Report::Refused(why), &[])),
     };
+    kept.watched = watched.map_err(|error| words(&error.into()));
     // Root may lock as much as it likes, and it stays locked.
     if let Err(error) = custody::lock_memory() {
         kept.unlocked = Some(words(&error));

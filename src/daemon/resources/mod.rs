@@ -11,3 +11,4 @@ pub mod pidfile;
 pub mod smoke;
 pub mod statsd;
 pub mod unix_socket;
+pub mod watched_files;

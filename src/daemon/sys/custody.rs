@@ -3,7 +3,7 @@
 use std::{
     fs::OpenOptions,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use nix::{
@@ -29,8 +29,8 @@ use super::{
 /// Who root becomes where the application runs as root, too.
 const NOBODY: u32 = 65534;
 
-/// Has a child do this work, with this descriptor and no other of ours; it ends when the work is done.
-pub fn begin(channel: OwnedFd, work: impl FnOnce(OwnedFd)) -> io::Result<(i32, PidFd)> {
+/// Has a child do this work, with this descriptor and no other of ours but those that are lent; it ends when the work is done.
+pub fn begin(channel: OwnedFd, lent: &[BorrowedFd], work: impl FnOnce(OwnedFd)) -> io::Result<(i32, PidFd)> {
     has_one_thread()?;
     let master = Pid::this();
     // SAFETY: this process has one thread, so that the child may do whatever this one may. It never returns from here.
@@ -39,7 +39,7 @@ pub fn begin(channel: OwnedFd, work: impl FnOnce(OwnedFd)) -> io::Result<(i32, P
         ForkResult::Child => {
             // A panic ends the child, too, and does not go on in its copy of the master.
             let _end = End;
-            if let Ok(channel) = alone(master, channel) {
+            if let Ok(channel) = alone(master, channel, lent) {
                 work(channel);
             }
             drop(_end);
@@ -60,7 +60,7 @@ impl Drop for End {
 
 /// Takes leave of what was the master's: its signals, its terminal, its descriptors. From here on nobody but root can look into the
 /// process (proc(5), ptrace(2)), and it leaves no core.
-fn alone(master: Pid, channel: OwnedFd) -> io::Result<OwnedFd> {
+fn alone(master: Pid, channel: OwnedFd, lent: &[BorrowedFd]) -> io::Result<OwnedFd> {
     prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -74,8 +74,13 @@ fn alone(master: Pid, channel: OwnedFd) -> io::Result<OwnedFd> {
     descriptors::place(channel.as_fd(), CHANNEL_FD)?;
     // What owns the others is never dropped here.
     std::mem::forget((channel, null));
-    descriptors::close_from(CHANNEL_FD + 1);
+    descriptors::close_all_but((0..=CHANNEL_FD).chain(lent.iter().map(BorrowedFd::as_raw_fd)));
     descriptors::reclaim(CHANNEL_FD)
+}
+
+/// Lets go of what was lent to the child.
+pub fn give_back(lent: BorrowedFd) {
+    descriptors::close(lent);
 }
 
 /// Root becomes somebody who may do nothing, and gets nothing back. Others cannot become anybody, and stay who they are.

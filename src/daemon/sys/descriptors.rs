@@ -1,8 +1,10 @@
 //! Descriptors by number: what was inherited, what has to stand at a certain place, what must survive an upgrade.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
+    ops::RangeInclusive,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -48,19 +50,33 @@ pub fn keep_from_children() {
     }
 }
 
-/// Closes all from this number on, in a child that uses none of them.
-pub fn close_from(first: RawFd) {
-    // SAFETY: takes numbers. This process never looks at what they were again.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
-        return;
+/// Closes all but these, in a child that uses no other.
+pub fn close_all_but(kept: impl Iterator<Item = RawFd>) {
+    let kept: BTreeSet<RawFd> = kept.collect();
+    let ends = kept.iter().map(|number| number - 1).chain([RawFd::MAX]);
+    for (first, last) in [0].into_iter().chain(kept.iter().map(|number| number + 1)).zip(ends).filter(|(a, b)| a <= b) {
+        // SAFETY: takes numbers. This process never looks at what they were again.
+        let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if closed != 0 {
+            // Before Linux 5.9. What is open now may be closed one by one.
+            close_one_by_one(first..=last);
+        }
     }
-    // Before Linux 5.9.
+}
+
+fn close_one_by_one(range: RangeInclusive<RawFd>) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open: Vec<RawFd> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for number in open.into_iter().filter(|&number| number >= first) {
-        // SAFETY: as above.
+    for number in open.into_iter().filter(|number| range.contains(number)) {
+        // SAFETY: as above; the directory itself is closed already.
         unsafe { libc::close(number) };
     }
+}
+
+/// Closes one that a child uses no more, and whose owner there is never dropped.
+pub fn close(descriptor: BorrowedFd) {
+    // SAFETY: takes a number; the caller uses it no more.
+    unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
 /// Fills the place at which a template finds its channel, so that nothing else of the master ever comes to stand there.

@@ -215,7 +215,8 @@ impl Loop {
         work.outgoing.half_closed = connection.half_closed;
         let more = !connection.half_closed && !connection.transport.is_worn();
         work.outgoing.keep_alive = keep && incoming.head.keep_alive && more;
-        work.outgoing.secure = self.shared.boot.listeners[usize::from(incoming.client.listener)].protocol == Protocol::Https;
+        work.outgoing.secure =
+            self.shared.boot.listeners[usize::from(incoming.client.listener)].protocol == Protocol::Https;
         incoming.consumed = incoming.head.length;
         if self.shared.boot.worker.redirect_https {
             let Some(other) = self.redirect(token, work) else { return };

@@ -14,7 +14,8 @@ impl Loop {
     /// by https, another redirect would lead in a circle.
     #[inline(never)]
     pub(super) fn redirect(&mut self, token: Token, mut work: Box<Work>) -> Option<Box<Work>> {
-        let (incoming, listener) = (&work.incoming, &self.shared.boot.listeners[usize::from(work.incoming.client.listener)]);
+        let (incoming, listener) =
+            (&work.incoming, &self.shared.boot.listeners[usize::from(work.incoming.client.listener)]);
         let in_the_clear = listener.protocol == Protocol::Http && listener.port.is_some() && !incoming.client.https;
         let path = incoming.head.path.of(&incoming.bytes);
         if !in_the_clear || work.outgoing.private || path == b"*" || path.starts_with(CHALLENGES) {

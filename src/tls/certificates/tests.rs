@@ -64,7 +64,10 @@ fn a_pair_is_known_by_its_names_its_end_and_what_it_signs() {
     assert_eq!(known.names, ["shop.example", "*.shop.example", "192.0.2.1"]);
     assert_eq!(known.schemes, [0x0403]);
     assert_eq!(known.chain.replace('\r', ""), certificate.replace('\r', ""));
-    assert_eq!(kept.expiries, [Expiry { name: "shop.example".into(), not_after: 1_924_905_600 }]);
+    assert_eq!(
+        kept.expiries,
+        [Expiry { name: "shop.example".into(), not_before: 1_893_456_000, not_after: 1_924_905_600 }]
+    );
     assert!(keys.sign(known.key, rustls::SignatureScheme::ECDSA_NISTP256_SHA256, b"a").is_some());
     assert!(keys.sign(known.key, rustls::SignatureScheme::RSA_PSS_SHA256, b"a").is_none());
     assert!(keys.sign(known.key + 1, rustls::SignatureScheme::ECDSA_NISTP256_SHA256, b"a").is_none());
@@ -174,6 +177,16 @@ fn a_key_that_everybody_can_read_is_warned_of() {
         Files { pairs: vec![Pair { certificate: "cert".into(), key: "public".into() }], client_authorities: None };
     let (kept, _) = loaded(&[("cert", certificate), ("public", key.serialize_pem())], files).unwrap();
     assert_eq!(kept.warnings, ["everybody can read the key public. `chmod o= public` mends that."]);
+}
+
+#[test]
+fn an_end_is_near_two_weeks_before_it_or_in_the_last_third_of_a_short_life() {
+    let day = 86_400;
+    let is_near = |life: u64, left: u64| {
+        Expiry { name: String::new(), not_before: 0, not_after: life * day }.is_near((life - left) * day)
+    };
+    assert!(!is_near(90, 14) && is_near(90, 13));
+    assert!(!is_near(6, 2) && is_near(6, 1));
 }
 
 #[test]

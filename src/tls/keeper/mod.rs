@@ -29,7 +29,7 @@ pub enum Report {
 }
 
 /// What it has read, without the keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// In the order of `--certfile`.
     pub certificates: Vec<Certificate>,
@@ -39,8 +39,23 @@ pub struct Kept {
     pub expiries: Vec<Expiry>,
     /// What is unwise about the files, or could not be done for their safety; a sentence each.
     pub warnings: Vec<String>,
+    /// What the files, and the links on the way to them, are called in directories that are watched; or why they are not.
+    pub watched: Result<Vec<String>, String>,
     /// Why the memory with the keys may be written to a swap file, if it may.
     pub unlocked: Option<String>,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept {
+            certificates: Vec::new(),
+            client_authorities: String::new(),
+            expiries: Vec::new(),
+            warnings: Vec::new(),
+            watched: Ok(Vec::new()),
+            unlocked: None,
+        }
+    }
 }
 
 /// What a master says to a keeper: the message carries a worker's socket.

@@ -317,6 +317,12 @@ pub static METRICS: &[Metric] = &[
         master("address", Fact::ListenQueueLimit),
         "How many connections may wait to be accepted, by address.",
     ),
+    gauge(
+        "ostler_certificate_expiry_timestamp_seconds",
+        Unit::Seconds,
+        master("name", Fact::CertificateExpiry),
+        "When the certificates of --certfile end, since 1970, by the first name of each.",
+    ),
 ];
 
 const fn counter(name: &'static str, unit: Unit, place: MetricSource, help: &'static str) -> Metric {

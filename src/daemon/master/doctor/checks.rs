@@ -4,6 +4,7 @@ use std::{fmt::Display, net::SocketAddr, time::Duration};
 
 use super::{Finding, facts::Facts};
 
+mod certificates;
 mod code;
 mod files;
 mod room;
@@ -35,6 +36,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("keep-alive", times::keep_alive),
     ("forwarded fields", trust::unbelieved),
     ("trusted peers", trust::everybody),
+    ("certificates", certificates::late),
+    ("keys", certificates::keys_of_the_application),
     ("user", trust::root),
     ("control socket", trust::control),
     ("reload", trust::development),
@@ -80,7 +83,8 @@ fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
 /// The listeners that other machines may reach.
 fn reached_from_outside(facts: &Facts) -> Vec<&str> {
     let is_outside = |name: &&str| {
-        let address = name.trim_start_matches("uwsgi://").trim_start_matches("http://");
+        let address =
+            ["uwsgi://", "http://", "https://"].iter().fold(*name, |name, scheme| name.trim_start_matches(scheme));
         address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().to_canonical().is_loopback())
     };
     facts.listeners.iter().map(|listener| listener.name.as_str()).filter(is_outside).collect()
@@ -156,8 +160,8 @@ mod tests {
 
     #[test]
     fn only_what_other_machines_reach_is_outside() {
-        let names = ["http://127.0.0.1:1", "http://[::1]:1", "unix:/run/a", "http://0.0.0.0:1", "uwsgi://[::]:2"];
+        let names = ["http://127.0.0.1:1", "https://[::1]:1", "unix:/run/a", "https://0.0.0.0:1", "uwsgi://[::]:2"];
         let listeners = names.map(|name| Listener { name: name.into(), room: None }).into();
-        assert_eq!(reached_from_outside(&Facts { listeners, ..good() }), ["http://0.0.0.0:1", "uwsgi://[::]:2"]);
+        assert_eq!(reached_from_outside(&Facts { listeners, ..good() }), ["https://0.0.0.0:1", "uwsgi://[::]:2"]);
     }
 }

@@ -16,9 +16,10 @@ use super::{
     processes::{self, Process},
 };
 use crate::{
-    master::status::{Queue, Status},
+    master::status::{CertificateStatus, Queue, Status},
     resources::logs::Logs,
-    settings::{Access, Settings},
+    settings::{Access, Settings, TlsSettings},
+    sys::identity::Identity,
 };
 
 /// The name of the template among the processes.
@@ -31,6 +32,9 @@ pub struct Facts {
     pub workers: u64,
     pub worker: WorkerSettings,
     pub trust: Trust,
+    pub tls: Option<TlsSettings>,
+    /// As whom the application runs, if not as the master.
+    pub identity: Option<Identity>,
     pub backlog: u64,
     pub boot_timeout: Duration,
     pub drain_delay: Duration,
@@ -53,6 +57,7 @@ pub struct Facts {
     pub waited: Duration,
     /// How many workers were replaced, by cause.
     pub restarts: BTreeMap<String, u64>,
+    pub certificates: Vec<CertificateStatus>,
 
     // The machine.
     pub now: Option<SystemTime>,
@@ -95,6 +100,8 @@ impl Facts {
             workers: settings.most_workers().into(),
             worker: boot.worker.clone(),
             trust: settings.trust.clone(),
+            tls: settings.tls.clone(),
+            identity: settings.identity.clone(),
             backlog: settings.backlog.unsigned_abs().into(),
             boot_timeout: settings.boot_timeout,
             drain_delay: settings.drain_delay,
@@ -122,6 +129,7 @@ impl Facts {
         let waited = status.metrics.get("ostler_request_wait_seconds_total").and_then(Number::as_f64);
         self.waited = waited.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default();
         self.restarts = status.restarts.clone();
+        self.certificates = status.certificates.clone();
         self.master = status.pid;
         let listener =
             |(name, queue): (&String, &Queue)| Listener { name: name.clone(), room: queue.room.map(u64::from) };

@@ -260,8 +260,10 @@ impl Performer<'_> {
     /// A template that is dead already will be noticed by its exit.
     pub(super) fn send_boot(&mut self, generation: Number, plan: &Plan, team: &mut Team) {
         let tls = self.tls_of(team.keeper);
-        let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
+        let ticket_keys = tls.as_ref().and_then(|_| self.ticket_keys());
         let boot = self.boot_of(generation, plan, &team.settings, &team.logs, tls);
+        let boot = wire::Boot { ticket_keys, ..boot };
+        let bound: Vec<_> = plan.listeners.iter().filter_map(|&id| self.listeners.at(id)).collect();
         let mut carried = vec![team.scoreboard.as_fd(), self.exchange.give.as_fd(), self.exchange.take.as_fd()];
         carried.extend(team.logs.access());
         carried.extend(bound.iter().map(|bound| bound.socket.as_fd()));

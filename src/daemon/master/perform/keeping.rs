@@ -1,10 +1,11 @@
 //! Who has the private keys: a keeper is there before a generation boots that needs it, and another one where it is lost or its files
 //! have changed.
 
-use std::{io, os::fd::AsFd};
+use std::{collections::BTreeSet, io, os::fd::AsFd, time::SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ostler_wire::{Tls, ToTemplate, ToWorker};
+use ostler_tls::certificates::Expiry;
+use ostler_wire::{TicketKeys, Tls, ToTemplate, ToWorker};
 use slog::{debug, error, info, warn};
 
 use super::{Performer, booting::Origin, system};
@@ -12,13 +13,15 @@ use crate::{
     exit::{Exit, Failure, words},
     master::{
         event::{Event, Number},
-        keepers::{Entry, KeeperId},
+        keepers::{DAY, Entry, KeeperId},
+        tickets::Tickets,
     },
     resources::keeper::{Order, Word},
     settings::Settings,
     sys::{clock::Moment, process::Ending},
 };
 
+const STAY: &str = "the ones before stay in use";
 /// Keepers that are killed end so fast, in milliseconds.
 const PROMPTLY: u16 = 1000;
 
@@ -61,7 +64,11 @@ impl Performer<'_> {
         if let Some(why) = &kept.unlocked {
             debug!(self.log, "memory of the keys not locked"; "reason" => why);
         }
+        if let Err(why) = &kept.watched {
+            warn!(self.log, "certificates not watched"; "reason" => why, "then" => "a reload looks at them");
+        }
         info!(self.log, "key keeper started"; "pid" => keeper.pid, "certificates" => kept.certificates.len());
+        self.keepers.expiries_told = Moment(0);
         if let Some((generation, settings, _)) = self.keepers.booting.take_if(|(.., keeper)| *keeper == id) {
             return Some(self.boot_with(generation, *settings, Origin::Read, Some(id)));
         }
@@ -83,7 +90,7 @@ impl Performer<'_> {
                 error!(self.log, "key keeper not started"; "reason" => %failure, "then" => "it is tried again; no handshake comes to an end until then")
             }
             false => {
-                error!(self.log, "certificates not renewed"; "reason" => %failure, "then" => "the ones before stay in use")
+                error!(self.log, "certificates not renewed"; "reason" => %failure, "then" => STAY)
             }
         }
         None
@@ -113,7 +120,7 @@ impl Performer<'_> {
     }
 
     /// Starts others in the places of those that are lost, not more often than makes sense.
-    pub fn replace_lost(&mut self, now: Moment) {
+    fn replace_lost(&mut self, now: Moment) {
         for id in self.keepers.lost() {
             if self.keepers.mending.until > now {
                 return;
@@ -127,15 +134,97 @@ impl Performer<'_> {
     }
 
     /// Gives up keepers that take too long.
-    pub fn end_late_keepers(&mut self, now: Moment) {
+    fn end_late_keepers(&mut self, now: Moment) {
         let late = self.keepers.living().filter(|(_, entry)| entry.keeper.deadline <= now);
         late.for_each(|(_, entry)| entry.keeper.kill());
         self.replace_lost(now);
     }
 
+    /// Looks at files that have changed, and gives up keepers that take too long; says which certificates end soon, once a day.
+    pub fn look_after_keepers(&mut self, now: Moment) {
+        self.end_late_keepers(now);
+        for id in self.keepers.changed(now) {
+            self.renew(id);
+        }
+        self.change_ticket_keys(now);
+        if self.keepers.expiries_told + DAY <= now {
+            self.keepers.expiries_told = now;
+            self.tell_expiries();
+        }
+    }
+
+    /// Another keeper reads the files anew. If they are as they should be, it takes the place of this one.
+    fn renew(&mut self, id: KeeperId) {
+        let Some(order) = self.keepers.at(id).map(|entry| entry.keeper.order.clone()) else { return };
+        if let Err(error) = self.keepers.begin(order, Some(id)) {
+            error!(self.log, "certificates not renewed"; "reason" => words(&error), "then" => STAY);
+        }
+    }
+
+    /// An upgrade has brought another executable: its keepers take the places of those that the one before has started.
+    pub fn renew_all(&mut self) {
+        let all: Vec<KeeperId> = self.keepers.living().map(|(id, _)| id).collect();
+        all.into_iter().for_each(|id| self.renew(id));
+    }
+
+    fn tell_expiries(&self) {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let all: BTreeSet<&Expiry> = self
+            .keepers
+            .living()
+            .filter_map(|(_, entry)| entry.keeper.kept.as_ref())
+            .flat_map(|kept| &kept.expiries)
+            .collect();
+        for expiry in all.into_iter().filter(|expiry| expiry.is_near(now)) {
+            match expiry.not_after.checked_sub(now) {
+                Some(left) => {
+                    warn!(self.log, "certificate expires soon"; "name" => &expiry.name, "days" => left / DAY.as_secs())
+                }
+                None => error!(self.log, "certificate has expired"; "name" => &expiry.name),
+            }
+        }
+    }
+
+    /// What tickets are made with. None without TLS, or if the system has no random numbers.
+    pub(super) fn ticket_keys(&mut self) -> Option<TicketKeys> {
+        if self.tickets.is_none() {
+            self.tickets = Tickets::new(Moment::now()).inspect_err(|error| self.tell_no_keys(error)).ok();
+        }
+        self.tickets.as_ref().map(|tickets| tickets.keys.clone())
+    }
+
+    fn change_ticket_keys(&mut self, now: Moment) {
+        let Some(tickets) = self.tickets.as_mut().filter(|tickets| tickets.next <= now) else { return };
+        match tickets.following(now) {
+            Ok(following) => *tickets = following,
+            Err(error) => {
+                tickets.next = now + DAY;
+                return self.tell_no_keys(&error);
+            }
+        }
+        let keys = tickets.keys.clone();
+        for team in self.teams.values_mut().filter(|team| team.keeper.is_some()) {
+            for template in team.template.iter_mut().chain(&mut team.beside) {
+                let _ = template.send(&ToTemplate::TicketKeys(keys.clone()), &[]);
+            }
+            for line in team.workers.values_mut() {
+                let _ = line.send(&ToWorker::TicketKeys(keys.clone()), &[]);
+            }
+        }
+        debug!(self.log, "ticket keys changed");
+    }
+
+    fn tell_no_keys(&self, error: &io::Error) {
+        error!(self.log, "no ticket keys"; "reason" => words(error), "then" => "sessions are not resumed");
+    }
+
     /// From now on workers ask another keeper, and show clients its certificates.
     fn put_in_place(&mut self, before: KeeperId, now: KeeperId) {
         let Some(tls) = self.tls_of(Some(now)) else { return };
+        if self.tls_of(Some(before)).is_some_and(|before| before.certificates != tls.certificates) {
+            let names = tls.certificates.iter().filter_map(|certificate| certificate.names.first().cloned());
+            info!(self.log, "certificates renewed"; "names" => names.collect::<Vec<_>>().join(", "));
+        }
         let numbers: Vec<Number> =
             self.teams.iter().filter(|(_, team)| team.keeper == Some(before)).map(|(&number, _)| number).collect();
         for number in numbers {

@@ -23,6 +23,7 @@ pub fn problems(status: &Status) -> Vec<String> {
         .chain(stuck)
         .chain(unreachable(status))
         .chain(crowded(status))
+        .chain(certificates(status))
         .chain(template(status, serving))
         .chain(failed_reload(status, serving))
         .collect()
@@ -68,6 +69,16 @@ fn crowded(status: &Status) -> Vec<String> {
         Some(format!("{address}: {waiting} wait to be accepted, of at most {room}, and {why}"))
     };
     queues.filter_map(crowded).collect()
+}
+
+/// Certificates that nobody has renewed.
+fn certificates(status: &Status) -> Vec<String> {
+    let late = status.certificates.iter().filter(|certificate| certificate.is_late);
+    late.map(|certificate| match certificate.expires_in {
+        ends if ends > 0.0 => format!("the certificate for {} expires in {}", certificate.name, age(ends)),
+        ended => format!("the certificate for {} has expired {} ago", certificate.name, age(-ended)),
+    })
+    .collect()
 }
 
 /// Unix sockets that clients cannot find. After a reload has made a file anew, the socket before it may still have its workers.

@@ -41,6 +41,10 @@ impl Status {
                 text += &format!("{address}: {waiting} wait to be accepted, of at most {room}\n");
             }
         }
+        for certificate in self.certificates.iter().filter(|certificate| !certificate.is_late) {
+            let name = printable(&certificate.name);
+            text += &format!("certificate for {name}: expires in {}\n", age(certificate.expires_in));
+        }
         for generation in &self.generations {
             generation.write(&mut text).expect("writing to memory does not fail");
         }

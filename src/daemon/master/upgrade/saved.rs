@@ -30,6 +30,7 @@ use crate::{
         perform::{Performer, Reread},
         state::State,
         team::{Crashes, Exchange, Team},
+        tickets::Tickets,
         totals::Totals,
         verdict::figures::Figures,
     },
@@ -86,6 +87,8 @@ pub struct SavedMaster {
     events: Vec<Event>,
     #[serde(default)]
     keepers: Vec<SavedKeeper>,
+    #[serde(default)]
+    tickets: Option<Tickets>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,6 +182,7 @@ impl SavedMaster {
             last_reloads: performer.last_reloads.clone(),
             totals: performer.totals.clone(),
             events: performer.events.all(),
+            tickets: performer.tickets.clone(),
             keepers: performer
                 .keepers
                 .living()
@@ -270,6 +274,7 @@ impl SavedMaster {
             teams,
             children,
             keepers,
+            tickets: self.tickets,
             served_exchange: self.served_exchange,
             pid_file,
             control,
