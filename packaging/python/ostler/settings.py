@@ -111,6 +111,22 @@ class Settings(TypedDict, total=False):
     """The most connections of one worker; 0 for no bound."""
     backlog: str | int | float
     """The most connections that may wait to be accepted."""
+    certfile: str | Sequence[str]
+    """The site's certificate and those that have signed it, as PEM; may be repeated."""
+    keyfile: str | Sequence[str]
+    """The key of each --certfile, in the same order; without it, keys stand in the certificates' files."""
+    ca_certs: str | int | float
+    """Who signs the certificates of clients, as PEM."""
+    cert_reqs: str | int | float
+    """Whether clients show a certificate: none, optional or required; 0, 1 and 2 mean the same."""
+    ciphers: str | int | float
+    """The cipher suites by OpenSSL's or IANA's names, best first, separated by colons."""
+    redirect_https: bool
+    """Answer what comes to http:// addresses of TCP with a redirect to https://."""
+    redirect_port: str | int | float
+    """The port that --redirect-https names, if not that of the first https:// address."""
+    hsts: str | int | float
+    """Have browsers come by https:// for so long: Strict-Transport-Security; 0 for not at all."""
     forwarded_allow_ips: str | int | Sequence[str | int]
     """Proxies whose --forwarded-fields are believed."""
     request_id: Literal["off", "on", "response"] | bool

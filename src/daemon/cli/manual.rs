@@ -71,6 +71,41 @@ pub const PHRASES: &[(&str, &str)] = &[
     ),
     ("hooks lost", "The process that calls the hooks of gunicorn's master has ended. A reload starts it again."),
     ("hook hangs", "A hook of gunicorn's configuration takes longer than 10 s."),
+    (
+        "key keeper started",
+        "The process that has the private keys has read and checked the certificates, and signs for the workers. So it is at the start, by \
+         each reload and upgrade, where files have changed, and after `key keeper lost`.",
+    ),
+    (
+        "key keeper lost",
+        "The process that has the private keys has ended. Another one is started at once; handshakes fail until it is there.",
+    ),
+    (
+        "key keeper not started",
+        "The one after it could not read the keys, or could not be started. It is tried again. Connections go on, but no handshake comes to an end.",
+    ),
+    (
+        "certificates renewed",
+        "The files of --certfile and --keyfile hold other ones, and clients are shown these from now on.",
+    ),
+    (
+        "certificates not renewed",
+        "What the files of --certfile and --keyfile hold now is not as it should be: why. Those that were read before stay in use.",
+    ),
+    ("certificates not watched", "The kernel does not tell of changes of the files, and why. A reload looks at them."),
+    (
+        "certificate questionable",
+        "Something about a certificate or a key is unwise, and some clients may not trust the site: what.",
+    ),
+    (
+        "certificate expires soon",
+        "A certificate should have been renewed by now: two weeks before its end, or in the last third of a shorter life. Said once a day.",
+    ),
+    ("certificate has expired", "Clients do not trust the site any more. Said once a day."),
+    (
+        "no ticket keys",
+        "The system has no random numbers for the keys of session tickets: each connection has a whole handshake.",
+    ),
     ("setting passed over", "Something in gunicorn's configuration looks like a mistake; gunicorn ignores it, too."),
     (
         "setting without effect",

@@ -59,7 +59,7 @@ fn sample(setting: &Setting) -> (&'static str, &'static [&'static str]) {
         "logger-class" => ("logs.Logger", &[]),
         "reload-engine" => ("poll", &["--reload"]),
         "reload-extra-file" => ("*.html", &["--reload"]),
-        "ca-certs" => ("seven", &["--certfile=a", "--cert-reqs=optional"]),
+        "ca-certs" => ("seven", &["--certfile=a"]),
         "cert-reqs" => ("required", &["--certfile=a", "--ca-certs=b"]),
         "ciphers" => ("TLS_AES_128_GCM_SHA256", &["--certfile=a"]),
         "keyfile" => ("seven", &["--certfile=a"]),

@@ -69,7 +69,7 @@ impl TlsSettings {
 }
 
 /// None without a certificate.
-pub fn tls(options: &Options, chdir: &Path) -> Result<Option<TlsSettings>, Failure> {
+pub fn tls(options: &mut Options, chdir: &Path) -> Result<Option<TlsSettings>, Failure> {
     let files = Files {
         pairs: pairs(options, chdir)?,
         client_authorities: options.optional("ca-certs", |text| path(chdir, text))?,
@@ -84,11 +84,8 @@ pub fn tls(options: &Options, chdir: &Path) -> Result<Option<TlsSettings>, Failu
         ));
     }
     if files.client_authorities.is_some() && client_certificate == ClientCertificate::None {
-        return Err(options.failure(
-            "ca-certs",
-            "",
-            "clients are not asked for a certificate. Say --cert-reqs required.",
-        ));
+        let why = "clients are not asked for a certificate. Say --cert-reqs required or optional.";
+        options.suspicious.push(options.failure("ca-certs", "", why).message);
     }
     let suites = options.optional("ciphers", suites)?.unwrap_or_default();
     if !files.pairs.is_empty() {
@@ -186,8 +183,8 @@ mod tests {
     fn of(arguments: &[&str]) -> Result<Option<TlsSettings>, String> {
         let invocation = Folder::new().invocation(arguments, &[]);
         let typed = cli::parse(&invocation.arguments).map_err(|failure| failure.message)?;
-        let options = Options::gather(&invocation, &typed.texts).map_err(|failure| failure.message)?;
-        tls(&options, Path::new("/etc")).map_err(|failure| failure.message)
+        let mut options = Options::gather(&invocation, &typed.texts).map_err(|failure| failure.message)?;
+        tls(&mut options, Path::new("/etc")).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -209,7 +206,7 @@ mod tests {
             assert_eq!(asked(word).unwrap().unwrap().client_certificate, expected);
             assert!(of(&["--certfile=a", "--cert-reqs", word]).unwrap_err().contains("Say --ca-certs FILE."));
         }
-        assert!(asked("0").unwrap_err().contains("clients are not asked"));
+        assert_eq!(asked("0").unwrap().unwrap().client_certificate, ClientCertificate::None);
         assert!(asked("3").unwrap_err().contains("expected none, optional or required"));
     }
 

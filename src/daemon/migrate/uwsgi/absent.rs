@@ -34,7 +34,7 @@ pub fn nearest_option(key: &str) -> Option<&'static str> {
     nearest(&dashed, carried).filter(|near| *near == dashed).or_else(|| nearest(&dashed, NAMES.split_whitespace()))
 }
 
-const TLS: Fate = Absent("it spoke TLS; ostler does not. nginx, or another proxy, does that in front of it.");
+const TLS: Fate = Absent("it was about TLS; docs/tls.md says how that is here");
 const STATIC: Fate = Absent("it chose how files are served; docs/static.md says how they are here");
 const ROUTE: Fate = Absent("it routed or rewrote requests; nginx does that with location, rewrite, return and map");
 const HEADER: Fate = Absent("it changed fields of responses; nginx does that with add_header and proxy_hide_header");
@@ -209,7 +209,7 @@ const FATES: &[(&[&str], Fate)] = &[
         ],
         STATS,
     ),
-    (&["https*", "http-to-https", "ssl-*", "sni*", "suwsgi-socket"], TLS),
+    (&["https*", "ssl-*", "sni*", "suwsgi-socket"], TLS),
     (
         &["static-map2"],
         Absent(

@@ -27,6 +27,9 @@ const CARRIED: &[&str] = &[
     "http",
     "http-socket",
     "http11-socket",
+    "https",
+    "https-socket",
+    "http-to-https",
     "processes",
     "workers",
     "threads",
@@ -176,7 +179,12 @@ impl Translation {
         let text = given.value.as_str();
         match given.key.as_str() {
             "socket" | "uwsgi-socket" => self.socket(given),
-            "http" | "http-socket" | "http11-socket" => self.add(given, "bind", address(text)),
+            "http" | "http-socket" | "http11-socket" => self.in_the_clear(given),
+            "https" | "https-socket" => self.tls(given),
+            "http-to-https" => {
+                self.in_the_clear(given);
+                self.set(given, "redirect-https", "on");
+            }
             "processes" | "workers" => self.number(given, "workers", 1)?,
             "threads" => self.number(given, "threads", 1)?,
             "gevent" => {
@@ -313,6 +321,37 @@ impl Translation {
         }
         self.first("A reload ended uWSGI's workers first. ostler ends them when the new ones are ready, and keeps them if the new code does not come up.");
         Ok(())
+    }
+
+    /// Where there is a certificate, an address without a scheme would speak TLS.
+    fn in_the_clear(&mut self, given: &Given) {
+        let has_certificate = self.last("https").or_else(|| self.last("https-socket")).is_some();
+        let scheme = if has_certificate { "http://" } else { "" };
+        self.add(given, "bind", format!("{scheme}{}", address(&given.value)));
+    }
+
+    /// `ADDRESS,CERTIFICATE,KEY[,CIPHERS[,AUTHORITIES]]`
+    fn tls(&mut self, given: &Given) {
+        let parts: Vec<&str> = given.value.split(',').collect();
+        let [at, certificate, key, rest @ ..] = &parts[..] else {
+            return self.absent.push(format!("{}: expected an address, a certificate and a key", told(given)));
+        };
+        self.add(given, "bind", format!("https://{}", address(at)));
+        self.add(given, "certfile", (*certificate).to_owned());
+        self.add(given, "keyfile", (*key).to_owned());
+        if let [ciphers, ..] = rest
+            && !ciphers.is_empty()
+        {
+            self.first(format!(
+                "The list of ciphers ({ciphers}) is left out: there is no weak one. `ciphers` can name suites."
+            ));
+        }
+        if let [_, authorities, ..] = rest {
+            // With a mark in front a client had to show one.
+            self.set(given, "ca-certs", authorities.trim_start_matches('!'));
+            self.set(given, "cert-reqs", if authorities.starts_with('!') { "required" } else { "optional" });
+            self.note("cert-reqs", "uWSGI asked clients for certificates, and with a ! in front it insisted.");
+        }
     }
 
     fn socket(&mut self, given: &Given) {

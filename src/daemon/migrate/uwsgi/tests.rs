@@ -233,16 +233,27 @@ const CASES: &[Case] = &[
         ],
     ),
     (
-        "module = shop\nwsgi_file = x.py\nproceses = 4\nZEROCONF-register = 1\nmax-fd = 10000\nhttps = :443,a.crt,a.key\nsubscribe-to = 127.0.0.1:4000:x\nunsubscribe-on-graceful-reload = 1\nmaster = false",
+        "module = shop\nwsgi_file = x.py\nproceses = 4\nZEROCONF-register = 1\nmax-fd = 10000\nsni = b.example b.crt,b.key\nsubscribe-to = 127.0.0.1:4000:x\nunsubscribe-on-graceful-reload = 1\nmaster = false",
         &[("workers", "1")],
         &[
             "wsgi_file = x.py: it did nothing; the nearest option is wsgi-file",
             "proceses = 4: it did nothing; the nearest option is processes",
             "ZEROCONF-register = 1: it did nothing",
             "LimitNOFILE=",
-            "it spoke TLS",
+            "it was about TLS",
             "There was no master",
         ],
+    ),
+    (
+        "module = shop\nhttps = :443,a.crt,a.key,HIGH,!ca.crt\nhttp-to-https = :80",
+        &[
+            ("certfile", "a.crt"),
+            ("keyfile", "a.key"),
+            ("ca-certs", "ca.crt"),
+            ("cert-reqs", "required"),
+            ("redirect-https", "on"),
+        ],
+        &["bind = [\"https://:443\", \"http://:80\"]", "The list of ciphers (HIGH) is left out"],
     ),
     (
         "callable = app\npaste = config:/srv/a.ini\nvirtualenv = venv\nmodule-x = 1",
