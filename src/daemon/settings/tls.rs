@@ -84,8 +84,8 @@ pub fn tls(options: &mut Options, chdir: &Path) -> Result<Option<TlsSettings>, F
         ));
     }
     if files.client_authorities.is_some() && client_certificate == ClientCertificate::None {
-        let why = "clients are not asked for a certificate. Say --cert-reqs required or optional.";
-        options.suspicious.push(options.failure("ca-certs", "", why).message);
+        let why = "ca-certs: clients are not asked for a certificate. Say --cert-reqs required or optional.";
+        options.suspicious.push(why.into());
     }
     let suites = options.optional("ciphers", suites)?.unwrap_or_default();
     if !files.pairs.is_empty() {
