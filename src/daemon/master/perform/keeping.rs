@@ -70,6 +70,7 @@ impl Performer<'_> {
         info!(self.log, "key keeper started"; "pid" => keeper.pid, "certificates" => kept.certificates.len());
         self.keepers.expiries_told = Moment(0);
         if let Some((generation, settings, _)) = self.keepers.booting.take_if(|(.., keeper)| *keeper == id) {
+            self.turns.doing("boot");
             return Some(self.boot_with(generation, *settings, Origin::Read, Some(id)));
         }
         self.put_in_place(replaces?, id);
