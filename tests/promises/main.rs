@@ -50,6 +50,7 @@ mod a_uwsgi_ini_is_migrated;
 mod a_worse_release_is_taken_back;
 mod cases_hold_under_each_pair_of_options;
 mod connections_from_proxies;
+mod connections_within_tls_move;
 mod error_pages_tell_nothing_of_the_server;
 mod gunicorn_s_configuration_is_obeyed;
 mod gunicorn_s_users_move_in_one_line;

@@ -25,6 +25,7 @@ mod process;
 mod proxy;
 mod python;
 mod screen;
+mod secure;
 mod site;
 
 pub use answer::{Answer, Framing};
@@ -39,6 +40,7 @@ pub use process::{Line, Lines, Process};
 pub use proxy::{Proxy, example, installed};
 pub use python::{Environment, Python};
 pub use screen::Screen;
+pub use secure::{Certificate, SecureClient, Version};
 pub use site::{Refused, Rig, Site, UNSET};
 
 /// How long anything may take before a test fails. Generous: a busy machine is not a defect.
