@@ -215,8 +215,6 @@ impl Loop {
         work.outgoing.half_closed = connection.half_closed;
         let more = !connection.half_closed && !connection.transport.is_worn();
         work.outgoing.keep_alive = keep && incoming.head.keep_alive && more;
-        work.outgoing.secure =
-            self.shared.boot.listeners[usize::from(incoming.client.listener)].protocol == Protocol::Https;
         incoming.consumed = incoming.head.length;
         if self.shared.boot.worker.redirect_https {
             let Some(other) = self.redirect(token, work) else { return };
@@ -401,8 +399,9 @@ impl Loop {
         let connection = self.connections.get(token)?;
         let peer = connection.peer(&self.shared).clone();
         let (transport, private) = (connection.transport.clone(), connection.private);
+        let secure = self.shared.boot.listeners[usize::from(connection.listener)].protocol == Protocol::Https;
         let mut work = self.pool.take(&self.shared, token, transport, peer, self.clock.now);
-        work.outgoing.private = private;
+        (work.outgoing.private, work.outgoing.secure) = (private, secure);
         Some(work)
     }
 }
