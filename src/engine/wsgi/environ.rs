@@ -37,6 +37,9 @@ pub struct Environ {
     version: Version,
     https: bool,
     fields: Fields,
+    /// What TLS or a web server has told of the client last, and its keys and values. A connection's TLS tells the same for each request.
+    told: Vec<(String, Vec<u8>)>,
+    told_items: Vec<(Py<PyString>, Py<PyString>)>,
     scratch: Vec<u8>,
     listeners: Vec<Listener>,
     root_path: String,
@@ -72,6 +75,8 @@ impl Environ {
             version: Version::Http11,
             https: false,
             fields: Fields::default(),
+            told: Vec::new(),
+            told_items: Vec::new(),
             scratch: Vec::new(),
             listeners: listeners.to_vec(),
             root_path: root_path.to_owned(),
@@ -98,8 +103,14 @@ impl Environ {
             self.pattern = pattern.copy()?.unbind();
         }
         let environ = self.pattern.bind(py).copy()?;
-        for (name, value) in &request.client.variables {
-            environ.set_item(name, latin1(py, value))?;
+        if self.told != request.client.variables {
+            self.told.clone_from(&request.client.variables);
+            let item =
+                |(name, value): &(String, Vec<u8>)| (PyString::new(py, name).unbind(), latin1(py, value).unbind());
+            self.told_items = self.told.iter().map(item).collect();
+        }
+        for (name, value) in &self.told_items {
+            environ.set_item(name.bind(py), value.bind(py))?;
         }
         Ok(environ)
     }

@@ -182,6 +182,11 @@ impl Connection {
         };
     }
 
+    /// How to watch it while it is read: TLS may have something to send first.
+    pub fn reads(&self) -> Interest {
+        if self.transport.is_blocked() { Interest::ReadWrite } else { Interest::Read }
+    }
+
     /// Bytes were read, as many as there was room for or not.
     pub fn has_read(&mut self, full: bool) {
         self.readable = full || self.half_closed || self.transport.has_more();

@@ -5,7 +5,7 @@ use slog::info;
 
 use super::Loop;
 use crate::{
-    connection::{Connection, Interest, Next, Opening},
+    connection::{Connection, Next, Opening},
     poll::timers::Token,
     transport::Shaken,
 };
@@ -55,7 +55,7 @@ impl Loop {
         let Some(connection) = self.connections.get(token) else { return };
         connection.readable = false;
         self.tally.idle -= u64::from(std::mem::take(&mut connection.idle));
-        let interest = if connection.transport.is_blocked() { Interest::ReadWrite } else { Interest::Read };
+        let interest = connection.reads();
         self.watch(token, interest);
         if !had_begun {
             self.set_deadline(token, now, bound);

@@ -177,7 +177,9 @@ impl Loop {
         if self.move_or_close_idle(token) {
             return;
         }
-        self.watch(token, Interest::Read);
+        let Some(connection) = self.connections.get(token) else { return };
+        let interest = connection.reads();
+        self.watch(token, interest);
         let Some(connection) = self.connections.get(token) else { return };
         if connection.partial.is_none() {
             self.tally.idle += u64::from(!std::mem::replace(&mut connection.idle, true));

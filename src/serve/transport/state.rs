@@ -29,9 +29,9 @@ pub(crate) fn write(tls: Option<&Tls>) -> Zeroizing<Vec<u8>> {
 impl TransportState {
     /// Reads it from the beginning of `packet`, and advances `packet` past it; `None` for a kind that this program does not know.
     pub fn read(packet: &mut &[u8]) -> Option<TransportState> {
-        match packet.split_off_first()? {
-            &PLAIN => Some(TransportState::Plain),
-            &TLS => {
+        match *packet.split_off_first()? {
+            PLAIN => Some(TransportState::Plain),
+            TLS => {
                 let length = u32::from_le_bytes(packet.split_off(..4)?.try_into().ok()?);
                 Tls::import(packet.split_off(..length as usize)?).map(TransportState::Tls)
             }

@@ -95,6 +95,7 @@ impl Tls {
 
     /// Receives what is there, up to the buffer's length: less than that only if the socket had no more.
     pub fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.unsent.flush(socket)?;
         let Stage::Open(open) = &mut self.stage else { return self.receive_without(socket, buffer) };
         match receive(&mut self.received, &mut open.records, socket, buffer) {
             Ok(received) => Ok(received),

@@ -61,8 +61,7 @@ fn a_buffer_that_is_not_filled_means_that_no_more_is_there() {
             .collect();
         socket.write_all(&records).unwrap();
         let (mut heard, mut buffer) = (Vec::new(), vec![0; room]);
-        loop {
-            let Some(length) = transport.receive(&mut buffer).unwrap() else { break };
+        while let Some(length) = transport.receive(&mut buffer).unwrap() {
             heard.extend_from_slice(&buffer[..length]);
             if length < room {
                 assert!(!transport.has_bytes(), "{room}");
