@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// No peer is trusted.
-fn nobody() -> Trust {
+pub fn nobody() -> Trust {
     Trust {
         forwarded_allow: Peers::default(),
         forwarded_fields: vec![],
@@ -65,6 +65,7 @@ pub struct Site {
     access_log: std::fs::File,
     /// With these certificates the listener speaks TLS.
     tls: Option<Certified>,
+    trust: Trust,
 }
 
 /// Certificates, and who signs with their keys.
@@ -72,10 +73,10 @@ pub type Certified = (Tls, Arc<dyn Sign>);
 
 impl Site {
     pub fn start(workers: usize, settings: WorkerSettings) -> Site {
-        Site::start_with(workers, settings, None)
+        Site::start_with(workers, settings, None, nobody())
     }
 
-    pub fn start_with(workers: usize, settings: WorkerSettings, tls: Option<Certified>) -> Site {
+    pub fn start_with(workers: usize, settings: WorkerSettings, tls: Option<Certified>, trust: Trust) -> Site {
         let (give, take) = Channel::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut site = Site {
@@ -88,6 +89,7 @@ impl Site {
             exchange: (give.into(), take.into()),
             access_log: nix::sys::memfd::memfd_create("access log", nix::sys::memfd::MFdFlags::empty()).unwrap().into(),
             tls,
+            trust,
         };
         for _ in 0..workers {
             site.add_worker();
@@ -137,7 +139,7 @@ impl Site {
             application: "script".into(),
             preload: Preload::Off,
             slots: self.board.slots(),
-            listeners: vec![Listener { trust: nobody(), ..listener }],
+            listeners: vec![Listener { trust: self.trust.clone(), ..listener }],
             tls: self.tls.as_ref().map(|(tls, _)| tls.clone()),
             ticket_keys: self.tls.as_ref().map(|_| TicketKeys { previous: [1; 32], current: [2; 32], next: [3; 32] }),
             worker: self.settings.clone(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ostler_tls::Sign;
-use ostler_wire::{Certificate, FromWorker, Tls, WorkerSettings};
+use ostler_wire::{Certificate, FromWorker, Peers, Tls, Trust, WorkerSettings};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
@@ -22,7 +22,7 @@ use rustls::{
 use crate::{
     client::Client,
     hello,
-    site::{Certified, Site, settings},
+    site::{Certified, Site, nobody, settings},
 };
 
 type Secure = Client<StreamOwned<ClientConnection, TcpStream>>;
@@ -44,13 +44,20 @@ struct SecureSite {
 }
 
 fn start(workers: usize, settings: WorkerSettings) -> SecureSite {
+    start_behind(nobody(), workers, settings)
+}
+
+fn start_behind(trust: Trust, workers: usize, settings: WorkerSettings) -> SecureSite {
     let (certified, roots) = certified();
     let config = |version: &'static SupportedProtocolVersion| {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_protocol_versions(&[version]).unwrap();
         Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
     };
-    SecureSite { site: Site::start_with(workers, settings, Some(certified)), configs: [config(&TLS13), config(&TLS12)] }
+    SecureSite {
+        site: Site::start_with(workers, settings, Some(certified), trust),
+        configs: [config(&TLS13), config(&TLS12)],
+    }
 }
 
 fn certified() -> (Certified, RootCertStore) {
@@ -347,4 +354,32 @@ fn a_slow_client_takes_its_response_to_the_end() {
         assert!(slow.answer() == (200, vec![b'x'; 20_000_000]));
         assert!(slow.chunked() == vec![b'y'; 10_000_000]);
     }
+}
+
+#[test]
+fn a_handshake_follows_a_proxy_header_wherever_the_bytes_are_cut_and_the_connection_moves() {
+    let proxies = Peers { networks: vec![("127.0.0.0".parse().unwrap(), 8)], unix: false };
+    let trust = Trust { proxy_protocol: true, proxy_allow: proxies, ..nobody() };
+    let mut secure = start_behind(trust, 1, settings());
+    let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 5555 443\r\n";
+    let mut clients = Vec::new();
+    for cut in [0, 10, header.len(), header.len() + 3, header.len() + 200] {
+        let mut client = secure.client(0);
+        let mut begun = header.to_vec();
+        client.0.conn.write_tls(&mut begun).unwrap();
+        client.0.sock.write_all(&begun[..cut]).unwrap();
+        clients.push((client, begun.split_off(cut)));
+    }
+    while secure.site.board.slot(0).connections.load(Relaxed) < 5 {
+        thread::yield_now();
+    }
+    secure.site.settled(0);
+    secure.site.add_worker();
+    secure.site.drain(0, true);
+    for (client, rest) in &mut clients {
+        client.0.sock.write_all(rest).unwrap();
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    assert!(matches!(secure.site.hear(0), FromWorker::Drained));
+    assert!(clients.iter_mut().all(|(client, _)| client.asks("/hello") == hello()));
 }
