@@ -339,7 +339,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "A handshake came to no end, or a record of a client's could not be read: why, and the client. It was told by an alert. Said as often as \
          `request refused`.",
     ),
-    ("certificates renewed", "A worker shows these from now on; connections that are open keep what they have."),
+    (
+        "certificates taken",
+        "At the level debug: a worker shows these from now on; connections that are open keep what they have.",
+    ),
     ("certificates kept", "New ones could not be used by a worker, which shows those from before: why."),
     (
         "request id replaced",

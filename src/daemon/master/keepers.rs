@@ -26,10 +26,12 @@ pub struct KeeperId(pub u32);
 #[derive(Debug)]
 pub struct Keepers {
     all: BTreeMap<KeeperId, Entry>,
+    /// No other one has had a greater number.
+    last: u32,
     /// The settings that a generation is to boot with, while their keeper reads its files.
     pub booting: Option<(Number, Box<Settings>, KeeperId)>,
-    /// When it was last said which certificates end soon.
-    pub expiries_told: Moment,
+    /// When it is said again which certificates end soon.
+    pub tells_expiries: Moment,
     /// When another one is tried in place of one that was lost.
     pub mending: Backoff,
     /// Those that nobody uses any more, until they have ended.
@@ -53,8 +55,9 @@ impl Default for Keepers {
     fn default() -> Keepers {
         Keepers {
             all: BTreeMap::new(),
+            last: 0,
             booting: None,
-            expiries_told: Moment(0),
+            tells_expiries: Moment(0),
             mending: Backoff::NONE,
             leaving: BTreeMap::new(),
         }
@@ -68,13 +71,20 @@ impl Keepers {
     }
 
     fn add(&mut self, keeper: Keeper, replaces: Option<KeeperId>) -> KeeperId {
-        let id = KeeperId(self.all.keys().last().map_or(0, |last| last.0 + 1));
+        self.last += 1;
+        let id = KeeperId(self.last);
         self.all.insert(id, Entry { keeper, replaces, closed: false, lost: false });
         id
     }
 
+    /// There was one of this name.
+    pub fn know(&mut self, id: KeeperId) {
+        self.last = self.last.max(id.0);
+    }
+
     /// Owns one that another executable has started.
     pub fn take(&mut self, id: KeeperId, keeper: Keeper) {
+        self.know(id);
         self.all.insert(id, Entry { keeper, replaces: None, closed: false, lost: false });
     }
 
@@ -175,7 +185,7 @@ impl Keepers {
         let mending = (!self.lost().is_empty()).then_some(self.mending.until);
         let settled = self.living().filter(|(id, entry)| entry.keeper.kept.is_some() && !self.is_being_replaced(*id));
         let changed = settled.filter_map(|(_, entry)| entry.keeper.files.as_ref()?.due).min();
-        let expiries = self.living().next().map(|_| self.expiries_told + DAY);
+        let expiries = self.living().next().map(|_| self.tells_expiries);
         reading.into_iter().chain(mending).chain(changed).chain(expiries).min().filter(|&due| due < Moment(u64::MAX))
     }
 }

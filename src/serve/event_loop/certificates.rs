@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use ostler_tls::{Acceptor, Sign, keeper::Keeper};
 use ostler_wire::{Boot, TicketKeys, Tls};
-use slog::{error, info};
+use slog::{debug, error};
 
 use super::Loop;
 
@@ -23,7 +23,7 @@ impl Loop {
         match Acceptor::new(&tls, Arc::new(Keeper::new(socket)), self.ticket_keys.as_ref()) {
             Ok(acceptor) => {
                 self.acceptor = Some(Arc::new(acceptor));
-                info!(self.shared.log, "certificates renewed");
+                debug!(self.shared.log, "certificates taken");
             }
             Err(error) => error!(self.shared.log, "certificates kept"; "error" => %error),
         }

@@ -1,7 +1,12 @@
 //! Who has the private keys: a keeper is there before a generation boots that needs it, and another one where it is lost or its files
 //! have changed.
 
-use std::{collections::BTreeSet, io, os::fd::AsFd, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd,
+    time::SystemTime,
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ostler_tls::certificates::Expiry;
@@ -68,7 +73,7 @@ impl Performer<'_> {
             warn!(self.log, "certificates not watched"; "reason" => why, "then" => "a reload looks at them");
         }
         info!(self.log, "key keeper started"; "pid" => keeper.pid, "certificates" => kept.certificates.len());
-        self.keepers.expiries_told = Moment(0);
+        self.keepers.tells_expiries = Moment(0);
         if let Some((generation, settings, _)) = self.keepers.booting.take_if(|(.., keeper)| *keeper == id) {
             self.turns.doing("boot");
             return Some(self.boot_with(generation, *settings, Origin::Read, Some(id)));
@@ -148,8 +153,8 @@ impl Performer<'_> {
             self.renew(id);
         }
         self.change_ticket_keys(now);
-        if self.keepers.expiries_told + DAY <= now {
-            self.keepers.expiries_told = now;
+        if self.keepers.tells_expiries <= now {
+            self.keepers.tells_expiries = now + DAY;
             self.tell_expiries();
         }
     }
@@ -166,6 +171,15 @@ impl Performer<'_> {
     pub fn renew_all(&mut self) {
         let all: Vec<KeeperId> = self.keepers.living().map(|(id, _)| id).collect();
         all.into_iter().for_each(|id| self.renew(id));
+        // One that was lost just before was not told of.
+        let unknown = self.teams.values().filter_map(|team| Some((team.keeper?, Order::of(&team.settings)?)));
+        let unknown: BTreeMap<KeeperId, Order> = unknown.filter(|(id, _)| self.keepers.get(*id).is_none()).collect();
+        unknown.keys().for_each(|&id| self.keepers.know(id));
+        for (id, order) in unknown {
+            if let Err(error) = self.keepers.begin(order, Some(id)) {
+                error!(self.log, "key keeper not started"; "reason" => words(&error));
+            }
+        }
     }
 
     fn tell_expiries(&self) {
