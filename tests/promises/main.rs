@@ -64,6 +64,10 @@ mod sites_answer_as_under_gunicorn;
 mod the_application_is_served_as_it_is;
 mod the_uwsgi_protocol_is_spoken;
 
+// No process that runs Python has the key.
+mod certificates_are_renewed;
+mod keys_are_kept;
+
 // The application cannot harm the site, nor the machine.
 mod a_forked_child_is_no_second_worker;
 mod root_follows_no_name;

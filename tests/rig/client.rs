@@ -17,7 +17,10 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 
-use crate::{Answer, PATIENCE};
+use crate::{
+    Answer, PATIENCE,
+    tls::{TlsClient, TlsStream},
+};
 
 /// How the other side ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +41,21 @@ pub struct Client {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Client {
-    /// Connects to `http://127.0.0.1:8000`, `unix:/path` or `unix:@name`, as a daemon's log names them; also with `uwsgi://` before it.
+    /// Connects to `http://127.0.0.1:8000`, `https://127.0.0.1:8443`, `unix:/path` or `unix:@name`, as a daemon's log names them; also with
+    /// `uwsgi://` before it.
     pub fn connect(address: &str) -> Client {
         Client::try_connect(address).unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
     }
 
     /// The same, where it may fail.
     pub fn try_connect(address: &str) -> io::Result<Client> {
+        if let Some(address) = address.strip_prefix("https://") {
+            return TlsClient::new().try_connect(address, "ostler.test");
+        }
         let address = address.trim_start_matches("uwsgi://");
         let stream = match address.strip_prefix("unix:") {
             Some(path) => {
@@ -70,6 +78,17 @@ impl Client {
         Ok(Client { stream, buffer: vec![] })
     }
 
+    /// Over a connection that has made its handshake.
+    pub(crate) fn within_tls(stream: TlsStream) -> Client {
+        Client { stream: Stream::Tls(Box::new(stream)), buffer: vec![] }
+    }
+
+    /// What the handshake has agreed upon.
+    pub(crate) fn tls(&self) -> &TlsStream {
+        let Stream::Tls(stream) = &self.stream else { panic!("it does not speak TLS") };
+        stream
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.try_send(bytes).unwrap_or_else(|error| panic!("could not send: {error}"));
@@ -81,6 +100,7 @@ impl Client {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
             Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Tls(stream) => stream.write_all(bytes.as_ref()).and_then(|()| stream.flush()),
         }
     }
 
@@ -89,6 +109,7 @@ impl Client {
         match &self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
         }
     }
 
@@ -98,6 +119,7 @@ impl Client {
         match &self.stream {
             Stream::Tcp(stream) => setsockopt(stream, sockopt::Linger, &linger),
             Stream::Unix(stream) => setsockopt(stream, sockopt::Linger, &linger),
+            Stream::Tls(stream) => setsockopt(&stream.sock, sockopt::Linger, &linger),
         }
         .expect("a socket can be told not to linger");
     }
@@ -190,6 +212,7 @@ impl Client {
         let descriptor = match &self.stream {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.sock.as_fd(),
         };
         let timeout = PollTimeout::try_from(time).expect("the bounds of tests are short");
         let events = poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout);
@@ -201,6 +224,7 @@ impl Client {
         let descriptor = match &self.stream {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.sock.as_fd(),
         };
         let patience = PollTimeout::try_from(PATIENCE).expect("the bounds of tests are short");
         // poll(2) reports errors even if no events are requested.
@@ -223,6 +247,7 @@ impl Stream {
         let read = match self {
             Stream::Tcp(stream) => stream.read(&mut block)?,
             Stream::Unix(stream) => stream.read(&mut block)?,
+            Stream::Tls(stream) => stream.read(&mut block)?,
         };
         buffer.extend(&block[..read]);
         Ok(read > 0)

@@ -27,6 +27,7 @@ mod python;
 mod screen;
 mod secure;
 mod site;
+mod tls;
 
 pub use answer::{Answer, Framing};
 pub use client::{Client, Ending};
@@ -42,6 +43,7 @@ pub use python::{Environment, Python};
 pub use screen::Screen;
 pub use secure::{Certificate, SecureClient, Version};
 pub use site::{Refused, Rig, Site, UNSET};
+pub use tls::{Authority, Pair, Shown, TlsClient};
 
 /// How long anything may take before a test fails. Generous: a busy machine is not a defect.
 pub const PATIENCE: Duration = Duration::from_secs(60);
