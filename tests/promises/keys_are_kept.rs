@@ -3,13 +3,17 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
+    thread,
 };
 
 use nix::{
-    sys::signal::{Signal::SIGKILL, kill},
+    sys::signal::{
+        Signal::{SIGKILL, SIGSTOP},
+        kill,
+    },
     unistd::{Pid, geteuid},
 };
-use ostler_tests::{Pair, Rig, Site, TlsClient};
+use ostler_tests::{Client, Pair, Rig, Site, TlsClient};
 
 use crate::pages::page;
 
@@ -118,6 +122,26 @@ fn a_keeper_that_dies_is_replaced_and_connections_go_on() {
         let fresh = TlsClient::new().connect(site.address(), "ostler.test");
         assert_eq!(fresh.shown().certificate, certificate.der());
     }
+}
+
+#[test]
+fn a_keeper_that_is_stopped_is_replaced_and_holds_up_nobody() {
+    let (site, _) = site(Rig::with_source(&page("one")).workers(1).option("--log-level", "debug"));
+    let mut open = site.connect();
+    site.log("key keeper started");
+    let [keeper] = keepers(&site)[..] else { panic!("there is one") };
+    kill(Pid::from_raw(keeper), SIGSTOP).expect("it is ours");
+    thread::scope(|scope| {
+        // Handshakes that come to no end.
+        let others: Vec<_> = (0..8).map(|_| scope.spawn(|| Client::try_connect(site.address()).is_ok())).collect();
+        assert_eq!(open.get("/").text(), "one");
+        others.into_iter().for_each(|other| drop(other.join()));
+    });
+    assert_eq!(site.log("key keeper silent").number("pid"), keeper);
+    site.log("key keeper started");
+    assert_eq!(open.get("/").text(), "one");
+    site.log("certificates taken");
+    assert_eq!(site.connect().get("/").text(), "one");
 }
 
 #[test]

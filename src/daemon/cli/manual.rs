@@ -81,6 +81,10 @@ pub const PHRASES: &[(&str, &str)] = &[
         "The process that has the private keys has ended. Another one is started at once; handshakes fail until it is there.",
     ),
     (
+        "key keeper silent",
+        "The process that has the private keys has not answered the master for three seconds, and is killed. Another one is started at once.",
+    ),
+    (
         "key keeper not started",
         "The one after it could not read the keys, or could not be started. It is tried again. Connections go on, but no handshake comes to an end.",
     ),

@@ -129,6 +129,17 @@ impl Keepers {
         self.all.iter().map(|(&id, entry)| (id, entry)).filter(|(_, entry)| !entry.lost)
     }
 
+    /// Asks them whether they live.
+    pub fn look(&mut self, now: Moment) {
+        self.all.values_mut().filter(|entry| !entry.lost && !entry.closed).for_each(|entry| entry.keeper.look(now));
+    }
+
+    /// Those that were late have been killed: they are not late again before their end is known.
+    pub fn end_patience(&mut self, now: Moment) {
+        let late = self.all.values_mut().filter(|entry| entry.keeper.deadline <= now);
+        late.for_each(|entry| entry.keeper.deadline = Moment(u64::MAX));
+    }
+
     /// Those that have ended and for which no other is on its way.
     pub fn lost(&self) -> Vec<KeeperId> {
         let lost = self.all.iter().filter(|(_, entry)| entry.lost).map(|(&id, _)| id);

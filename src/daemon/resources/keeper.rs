@@ -32,6 +32,9 @@ use crate::{
 
 /// How long it may take to read and check the files.
 const READING: Duration = Duration::from_secs(20);
+/// How often it is asked whether it lives, while the site is at work, and how long it may take to say so.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+const ANSWERS: Duration = Duration::from_secs(3);
 /// A file of certificates or keys is smaller.
 const LARGEST: u64 = 1 << 20;
 
@@ -55,8 +58,10 @@ pub struct Keeper {
     pub order: Order,
     /// What it has read, once it has.
     pub kept: Option<Kept>,
-    /// When it has to have done so.
+    /// When it has to have done so, or to have said that it lives.
     pub deadline: Moment,
+    /// When it is to be asked whether it does.
+    next: Moment,
     /// Whether its files have changed since; none where that cannot be known.
     pub files: Option<WatchedFiles>,
 }
@@ -88,7 +93,8 @@ impl Keeper {
         let files = WatchedFiles::new();
         let lent: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
         let (pid, held) = custody::begin(OwnedFd::from(theirs), &lent, |channel| work(channel.into(), &order, &files))?;
-        Ok(Keeper { pid, held, line, order, kept: None, deadline: Moment::now() + READING, files: files.ok() })
+        let now = Moment::now();
+        Ok(Keeper { pid, held, line, order, kept: None, deadline: now + READING, next: now, files: files.ok() })
     }
 
     /// One that another executable has started in this process, by its process, its descriptors and what it has read.
@@ -101,6 +107,7 @@ impl Keeper {
             order,
             kept: Some(kept),
             deadline: Moment(u64::MAX),
+            next: Moment::now(),
             files: None,
         })
     }
@@ -117,6 +124,10 @@ impl Keeper {
                 (self.kept, self.deadline) = (Some(kept), Moment(u64::MAX));
                 Word::Keeps
             }
+            Heard::Message(Report::Lives) => {
+                self.deadline = Moment(u64::MAX);
+                Word::Nothing
+            }
             Heard::Message(Report::Refused(why)) => Word::Refused(why),
             Heard::End | Heard::Nonsense(_) => Word::End,
         }
@@ -132,6 +143,15 @@ impl Keeper {
         let (ours, theirs) = keeper::pair()?;
         self.line.send(&ToKeeper, &[ours.as_fd()])?;
         Ok(theirs.into())
+    }
+
+    /// Asks whether it lives, from time to time: it may have been stopped by a signal.
+    pub fn look(&mut self, now: Moment) {
+        if self.kept.is_some() && self.deadline == Moment(u64::MAX) && self.next <= now {
+            (self.next, self.deadline) = (now + BETWEEN_LOOKS, now + ANSWERS);
+            // What comes of a line that is closed is told by its end.
+            let _ = self.line.send(&ToKeeper, &[]);
+        }
     }
 
     /// Closes its line, which tells it to end.

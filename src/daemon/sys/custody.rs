@@ -26,8 +26,9 @@ use super::{
     signals::reset_in_child,
 };
 
-/// Who root becomes where the application runs as root, too.
-const NOBODY: u32 = 65534;
+/// Who root becomes: somebody without a name, as whom nothing else runs. A process of another user can neither stop it nor change its limits
+/// (kill(2), prlimit(2)). Below the numbers of nobody, and above those that systemd gives away (systemd's UIDS-GIDS).
+const ALONE: u32 = 65530;
 
 /// Has a child do this work, with this descriptor and no other of ours but those that are lent; it ends when the work is done.
 pub fn begin(channel: OwnedFd, lent: &[BorrowedFd], work: impl FnOnce(OwnedFd)) -> io::Result<(i32, PidFd)> {
@@ -83,12 +84,19 @@ pub fn give_back(lent: BorrowedFd) {
     descriptors::close(lent);
 }
 
-/// Root becomes somebody who may do nothing, and gets nothing back. Others cannot become anybody, and stay who they are.
+/// Root becomes somebody who may do nothing, and gets nothing back. Others cannot become anybody, and stay who they are. Where a
+/// namespace has no such user (user_namespaces(7)), it is the application's.
 pub fn give_up_privileges(identity: Option<&Identity>) -> io::Result<()> {
     if geteuid().is_root() {
-        let (user, group) = identity.map_or((NOBODY, NOBODY), |identity| (identity.user, identity.group));
-        let nobody = if user == 0 { (NOBODY, NOBODY) } else { (user, group) };
-        become_somebody(Uid::from_raw(nobody.0), Gid::from_raw(nobody.1), &[Gid::from_raw(nobody.1)], false)?;
+        let turn_into = |user, group| {
+            let group = Gid::from_raw(group);
+            become_somebody(Uid::from_raw(user), group, &[group], false)
+        };
+        let alone = turn_into(ALONE, ALONE);
+        match identity.filter(|identity| alone.is_err() && identity.user != 0) {
+            Some(identity) => turn_into(identity.user, identity.group)?,
+            None => alone?,
+        }
         // Both are taken back where a process becomes somebody else.
         prctl::set_dumpable(false)?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -123,6 +131,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_futex,
     libc::SYS_getrandom,
     libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_tgkill,

@@ -19,13 +19,15 @@ pub use process::keep;
 
 use crate::certificates::Expiry;
 
-/// What a keeper says to the master: the first thing, and the only one.
+/// What a keeper says to the master: the first thing, and that it lives when it is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Report {
     /// It has the keys, and signs from now on.
     Keeps(Kept),
     /// The files are not as they should be: a sentence. It ends after this.
     Refused(String),
+    /// It answers a [`ToKeeper`] without a socket.
+    Lives,
 }
 
 /// What it has read, without the keys.
@@ -58,7 +60,7 @@ impl Default for Kept {
     }
 }
 
-/// What a master says to a keeper: the message carries a worker's socket.
+/// What a master says to a keeper: the message carries a worker's socket, or none, and wants an answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ToKeeper;
 

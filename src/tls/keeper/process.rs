@@ -15,11 +15,13 @@ use ostler_wire::{Channel, channel};
 use rustls::SignatureScheme;
 use std::os::fd::AsRawFd;
 
-use super::{HEAD, LONGEST, NUMBER, ToKeeper, is_of_handshake};
+use super::{HEAD, LONGEST, NUMBER, Report, ToKeeper, is_of_handshake};
 use crate::certificates::Keys;
 
 /// So many sockets are kept; the oldest goes for another. There are never as many workers.
 const MOST: usize = 2048;
+/// Before another try, where the system does not let it wait for questions.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long handshakes may still come that have begun before another keeper took this one's place.
 const LINGERS: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,8 @@ impl Process {
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         if poll(&mut polled, timeout).is_err() {
+            // The master ends a keeper that cannot go on.
+            std::thread::sleep(PAUSE);
             return;
         }
         let mut ready = polled.iter().map(|one| one.any().unwrap_or(true)).collect::<Vec<_>>().into_iter();
@@ -60,6 +64,10 @@ impl Process {
     fn hear_master(&mut self) {
         let Some(master) = &self.master else { return };
         match master.receive_now::<ToKeeper>() {
+            Ok(Some((ToKeeper, sockets))) if sockets.is_empty() => {
+                // A master that does not read is not waited for.
+                let _ = master.send(&Report::Lives, &[]);
+            }
             Ok(Some((ToKeeper, sockets))) => {
                 self.workers.extend(sockets);
                 self.workers.drain(..self.workers.len().saturating_sub(MOST));

@@ -141,8 +141,16 @@ impl Performer<'_> {
 
     /// Gives up keepers that take too long.
     fn end_late_keepers(&mut self, now: Moment) {
-        let late = self.keepers.living().filter(|(_, entry)| entry.keeper.deadline <= now);
-        late.for_each(|(_, entry)| entry.keeper.kill());
+        for (_, entry) in self.keepers.living().filter(|(_, entry)| entry.keeper.deadline <= now) {
+            if entry.keeper.kept.is_some() {
+                error!(self.log, "key keeper silent"; "pid" => entry.keeper.pid, "then" => "it is killed");
+            }
+            entry.keeper.kill();
+        }
+        self.keepers.end_patience(now);
+        if self.watch.next.is_some() {
+            self.keepers.look(now);
+        }
         self.replace_lost(now);
     }
 
