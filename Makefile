@@ -105,6 +105,7 @@ instructions: tools .venv/holds
 fuzz: tools
 	src/http/fuzz/run $(or $(SECONDS),60)
 	src/tls/fuzz/run $(or $(SECONDS),60)
+	src/serve/fuzz/run $(or $(SECONDS),60)
 
 man: build
 	$(BUILT)/ostler man >man/ostler.1

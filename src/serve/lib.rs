@@ -105,6 +105,8 @@ mod transport;
 
 pub use application::{Application, Request};
 pub use event_loop::setup::{Membership, Setup};
+#[cfg(fuzzing)]
+pub use files::fuzzing::Looker;
 pub use life::LoopEnd;
 pub use moment::Moment;
 pub use request::peer::Client;

@@ -90,7 +90,7 @@ fn how(flags: OFlag, bounds: ResolveFlag) -> OpenHow {
     OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(bounds)
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Directory {
     /// The same as for a kernel without openat2(2).
     pub fn step_by_step(self) -> Directory {

@@ -4,6 +4,8 @@
 
 mod answer;
 mod directory;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod named;
 
 use std::{

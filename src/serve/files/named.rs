@@ -130,6 +130,12 @@ impl NamedFiles {
         }
     }
 
+    #[cfg(fuzzing)]
+    pub(super) fn walk(&mut self, change: impl Fn(&mut Roots)) {
+        change(&mut self.paths);
+        change(&mut self.urls);
+    }
+
     /// Whether one more line may be logged about a file that is missing. Clients cause them, by way of the application.
     pub fn may_log(&self) -> bool {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
