@@ -82,10 +82,10 @@ def check(workload, port):
                 raise Wrong(f"it answered {answer.status} with {length} bytes instead of {workload.answer}")
 
 
-def wrk(workload, port, seconds):
+def wrk(workload, port, seconds, path="/"):
     headers = [word for name, value in workload.headers.items() for word in ("-H", f"{name}: {value}")]
     size = ["-t1", f"-c{workload.connections}", f"-d{seconds}s"]
-    command = ["wrk", *size, "-s", HERE / "wrk.lua", *headers, f"http://127.0.0.1:{port}/"]
+    command = ["wrk", *size, "-s", HERE / "wrk.lua", *headers, f"http://127.0.0.1:{port}{path}"]
     environment = os.environ | {"BENCH_BODY": str(workload.body)}
     done = subprocess.run(
         command,
