@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""TLS: processor time of the whole server for a request on a connection that is kept, for full handshakes and for resumed ones, and for an answer of
-1 MiB, beside the peers and beside nginx before ostler; and the memory of idle connections.
+"""TLS: processor time of the whole server for a request on a connection that is kept, for a new connection with a request and a full handshake or one
+that is resumed, and for an answer of 1 MiB, beside the peers and beside nginx before ostler; and the memory of idle connections.
 
 `benches/run --only tls` measures; `benches/tls.py ROUNDS` does it alone. The certificate's key is of ECDSA over P-256, as those of Let's Encrypt.
 """
@@ -35,7 +35,7 @@ http {{
   access_log off; proxy_temp_path {folder}/temp; client_body_temp_path {folder}/body;
   upstream site {{ server 127.0.0.1:{behind}; keepalive 32; }}
   server {{
-    listen 127.0.0.1:{port} ssl reuseport; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+    listen 127.0.0.1:{port} ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
     ssl_session_cache shared:s:10m; keepalive_requests 100000000; keepalive_timeout 600;
     location / {{ proxy_pass http://site; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
@@ -72,7 +72,7 @@ def measure_all(rounds=5):
 
 def rows(report):
     """The table: a header and its rows."""
-    names = ["request", "full handshake", "resumed", "1 MiB", "KiB per idle connection"]
+    names = ["request", "full, v1.3", "resumed, v1.3", "full, v1.2", "resumed, v1.2", "1 MiB", "KiB per idle connection"]
     line = lambda figures: [f"{statistics.median(figures[name]):.3g}" if name in figures else "" for name in names]
     return [TITLE, *names], [[name, *(line(figures) if isinstance(figures, dict) else [figures])] for name, figures in report.items()]
 
@@ -149,7 +149,11 @@ STARTS = {
 def of_hello(server):
     figures = {"request": cost(server, lambda: wrk(server, 1))}
     if server.secure:
-        figures |= {"full handshake": cost(server, lambda: handshakes(server, "-new")), "resumed": cost(server, lambda: handshakes(server, "-reuse"))}
+        for version in ("TLSv1_3", "TLSv1_2"):
+            for what, resumes in (("full", False), ("resumed", True)):
+                # granian does not speak 1.2.
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    figures[f"{what}, {version[3:].replace('_', '.')}"] = cost(server, lambda: handshakes(server, version, resumes))
     return figures
 
 
@@ -173,13 +177,31 @@ def wrk(server, connections):
     return int(re.search(r"(\d+) requests in", done.stdout)[1])
 
 
-def handshakes(server, how):
-    command = ["openssl", "s_time", "-connect", f"127.0.0.1:{server.port}", how, "-time", str(SECONDS), "-tls1_3"]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}))
-    found = re.findall(r"(\d+) connections in \d+ real seconds", done.stdout)
-    if not found or "ERROR" in done.stderr:
-        raise ValueError(f"openssl s_time: {done.stdout[-300:]} {done.stderr[-300:]}")
-    return int(found[0])
+def handshakes(server, version, resumes):
+    """New connections with a request each, and a full handshake or one that is resumed."""
+    return int(subprocess.run(
+        [sys.executable, __file__, "--handshakes", str(server.port), version, str(int(resumes))],
+        capture_output=True, text=True, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),
+    ).stdout)
+
+
+def shake_hands(port, version, resumes):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    session, until, count = None, time.perf_counter() + SECONDS, 0
+    while time.perf_counter() < until:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), session=session) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while data := client.recv(4096):
+                answer += data
+            if not answer.endswith(b"World!") or session is not None and not client.session_reused:
+                raise ValueError(f"resumed {client.session_reused}, {answer!r}")
+            if resumes:
+                session = client.session
+        count += 1
+    print(count)
 
 
 def idle(server):
@@ -212,6 +234,8 @@ def own_memory(root):
     return total
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == ["--handshakes"]:
+    shake_hands(int(sys.argv[2]), sys.argv[3], sys.argv[4] == "1")
+elif __name__ == "__main__":
     (TARGET / "bench").mkdir(parents=True, exist_ok=True)
     print(json.dumps(measure_all(int(sys.argv[1]) if sys.argv[1:] else 5), indent=1))
