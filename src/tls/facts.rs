@@ -2,13 +2,14 @@
 
 use crate::suite::{Suite, Version};
 
+use ring::digest::{SHA256, digest};
 use x509_cert::{
     Certificate,
     der::{
         Decode,
         pem::{self, LineEnding},
     },
-    name::Name,
+    name::{Name, RelativeDistinguishedName},
 };
 
 /// The longest certificate of a client's that is kept and moves with its connection.
@@ -25,6 +26,13 @@ pub struct Facts {
     pub resumed: bool,
     /// The client's certificate, which an authority of `--ca-certs` has signed; DER.
     pub client_certificate: Option<Vec<u8>>,
+    /// Which authorities it was measured by ([`authorities`]); 0 where clients were not asked.
+    pub authorities: u64,
+}
+
+/// What tells one list of authorities from another.
+pub(crate) fn authorities(pem: &str) -> u64 {
+    digest(&SHA256, pem.as_bytes()).as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// What a client's certificate says.
@@ -72,6 +80,7 @@ impl Facts {
     /// Appends them to what moves with the connection, without the suite, which the records know.
     pub fn export(&self, out: &mut Vec<u8>) {
         out.push(self.resumed.into());
+        out.extend(self.authorities.to_le_bytes());
         for part in [self.server_name.as_ref().map(String::as_bytes), self.client_certificate.as_deref()] {
             let part = part.unwrap_or_default();
             out.extend((part.len() as u16).to_le_bytes());
@@ -82,6 +91,7 @@ impl Facts {
     /// Reads them from the beginning of `bytes`, and advances `bytes` past them.
     pub fn import(suite: u16, bytes: &mut &[u8]) -> Option<Facts> {
         let resumed = *bytes.split_off_first()? != 0;
+        let authorities = u64::from_le_bytes(bytes.split_off(..8)?.try_into().ok()?);
         let mut part = || {
             let length = u16::from_le_bytes(bytes.split_off(..2)?.try_into().ok()?);
             bytes.split_off(..usize::from(length))
@@ -93,6 +103,7 @@ impl Facts {
             server_name: (!server_name.is_empty()).then_some(server_name),
             resumed,
             client_certificate: (!certificate.is_empty()).then_some(certificate),
+            authorities,
         })
     }
 }
@@ -106,7 +117,7 @@ const OPENSSL_NAMES: [(&str, &str); 5] = [
     ("TITLE", "title"),
 ];
 
-/// The last part of a name comes first.
+/// The last part of a name comes first, and so does the last attribute of a part.
 fn written(name: &Name) -> String {
     let attribute = |attribute: String| match attribute.split_once('=') {
         Some((kind, value)) => {
@@ -115,12 +126,16 @@ fn written(name: &Name) -> String {
         }
         None => attribute,
     };
-    let mut parts: Vec<String> = name
-        .iter_rdn()
-        .map(|part| part.iter().map(|each| attribute(each.to_string())).collect::<Vec<_>>().join("+"))
-        .collect();
+    let part = |part: &RelativeDistinguishedName| {
+        let attributes = part.iter().map(|each| attribute(each.to_string()));
+        reversed(attributes.collect(), "+")
+    };
+    reversed(name.iter_rdn().map(part).collect(), ",")
+}
+
+fn reversed(mut parts: Vec<String>, between: &str) -> String {
     parts.reverse();
-    parts.join(",")
+    parts.join(between)
 }
 
 #[cfg(test)]
@@ -145,11 +160,14 @@ mod tests {
         params.serial_number = Some(SerialNumber::from(vec![0x0a, 0x1b, 0xff]));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let der = Some(certificate.der().to_vec());
-        let facts = Facts { suite: 0x1301, server_name: None, resumed: true, client_certificate: der };
+        let facts = Facts { suite: 0x1301, server_name: None, resumed: true, client_certificate: der, authorities: 7 };
         let shown = facts.shown().expect("it can be read");
         assert_eq!(shown.subject, "emailAddress=a@b.ch,CN=Ädmin,O=Firma\\, Ltd.,C=CH");
         assert_eq!((&shown.issuer, &shown.serial[..]), (&shown.subject, "0A1BFF"));
         assert_eq!(shown.pem.lines().next(), Some("-----BEGIN CERTIFICATE-----"));
+
+        let several: Name = "CN=good,CN=x+OU=a,C=CH".parse().expect("it is a name");
+        assert_eq!(written(&several), "CN=good,OU=a+CN=x,C=CH", "as `openssl x509 -nameopt RFC2253` has it");
 
         let mut moved = Vec::new();
         facts.export(&mut moved);

@@ -12,7 +12,16 @@ use crate::{
 
 pub(super) const WITHOUT_TLS: Refusal = Refusal { status: 400, why: "HTTP without TLS came where TLS is spoken" };
 
+/// The client should come by another connection (RFC 9110, 15.5.20).
+pub(super) const OTHER_SETTINGS: Refusal =
+    Refusal { status: 421, why: "its connection is from before --cert-reqs or --ca-certs have changed" };
+
 impl Loop {
+    /// Whether a connection's client would get one today. Its handshake may have been made by another generation.
+    pub(super) fn still_admits(&self, connection: &Connection) -> bool {
+        self.acceptor.as_ref().is_none_or(|acceptor| connection.transport.is_admitted_by(acceptor))
+    }
+
     /// Goes on with the handshake of a connection that begins with one. Returns whether its request can be read now.
     pub(super) fn shake_hands(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.get(token) else { return false };

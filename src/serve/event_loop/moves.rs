@@ -171,7 +171,10 @@ impl Loop {
         if moved.bytes.is_empty() && !connection.transport.has_more() {
             // Epoll reports bytes that have come meanwhile, as soon as the socket is watched.
             connection.readable = false;
-            return self.wait_for_request(token);
+            return match self.connections.peek(token).is_some_and(|connection| self.still_admits(connection)) {
+                true => self.wait_for_request(token),
+                false => self.ended(token),
+            };
         }
         if !moved.bytes.is_empty() {
             connection.keep(&moved.bytes);

@@ -9,7 +9,10 @@ use ostler_http::{
 use ostler_wire::Protocol;
 use slog::debug;
 
-use super::{Loop, handshake::WITHOUT_TLS};
+use super::{
+    Loop,
+    handshake::{OTHER_SETTINGS, WITHOUT_TLS},
+};
 use crate::{
     connection::{Interest, Opening, Partial, Phase, work::Work},
     moment::Moment,
@@ -209,10 +212,14 @@ impl Loop {
             return self.refuse(token, work, refusal);
         }
         work.incoming.identify(&self.shared);
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connections.peek(token) else { return };
         if connection.transport.lacks_tls() {
             return self.refuse(token, work, WITHOUT_TLS);
         }
+        if !self.still_admits(connection) {
+            return self.refuse(token, work, OTHER_SETTINGS);
+        }
+        let Some(connection) = self.connection(token) else { return };
         let incoming = &mut work.incoming;
         work.outgoing.half_closed = connection.half_closed;
         let more = !connection.half_closed && !connection.transport.is_worn();

@@ -26,8 +26,13 @@ mod tests {
 
     #[test]
     fn names_are_those_of_mod_ssl() {
-        let mut facts =
-            Facts { suite: 0xc02f, server_name: Some("site.example".into()), resumed: false, client_certificate: None };
+        let mut facts = Facts {
+            suite: 0xc02f,
+            server_name: Some("site.example".into()),
+            resumed: false,
+            client_certificate: None,
+            authorities: 0,
+        };
         let text = |facts: &Facts| {
             let each = |(name, value): (String, Vec<u8>)| format!("{name}={}", String::from_utf8(value).unwrap());
             tls_variables(facts).into_iter().map(each).collect::<Vec<_>>().join(" ")

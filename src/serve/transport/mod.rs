@@ -98,6 +98,11 @@ impl Transport {
         self.tls().is_some_and(|tls| tls.is_worn())
     }
 
+    /// Whether its handshake meets these settings, if it has one.
+    pub fn is_admitted_by(&self, acceptor: &Acceptor) -> bool {
+        self.tls().is_none_or(|tls| tls.facts().is_none_or(|facts| acceptor.admits(facts)))
+    }
+
     /// What the handshake has told, once it is over.
     pub fn facts(&self) -> Option<Facts> {
         self.tls().and_then(|tls| tls.facts().cloned())

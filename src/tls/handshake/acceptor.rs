@@ -16,7 +16,7 @@ use super::{
     tickets::Tickets,
     witness::Witness,
 };
-use crate::Sign;
+use crate::{Facts, Sign, facts::authorities};
 
 /// The only protocol within TLS (RFC 7301). A client that offers others alone gets no_application_protocol.
 const HTTP: &[u8] = b"http/1.1";
@@ -26,6 +26,8 @@ pub struct Acceptor {
     config: ServerConfig,
     certificates: Arc<Certificates>,
     tickets: Arc<Tickets>,
+    client_certificate: ClientCertificate,
+    authorities: u64,
 }
 
 impl Acceptor {
@@ -49,7 +51,8 @@ impl Acceptor {
         let resumes = tls.client_certificate == ClientCertificate::None;
         let tickets = Arc::new(Tickets::new(ticket_keys.filter(|_| resumes)));
         config.ticketer = tickets.clone();
-        Ok(Acceptor { config, certificates, tickets })
+        let authorities = if resumes { 0 } else { authorities(&tls.client_authorities) };
+        Ok(Acceptor { config, certificates, tickets, client_certificate: tls.client_certificate, authorities })
     }
 
     /// Changes the keys of tickets, where there are any.
@@ -60,13 +63,21 @@ impl Acceptor {
         }
     }
 
+    /// Whether a connection whose handshake another one has made, perhaps with other settings, meets these.
+    pub fn admits(&self, facts: &Facts) -> bool {
+        match facts.client_certificate {
+            Some(_) => facts.authorities == self.authorities,
+            None => self.client_certificate != ClientCertificate::Required,
+        }
+    }
+
     /// Begins a connection's handshake.
     pub fn begin(&self) -> Result<Handshake, Failure> {
         let witness = Witness::new(self.certificates.clone());
         let mut config = self.config.clone();
         config.cert_resolver = witness.clone();
         config.key_log = witness.clone();
-        Ok(Handshake::new(UnbufferedServerConnection::new(Arc::new(config))?, witness))
+        Ok(Handshake::new(UnbufferedServerConnection::new(Arc::new(config))?, witness, self.authorities))
     }
 }
 

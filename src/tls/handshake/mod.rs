@@ -29,7 +29,15 @@ pub struct Handshake {
     given: Vec<u8>,
     /// What it was not given yet. It gets one record at a time: what follows the client's last message is for [`Records`].
     waiting: Vec<u8>,
+    /// How many records it was given.
+    records: usize,
+    /// See [`Facts::authorities`].
+    authorities: u64,
 }
+
+/// Each record of a message that is not whole costs a look at all of it: without a bound, a client could keep a loop busy with a message in
+/// records of one byte. Messages of 64 KiB fit, in the shortest records that a client may ask for (RFC 6066, 4).
+const MOST_RECORDS: usize = 160;
 
 /// A connection whose handshake is over.
 #[derive(Debug)]
@@ -53,25 +61,35 @@ impl From<Error> for Failure {
 }
 
 impl Handshake {
-    fn new(tls: UnbufferedServerConnection, witness: Arc<Witness>) -> Handshake {
-        Handshake { tls: Box::new(tls), witness, given: Vec::new(), waiting: Vec::new() }
+    fn new(tls: UnbufferedServerConnection, witness: Arc<Witness>, authorities: u64) -> Handshake {
+        Handshake { tls: Box::new(tls), witness, given: Vec::new(), waiting: Vec::new(), records: 0, authorities }
     }
 
     /// Takes bytes of the client's, and appends what is to be sent to it, also where it fails. `Ok(Ok(_))` when it is over, and itself
     /// while more must come.
     pub fn take(mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Result<Established, Handshake>, Failure> {
         self.waiting.extend_from_slice(bytes);
-        while let Some(length) = next_record(&self.waiting) {
-            self.given.extend(self.waiting.drain(..length));
+        let mut taken = 0;
+        while let Some(length) = next_record(&self.waiting[taken..]) {
+            self.records += 1;
+            if self.records > MOST_RECORDS {
+                return Err(Failure("a handshake in more records than any client needs".to_owned()));
+            }
+            self.given.extend_from_slice(&self.waiting[taken..taken + length]);
+            taken += length;
             match self.advance(out) {
                 Ok(false) => {}
-                Ok(true) => return self.establish().map(Ok),
+                Ok(true) => {
+                    self.waiting.drain(..taken);
+                    return self.establish().map(Ok);
+                }
                 Err(error) => {
                     self.tell_failure(out);
                     return Err(error.into());
                 }
             }
         }
+        self.waiting.drain(..taken);
         Ok(Err(self))
     }
 
@@ -110,7 +128,7 @@ impl Handshake {
     }
 
     fn establish(self) -> Result<Established, Failure> {
-        let Handshake { tls, witness, waiting, .. } = self;
+        let Handshake { tls, witness, waiting, authorities, .. } = self;
         let suite = tls.negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite().into()));
         let suite = suite.ok_or_else(|| Failure("a cipher suite without records".to_owned()))?;
         let client_certificate = tls.peer_certificates().and_then(|chain| chain.first()).map(|own| own.to_vec());
@@ -118,7 +136,8 @@ impl Handshake {
             return Err(Failure("the client's certificate is too large".to_owned()));
         }
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
-        let facts = Facts { suite: suite.number, server_name: witness.server_name(), resumed, client_certificate };
+        let server_name = witness.server_name();
+        let facts = Facts { suite: suite.number, server_name, resumed, client_certificate, authorities };
         let (extracted, _) = tls.dangerous_into_kernel_connection()?;
         let records = records(suite, &extracted, &witness);
         let records = records.ok_or_else(|| Failure("secrets that do not fit the cipher suite".to_owned()))?;

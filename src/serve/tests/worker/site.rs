@@ -64,7 +64,7 @@ pub struct Site {
     exchange: (OwnedFd, OwnedFd),
     access_log: std::fs::File,
     /// With these certificates the listener speaks TLS.
-    tls: Option<Certified>,
+    pub tls: Option<Certified>,
     trust: Trust,
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ostler_tls::Sign;
-use ostler_wire::{Certificate, FromWorker, Peers, Tls, Trust, WorkerSettings};
+use ostler_wire::{Certificate, ClientCertificate, FromWorker, Peers, Tls, Trust, WorkerSettings};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
@@ -382,4 +382,25 @@ fn a_handshake_follows_a_proxy_header_wherever_the_bytes_are_cut_and_the_connect
     }
     assert!(matches!(secure.site.hear(0), FromWorker::Drained));
     assert!(clients.iter_mut().all(|(client, _)| client.asks("/hello") == hello()));
+}
+
+#[test]
+fn a_connection_that_new_settings_would_refuse_goes_no_further() {
+    let mut secure = start(1, settings());
+    let (mut idle, mut asking) = (secure.client(0), secure.client(0));
+    for client in [&mut idle, &mut asking] {
+        assert_eq!(client.asks("/hello"), hello());
+    }
+    asking.send("GET /hello HT");
+    secure.site.settled(0);
+    let (tls, _) = secure.site.tls.as_mut().unwrap();
+    tls.client_authorities = tls.certificates[0].chain.clone();
+    tls.client_certificate = ClientCertificate::Required;
+    secure.site.add_worker();
+    secure.site.drain(0, true);
+    assert!(matches!(secure.site.hear(0), FromWorker::Drained));
+    assert!(ended_well(&mut idle));
+    asking.send("TP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(asking.answer().0, 421);
+    assert!(ended_well(&mut asking));
 }

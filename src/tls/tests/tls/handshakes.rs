@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use ostler_tls::Acceptor;
-use ostler_wire::ClientCertificate;
+use ostler_wire::{ClientCertificate, Tls};
 use rustls::{AlertDescription, Error};
 
 use crate::rig::{Authority, Client, Kind, Pair, Wishes, client_config, settings};
@@ -160,6 +160,42 @@ fn clients_show_certificates_where_they_are_asked() {
                 assert_eq!(server.established.facts.client_certificate, certificate);
             }
         }
+    }
+}
+
+#[test]
+fn settings_that_have_changed_admit_no_client_that_they_would_refuse() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pair = authority.sign(Kind::P256, &["site.example"]);
+    let (tls, keeper) = settings(&[(&pair, &[])]);
+    let acceptor = |client_certificate, authorities: &Authority| {
+        let tls = Tls { client_certificate, client_authorities: authorities.pem(), ..tls.clone() };
+        Acceptor::new(&tls, keeper.clone(), None).unwrap()
+    };
+    use ClientCertificate::{None as Unasked, Optional, Required};
+    let all = [Unasked, Optional, Required].map(|asked| [acceptor(asked, &authority), acceptor(asked, &other)]);
+    let facts = |pair: Option<&Pair>| {
+        let config = client_config(&authority, &Wishes { pair, ..Wishes::default() });
+        Client::new(&config, "site.example").connect(&all[1][0], usize::MAX).unwrap().established.facts
+    };
+    let admitted = |facts| all.each_ref().map(|pair| pair.each_ref().map(|acceptor| acceptor.admits(&facts)));
+    assert_eq!(admitted(facts(None)), [[true, true], [true, true], [false, false]]);
+    assert_eq!(admitted(facts(Some(&pair))), [[false, false], [true, false], [true, false]]);
+}
+
+#[test]
+fn a_message_comes_in_some_records_but_not_in_hundreds() {
+    let authority = Authority::new();
+    let pair = authority.sign(Kind::P256, &["site.example"]);
+    let (tls, keeper) = settings(&[(&pair, &[])]);
+    let acceptor = Acceptor::new(&tls, keeper, None).unwrap();
+    let hello = Client::new(&client_config(&authority, &Wishes::default()), "site.example").output();
+    for (length, answered) in [(20, true), (1, false)] {
+        let record = |piece: &[u8]| [&[22, 3, 1, 0, piece.len() as u8][..], piece].concat();
+        let records: Vec<u8> = hello[5..].chunks(length).flat_map(record).collect();
+        let mut out = Vec::new();
+        assert_eq!(acceptor.begin().unwrap().take(&records, &mut out).is_ok(), answered, "{length}");
+        assert_eq!(out.is_empty(), !answered);
     }
 }
 
