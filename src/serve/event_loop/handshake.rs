@@ -44,6 +44,10 @@ impl Loop {
                 connection.peer = None;
                 return true;
             }
+            Ok(Shaken::More) => {
+                self.wait_for_handshake(token, had_begun);
+                self.go_on_with_handshake(token);
+            }
             Ok(Shaken::Waiting) if connection.transport.shakes_hands() => self.wait_for_handshake(token, had_begun),
             Ok(Shaken::Waiting) => {
                 connection.readable = false;
@@ -68,6 +72,14 @@ impl Loop {
         self.watch(token, interest);
         if !had_begun {
             self.set_deadline(token, now, bound);
+        }
+    }
+
+    /// In the next turn: one that has much to say does not hold up others.
+    fn go_on_with_handshake(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get(token) {
+            connection.readable = true;
+            self.turn.go_on_later(token);
         }
     }
 

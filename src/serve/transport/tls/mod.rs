@@ -48,6 +48,8 @@ pub(crate) enum Shaken {
     Over,
     /// More must come.
     Waiting,
+    /// More may have come already.
+    More,
     /// The client has left.
     Left,
 }
@@ -95,23 +97,31 @@ impl Tls {
 
     // The handshake --------------------------------------------------------------------------------------------------
 
-    /// Goes on with the handshake as far as the bytes that have come allow.
+    /// Goes on with the handshake by what one receive brings.
     pub fn shake(&mut self, socket: &OwnedFd, scratch: &mut [u8]) -> io::Result<Shaken> {
-        while self.expects_handshake() {
-            if !self.unsent.flush(socket)? {
-                return Ok(Shaken::Waiting);
-            }
-            let mut bytes = self.received.take_raw();
-            if bytes.is_empty() {
-                match super::receive(socket, scratch)? {
-                    None => return Ok(Shaken::Waiting),
-                    Some(0) => return Ok(Shaken::Left),
-                    Some(length) => bytes.extend_from_slice(&scratch[..length]),
+        if !self.expects_handshake() {
+            return Ok(Shaken::Over);
+        }
+        if !self.unsent.flush(socket)? {
+            return Ok(Shaken::Waiting);
+        }
+        let (mut bytes, mut more) = (self.received.take_raw(), true);
+        if bytes.is_empty() {
+            match super::receive(socket, scratch)? {
+                None => return Ok(Shaken::Waiting),
+                Some(0) => return Ok(Shaken::Left),
+                Some(length) => {
+                    bytes.extend_from_slice(&scratch[..length]);
+                    more = length == scratch.len();
                 }
             }
-            self.step(socket, bytes)?;
         }
-        Ok(Shaken::Over)
+        self.step(socket, bytes)?;
+        Ok(match more {
+            _ if !self.expects_handshake() => Shaken::Over,
+            true => Shaken::More,
+            false => Shaken::Waiting,
+        })
     }
 
     /// One step: what these bytes make of the handshake.
