@@ -97,8 +97,17 @@ impl Keeper {
         Ok(Keeper { pid, held, line, order, kept: None, deadline: now + READING, next: now, files: files.ok() })
     }
 
-    /// One that another executable has started in this process, by its process, its descriptors and what it has read.
-    pub fn reclaimed(pid: i32, held: OwnedFd, line: OwnedFd, order: Order, kept: Kept) -> io::Result<Keeper> {
+    /// One that another executable has started in this process: the hold on its process and its line, what it has read, and what is watched.
+    pub fn reclaimed(
+        pid: i32,
+        [held, line]: [OwnedFd; 2],
+        order: Order,
+        kept: Kept,
+        mut files: Option<WatchedFiles>,
+    ) -> io::Result<Keeper> {
+        if let (Ok(names), Some(files)) = (&kept.watched, &mut files) {
+            files.know(names);
+        }
         let line = Line::from(Channel::from(line));
         Ok(Keeper {
             pid,
@@ -108,7 +117,7 @@ impl Keeper {
             kept: Some(kept),
             deadline: Moment(u64::MAX),
             next: Moment::now(),
-            files: None,
+            files,
         })
     }
 

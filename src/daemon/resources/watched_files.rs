@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeSet,
-    os::fd::{AsFd, BorrowedFd},
+    io,
+    os::fd::{AsFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use ostler_tls::certificates::Files;
 
-use crate::sys::clock::Moment;
+use crate::sys::{clock::Moment, descriptors};
 
 /// A certificate and its key are two files: both are there after this time without another change.
 const QUIET: Duration = Duration::from_secs(1);
@@ -35,6 +36,11 @@ impl WatchedFiles {
     pub fn new() -> nix::Result<WatchedFiles> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         Ok(WatchedFiles { inotify, names: BTreeSet::new(), due: None })
+    }
+
+    /// Those that another executable has watched in this process; what they are called is to be [known](WatchedFiles::know).
+    pub fn reclaimed(number: RawFd) -> io::Result<WatchedFiles> {
+        Ok(WatchedFiles { inotify: descriptors::reclaim_inotify(number)?, names: BTreeSet::new(), due: None })
     }
 
     /// Has the kernel watch the directories of these files, and of the links on the way; what they are called there.

@@ -5,13 +5,16 @@ use std::{
     fs::{self, File},
     io,
     ops::RangeInclusive,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
     getsockopt_impl, setsockopt_impl, sockopt_impl,
-    sys::socket::{SockType, getsockopt, setsockopt, sockopt},
+    sys::{
+        inotify::Inotify,
+        socket::{SockType, getsockopt, setsockopt, sockopt},
+    },
 };
 use ostler_wire::CHANNEL_FD;
 
@@ -117,6 +120,13 @@ pub fn reclaim(number: RawFd) -> io::Result<OwnedFd> {
     set_inheritable(number, false)?;
     // SAFETY: it is open, and the state that names it names each once, for one owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The same of one that tells of changes in directories.
+pub fn reclaim_inotify(number: RawFd) -> io::Result<Inotify> {
+    let owned = reclaim(number)?;
+    // SAFETY: it has just been owned here, and is given away.
+    Ok(unsafe { Inotify::from_raw_fd(owned.into_raw_fd()) })
 }
 
 /// Whether a descriptor is inherited over the next execve. Fails on a number that is not open. Safe between fork and exec.

@@ -7,8 +7,14 @@ use x509_cert::der::pem::{LineEnding, encode_string};
 
 /// All certificates of a file; there is one at least.
 pub fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     let found: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let begun = text.windows(BEGIN.len()).filter(|part| *part == BEGIN).count();
     match found {
+        Ok(found) if found.len() < begun => Err(format!(
+            "{} has something before -----BEGIN CERTIFICATE----- in the same line; an editor may have put an invisible byte order mark there",
+            path.display()
+        )),
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!(
             "{} holds no certificate in the form of PEM (-----BEGIN CERTIFICATE-----){}",

@@ -73,14 +73,28 @@ const NUMBER: usize = 4;
 
 /// Whether this is what a server signs in a handshake, and nothing else that somebody may want to have signed by its key: the
 /// transcript's hash of TLS 1.3 (RFC 8446, 4.4.3), or the two randoms and the parameters of an ECDHE exchange (RFC 8422, 5.4).
+///
+/// Who asks may choose the randoms, and could hide there the beginning of what X.509 and CMS have signed, which is one SEQUENCE of DER. No
+/// such thing is signed. Randoms that look like one come in one of 2^24 handshakes.
 fn is_of_handshake(message: &[u8]) -> bool {
     const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify\0";
     let tls13 = message.len() > 64 + CONTEXT.len()
         && message[..64].iter().all(|&byte| byte == b' ')
         && message[64..].starts_with(CONTEXT);
-    // Behind the randoms: named_curve, two bytes of its name, the length of the point.
-    let tls12 = message.len() > 68 && message[64] == 3 && message.len() == 68 + usize::from(message[67]);
-    tls13 || tls12
+    // Behind the randoms: named_curve, x25519, secp256r1 or secp384r1, and the point, which is not compressed.
+    let tls12 = match message.get(64..) {
+        Some([3, 0, 29, 32, point @ ..]) => point.len() == 32,
+        Some([3, 0, 23, 65, point @ ..]) => point.len() == 65 && point[0] == 4,
+        Some([3, 0, 24, 97, point @ ..]) => point.len() == 97 && point[0] == 4,
+        _ => false,
+    };
+    tls13 || tls12 && !is_sequence(message)
+}
+
+/// Whether it is one SEQUENCE in DER (X.690, 8.1), of the lengths that are possible here. One of 98 bytes, which one of 2^16 randoms look
+/// like, has no room for a name and a key.
+fn is_sequence(message: &[u8]) -> bool {
+    matches!(message, [0x30, 0x81, length, rest @ ..] if rest.len() == usize::from(*length))
 }
 
 /// Both ends of what ties a worker to a keeper.
@@ -100,6 +114,12 @@ mod tests {
         assert!(!is_of_handshake(&tls13[1..]) && !is_of_handshake(&tls12[..99]));
         let as_client = [&[b' '; 64][..], b"TLS 1.3, client CertificateVerify\0", &[7; 32]].concat();
         assert!(!is_of_handshake(&as_client));
+        let tls12 = [&[9; 64][..], &[3, 0, 23, 65, 4], &[5; 64]].concat();
+        assert!(is_of_handshake(&tls12));
+        // A certificate request may have these bytes in its name.
+        let request = [&[0x30, 0x81, 130][..], &tls12[3..]].concat();
+        let compressed = [&tls12[..68], &[2], &tls12[69..]].concat();
+        assert!(!is_of_handshake(&request) && !is_of_handshake(&compressed));
         assert!(!is_of_handshake(b"") && !is_of_handshake(&[0; 200]));
     }
 }

@@ -42,6 +42,7 @@ use crate::{
         logs::{Logs, Standard},
         pidfile::PidFile,
         unix_socket::SocketFile,
+        watched_files::WatchedFiles,
     },
     settings::{Access, Address, LogTarget, Settings},
     sys::{descriptors, pidfd::PidFd},
@@ -132,6 +133,8 @@ struct SavedKeeper {
     line: RawFd,
     order: Order,
     kept: Kept,
+    #[serde(default)]
+    files: Option<RawFd>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -204,7 +207,7 @@ impl SavedMaster {
         all.extend(self.control.iter().map(|control| control.socket));
         all.extend(self.conversations.iter().map(|&(_, number)| number));
         all.extend(self.children.iter().map(|&(_, number)| number));
-        all.extend(self.keepers.iter().flat_map(|keeper| [keeper.held, keeper.line]));
+        all.extend(self.keepers.iter().flat_map(|keeper| [keeper.held, keeper.line].into_iter().chain(keeper.files)));
         for team in &self.teams {
             all.extend(team.template);
             all.extend(team.workers.iter().map(|&(_, number)| number));
@@ -370,12 +373,14 @@ impl SavedKeeper {
             line: keeper.line().as_fd().as_raw_fd(),
             order: keeper.order.clone(),
             kept: keeper.kept.clone()?,
+            files: keeper.files.as_ref().map(|files| files.as_fd().as_raw_fd()),
         })
     }
 
     fn take(self) -> io::Result<Keeper> {
         let own = descriptors::reclaim;
-        Keeper::reclaimed(self.pid, own(self.held)?, own(self.line)?, self.order, self.kept)
+        let files = self.files.map(WatchedFiles::reclaimed).transpose()?;
+        Keeper::reclaimed(self.pid, [own(self.held)?, own(self.line)?], self.order, self.kept, files)
     }
 }
 
