@@ -15,6 +15,7 @@ mod a_release_is_tested_before_it_serves;
 mod a_reload_at_work_is_warm;
 mod a_reload_is_a_transaction;
 mod a_warm_worker_is_shared;
+mod an_application_sees_its_tls;
 mod an_import_is_shared_where_that_is_safe;
 
 // Answers become shorter, and stay the same.

@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     crypto::ring,
-    pki_types::ServerName,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     version::{TLS12, TLS13},
 };
 
@@ -25,7 +25,7 @@ pub struct Certificate {
     pub chain: String,
     /// PEM.
     pub key: String,
-    configs: [Arc<ClientConfig>; 2],
+    roots: RootCertStore,
 }
 
 /// The version that a client speaks.
@@ -46,28 +46,47 @@ impl Certificate {
         let certificate = params.self_signed(&key).expect("the key signs");
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).expect("it can be read");
-        let config = |version: &'static SupportedProtocolVersion| {
-            let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-            let builder = builder.with_protocol_versions(&[version]).expect("ring has suites for it");
-            Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
-        };
-        Certificate { chain: certificate.pem(), key: key.serialize_pem(), configs: [config(&TLS13), config(&TLS12)] }
+        Certificate { chain: certificate.pem(), key: key.serialize_pem(), roots }
     }
 
     /// Connects to `https://127.0.0.1:8443`, as a daemon's log names it, and shakes hands with the first request.
     pub fn connect(&self, address: &str, version: Version) -> SecureClient {
-        self.try_connect(address, version).unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
+        self.connect_as(address, version, None)
+    }
+
+    /// The same, and the client may show a certificate of its own.
+    pub fn connect_as(&self, address: &str, version: Version, own: Option<&Certificate>) -> SecureClient {
+        self.try_connect(address, version, own)
+            .unwrap_or_else(|error| panic!("could not connect to {address}: {error}"))
     }
 
     /// The same, where it may fail.
-    pub fn try_connect(&self, address: &str, version: Version) -> io::Result<SecureClient> {
+    pub fn try_connect(&self, address: &str, version: Version, own: Option<&Certificate>) -> io::Result<SecureClient> {
         let socket = TcpStream::connect(address.trim_start_matches("https://"))?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from(NAME).expect("it is a name");
-        let tls = ClientConnection::new(self.configs[version as usize].clone(), name).map_err(io::Error::other)?;
+        let tls = ClientConnection::new(self.clients(version, own), name).map_err(io::Error::other)?;
         Ok(SecureClient(BufReader::new(StreamOwned::new(tls, socket))))
+    }
+
+    fn clients(&self, version: Version, own: Option<&Certificate>) -> Arc<ClientConfig> {
+        let version: &SupportedProtocolVersion = match version {
+            Version::Tls13 => &TLS13,
+            Version::Tls12 => &TLS12,
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_protocol_versions(&[version]).expect("ring has suites for it");
+        let builder = builder.with_root_certificates(self.roots.clone());
+        Arc::new(match own {
+            Some(own) => {
+                let chain = CertificateDer::from_pem_slice(own.chain.as_bytes()).expect("it was written here");
+                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("it was written here");
+                builder.with_client_auth_cert(vec![chain], key).expect("they belong to each other")
+            }
+            None => builder.with_no_client_auth(),
+        })
     }
 }
 
