@@ -211,7 +211,13 @@ impl Connection {
 
     /// Whether nothing of its next request was read.
     pub fn idles(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.partial.is_none() && !self.transport.shakes_hands()
+        self.gives_way() && !self.transport.shakes_hands()
+    }
+
+    /// Whether it may be closed for a newcomer's sake: no request of its client's has begun. A handshake that does not come to its end must not
+    /// keep others out.
+    pub fn gives_way(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.partial.is_none()
     }
 
     /// Since when it has waited for its next request; `None` if it has no deadline to tell that from.

@@ -59,7 +59,7 @@ impl Loop {
         false
     }
 
-    /// Waits for the rest of a handshake. It neither moves nor gives way to another connection, and ends with its deadline.
+    /// Waits for the rest of a handshake. It does not move, and ends with its deadline.
     fn wait_for_handshake(&mut self, token: Token, had_begun: bool) {
         if self.ends_alone() {
             return self.close(token);

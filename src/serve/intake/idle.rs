@@ -72,7 +72,7 @@ impl Idle {
 
 /// Since when a connection is idle: `None` if it is not, `Some(None)` if it has no deadline to tell that from.
 fn idle_since(connection: &Connection, worker: &WorkerSettings) -> Option<Option<Moment>> {
-    (connection.idles() && !connection.readable).then(|| connection.idle_since(worker))
+    (connection.gives_way() && !connection.readable).then(|| connection.idle_since(worker))
 }
 
 /// glibc keeps freed memory that lies between two blocks in use, until it is told to trim.

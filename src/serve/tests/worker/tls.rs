@@ -278,6 +278,23 @@ fn a_handshake_has_the_time_of_a_head_and_holds_nobody() {
 }
 
 #[test]
+fn handshakes_that_come_to_no_end_give_way_to_newcomers() {
+    let secure = start(1, WorkerSettings { connections: 4, ..settings() });
+    let mut slow: Vec<Secure> = secure.clients(4);
+    for client in &mut slow {
+        let mut bytes = Vec::new();
+        client.0.conn.write_tls(&mut bytes).unwrap();
+        client.0.sock.write_all(&bytes[..50]).unwrap();
+    }
+    while secure.site.board.slot(0).connections.load(Relaxed) < 4 {
+        thread::yield_now();
+    }
+    secure.site.settled(0);
+    let mut newcomers = secure.clients(2);
+    assert!(newcomers.iter_mut().all(|client| client.asks("/hello") == hello()));
+}
+
+#[test]
 fn http_without_tls_is_told_so() {
     let secure = start(1, settings());
     let mut plain = secure.site.client();
