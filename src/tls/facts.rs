@@ -1,7 +1,5 @@
 //! What is known of a connection after its handshake, for the application and the access log.
 
-use crate::suite::{Suite, Version};
-
 use ring::digest::{SHA256, digest};
 use x509_cert::{
     Certificate,
@@ -9,7 +7,11 @@ use x509_cert::{
         Decode,
         pem::{self, LineEnding},
     },
-    name::{Name, RelativeDistinguishedName},
+};
+
+use crate::{
+    names::{name, serial},
+    suite::{Suite, Version},
 };
 
 /// The longest certificate of a client's that is kept and moves with its connection.
@@ -68,12 +70,11 @@ impl Facts {
         let der = self.client_certificate.as_ref()?;
         let certificate = Certificate::from_der(der).ok()?;
         let own = certificate.tbs_certificate();
-        let serial = own.serial_number().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
         Some(Shown {
             pem: pem::encode_string("CERTIFICATE", LineEnding::LF, der).ok()?,
-            subject: written(own.subject()),
-            issuer: written(own.issuer()),
-            serial,
+            subject: name(own.subject()),
+            issuer: name(own.issuer()),
+            serial: serial(own.serial_number().as_bytes()),
         })
     }
 
@@ -108,36 +109,6 @@ impl Facts {
     }
 }
 
-/// What OpenSSL calls attributes that x509-cert calls otherwise (RFC 4519 leaves it open).
-const OPENSSL_NAMES: [(&str, &str); 5] = [
-    ("EMAIL", "emailAddress"),
-    ("GIVENNAME", "GN"),
-    ("SERIALNUMBER", "serialNumber"),
-    ("STREET", "street"),
-    ("TITLE", "title"),
-];
-
-/// The last part of a name comes first, and so does the last attribute of a part.
-fn written(name: &Name) -> String {
-    let attribute = |attribute: String| match attribute.split_once('=') {
-        Some((kind, value)) => {
-            let known = OPENSSL_NAMES.iter().find(|(theirs, _)| *theirs == kind);
-            format!("{}={value}", known.map_or(kind, |(_, name)| name))
-        }
-        None => attribute,
-    };
-    let part = |part: &RelativeDistinguishedName| {
-        let attributes = part.iter().map(|each| attribute(each.to_string()));
-        reversed(attributes.collect(), "+")
-    };
-    reversed(name.iter_rdn().map(part).collect(), ",")
-}
-
-fn reversed(mut parts: Vec<String>, between: &str) -> String {
-    parts.reverse();
-    parts.join(between)
-}
-
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SerialNumber};
@@ -165,9 +136,6 @@ mod tests {
         assert_eq!(shown.subject, "emailAddress=a@b.ch,CN=Ädmin,O=Firma\\, Ltd.,C=CH");
         assert_eq!((&shown.issuer, &shown.serial[..]), (&shown.subject, "0A1BFF"));
         assert_eq!(shown.pem.lines().next(), Some("-----BEGIN CERTIFICATE-----"));
-
-        let several: Name = "CN=good,CN=x+OU=a,C=CH".parse().expect("it is a name");
-        assert_eq!(written(&several), "CN=good,OU=a+CN=x,C=CH", "as `openssl x509 -nameopt RFC2253` has it");
 
         let mut moved = Vec::new();
         facts.export(&mut moved);

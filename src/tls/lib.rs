@@ -11,6 +11,7 @@ pub mod certificates;
 mod facts;
 mod handshake;
 pub mod keeper;
+mod names;
 mod records;
 mod suite;
 pub mod ticket_keys;
