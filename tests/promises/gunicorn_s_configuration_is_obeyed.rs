@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ostler_tests::{Client, Folder, PATIENCE, Process, Python, Refused, Rig, Site, built, ends_within};
+use ostler_tests::{Client, Folder, PATIENCE, Pair, Process, Python, Refused, Rig, Site, built, ends_within};
 
 const APP: &str = "
 import logging, os
@@ -413,4 +413,19 @@ fn a_command_runs_no_program_that_lies_in_the_directory() {
     assert!(!rig.folder().join("ran").exists(), "root has run the file");
     assert_eq!(rig.run(&["settings", "-c", "gunicorn.conf.py"]).code, 0);
     assert!(rig.folder().join("ran").exists());
+}
+
+#[test]
+fn its_certificate_is_shown_and_hooks_know_of_it() {
+    let pair = Pair::of(&["ostler.test"]);
+    let site =
+        rig("import ssl\ncertfile = 'site.pem'\nkeyfile = 'site.key'\ncert_reqs = ssl.CERT_NONE\nca_certs = None\n\
+                    def post_worker_init(worker):\n    worker.log.info('is_ssl is %s', bool(worker.cfg.is_ssl))\n")
+        .file("site.pem", &pair.chain)
+        .file("site.key", &pair.key)
+        .start();
+    site.log("is_ssl is True");
+    assert!(site.address().starts_with("https://"));
+    let mut client = site.connect();
+    assert_eq!((client.get("/").status, client.shown().certificate), (201, pair.der()));
 }

@@ -147,7 +147,11 @@ def fill_config(module):
 
         def __init__(self, usage=None, prog=None):
             made = {name: Setting(name, value) for name, value in DEFAULTS.items()}
-            self.__dict__.update(settings=made, usage=usage, prog=prog, env_orig={}, is_ssl=False, address=[])
+            self.__dict__.update(settings=made, usage=usage, prog=prog, env_orig={}, address=[])
+
+        @property
+        def is_ssl(self):
+            return self.certfile or self.keyfile
 
         def __getattr__(self, name):
             try:
