@@ -20,7 +20,7 @@ use std::io;
 
 pub use facts::{Facts, Shown};
 pub use handshake::{Established, Failure, Handshake, acceptor::Acceptor};
-pub use records::{Fault, Opened, PLAINTEXT, Records};
+pub use records::{ALERT, CLOSE_NOTIFY, Fault, Opened, PLAINTEXT, Records};
 
 /// Signs for handshakes with keys that are elsewhere.
 pub trait Sign: Send + Sync {

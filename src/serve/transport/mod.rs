@@ -159,13 +159,7 @@ impl Transport {
         if let Some(mut tls) = self.tls() {
             return tls.send(&self.socket, parts);
         }
-        match parts {
-            [one] => send(&self.socket, one),
-            parts => {
-                let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
-                unless_blocked(socket::sendmsg::<()>(self.socket.as_raw_fd(), &slices, &[], SEND, None))
-            }
-        }
+        send_parts(&self.socket, parts)
     }
 
     /// Sends a few bytes as a whole. A client that does not take them now is given up.
@@ -182,10 +176,7 @@ impl Transport {
         if let Some(mut tls) = self.tls() {
             return tls.send_file(&self.socket, file, offset, count);
         }
-        let mut position = *offset as i64;
-        let sent = unless_blocked(sendfile64(&self.socket, file, Some(&mut position), count))?;
-        *offset = position as u64;
-        Ok(sent)
+        send_file(&self.socket, file, offset, count)
     }
 
     /// Whether the peer has closed its side, or the connection is broken.
@@ -302,6 +293,23 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
 
 fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     unless_blocked(socket::send(socket.as_raw_fd(), bytes, SEND))
+}
+
+fn send_parts(socket: &OwnedFd, parts: &[&[u8]]) -> io::Result<Option<usize>> {
+    match parts {
+        [one] => send(socket, one),
+        parts => {
+            let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            unless_blocked(socket::sendmsg::<()>(socket.as_raw_fd(), &slices, &[], SEND, None))
+        }
+    }
+}
+
+fn send_file(socket: &OwnedFd, file: BorrowedFd, offset: &mut u64, length: usize) -> io::Result<Option<usize>> {
+    let mut position = *offset as i64;
+    let sent = unless_blocked(sendfile64(socket, file, Some(&mut position), length))?;
+    *offset = position as u64;
+    Ok(sent)
 }
 
 // tcp(7), TCP_INFO.

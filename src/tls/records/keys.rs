@@ -31,23 +31,18 @@ impl Keys {
         }
         let mut kept = Zeroizing::new([0; LONGEST]);
         kept[..secret.len()].copy_from_slice(secret);
-        let (key, iv) = match suite.version {
-            Version::Tls12 => {
-                let (key, iv) = secret.split_at(suite.aead.key_len());
-                (Zeroizing::new(key.to_vec()), Zeroizing::new(iv.try_into().ok()?))
-            }
-            Version::Tls13 => {
-                let mut iv = Zeroizing::new([0; NONCE_LEN]);
-                iv.copy_from_slice(&expand(suite, secret, b"iv", NONCE_LEN)?);
-                (expand(suite, secret, b"key", suite.aead.key_len())?, iv)
-            }
-        };
+        let (key, iv) = derived(suite, secret)?;
         let key = LessSafeKey::new(UnboundKey::new(suite.aead, &key).ok()?);
         Some(Keys { suite, secret: kept, key, iv, sequence })
     }
 
     pub fn secret(&self) -> &[u8] {
         &self.secret[..self.suite.secret_length()]
+    }
+
+    /// The key itself, and the IV.
+    pub fn raw(&self) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<[u8; NONCE_LEN]>)> {
+        derived(self.suite, self.secret())
     }
 
     /// TLS 1.3: goes over to the next keys (RFC 8446, 7.2).
@@ -167,6 +162,21 @@ impl Drop for Keys {
     fn drop(&mut self) {
         self.wipe();
     }
+}
+
+/// The key and the IV that a secret stands for.
+fn derived(suite: &Suite, secret: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<[u8; NONCE_LEN]>)> {
+    Some(match suite.version {
+        Version::Tls12 => {
+            let (key, iv) = secret.split_at(suite.aead.key_len());
+            (Zeroizing::new(key.to_vec()), Zeroizing::new(iv.try_into().ok()?))
+        }
+        Version::Tls13 => {
+            let mut iv = Zeroizing::new([0; NONCE_LEN]);
+            iv.copy_from_slice(&expand(suite, secret, b"iv", NONCE_LEN)?);
+            (expand(suite, secret, b"key", suite.aead.key_len())?, iv)
+        }
+    })
 }
 
 /// HKDF-Expand-Label without a context (RFC 8446, 7.1).

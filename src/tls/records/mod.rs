@@ -1,6 +1,7 @@
 //! The record layer after the handshake, of a server: TLS 1.3 (RFC 8446, 5) and 1.2 (RFC 5246, 6.2). Its state can be exported, and goes on
 //! in another process.
 
+mod kernel;
 mod keys;
 mod state;
 #[cfg(test)]
@@ -15,11 +16,13 @@ pub const PLAINTEXT: usize = 1 << 14;
 const HEADER: usize = 5;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
+/// The kind of a record with an alert.
+pub const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
 
-const CLOSE_NOTIFY: u8 = 0;
+/// The alert that says that nothing more comes.
+pub const CLOSE_NOTIFY: u8 = 0;
 const UNEXPECTED_MESSAGE: u8 = 10;
 const BAD_RECORD_MAC: u8 = 20;
 const RECORD_OVERFLOW: u8 = 22;
@@ -29,6 +32,7 @@ const USER_CANCELED: u8 = 90;
 const NO_RENEGOTIATION: u8 = 100;
 
 const UNREADABLE: Fault = Fault::theirs(BAD_RECORD_MAC, "a record cannot be decrypted");
+const USED_UP: Fault = Fault { alert: None, why: "the keys have sealed as many records as they may" };
 /// Records in a row that bring no data. OpenSSL and rustls allow as many.
 const MOST_FRUITLESS: u8 = 32;
 /// KeyUpdate, of one byte (RFC 8446, 4.6.3); then whether the other side is to update, too.
@@ -60,6 +64,8 @@ pub struct Records {
     fruitless: u8,
     /// The peer has said that it sends no more.
     ended: bool,
+    /// The kernel makes what is sent, and has the keys.
+    left_to_kernel: bool,
 }
 
 /// What [`Records::open`] has made of the bytes.
@@ -81,6 +87,7 @@ impl Records {
             begun: Vec::new(),
             fruitless: 0,
             ended: false,
+            left_to_kernel: false,
         })
     }
 
@@ -98,9 +105,14 @@ impl Records {
         self.ended
     }
 
-    /// Whether its keys are nearly used up and it cannot get others: TLS 1.2 has no KeyUpdate. A last response fits.
+    /// Whether its keys are nearly used up and it cannot get others: TLS 1.2 has no KeyUpdate, nor has the kernel. A last response fits.
     pub fn is_worn(&self) -> bool {
-        self.version() == Version::Tls12 && self.sending.sequence >= self.sending.suite.most_records / 4 * 3
+        let stays = self.version() == Version::Tls12 || self.left_to_kernel;
+        stays && self.sending.sequence >= self.sending.suite.most_records / 4 * 3
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.sending.sequence + 1 >= self.sending.suite.most_records
     }
 
     /// How long the record will be that `bytes` begin; `None` as long as they do not tell.
@@ -189,6 +201,7 @@ impl Records {
         let known = self.begun.len().min(KEY_UPDATE.len());
         match &self.begun[..] {
             // Nothing may follow it in its record: what follows has other keys (RFC 8446, 5.1).
+            [24, 0, 0, 1, 1] if self.left_to_kernel => Err(kernel::CANNOT_UPDATE),
             [24, 0, 0, 1, asks @ (0 | 1)] => {
                 self.update_asked |= *asks == 1;
                 self.begun.clear();
@@ -230,11 +243,10 @@ impl Records {
 
     /// Sends a KeyUpdate where the peer has asked for one, or the keys have sealed as many records as they may.
     fn change_keys(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let used_up = self.sending.sequence + 1 >= self.sending.suite.most_records;
+        let used_up = self.is_used_up();
         match self.version() {
-            Version::Tls12 if used_up => {
-                Err(Fault { alert: None, why: "the keys have sealed as many records as they may" })
-            }
+            _ if self.left_to_kernel => Err(kernel::HAS_KEYS),
+            Version::Tls12 if used_up => Err(USED_UP),
             Version::Tls13 if used_up || self.update_asked => self.update(out),
             Version::Tls12 | Version::Tls13 => Ok(()),
         }
@@ -249,15 +261,14 @@ impl Records {
         self.sending.update()
     }
 
-    /// Appends the alert that says that nothing more comes.
-    pub fn close(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        self.alert(CLOSE_NOTIFY, out)
-    }
-
     /// Appends an alert.
     pub fn alert(&mut self, description: u8, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let level = if description == CLOSE_NOTIFY { 1 } else { 2 };
-        self.sending.seal(ALERT, out, |out| out.extend([level, description]))
+        self.sending.seal(ALERT, out, |out| out.extend(Records::alert_content(description)))
+    }
+
+    /// The level and the description.
+    pub fn alert_content(description: u8) -> [u8; 2] {
+        [if description == CLOSE_NOTIFY { 1 } else { 2 }, description]
     }
 
     /// Overwrites the keys: the connection goes on in another process, and no number may be used twice.

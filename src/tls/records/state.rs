@@ -7,6 +7,8 @@ use crate::suite::Suite;
 
 const UPDATE_ASKED: u8 = 1;
 const ENDED: u8 = 2;
+/// Then the secret for sending is zeros.
+const LEFT_TO_KERNEL: u8 = 4;
 
 impl Records {
     /// Appends the state: the suite, flags, the records without data, the length of a begun message and the message, and the number
@@ -15,7 +17,8 @@ impl Records {
         // Room at once: a vector that grows leaves a copy of the secrets behind.
         out.reserve(64 + 2 * self.sending.suite.secret_length());
         out.extend(self.suite().to_le_bytes());
-        out.push(if self.update_asked { UPDATE_ASKED } else { 0 } | if self.ended { ENDED } else { 0 });
+        let flags = [(self.update_asked, UPDATE_ASKED), (self.ended, ENDED), (self.left_to_kernel, LEFT_TO_KERNEL)];
+        out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         out.push(self.fruitless);
         out.push(self.begun.len() as u8);
         out.extend(&self.begun);
@@ -45,6 +48,7 @@ impl Records {
             begun: begun.to_vec(),
             fruitless,
             ended: flags & ENDED != 0,
+            left_to_kernel: flags & LEFT_TO_KERNEL != 0,
         })
     }
 }

@@ -211,7 +211,7 @@ fn alerts_end_the_connection_and_close_notify_ends_what_comes() {
     for suite in ALL {
         let (mut server, mut client) = pair(suite);
         let mut records = sealed(&mut client, &[b"last"]);
-        client.close(&mut records).unwrap();
+        client.alert(CLOSE_NOTIFY, &mut records).unwrap();
         records.extend(b"whatever follows is ignored");
         assert_eq!(opened(&mut server, records).unwrap(), b"last");
         assert!(server.has_ended() && moved(&server).has_ended());

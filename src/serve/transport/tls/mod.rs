@@ -1,5 +1,6 @@
 //! A connection within TLS: its handshake first, then its records. Between requests it holds its keys and no buffers.
 
+mod kernel;
 mod receiving;
 mod sending;
 #[cfg(test)]
@@ -164,10 +165,8 @@ impl Tls {
 
     /// Ends it after a fault that records have shown, and tells the client.
     fn end_by(&mut self, fault: Fault, socket: &OwnedFd) -> io::Error {
-        if let (Stage::Open(open), Some(alert)) = (&mut self.stage, fault.alert)
-            && open.records.alert(alert, self.unsent.sealed()).is_ok()
-        {
-            let _ = self.unsent.flush(socket);
+        if let Some(alert) = fault.alert {
+            self.alert(socket, alert);
         }
         self.end(fault.why.to_owned())
     }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use nix::sys::uio::pread;
+use ostler_tls::CLOSE_NOTIFY;
 
-use super::{Stage, Tls};
+use super::{Stage, Tls, kernel};
 
 /// So much data is sealed before it is sent: four records.
 const BATCH: usize = 4 * ostler_tls::PLAINTEXT;
@@ -17,7 +18,7 @@ const BATCH: usize = 4 * ostler_tls::PLAINTEXT;
 pub(super) struct Unsent {
     sealed: Vec<u8>,
     /// How much data it holds, or held, that was not reported as sent. The caller's next bytes are these.
-    owed: usize,
+    pub owed: usize,
 }
 
 impl Unsent {
@@ -47,7 +48,7 @@ impl Unsent {
     }
 
     /// Reports data that was sent meanwhile.
-    fn report(&mut self, most: usize) -> usize {
+    pub fn report(&mut self, most: usize) -> usize {
         let reported = self.owed.min(most);
         self.owed -= reported;
         reported
@@ -58,6 +59,9 @@ impl Tls {
     /// Sends a prefix of the parts. The bytes that it does not report must come again.
     pub fn send(&mut self, socket: &OwnedFd, parts: &[&[u8]]) -> io::Result<Option<usize>> {
         let all: usize = parts.iter().map(|part| part.len()).sum();
+        if self.is_left_to_kernel() {
+            return self.send_by_kernel(socket, all, || super::super::send_parts(socket, parts));
+        }
         let mut sent = 0;
         loop {
             if !self.unsent.flush(socket)? {
@@ -93,6 +97,16 @@ impl Tls {
         offset: &mut u64,
         length: usize,
     ) -> io::Result<Option<usize>> {
+        if length >= BATCH {
+            self.leave_to_kernel(socket);
+        }
+        if self.is_left_to_kernel() {
+            let mut end = *offset;
+            let sent =
+                self.send_by_kernel(socket, length, || super::super::send_file(socket, file, &mut end, length))?;
+            *offset += sent.unwrap_or(0) as u64;
+            return Ok(sent);
+        }
         let mut sent = 0;
         let mut buffer = Vec::new();
         while sent < length {
@@ -116,11 +130,17 @@ impl Tls {
 
     /// Says that nothing more comes (close_notify), if nothing is half out and everything was said.
     pub fn say_goodbye(&mut self, socket: &OwnedFd) {
-        if let Stage::Open(open) = &mut self.stage
-            && self.unsent.is_empty()
-            && open.records.close(self.unsent.sealed()).is_ok()
-        {
-            // A client that has closed does not hear it, and need not.
+        if self.unsent.is_empty() {
+            self.alert(socket, CLOSE_NOTIFY);
+        }
+    }
+
+    /// Sends an alert behind what waits. A client that has closed does not hear it, and need not.
+    pub(super) fn alert(&mut self, socket: &OwnedFd, description: u8) {
+        let Stage::Open(open) = &mut self.stage else { return };
+        if open.records.is_left_to_kernel() {
+            kernel::send_alert(socket, description);
+        } else if open.records.alert(description, self.unsent.sealed()).is_ok() {
             let _ = self.unsent.flush(socket);
         }
     }
