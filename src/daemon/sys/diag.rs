@@ -13,7 +13,12 @@ use nix::{
     },
 };
 
-sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
+// The part of `struct tcp_info` that every kernel has. nix panics where the answer is shorter than was asked for, as that of a kernel
+// older than the headers of libc is.
+sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u32; 26]);
+/// Where `tcpi_unacked` and `tcpi_sacked` are in it.
+const UNACKED: usize = 6;
+const SACKED: usize = 7;
 sockopt_impl!(DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize);
 
 /// linux/sock_diag.h
@@ -33,7 +38,7 @@ const HEADER: usize = 16;
 pub fn queue(listener: BorrowedFd) -> Option<(u32, u32)> {
     match getsockopt(&listener, TcpInfo) {
         // tcp_get_info() in net/ipv4/tcp.c: what these fields hold of a listener.
-        Ok(info) => Some((info.tcpi_unacked, info.tcpi_sacked)),
+        Ok(info) => Some((info[UNACKED], info[SACKED])),
         Err(_) => unix_queue(listener),
     }
 }

@@ -198,13 +198,12 @@ impl Transport {
         let Ok(info) = socket::getsockopt(&self.socket, TcpInfo) else {
             return (self.peer(), Duration::ZERO, Duration::ZERO);
         };
-        let state = match info.tcpi_state {
+        let state = match info[0].to_ne_bytes()[0] {
             CLOSED => PeerState::Gone,
             CLOSE_WAIT => PeerState::SendsNoMore,
             _ => PeerState::There,
         };
-        let [bytes, segment] =
-            [info.tcpi_last_data_recv, info.tcpi_last_ack_recv].map(|age| Duration::from_millis(age.into()));
+        let [bytes, segment] = [LAST_DATA_RECV, LAST_ACK_RECV].map(|which| Duration::from_millis(info[which].into()));
         (state, bytes, bytes.saturating_sub(segment))
     }
 
@@ -312,8 +311,12 @@ fn send_file(socket: &OwnedFd, file: BorrowedFd, offset: &mut u64, length: usize
     Ok(sent)
 }
 
-// tcp(7), TCP_INFO.
-sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
+// tcp(7), TCP_INFO: the part of `struct tcp_info` that every kernel has. nix panics where the answer is shorter than was asked for, as that
+// of a kernel older than the headers of libc is.
+sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u32; 26]);
+/// Where `tcpi_last_data_recv` and `tcpi_last_ack_recv` are in it; `tcpi_state` is its first byte.
+const LAST_DATA_RECV: usize = 13;
+const LAST_ACK_RECV: usize = 14;
 
 /// The kernel's numbers of TCP's states (include/net/tcp_states.h).
 const CLOSED: u8 = 7;
