@@ -27,13 +27,14 @@ INSTALLED = bin/ostler lib/ostler/libostler_engine.so $(addprefix lib/systemd/sy
 	share/man/man1/ostler.1 share/bash-completion/completions/ostler share/zsh/site-functions/_ostler \
 	share/fish/vendor_completions.d/ostler.fish
 
-.PHONY: help serve build test test-pythons test-proxies test-systemd lint man bench compare instructions fuzz wheel deb install uninstall packed clean tools
+.PHONY: help serve build test test-pythons test-proxies test-systemd test-ktls lint man bench compare instructions fuzz wheel deb install uninstall packed clean tools
 
 help:
 	@echo 'make serve    build ostler and serve $(SITE) on $(BIND) (SITE=..., BIND=... change that)'
 	@echo 'make test     build everything and pass every test'
 	@echo 'make test-pythons  the tests of interpreters on CPython 3.14 and 3.15, which Debian sid has; needs root'
 	@echo 'make test-systemd  boot Debian in a container, install the package, and check what systemd does with it'
+	@echo 'make test-ktls  boot a kernel that makes records of TLS in a virtual machine, and test there that it does'
 	@echo 'make test-proxies  what clients of nginx, HAProxy and Caddy notice of reloads, stops and deploys; with figures'
 	@echo 'make soak     an hour of load while everything happens to the site; MINUTES=5 is shorter'
 	@echo 'make lint     check formatting, lints and documentation'
@@ -78,6 +79,11 @@ test-pythons: tools
 test-systemd: tools
 	$(CARGO) build --locked -p ostler -p ostler-engine
 	$(PYTHON) tests/systemd/run $(addprefix --suite=,$(SUITES)) target/debug
+
+test-ktls: tools
+	$(CARGO) build --locked -p ostler -p ostler-engine
+	$(CARGO) test --locked -p ostler-serve --no-run
+	tests/ktls/run
 
 test-proxies: tools
 	$(CARGO) build --locked --workspace

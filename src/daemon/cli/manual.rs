@@ -77,6 +77,10 @@ pub const PHRASES: &[(&str, &str)] = &[
          each reload and upgrade, where files have changed, and after `key keeper lost`.",
     ),
     (
+        "files within TLS",
+        "Said once: whether the kernel makes the records of larger files, which it then sends without a copy (`sendfile`), or the workers, and why.",
+    ),
+    (
         "key keeper lost",
         "The process that has the private keys has ended. Another one is started at once; handshakes fail until it is there.",
     ),

@@ -32,6 +32,8 @@ pub struct Keepers {
     pub booting: Option<(Number, Box<Settings>, KeeperId)>,
     /// When it is said again which certificates end soon.
     pub tells_expiries: Moment,
+    /// It was said whether the kernel makes records of TLS.
+    pub kernel_told: bool,
     /// When another one is tried in place of one that was lost.
     pub mending: Backoff,
     /// Those that nobody uses any more, until they have ended.
@@ -58,6 +60,7 @@ impl Default for Keepers {
             last: 0,
             booting: None,
             tells_expiries: Moment(0),
+            kernel_told: false,
             mending: Backoff::NONE,
             leaving: BTreeMap::new(),
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nix::fcntl::OFlag;
+use nix::{errno::Errno, fcntl::OFlag};
 use ostler_tls::{
     certificates::{self, Content, Files},
     keeper::{self, Kept, Report, ToKeeper},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     exit::words,
     settings::{Settings, TlsSettings},
-    sys::{clock::Moment, custody, identity::Identity, names::Place, pidfd::PidFd},
+    sys::{clock::Moment, custody, diag, identity::Identity, names::Place, pidfd::PidFd},
 };
 
 /// How long it may take to read and check the files.
@@ -202,6 +202,10 @@ fn work(channel: Channel, order: &Order, files: &nix::Result<WatchedFiles>) {
     if let Err(error) = custody::lock_memory() {
         kept.unlocked = Some(words(&error));
     }
+    kept.without_kernel = diag::makes_tls_records().err().map(|error| match error {
+        Errno::ENOENT => "the kernel has no module tls".to_owned(),
+        error => words(&error.into()),
+    });
     if let Err(error) = custody::give_up_privileges(order.identity.as_ref()) {
         let why = format!("the key keeper could not give up its privileges: {}", words(&error));
         return drop(channel.send(&Report::Refused(why), &[]));

@@ -8,6 +8,7 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, setsockopt, socket,
+            sockopt,
         },
         stat::fstat,
     },
@@ -40,6 +41,16 @@ pub fn queue(listener: BorrowedFd) -> Option<(u32, u32)> {
         // tcp_get_info() in net/ipv4/tcp.c: what these fields hold of a listener.
         Ok(info) => Some((info[UNACKED], info[SACKED])),
         Err(_) => unix_queue(listener),
+    }
+}
+
+/// Whether the kernel makes records of TLS. It looks for the module that does it, where the caller is root.
+pub fn makes_tls_records() -> nix::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    match setsockopt(&socket, sockopt::TcpUlp::default(), b"tls") {
+        // It wants a connection for that: so it knows what it was asked for.
+        Err(Errno::ENOTCONN) => Ok(()),
+        other => other,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Kept {
     pub watched: Result<Vec<String>, String>,
     /// Why the memory with the keys may be written to a swap file, if it may.
     pub unlocked: Option<String>,
+    /// Why the kernel makes no records of TLS, if it makes none. It is a keeper that asks it: root has it look for the module.
+    pub without_kernel: Option<String>,
 }
 
 impl Default for Kept {
@@ -56,6 +58,7 @@ impl Default for Kept {
             warnings: Vec::new(),
             watched: Ok(Vec::new()),
             unlocked: None,
+            without_kernel: None,
         }
     }
 }

@@ -73,6 +73,13 @@ impl Performer<'_> {
             warn!(self.log, "certificates not watched"; "reason" => why, "then" => "a reload looks at them");
         }
         info!(self.log, "key keeper started"; "pid" => keeper.pid, "certificates" => kept.certificates.len());
+        let without_kernel = kept.without_kernel.clone();
+        if !std::mem::replace(&mut self.keepers.kernel_told, true) {
+            match without_kernel {
+                None => info!(self.log, "files within TLS"; "by" => "the kernel"),
+                Some(why) => info!(self.log, "files within TLS"; "by" => "the workers", "reason" => why),
+            }
+        }
         self.keepers.tells_expiries = Moment(0);
         if let Some((generation, settings, _)) = self.keepers.booting.take_if(|(.., keeper)| *keeper == id) {
             self.turns.doing("boot");
