@@ -38,6 +38,8 @@ pub struct Handshake {
 /// Each record of a message that is not whole costs a look at all of it: without a bound, a client could keep a loop busy with a message in
 /// records of one byte. Messages of 64 KiB fit, in the shortest records that a client may ask for (RFC 6066, 4).
 const MOST_RECORDS: usize = 160;
+/// An alert (RFC 8446, 6.2).
+const UNSUPPORTED_CERTIFICATE: u8 = 43;
 
 /// A connection whose handshake is over.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Handshake {
                 Ok(false) => {}
                 Ok(true) => {
                     self.waiting.drain(..taken);
-                    return self.establish().map(Ok);
+                    return self.establish(out).map(Ok);
                 }
                 Err(error) => {
                     self.tell_failure(out);
@@ -127,20 +129,22 @@ impl Handshake {
         {}
     }
 
-    fn establish(self) -> Result<Established, Failure> {
+    fn establish(self, out: &mut Vec<u8>) -> Result<Established, Failure> {
         let Handshake { tls, witness, waiting, authorities, .. } = self;
         let suite = tls.negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite().into()));
         let suite = suite.ok_or_else(|| Failure("a cipher suite without records".to_owned()))?;
         let client_certificate = tls.peer_certificates().and_then(|chain| chain.first()).map(|own| own.to_vec());
-        if client_certificate.as_ref().is_some_and(|own| own.len() > LONGEST_CERTIFICATE) {
-            return Err(Failure("the client's certificate is too large".to_owned()));
-        }
+        let too_large = client_certificate.as_ref().is_some_and(|own| own.len() > LONGEST_CERTIFICATE);
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let server_name = witness.server_name();
         let facts = Facts { suite: suite.number, server_name, resumed, client_certificate, authorities };
         let (extracted, _) = tls.dangerous_into_kernel_connection()?;
         let records = records(suite, &extracted, &witness);
-        let records = records.ok_or_else(|| Failure("secrets that do not fit the cipher suite".to_owned()))?;
+        let mut records = records.ok_or_else(|| Failure("secrets that do not fit the cipher suite".to_owned()))?;
+        if too_large {
+            let _ = records.alert(UNSUPPORTED_CERTIFICATE, out);
+            return Err(Failure("the client's certificate has more than 8 KiB".to_owned()));
+        }
         Ok(Established { records, facts, behind: waiting })
     }
 }

@@ -164,6 +164,25 @@ fn clients_show_certificates_where_they_are_asked() {
 }
 
 #[test]
+fn a_client_s_certificate_has_a_size_and_the_client_is_told() {
+    let authority = Authority::new();
+    let pair = authority.sign(Kind::P256, &["site.example"]);
+    let names: Vec<String> = (0..600).map(|number| format!("name{number}.client.example")).collect();
+    let large = authority.sign(Kind::P256, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (mut tls, keeper) = settings(&[(&pair, &[])]);
+    (tls.client_authorities, tls.client_certificate) = (authority.pem(), ClientCertificate::Required);
+    let acceptor = Acceptor::new(&tls, keeper, None).unwrap();
+    for tls12 in [false, true] {
+        let config = client_config(&authority, &Wishes { tls12, pair: Some(&large), ..Wishes::default() });
+        let mut client = Client::new(&config, "site.example");
+        let failure = client.connect(&acceptor, usize::MAX).err().unwrap();
+        assert!(failure.0.contains("8 KiB"), "{failure:?}");
+        let told = client.tls.process_new_packets().unwrap_err();
+        assert_eq!(told, Error::AlertReceived(AlertDescription::UnsupportedCertificate));
+    }
+}
+
+#[test]
 fn settings_that_have_changed_admit_no_client_that_they_would_refuse() {
     let (authority, other) = (Authority::new(), Authority::new());
     let pair = authority.sign(Kind::P256, &["site.example"]);
