@@ -9,6 +9,9 @@ use zeroize::Zeroizing;
 use super::{Fault, INTERNAL_ERROR};
 use crate::suite::{Suite, Version};
 
+/// A key and the number that the sequence numbers of its records are mixed with (RFC 8446, 5.3).
+type RawKey = (Zeroizing<Vec<u8>>, Zeroizing<[u8; NONCE_LEN]>);
+
 /// The longest secret: of a hash with 384 bits.
 const LONGEST: usize = 48;
 const TAG: usize = 16;
@@ -41,7 +44,7 @@ impl Keys {
     }
 
     /// The key itself, and the IV.
-    pub fn raw(&self) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<[u8; NONCE_LEN]>)> {
+    pub fn raw(&self) -> Option<RawKey> {
         derived(self.suite, self.secret())
     }
 
@@ -165,7 +168,7 @@ impl Drop for Keys {
 }
 
 /// The key and the IV that a secret stands for.
-fn derived(suite: &Suite, secret: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<[u8; NONCE_LEN]>)> {
+fn derived(suite: &Suite, secret: &[u8]) -> Option<RawKey> {
     Some(match suite.version {
         Version::Tls12 => {
             let (key, iv) = secret.split_at(suite.aead.key_len());

@@ -107,33 +107,27 @@ fn next_number(records: &Records, socket: &OwnedFd) -> nix::Result<u64> {
 
 /// Sends a record of another kind than data.
 pub(super) fn send_alert(socket: &OwnedFd, description: u8) {
-    const KIND: u32 = 1;
-    // SAFETY: CMSG_SPACE computes, and reads no memory.
-    #[allow(unsafe_code)]
-    const SPACE: usize = unsafe { libc::CMSG_SPACE(KIND) } as usize;
-    /// As cmsg(3) wants it aligned.
+    /// A control message of one byte, which says of what kind the record is, padded as cmsg(3) wants it.
     #[repr(C)]
-    union Control {
-        _header: libc::cmsghdr,
-        bytes: [u8; SPACE],
+    struct Control {
+        header: libc::cmsghdr,
+        kind: u8,
     }
     let mut content = Records::alert_content(description);
     let mut part = libc::iovec { iov_base: content.as_mut_ptr().cast(), iov_len: content.len() };
-    let mut control = Control { bytes: [0; SPACE] };
+    // SAFETY: zeros are a header without anything behind it, and of musl's padding the only value.
+    #[allow(unsafe_code)]
+    let mut control = Control { header: unsafe { MaybeUninit::zeroed().assume_init() }, kind: ALERT };
+    (control.header.cmsg_level, control.header.cmsg_type) = (libc::SOL_TLS, libc::TLS_SET_RECORD_TYPE);
+    control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u8>()) as _;
     // SAFETY: zeros are a message without parts, address and control data.
     #[allow(unsafe_code)]
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-    (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), SPACE as _);
-    // SAFETY: all that the message points to lives here, and the control data has room for a header and one byte, which CMSG_FIRSTHDR and
-    // CMSG_DATA find there. The kernel only reads.
+    (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), size_of::<Control>() as _);
+    // SAFETY: all that the message points to lives here. The kernel only reads.
     #[allow(unsafe_code)]
     unsafe {
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_TLS;
-        (*header).cmsg_type = libc::TLS_SET_RECORD_TYPE;
-        (*header).cmsg_len = libc::CMSG_LEN(KIND) as _;
-        libc::CMSG_DATA(header).write(ALERT);
         libc::sendmsg(socket.as_raw_fd(), &raw const message, super::super::SEND.bits());
     }
 }
