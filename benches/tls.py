@@ -191,7 +191,9 @@ def shake_hands(port, version, resumes):
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     session, until, count = None, time.perf_counter() + SECONDS, 0
     while time.perf_counter() < until:
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), session=session) as client:
+        plain = socket.create_connection(("127.0.0.1", port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(plain, session=session) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(4096):
