@@ -8,7 +8,7 @@ mod witness;
 use std::sync::Arc;
 
 use rustls::{
-    ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeKind,
+    ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeKind, PeerIncompatible,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
 };
@@ -58,7 +58,25 @@ pub struct Failure(pub String);
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure(error.to_string())
+        use PeerIncompatible::*;
+        let why = match &error {
+            // What says nothing of the client's versions is of TLS 1.1 or older.
+            Error::PeerIncompatible(
+                SignatureAlgorithmsExtensionRequired
+                | Tls12NotOffered
+                | Tls12NotOfferedOrEnabled
+                | SupportedVersionsExtensionRequired,
+            ) => "the client speaks no TLS 1.2 or 1.3 that this site speaks",
+            Error::PeerIncompatible(NoCipherSuitesInCommon) => "the client has no cipher suite that this site has",
+            Error::PeerIncompatible(NoKxGroupsInCommon | NamedGroupsExtensionRequired) => {
+                "the client has no group for the key exchange that this site has"
+            }
+            Error::PeerIncompatible(NoSignatureSchemesInCommon) => {
+                "the client has no signature scheme that the certificate's key can make"
+            }
+            _ => return Failure(error.to_string()),
+        };
+        Failure(why.into())
     }
 }
 
