@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_tests::{Certificate, Rig, Site, Version};
+use ostler_tests::{Pair, Rig, Site, TLS12, TLS13, TlsClient};
 
 /// Answers with what it is told of the connection.
 const SOURCE: &str = "
@@ -14,37 +14,30 @@ def application(environ, start_response):
     return [body]
 ";
 
-fn site(certificate: &Certificate, clients: &Certificate) -> Site {
-    let rig = Rig::with_source(SOURCE);
-    let path = |name: &str| rig.folder().join(name).to_str().expect("paths of tests are text").to_owned();
-    let [chain, key, authorities] = ["site.pem", "site.key", "clients.pem"].map(path);
-    rig.file("site.pem", &certificate.chain)
-        .file("site.key", &certificate.key)
-        .file("clients.pem", &clients.chain)
-        .option("--certfile", &chain)
-        .option("--keyfile", &key)
-        .option("--ca-certs", &authorities)
-        .option("--cert-reqs", "optional")
-        .start()
+fn site(clients: &Pair) -> Site {
+    let rig = Rig::with_source(SOURCE).bind("https://127.0.0.1:0");
+    Pair::of(&["site.test"]).write(rig.folder(), "site");
+    clients.write(rig.folder(), "clients");
+    let rig = rig.option("--certfile", "site.pem").option("--keyfile", "site.key");
+    rig.option("--ca-certs", "clients.pem").option("--cert-reqs", "optional").start()
 }
 
 #[test]
 fn an_application_sees_its_tls() {
-    let (certificate, client) = (Certificate::new(), Certificate::new());
-    let site = site(&certificate, &client);
-    for (version, protocol, cipher) in [
-        (Version::Tls13, "TLSv1.3", "TLS_AES_256_GCM_SHA384"),
-        (Version::Tls12, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
-    ] {
+    let client = Pair::of(&["client.test"]);
+    let site = site(&client);
+    for (version, protocol, cipher) in
+        [(&TLS13, "TLSv1.3", "TLS_AES_256_GCM_SHA384"), (&TLS12, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384")]
+    {
         for shown in [None, Some(&client)] {
-            let mut connection = certificate.connect_as(site.address(), version, shown);
+            let mut connection = TlsClient::with(&[version], shown).connect(site.address(), "site.test");
             // The second request has its environ from what was made for the first.
             for _ in 0..2 {
-                let (status, body) = connection.ask("GET", "/", b"").expect("it is answered");
-                let mut told: BTreeMap<String, String> = serde_json::from_slice(&body).expect("it is JSON");
+                let answer = connection.get("/");
+                let mut told: BTreeMap<String, String> = serde_json::from_slice(&answer.body).expect("it is JSON");
                 let shows = told.remove("SSL_CLIENT_CERT");
                 let pem = shown.map(|client| client.chain.replace("\r\n", "\n"));
-                assert_eq!((status, shows), (200, pem));
+                assert_eq!((answer.status, shows), (200, pem));
                 let names = ["SSL_CLIENT_S_DN", "SSL_CLIENT_I_DN"].map(|key| told.remove(key));
                 let own = shown.map(|_| "CN=rcgen self signed cert".to_owned());
                 assert_eq!(names, [own.clone(), own]);

@@ -89,6 +89,12 @@ impl Client {
         stream
     }
 
+    /// Changes its keys (TLS 1.3) with the next request, and asks the site for the same.
+    pub fn change_keys(&mut self) {
+        let Stream::Tls(stream) = &mut self.stream else { panic!("it does not speak TLS") };
+        stream.conn.refresh_traffic_keys().expect("TLS 1.3, after the handshake");
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.try_send(bytes).unwrap_or_else(|error| panic!("could not send: {error}"));

@@ -25,7 +25,6 @@ mod process;
 mod proxy;
 mod python;
 mod screen;
-mod secure;
 mod site;
 mod tls;
 
@@ -40,8 +39,8 @@ pub use process::ends_within;
 pub use process::{Line, Lines, Process};
 pub use proxy::{Proxy, example, installed};
 pub use python::{Environment, Python};
+pub use rustls::version::{TLS12, TLS13};
 pub use screen::Screen;
-pub use secure::{Certificate, SecureClient, Version};
 pub use site::{Refused, Rig, Site, UNSET};
 pub use tls::{Authority, Pair, Shown, TlsClient};
 

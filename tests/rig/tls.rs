@@ -127,15 +127,16 @@ impl TlsClient {
 
     /// One that speaks these.
     pub fn speaking(versions: &[&'static SupportedProtocolVersion]) -> TlsClient {
-        TlsClient::made(versions, None)
+        TlsClient::with(versions, None)
     }
 
     /// One that shows a certificate if it is asked.
     pub fn showing(certificate: &Pair) -> TlsClient {
-        TlsClient::made(rustls::ALL_VERSIONS, Some(certificate))
+        TlsClient::with(rustls::ALL_VERSIONS, Some(certificate))
     }
 
-    fn made(versions: &[&'static SupportedProtocolVersion], shows: Option<&Pair>) -> TlsClient {
+    /// One that speaks these, and shows a certificate if it has one and is asked.
+    pub fn with(versions: &[&'static SupportedProtocolVersion], shows: Option<&Pair>) -> TlsClient {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
         let builder = builder.expect("these suites go with them").dangerous();
