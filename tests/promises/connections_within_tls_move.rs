@@ -65,7 +65,7 @@ fn under_load(site: &Site, events: impl FnOnce()) {
 /// One request with its answer; now and then the client changes its keys before it.
 fn exchange(client: &mut Client, number: usize, turn: usize) -> Result<(), String> {
     // The even ones speak TLS 1.3.
-    if number % 2 == 0 && turn % 10 == 3 {
+    if number.is_multiple_of(2) && turn % 10 == 3 {
         client.change_keys();
     }
     let query = format!("{number}.{turn} ");
