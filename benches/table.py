@@ -14,6 +14,7 @@ import reload
 import start
 import tail
 import threads
+import tls
 import warm
 from servers import HELLO_ONLY
 from workloads import WORKLOADS
@@ -70,6 +71,8 @@ def text(report):
         parts.append(grid(elastic.TITLE, *elastic.rows(report["elastic"])))
     if "warm" in report:
         parts.append(grid(warm.TITLE, *warm.rows(report["warm"])))
+    if "tls" in report:
+        parts.append(grid(tls.TITLE, *tls.rows(report["tls"])))
     parts += [grid(f"{growth.TITLE}, in µs: {title}", *rows) for title, rows in growth_rows(report)]
     return "\n\n".join(parts)
 
