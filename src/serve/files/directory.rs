@@ -5,13 +5,13 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2},
-    sys::stat::Mode,
+    sys::stat::{Mode, fstat},
 };
 use ostler_wire::standard;
 
@@ -23,6 +23,8 @@ const ATTEMPTS: usize = 16;
 pub(super) struct Directory {
     descriptor: OwnedFd,
     walk: Walk,
+    path: PathBuf,
+    links: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,14 @@ impl Directory {
             Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Walk::Steps,
             _ => Walk::Kernel(bounds),
         };
-        Ok(Directory { descriptor, walk })
+        Ok(Directory { descriptor, walk, path: path.to_owned(), links })
+    }
+
+    /// If the folder was removed, opens the one that has its path now. Whether there is one.
+    pub fn follow(&mut self) -> bool {
+        let removed = fstat(&self.descriptor).is_ok_and(|about| about.st_nlink == 0);
+        let next = removed.then(|| Directory::open(&self.path, self.links).ok()).flatten();
+        next.map(|next| *self = next).is_some()
     }
 
     /// Opens what a way leads to: segments with single slashes between them, none of them `.` or `..`. Does not wait: what is opened may be

@@ -93,7 +93,7 @@ impl Files {
     pub fn look_up(&mut self, head: &RequestHead, bytes: &[u8]) -> Lookup {
         let path = head.path.of(bytes);
         let way = &mut self.way;
-        let root = self.roots.iter().find(|(prefix, _)| way_below(prefix.as_bytes(), path, way).is_some());
+        let root = self.roots.iter_mut().find(|(prefix, _)| way_below(prefix.as_bytes(), path, way).is_some());
         let Some((_, directory)) = root else {
             way.clear();
             decode_path(path, way);
@@ -106,7 +106,7 @@ impl Files {
             }
             way.extend_from_slice(INDEX);
         }
-        match open(directory, way) {
+        match open_again(directory, way) {
             Ok((file, about)) if about.is_file() => Lookup::Found(choose(directory, way, file, &about, head, bytes)),
             Ok((_, about)) if about.is_dir() && self.index => {
                 way.push(b'/');
@@ -165,6 +165,14 @@ fn open(directory: &Directory, way: &[u8]) -> Result<(File, Metadata), Errno> {
     let file = directory.open_file(way)?;
     let about = file.metadata().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     Ok((file, about))
+}
+
+/// The same, also where the folder was removed and made anew, as tools do (certbot) that need one for a moment only.
+fn open_again(directory: &mut Directory, way: &[u8]) -> Result<(File, Metadata), Errno> {
+    match open(directory, way) {
+        Err(Errno::ENOENT) if directory.follow() => open(directory, way),
+        opened => opened,
+    }
 }
 
 /// The file itself, or the one beside it that holds the same compressed. A compressed file that is older is of another state of the file.

@@ -124,3 +124,18 @@ fn no_rename_in_the_middle_of_a_way_leads_out() {
         assert!(found > 0, "it is there at times");
     });
 }
+
+#[test]
+fn a_folder_that_was_removed_is_followed_to_its_path() {
+    let tree = Tree::new();
+    let mut directory = open(&tree.root(), false);
+    assert!(!directory.follow());
+    fs::remove_dir_all(tree.root()).unwrap();
+    assert!(!directory.follow());
+    fs::create_dir(tree.root()).unwrap();
+    fs::write(tree.root().join("f"), "again").unwrap();
+    assert_eq!(read(&directory, "f"), Err(Errno::ENOENT));
+    assert!(directory.follow());
+    assert_eq!(read(&directory, "f").as_deref(), Ok("again"));
+    assert!(!directory.follow());
+}
