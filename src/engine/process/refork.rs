@@ -158,7 +158,10 @@ fn begin(py: Python<'_>, channel: Channel, inherited: Inherited, application: Py
 }
 
 fn tell(channel: &Channel, message: &FromTemplate, log: &Logger) {
-    if let Err(error) = channel.send(message, &[]) {
+    // A closed channel says that the master has thought better of it.
+    if let Err(error) = channel.send(message, &[])
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
         error!(log, "master not told"; "reason" => error.to_string());
     }
 }

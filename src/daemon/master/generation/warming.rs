@@ -21,6 +21,7 @@ pub const REQUESTS: u32 = 10;
 pub const TRICKLE: Duration = Duration::from_secs(2);
 /// How long it may take then to drain, to become the template and to prove itself.
 const PREPARES: Duration = Duration::from_secs(5);
+const LATE: &str = "the first worker has taken more than 5 s to become the template";
 
 /// How far a generation is with that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,7 @@ impl Generation {
             Warming::Prepares { until } => {
                 if until <= decision.now {
                     self.abandon_refork(true, decision);
+                    decision.note(Note::NotReforked(self.number, LATE.into()));
                 }
                 if !self.refork.is_under_way() {
                     self.warming = Warming::Over;
