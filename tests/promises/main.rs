@@ -28,6 +28,7 @@ mod static_files_are_served;
 // No client notices.
 mod a_drain_has_a_bound;
 mod drains_cost_nothing;
+mod foreign_clients_speak_tls;
 mod no_client_notices;
 mod no_client_notices_a_canary;
 mod nobody_notices_an_upgrade;

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use ostler_tests::{Client, Folder, PATIENCE, Python, Rig, Signal, Site, installed};
+use ostler_tests::{Client, Folder, PATIENCE, Python, Rig, Signal, Site, shown_by_chromium};
 
 const APP: &str = "
 import threading
@@ -170,24 +170,6 @@ fn door(address: &str, change: impl Fn(usize, String) -> Option<String> + Send +
     own
 }
 
-/// The page as Chromium shows it after some seconds of its own time; none where there is no Chromium.
-fn shown(address: &str) -> Option<String> {
-    let chromium = installed("chromium")?;
-    let folder = Folder::new();
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "300"])
-        .arg(chromium)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.path().display()))
-        .arg(format!("http://{address}/"))
-        .env("HOME", folder.path())
-        .output()
-        .expect("timeout(1) is there");
-    let (page, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && page.contains("<main>"), "{page}\n{said}");
-    Some(page.into_owned())
-}
-
 #[test]
 fn a_browser_shows_what_happens_and_runs_nothing_that_a_client_sent() {
     let (site, address) = seen();
@@ -206,7 +188,7 @@ fn a_browser_shows_what_happens_and_runs_nothing_that_a_client_sent() {
         }
         Some(answer)
     });
-    let Some(page) = shown(&door) else { return };
+    let Some(page) = shown_by_chromium(&format!("http://{door}/")) else { return };
     let main = within(&page, "<main>", "</main>");
     assert!(page.contains(">live, every 2 seconds<"), "{page}");
     assert!(
@@ -234,7 +216,7 @@ fn a_browser_takes_nothing_but_texts_from_an_answer_and_goes_on_after_none() {
         4.. => None,
         _ => Some(answer),
     };
-    let Some(page) = shown(&door(&address, change)) else { return };
+    let Some(page) = shown_by_chromium(&format!("http://{}/", door(&address, change))) else { return };
     let main = within(&page, "<main>", "</main>");
     assert!(main.starts_with("<p class=\"own\">told</p><h1>"), "{main}");
     assert!(["<script", "<iframe", "<img", "onclick"].iter().all(|bad| !main.contains(bad)), "{main}");

@@ -16,6 +16,7 @@ use std::{
 };
 
 mod answer;
+mod browser;
 mod client;
 mod folder;
 mod gate;
@@ -29,6 +30,7 @@ mod site;
 mod tls;
 
 pub use answer::{Answer, Framing};
+pub use browser::shown_by_chromium;
 pub use client::{Client, Ending};
 pub use folder::Folder;
 pub use gate::{Gate, Visitor};
