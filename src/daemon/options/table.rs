@@ -283,7 +283,7 @@ pub static SETTINGS: &[Setting] = &[
     ),
     lines(TLS, "keyfile", "FILE", "The key of each --certfile, in the same order; without it, keys stand in the certificates' files").more(
         "PEM of PKCS#8, PKCS#1 or SEC1, not encrypted. No process that runs Python reads it: the key keeper does, a process of its own that \
-         signs for the workers. It reads as the user that starts ostler, and then becomes --user's or nobody.",
+         signs for the workers. It reads as the user that starts ostler; started by root, it then becomes a user of its own (65530).",
     ),
     one(TLS, "ca-certs", "FILE", "Who signs the certificates of clients, as PEM"),
     one(TLS, "cert-reqs", "WORD", "Whether clients show a certificate: none, optional or required; 0, 1 and 2 mean the same")
