@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use ostler_tests::{Rig, Site};
+use ostler_tests::{Gate, Rig, Site};
 
 use crate::pages::page_that_shows;
 
@@ -103,6 +103,28 @@ fn what_must_not_be_shared_is_named_and_the_reload_goes_on() {
         assert!(site.log("not reforked").text().contains("flush-queue"));
     });
     assert_eq!(site.control(&["status"]).code, 0);
+}
+
+#[test]
+fn a_request_that_the_first_worker_has_begun_is_finished() {
+    let (gate, site) = (Gate::new(), rig().option("--threads", "4").start());
+    // Of all processes one comes to the gate.
+    let waits = format!(
+        "try:\n        os.close(os.open('waits', os.O_CREAT | os.O_EXCL))\n        {}\n    except FileExistsError:\n        pass",
+        gate.statement()
+    );
+    at_work(&site, false, || {
+        reload_until_one_warms(&site);
+        site.folder().write("app.py", &source(&waits));
+        thread::scope(|scope| {
+            let reload = scope.spawn(|| site.control(&["reload"]).code);
+            let visitor = gate.arrival();
+            assert!(site.log("not reforked").text().contains("more than 5 s"));
+            assert_eq!(reload.join().expect("it is waited for"), 0);
+            visitor.let_go("on");
+        });
+    });
+    assert_eq!(site.logged("drain cut short"), 0);
 }
 
 #[test]

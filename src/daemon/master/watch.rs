@@ -81,7 +81,9 @@ impl Watch {
                 let at_rest = matches!(doing, Doing::Idle | Doing::Booting);
                 let before = self.turns.get(&(number, worker.slot));
                 let turned = before.is_none_or(|(before, _)| *before != turn);
-                answered += before.map_or(0, |(_, before)| requests.saturating_sub(*before));
+                // One that is new has answered all since the last look.
+                let counted = before.map(|(_, requests)| *requests).or(self.looked.map(|_| 0));
+                answered += counted.map_or(0, |counted| requests.saturating_sub(counted));
                 // An engine of an earlier release counts no turns.
                 let alive = at_rest || turned || turn == 0;
                 if alive == worker.silent.is_some() {

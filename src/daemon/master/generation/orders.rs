@@ -12,7 +12,7 @@ use crate::master::{
 };
 
 /// How long a worker may take to drain that nobody has asked to go: no request is cut for it, unless `--timeout` does.
-const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
+pub(super) const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
 /// How long a worker may take to end at once.
 const PROMPTLY: Duration = Duration::from_secs(2);
 

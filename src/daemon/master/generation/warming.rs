@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Generation, Template};
+use super::{Decision, Generation, Template, orders::UNHURRIED};
 use crate::{
     master::{event::Action, notes::Note, slots::Worker},
     sys::clock::Moment,
@@ -19,7 +19,8 @@ use crate::{
 pub const REQUESTS: u32 = 10;
 /// How long the first worker may take to answer them.
 pub const TRICKLE: Duration = Duration::from_secs(2);
-/// How long it may take then to drain, to become the template and to prove itself.
+/// How long it may take then to drain, to become the template and to prove itself. After that nobody waits for it, and it still has the time
+/// to finish what it has begun.
 const PREPARES: Duration = Duration::from_secs(5);
 const LATE: &str = "the first worker has taken more than 5 s to become the template";
 
@@ -85,10 +86,11 @@ impl Generation {
         match self.warming {
             Warming::Over | Warming::Boots => {}
             Warming::Trickle { slot, until } => {
+                let within = self.plan.graceful_timeout.max(UNHURRIED);
                 let worker = self.slots.at(slot).filter(|worker| worker.serves() && worker.asked.is_none());
                 self.warming = match worker {
                     Some(worker) if worker.warm => {
-                        self.refork.order(worker, self.number, PREPARES, decision);
+                        self.refork.order(worker, self.number, within, decision);
                         Warming::Prepares { until: decision.now + PREPARES }
                     }
                     Some(_) if until > decision.now => return,
