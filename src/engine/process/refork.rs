@@ -65,7 +65,7 @@ pub fn succeed(
     if is_closed(&channel) {
         return;
     }
-    site.retire(py);
+    site.retire();
     thaw(py, log);
     let failed = match left_behind(py, &channel, before) {
         Ok(found) if found.is_empty() => None,

@@ -49,8 +49,6 @@ pub struct Site {
     stacks: Option<Stacks>,
     /// With `--reload`.
     pub failed: Option<Py<Failed>>,
-    /// Its hooks were told that it ends.
-    retired: bool,
     log: Logger,
 }
 
@@ -110,7 +108,6 @@ impl Site {
             report,
             stacks,
             failed,
-            retired: false,
             log,
         })
     }
@@ -171,15 +168,12 @@ impl Site {
 
     /// The worker ends; `at_once`: without waiting for requests.
     pub fn ends(&self, py: Python<'_>, at_once: bool) {
-        if !self.retired {
-            gunicorn::ends(py, &self.boot, at_once, &self.log);
-        }
+        gunicorn::ends(py, &self.boot, at_once, &self.log);
     }
 
-    /// The worker ends, and its process may go on as a template.
-    pub fn retire(&mut self, py: Python<'_>) {
-        self.ends(py, false);
-        self.retired = true;
+    /// The worker's process may go on as a template. What the application has opened stays open for those that are forked: the hook that
+    /// closes it (`worker_exit`) is for processes that end.
+    pub fn retire(&mut self) {
         self.stacks = None;
     }
 
