@@ -40,7 +40,7 @@ fn pair(suite: (u16, usize)) -> (Transport, TcpStream, Records) {
     let server = listener.accept().unwrap().0;
     server.set_nonblocking(true).unwrap();
     // No name, no certificate, nothing received.
-    let tls = [&state(suite, 1, 2)[..], &[0; 13]].concat();
+    let tls = [&state(suite, 1, 2)[..], &[0; 21]].concat();
     let packet = [&[1][..], &(tls.len() as u32).to_le_bytes(), &tls].concat();
     let arrived = TransportState::read(&mut &packet[..]).expect("it is a state");
     (Transport::resume(server.into(), arrived), client, Records::import(&mut &state(suite, 2, 1)[..]).unwrap())
