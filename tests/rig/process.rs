@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::fd::{AsFd, FromRawFd, OwnedFd},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, Once},
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::openpty,
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal},
     unistd::Pid,
 };
 
@@ -101,7 +101,20 @@ impl Drop for Process {
     }
 }
 
+/// A shell that runs tests in the background has them ignore SIGINT and SIGQUIT, which programs inherit; Python then has no KeyboardInterrupt.
+fn heed_interrupts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for ignored in [Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: the default is no code of ours.
+            let default = unsafe { signal(ignored, SigHandler::SigDfl) };
+            default.expect("these signals may be heeded");
+        }
+    });
+}
+
 fn spawn(command: &mut Command, mark: &str) -> Child {
+    heed_interrupts();
     command.env(MARK, mark);
     loop {
         match command.spawn() {
